@@ -1,0 +1,31 @@
+"""Where things lie: the checkout, the numbers that ship with the package, and the cache.
+
+Chapters and commands find the same folders whatever the working directory.
+"""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def checkout() -> Path | None:
+    """The root of the checkout that this package runs from, or None if it was installed from a wheel."""
+    root = PACKAGE.parent
+    return root if (root / "book" / "_toc.yml").is_file() else None
+
+
+def data_folder() -> Path:
+    """Published numbers and measured records: `data/` of the checkout, `alibi/data/` of an installed wheel."""
+    root = checkout()
+    return PACKAGE / "data" if root is None else root / "data"
+
+
+def cache_folder() -> Path:
+    """Prepared corpora and trained runs: `$ALIBI_CACHE`, else `.cache/` of the checkout, else the user's cache."""
+    if chosen := os.environ.get("ALIBI_CACHE"):
+        return Path(chosen).expanduser().resolve()
+    root = checkout()
+    return Path(platformdirs.user_cache_dir("alibi-book", appauthor=False)) if root is None else root / ".cache"

@@ -1,0 +1,44 @@
+"""Attention with linear biases (section 3): no position embeddings, each score biased by its distance."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from alibi.positions.base import LinearBias, PositionMethod
+
+
+def slopes(heads: int) -> list[float]:
+    """The heads' slopes, by the official rule for every head count.
+
+    For a power of two n the geometric sequence that starts at 2^(-8/n) with that ratio (p. 5): eight heads get 1/2,
+    1/4 .. 1/256. For other n, with p the largest power of two below: the slopes of p heads, then every second
+    one of the slopes for 2p heads, appended and not sorted in (official code; the paper trains powers of two only).
+
+    Raises:
+        ValueError: if heads is below 1.
+    """
+    if heads < 1:
+        raise ValueError(f"heads={heads}: slopes are defined for one head or more")
+    if math.log2(heads).is_integer():
+        return [2.0 ** (-8.0 * (head + 1) / heads) for head in range(heads)]
+    power = 2 ** math.floor(math.log2(heads))
+    return slopes(power) + slopes(2 * power)[0::2][: heads - power]
+
+
+class ALiBi(PositionMethod):
+    """Adds -slope * (i - j) to the score of query i and key j; nothing is learned and nothing is embedded."""
+
+    name = "alibi"
+    title = "ALiBi"
+
+    slopes_H: Tensor
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads)
+        # Not saved with the weights: the slopes follow from the head count.
+        self.register_buffer("slopes_H", torch.tensor(slopes(heads)), persistent=False)
+
+    def bias(self) -> LinearBias:
+        """The slopes."""
+        return LinearBias(self.slopes_H)

@@ -1,0 +1,44 @@
+"""Rotary position embeddings (Su et al. 2021), as in the RoFormer code that the paper uses (its footnote 5)."""
+
+import torch
+from torch import Tensor
+
+from alibi.positions.base import PositionMethod
+
+
+def rotate(heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
+    """Turns the pair (x_2k, x_2k+1) at position p by the angle p * 10000^(-2k / D).
+
+    The score of a turned query at i and a turned key at j depends on i - j alone, since turning both by the same
+    angle leaves their product as it was. Results come as all first halves of the pairs, then all second halves:
+    the order of the columns does not matter to a product in which both sides have it.
+
+    Args:
+        heads_BHTD: queries or keys, the head width D even.
+        positions_T: absolute positions, from 0.
+
+    Returns:
+        The turned vectors, in the input's shape and dtype.
+
+    Raises:
+        ValueError: if the head width is odd.
+    """
+    head_width = heads_BHTD.shape[-1]
+    if head_width % 2:
+        raise ValueError(f"rotary needs an even head width, not {head_width}: choose another width or head count")
+    exponents = torch.arange(0, head_width, 2, dtype=torch.float64, device=positions_T.device) / head_width
+    angles_TK = positions_T.to(torch.float64)[:, None] * 10000.0**-exponents
+    cosine_TK, sine_TK = angles_TK.cos().to(heads_BHTD.dtype), angles_TK.sin().to(heads_BHTD.dtype)
+    first, second = heads_BHTD[..., 0::2], heads_BHTD[..., 1::2]
+    return torch.cat([first * cosine_TK - second * sine_TK, second * cosine_TK + first * sine_TK], dim=-1)
+
+
+class Rotary(PositionMethod):
+    """Turns queries and keys of every layer by angles that grow with the position; values stay as they are."""
+
+    name = "rotary"
+    title = "Rotary"
+
+    def turn(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
+        """Queries or keys, turned."""
+        return rotate(heads_BHTD, positions_T)

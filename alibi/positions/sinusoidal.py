@@ -1,0 +1,47 @@
+"""Sinusoidal position embeddings (Vaswani et al. 2017), in fairseq's form, which the paper trains."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from alibi.positions.base import PositionMethod
+
+# fairseq numbers positions from its padding index (1) plus one.
+FIRST_ROW = 2
+
+
+def sinusoid(rows_T: Tensor, width: int) -> Tensor:
+    """Row r is [sin(r f_0) .. sin(r f_{n-1}), cos(r f_0) .. cos(r f_{n-1})] with n = width / 2.
+
+    The frequencies f_k = 10000^(-k / (n - 1)) fall from 1 to 1/10000. Unlike the textbook's, sines and cosines are
+    not interleaved and the exponent is divided by n - 1 (fairseq, which the official code is built on).
+
+    Args:
+        rows_T: row numbers, any integers.
+        width: columns of the result, even and at least 4.
+
+    Returns:
+        Float32 [T, width].
+
+    Raises:
+        ValueError: if the width is odd or below 4.
+    """
+    if width < 4 or width % 2:
+        raise ValueError(f"a sinusoid of width={width} is not defined: the width must be even and at least 4")
+    half = width // 2
+    # In float64 and rounded once: float32 angles are off by more than 1e-4 beyond a few thousand positions.
+    frequencies = torch.exp(-math.log(10000.0) / (half - 1) * torch.arange(half, dtype=torch.float64))
+    angles = rows_T.to(torch.float64)[:, None] * frequencies.to(rows_T.device)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
+
+
+class Sinusoidal(PositionMethod):
+    """Adds a fixed sinusoid of the position to each token embedding, once, before the first layer."""
+
+    name = "sinusoidal"
+    title = "Sinusoidal"
+
+    def embeddings(self, positions_T: Tensor) -> Tensor:
+        """The sinusoid of these positions, [T, width]."""
+        return sinusoid(positions_T + FIRST_ROW, self.width)

@@ -1,0 +1,136 @@
+"""Position methods: the published numbers, the rules for every head count, and the stated invariants."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alibi.positions import METHODS, LinearBias, NoBias, TableBias, position_method, slopes
+from alibi.positions.rotary import rotate
+from alibi.positions.sinusoidal import FIRST_ROW, sinusoid
+from alibi.positions.t5 import bucket
+
+
+@pytest.mark.parametrize(
+    ("heads", "expected"),
+    [
+        (1, [2**-8]),
+        (2, [0.0625, 0.00390625]),
+        (6, [0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125]),
+        (8, [2.0**-i for i in range(1, 9)]),
+        (12, [2.0**-i for i in range(1, 9)] + [2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5]),
+        (16, [2 ** (-i / 2) for i in range(1, 17)]),
+    ],
+)
+def test_slopes_of_the_official_code(heads, expected):
+    assert slopes(heads) == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize("heads", range(1, 129))
+def test_slopes_for_every_head_count(heads):
+    found = slopes(heads)
+    assert len(found) == len(set(found)) == heads
+    assert all(0 < slope < 1 for slope in found)
+    lower = 2 ** int(math.log2(heads))
+    assert found[:lower] == slopes(lower)
+    assert set(found) <= set(slopes(2 * lower)) | set(slopes(lower))
+
+
+def test_slopes_need_a_head():
+    with pytest.raises(ValueError, match="heads=0"):
+        slopes(0)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 500), st.integers(1, 500))
+@settings(max_examples=50, deadline=None)
+def test_linear_bias_is_linear_and_knows_only_the_distance(start, first, second):
+    bias = position_method("alibi", 64, 8).bias()
+    assert isinstance(bias, LinearBias)
+
+    def at(distance):
+        return bias.dense(torch.tensor([start + distance]), torch.tensor([start]))[:, 0, 0]
+
+    assert torch.equal(at(first) + at(second), at(first + second))
+    assert torch.equal(at(second) / second, -torch.tensor(slopes(8)))
+
+
+def test_bias_equals_the_triangle_of_figure_3():
+    bias = position_method("alibi", 64, 8).bias().dense(torch.arange(4), torch.arange(4))
+    triangle = torch.tensor([[0.0, 0, 0, 0], [-1, 0, 0, 0], [-2, -1, 0, 0], [-3, -2, -1, 0]])
+    assert torch.equal(bias.tril(), torch.tensor(slopes(8))[:, None, None] * triangle)
+
+
+def test_t5_buckets():
+    distances = torch.arange(4001)
+    buckets = bucket(distances)
+    assert buckets[:16].tolist() == list(range(16))
+    # The last bucket starts at 113, by the float32 arithmetic of the reference implementation.
+    assert [int((buckets == b).nonzero()[0]) for b in (16, 24, 30, 31)] == [16, 46, 99, 113]
+    assert (buckets.diff() >= 0).all() and buckets.diff().max() == 1 and buckets.max() == 31
+
+
+def test_t5_bias_reads_its_table_and_learns_it():
+    method = position_method("t5", 64, 4)
+    bias = method.bias()
+    assert isinstance(bias, TableBias)
+    dense = bias.dense(torch.arange(5, 9), torch.arange(9))
+    for query, key, head in [(0, 0, 0), (3, 2, 1), (2, 7, 3)]:
+        assert dense[head, query, key] == method.weights_KH[query + 5 - key, head]
+    dense.sum().backward()
+    assert method.weights_KH.grad is not None and method.weights_KH.grad[0].min() > 0
+
+
+@given(st.integers(0, 4000), st.integers(0, 300), st.integers(0, 4000))
+@settings(max_examples=50, deadline=None)
+def test_rotary_scores_depend_on_the_offset_alone(start, offset, shift):
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 1, 4, 1, 32, generator=generator, dtype=torch.float64)
+
+    def score(at):
+        turned_q, turned_k = rotate(q, torch.tensor([at + offset])), rotate(k, torch.tensor([at]))
+        return (turned_q * turned_k).sum(-1)
+
+    torch.testing.assert_close(score(start), score(start + shift), rtol=0, atol=1e-9)
+
+
+def test_rotary_equals_complex_multiplication():
+    x = torch.randn(1, 2, 7, 16, dtype=torch.float64)
+    angles = torch.arange(7.0, dtype=torch.float64)[:, None] * 10000 ** (-torch.arange(0, 16, 2) / 16)
+    turned = torch.view_as_complex(x.unflatten(-1, (8, 2))) * torch.polar(torch.ones_like(angles), angles)
+    expected = torch.cat([turned.real, turned.imag], dim=-1)
+    torch.testing.assert_close(rotate(x, torch.arange(7)), expected)
+
+
+def test_sinusoid_is_fairseqs():
+    width, half = 16, 8
+    table = sinusoid(torch.arange(600), width)
+    for row in (0, 1, 17, 599):
+        for column in range(half):
+            angle = row * 10000 ** (-column / (half - 1))
+            assert table[row, column] == pytest.approx(math.sin(angle), abs=1e-6)
+            assert table[row, half + column] == pytest.approx(math.cos(angle), abs=1e-6)
+    added = position_method("sinusoidal", width, 2).embeddings(torch.arange(10))
+    assert FIRST_ROW == 2 and torch.equal(added, table[2:12])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_does_only_what_it_is_known_for(name):
+    method = position_method(name, 64, 8)
+    x = torch.randn(1, 8, 5, 8)
+    assert (method.embeddings(torch.arange(5)) is not None) == (name == "sinusoidal")
+    assert torch.equal(method.turn(x, torch.arange(5)), x) == (name != "rotary")
+    assert isinstance(method.bias(), {"alibi": LinearBias, "t5": TableBias}.get(name, NoBias))
+    assert sum(p.numel() for p in method.parameters()) == (32 * 8 if name == "t5" else 0)
+
+
+def test_wrong_names_and_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"'alibbi'; known are sinusoidal, rotary, t5, alibi"):
+        position_method("alibbi", 64, 8)
+    with pytest.raises(ValueError, match="width=65 is not a multiple of heads=8"):
+        position_method("alibi", 65, 8)
+    with pytest.raises(ValueError, match="even head width, not 7"):
+        rotate(torch.zeros(1, 1, 2, 7), torch.arange(2))
+    with pytest.raises(ValueError, match="width=7"):
+        sinusoid(torch.arange(3), 7)
