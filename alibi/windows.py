@@ -1,0 +1,87 @@
+"""A token stream cut into blocks: the training order, and the windows of the two ways of evaluating.
+
+Target i of a stream is token i; its source is token i - 1, and the source of target 0 is the end-of-line token, as
+in fairseq. So the first source of a block is the last target of the block before.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def shift(tokens: np.ndarray, end_of_line: int) -> np.ndarray:
+    """The stream with the end-of-line token in front: sources are [0, N), targets [1, N + 1), int64."""
+    return np.concatenate([[end_of_line], tokens]).astype(np.int64)
+
+
+class TrainingOrder:
+    """Nonoverlapping blocks of the training length, shuffled anew each epoch; step -> batch, without state.
+
+    The order depends on the stream, the length, the batch size and the seed alone, so every method sees the same
+    data, and any step can be asked for directly. The last tokens that fill no block are left out.
+
+    Args:
+        tokens: the stream.
+        end_of_line: id of the end-of-line token.
+        length: tokens in a block.
+        batch: blocks in a step.
+        seed: of the shuffling.
+
+    Raises:
+        ValueError: if the stream does not fill one batch.
+    """
+
+    def __init__(self, tokens: np.ndarray, end_of_line: int, length: int, batch: int, seed: int) -> None:
+        self.blocks = len(tokens) // length
+        if self.blocks < batch:
+            raise ValueError(
+                f"the training stream holds {len(tokens)} tokens, {self.blocks} blocks of length {length}: "
+                f"a batch of {batch} needs at least {batch * length} tokens"
+            )
+        self.stream = torch.from_numpy(shift(tokens, end_of_line))
+        self.length, self.batch, self.seed = length, batch, seed
+        self.steps_an_epoch = self.blocks // batch
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Sources and targets of this step (from 0), int64 [batch, length] each."""
+        epoch, place = divmod(step, self.steps_an_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.blocks)
+        starts = torch.from_numpy(order[place * self.batch : (place + 1) * self.batch]) * self.length
+        taken = self.stream[starts[:, None] + torch.arange(self.length + 1)]
+        return taken[:, :-1], taken[:, 1:]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Targets [start, end) of the stream are run, and those from `scored` on count."""
+
+    start: int
+    scored: int
+    end: int
+
+
+def evaluation_windows(tokens: int, length: int, stride: int | None = None) -> Iterator[Window]:
+    """The official window grid: every token of the stream is scored exactly once (section 2 and Appendix B).
+
+    Nonoverlapping (stride None or equal to the length): consecutive blocks. Sliding with stride t and context
+    c = length - t: window k scores targets [kt, (k + 1)t) given the min(kt, c) before them, so the first windows grow
+    and the last one, with fewer new tokens, keeps its full context.
+
+    Args:
+        tokens: length of the stream.
+        length: tokens in a window at most, L_valid.
+        stride: new tokens a window, 1 to length.
+
+    Raises:
+        ValueError: if the stream is empty, or length or stride is out of range.
+    """
+    stride = length if stride is None else stride
+    if tokens < 1:
+        raise ValueError("an empty stream of tokens can't be evaluated")
+    if length < 1 or not 1 <= stride <= length:
+        raise ValueError(f"length={length}, stride={stride}: the stride must lie between 1 and the length")
+    for scored in range(0, tokens, stride):
+        yield Window(max(0, scored - (length - stride)), scored, min(scored + stride, tokens))
