@@ -1,0 +1,105 @@
+"""Evaluation: nonoverlapping and sliding window, perplexity per token and per word, loss by position."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from alibi.corpus import Split
+from alibi.model import Decoder
+from alibi.windows import Window, evaluation_windows, shift
+
+# Tokens run at once: batches change the speed, not the result.
+BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The loss of a model over a split, every token scored once."""
+
+    length: int
+    """Tokens in a window, L_valid."""
+    stride: int | None
+    """New tokens a window of the sliding-window evaluation; None for nonoverlapping."""
+    nats: float
+    """Sum of -ln p over the tokens."""
+    tokens: int
+    words: float
+    bytes: float
+    nats_by_position: np.ndarray
+    """Sum of -ln p of the tokens scored at each position of the window, [length]."""
+    tokens_by_position: np.ndarray
+    """Tokens scored at each position, [length]."""
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean loss of a token, which depends on the vocabulary."""
+        return math.exp(self.nats / self.tokens)
+
+    @property
+    def word_perplexity(self) -> float:
+        """exp of the loss for each white-space separated word, which compares across vocabularies."""
+        return math.exp(self.nats / self.words)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Loss in bits for each byte of UTF-8 text."""
+        return self.nats / math.log(2) / self.bytes
+
+
+def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
+    for (length, _), same in groupby(windows, key=lambda w: (w.end - w.start, w.scored - w.start)):
+        together = list(same)
+        size = max(1, BATCH_TOKENS // length)
+        yield from (together[i : i + size] for i in range(0, len(together), size))
+
+
+@torch.no_grad()
+def evaluate(
+    model: Decoder, split: Split, end_of_line: int, length: int, stride: int | None = None, prefix: int | None = None
+) -> Evaluation:
+    """Scores every token of a split once, in float32, losses summed in float64.
+
+    Args:
+        model: a trained decoder; it is put into evaluation mode.
+        split: the text.
+        end_of_line: id of the end-of-line token, the source of the first target.
+        length: tokens in a window at most, which need not be the training length.
+        stride: new tokens a window; None for nonoverlapping windows.
+        prefix: score only so many tokens from the split's start; None scores all. Words and bytes are then the
+            same share of the split's.
+
+    Raises:
+        ValueError: if the split is empty, or length or stride is out of range.
+    """
+    tokens = np.asarray(split.tokens[:prefix])
+    windows = list(evaluation_windows(len(tokens), length, stride))
+    share = len(tokens) / len(split.tokens)
+    device = model.embedding.weight_VC.device
+    stream = torch.from_numpy(shift(tokens, end_of_line)).to(device)
+    nats = torch.zeros(length, dtype=torch.float64, device=device)
+    scored = torch.zeros(length, dtype=torch.int64, device=device)
+    model.eval()
+    torch.set_flush_denormal(True)
+    with tqdm(total=len(tokens), unit=" tokens", unit_scale=True, desc=f"length {length}", leave=False) as bar:
+        for batch in _batches(windows):
+            skip, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start
+            taken = torch.stack([stream[window.start : window.end + 1] for window in batch])
+            losses_BT = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:])[:, skip:]
+            nats[skip:end] += losses_BT.double().sum(dim=0)
+            scored[skip:end] += len(batch)
+            bar.update(losses_BT.numel())
+    return Evaluation(
+        length=length,
+        stride=stride,
+        nats=float(nats.sum()),
+        tokens=len(tokens),
+        words=split.words * share,
+        bytes=split.bytes * share,
+        nats_by_position=nats.cpu().numpy(),
+        tokens_by_position=scored.cpu().numpy(),
+    )

@@ -1,0 +1,193 @@
+"""Trained runs, cached by the content of their configuration: asked for, found or trained, evaluated once."""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from alibi.corpus import Corpus, load
+from alibi.evaluate import Evaluation, evaluate
+from alibi.model import Decoder
+from alibi.paths import PACKAGE, cache_folder
+from alibi.records import MEASURED_COLUMNS, device_name
+from alibi.train import CONFIG, TrainConfig, configure, load_model, train
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What decides the bits of a run; a change to one of these trains anew, a change to a figure does not.
+SCIENCE = ["positions", "attention.py", "embedding.py", "model.py", "windows.py", "optim.py", "train.py", "evaluate.py"]
+SMOKE_TOKENS = 4096
+METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"}
+
+
+@cache
+def code_sha256() -> str:
+    """Hash of the syntax trees of the modules in SCIENCE, docstrings and comments apart."""
+    digest = hashlib.sha256()
+    for name in SCIENCE:
+        path = PACKAGE / name
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                body = getattr(node, "body", None)
+                if isinstance(body, list):
+                    # A bare string is a docstring, of a module, class, function or field.
+                    body[:] = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+            digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()
+
+
+def config_hash(config: TrainConfig) -> str:
+    """Twelve hexadecimal digits that stand for a configuration, the machine and the code that decide the bits."""
+    key = asdict(config) | {"machine": device_name(config.device), "code": code_sha256()}
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """Where the run of this configuration lies, or will lie, in the cache."""
+    name = f"{config.model.method}-{config.scale}-{config.train_length}-seed{config.seed}-{config_hash(config)}"
+    return cache_folder() / "runs" / name
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run and what was measured of it."""
+
+    config: TrainConfig
+    corpus: Corpus
+    folder: Path
+    smoke: bool = False
+    """Trained for a few steps only, to see that everything runs; its numbers mean nothing."""
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Device, torch version, commit and date of the training, its tokens, parameters and seconds."""
+        facts: dict[str, Any] = json.loads((self.folder / CONFIG).read_text())["run"]
+        return facts
+
+    @cached_property
+    def model(self) -> Decoder:
+        """The trained model, on the device it was trained on."""
+        return load_model(self.folder, self.config.device)
+
+    def metrics(self) -> "pd.DataFrame":
+        """Loss (nats), gradient norm and learning rate during training, a row every ten steps."""
+        import pandas as pd
+
+        return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+
+    def evaluation(self, length: int, stride: int | None = None, split: str = "valid") -> Evaluation:
+        """The loss over a split at this window length, measured once and kept beside the weights.
+
+        Raises:
+            ValueError: for an unknown split (the known are listed), or a length or stride out of range.
+        """
+        if split not in self.corpus.splits:
+            raise ValueError(f"{self.corpus.name} has no split {split!r}; it has {', '.join(self.corpus.splits)}")
+        prefix = SMOKE_TOKENS if self.smoke else None
+        name = f"{self.corpus.name}-{split}-{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}.json"
+        path = self.folder / "evaluations" / name
+        with FileLock(f"{self.folder}.lock"):
+            if not path.is_file():
+                torch.set_num_threads(self.config.threads)
+                found = evaluate(self.model, self.corpus.splits[split], self.corpus.end_of_line, length, stride, prefix)
+                fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(found).items()}
+                path.parent.mkdir(exist_ok=True)
+                temporary = path.with_suffix(".part")
+                temporary.write_text(json.dumps(fields))
+                os.replace(temporary, path)
+        stored: dict[str, Any] = json.loads(path.read_text())
+        return Evaluation(**{k: np.array(v) if isinstance(v, list) else v for k, v in stored.items()})
+
+    def records(self, lengths: Iterable[int], stride: int | None = None, split: str = "valid") -> "pd.DataFrame":
+        """Perplexity per token, per word and bits per byte at these window lengths, with provenance.
+
+        One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`.
+        """
+        import pandas as pd
+
+        rows = []
+        for length in lengths:
+            found = self.evaluation(length, stride, split)
+            common = {
+                "corpus": "wikitext-103",
+                "split": split,
+                "model": f"{self.facts['parameters'] / 1e6:.1f}M",
+                "method": self.config.model.method,
+                "train_length": self.config.train_length,
+                "eval_length": length,
+                "protocol": "nonoverlapping" if stride is None else "sliding_window",
+                "stride": stride,
+                "provenance": "measured",
+                "note": f"smoke run: first {found.tokens} tokens" if self.smoke else "",
+                "scale": self.config.scale,
+                "seed": self.config.seed,
+                "tokens_trained": self.facts["tokens"],
+                "parameters": self.facts["parameters"],
+                "corpus_used": self.corpus.name,
+                "device": self.facts["device"],
+                "torch_version": self.facts["torch_version"],
+                "dtype": self.config.dtype,
+                "commit": self.facts["commit"],
+                "config_hash": config_hash(self.config),
+                "seconds": self.facts["seconds"],
+                "date": self.facts["date"],
+            }
+            rows += [common | {"metric": m, "value": getattr(found, m), "unit": unit} for m, unit in METRICS.items()]
+        return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
+
+
+def trained(
+    method: str,
+    corpus: str = "wikipedia-sample",
+    scale: str = "quick",
+    train_length: int = 0,
+    seed: int = 1,
+    steps: int = 0,
+    bar_row: int = 0,
+) -> Run:
+    """The finished run of this configuration: from the cache, or trained now with a progress bar.
+
+    Where the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, so many
+    steps are trained instead, which a line on stderr says.
+
+    Args:
+        method: position method, a name of `alibi.positions.METHODS`.
+        corpus: a name that `alibi.corpus.load` knows.
+        scale: a name of `alibi.scale.SCALES`.
+        train_length: tokens in a training block; 0 takes the scale's own.
+        seed: of weights, order and dropout.
+        steps: optimiser steps; 0 takes the scale's own number.
+        bar_row: line of the terminal for the progress bar, where several runs are trained side by side.
+
+    Raises:
+        ValueError: for an unknown name or a number out of range.
+        alibi.train.TrainingError: if the training fails.
+    """
+    loaded = load(corpus)
+    config = configure(method, loaded, scale, train_length, seed, steps)
+    folder, smoke = run_folder(config), False
+    if not (folder / CONFIG).is_file() and (short := os.environ.get("ALIBI_SMOKE")):
+        fewer = min(config.steps, int(short))
+        print(f"ALIBI_SMOKE is set: {fewer} steps of {config.steps}, a run that shows nothing", file=sys.stderr)
+        config = replace(config, steps=fewer, warmup_steps=min(config.warmup_steps, fewer))
+        folder, smoke = run_folder(config), True
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / CONFIG).is_file():
+            # What a process left that was ended in the middle.
+            shutil.rmtree(folder, ignore_errors=True)
+            train(config, loaded, folder, bar_row)
+    return Run(config, loaded, folder, smoke)

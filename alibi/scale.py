@@ -1,0 +1,94 @@
+"""The scales at which the paper is reproduced: the same names everywhere, each a model, a budget and a recipe."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What is trained at a scale; position method, corpus, training length and seed are chosen beside it."""
+
+    name: str
+    purpose: str
+    layers: int
+    width: int
+    heads: int
+    feedforward: int
+    dropout: float
+    train_length: int
+    """Tokens in a training block where none is asked for."""
+    batch_tokens: int
+    """Tokens in an optimiser step, the same for every training length."""
+    steps: int
+    learning_rate: float
+    """The highest, reached after the warm-up."""
+    warmup_steps: int
+    threads: int | None
+    """CPU threads, fixed where bits must repeat; None leaves torch's own choice."""
+    device: str
+    """cpu, or cuda."""
+
+
+SCALES: dict[str, Scale] = {
+    scale.name: scale
+    for scale in (
+        Scale(
+            name="quick",
+            purpose="the two README commands, CI and the chapters' live runs: minutes on two cores, deterministic",
+            layers=4,
+            width=256,
+            heads=8,
+            feedforward=1024,
+            dropout=0.0,
+            train_length=128,
+            batch_tokens=2048,
+            steps=300,
+            learning_rate=2e-3,
+            warmup_steps=30,
+            threads=1,
+            device="cpu",
+        ),
+        Scale(
+            name="laptop",
+            purpose="a reader without a GPU: the same kind of model trained for longer, under an hour a chapter",
+            layers=6,
+            width=256,
+            heads=8,
+            feedforward=1024,
+            dropout=0.1,
+            train_length=128,
+            batch_tokens=4096,
+            steps=4000,
+            learning_rate=2e-3,
+            warmup_steps=200,
+            threads=None,
+            device="cpu",
+        ),
+        Scale(
+            name="gpu",
+            purpose="one modern GPU: the paper's own lengths on a scaled-down model, minutes a run",
+            layers=8,
+            width=512,
+            heads=8,
+            feedforward=2048,
+            dropout=0.1,
+            train_length=512,
+            batch_tokens=36864,
+            steps=5000,
+            learning_rate=1e-3,
+            warmup_steps=300,
+            threads=None,
+            device="cuda",
+        ),
+    )
+}
+
+
+def scale_named(name: str) -> Scale:
+    """The scale of this name.
+
+    Raises:
+        ValueError: if there is none; the known names are listed.
+    """
+    if name not in SCALES:
+        raise ValueError(f"no scale is named {name!r}; known are {', '.join(SCALES)}")
+    return SCALES[name]

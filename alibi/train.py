@@ -1,0 +1,247 @@
+"""The training loop: one configuration and a token stream in, weights, configuration and metrics out."""
+
+import ctypes
+import json
+import math
+import os
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from alibi.corpus import Corpus
+from alibi.model import Decoder, ModelConfig
+from alibi.optim import adamw, warmup_cosine
+from alibi.positions import METHODS
+from alibi.records import provenance
+from alibi.scale import scale_named
+from alibi.windows import TrainingOrder
+
+WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.jsonl"
+CLIP = 1.0
+STEPS_A_METRIC = 10
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the bits of a training run."""
+
+    corpus: str
+    stream_sha256: str
+    """Of the training split's tokens."""
+    model: ModelConfig
+    scale: str
+    train_length: int
+    batch_tokens: int
+    steps: int
+    learning_rate: float
+    warmup_steps: int
+    seed: int
+    device: str
+    dtype: str
+    """Of the computing; weights, softmax and loss stay float32."""
+    kernel: str
+    threads: int
+    torch_version: str
+
+
+class TrainingError(RuntimeError):
+    """A run that can't go on, or can't begin."""
+
+
+def compute_dtype(device: str) -> str:
+    """bfloat16 where the device multiplies it natively (GPUs; CPUs with AVX512-BF16 or AMX), else float32."""
+    if device == "cuda":
+        return "bfloat16"
+    # Older torch has no public way to ask.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+
+
+def configure(
+    method: str, corpus: Corpus, scale: str = "quick", train_length: int = 0, seed: int = 1, steps: int = 0
+) -> TrainConfig:
+    """The configuration of a run: what the scale says, with the choices that are made beside it.
+
+    Args:
+        method: position method, a name of `alibi.positions.METHODS`.
+        corpus: what to train on.
+        scale: a name of `alibi.scale.SCALES`.
+        train_length: tokens in a block; 0 takes the scale's own.
+        seed: of weights, order and dropout.
+        steps: optimiser steps; 0 takes the scale's own number.
+
+    Raises:
+        ValueError: for an unknown method or scale, or a number out of range; known names are listed.
+        TrainingError: if the scale's device is not there.
+    """
+    if method not in METHODS:
+        raise ValueError(f"no position method is named {method!r}; known are {', '.join(METHODS)}")
+    chosen = scale_named(scale)
+    train_length, steps = train_length or chosen.train_length, steps or chosen.steps
+    if not 1 <= train_length <= chosen.batch_tokens:
+        raise ValueError(f"train_length={train_length}: choose 1 to {chosen.batch_tokens}, a batch at scale {scale}")
+    if steps < 1 or seed < 0:
+        raise ValueError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"scale {scale} needs a CUDA GPU and torch sees none; quick and laptop run on a CPU")
+    return TrainConfig(
+        corpus=corpus.name,
+        stream_sha256=corpus.splits["train"].sha256,
+        model=ModelConfig(
+            method=method,
+            vocabulary_size=corpus.vocabulary_size,
+            layers=chosen.layers,
+            width=chosen.width,
+            heads=chosen.heads,
+            feedforward=chosen.feedforward,
+            dropout=chosen.dropout,
+        ),
+        scale=scale,
+        train_length=train_length,
+        batch_tokens=chosen.batch_tokens,
+        steps=steps,
+        learning_rate=chosen.learning_rate,
+        warmup_steps=min(chosen.warmup_steps, steps),
+        seed=seed,
+        device=chosen.device,
+        dtype=compute_dtype(chosen.device),
+        kernel="automatic",
+        threads=chosen.threads or torch.get_num_threads(),
+        torch_version=torch.__version__,
+    )
+
+
+def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
+    """The context in which a model computes in this dtype on this device."""
+    return nullcontext() if dtype == "float32" else torch.autocast(device, getattr(torch, dtype))
+
+
+def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0) -> None:
+    """Trains a model and writes its weights, configuration and metrics into the folder.
+
+    The loss of a step is the mean negative log-likelihood of its tokens, in nats. A folder that holds the finished
+    run of this configuration is left as it is.
+
+    Raises:
+        TrainingError: if the folder holds a run of another configuration, the corpus is another one, or the loss
+            or the gradient is no longer finite (before the optimiser steps).
+        ValueError: if the corpus does not fill a batch, or holds an id outside the vocabulary.
+    """
+    if (folder / CONFIG).is_file():
+        _refuse_other(folder, config)
+        return
+    split = corpus.splits["train"]
+    if split.sha256 != config.stream_sha256:
+        raise TrainingError(f"corpus {corpus.name} has training stream {split.sha256}, not {config.stream_sha256}")
+    if (largest := int(split.tokens.max())) >= config.model.vocabulary_size:
+        raise ValueError(f"token id {largest} does not fit a vocabulary of {config.model.vocabulary_size} entries")
+    # Weights of far tokens underflow under a bias; as subnormal numbers they slow a CPU two- to threefold.
+    torch.set_flush_denormal(True)
+    _keep_freed_memory()
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    model = Decoder(config.model, config.kernel).to(config.device).train()
+    batch = config.batch_tokens // config.train_length
+    order = TrainingOrder(split.tokens, corpus.end_of_line, config.train_length, batch, config.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    _loop(config, model, order, folder, bar_row)
+    facts = provenance(config.device) | {
+        "parameters": model.parameter_count(),
+        "tokens": config.steps * batch * config.train_length,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    _write(folder / WEIGHTS, lambda path: save_file(model.state_dict(), path))
+    _write(folder / CONFIG, lambda path: path.write_text(json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"))
+
+
+def _loop(config: TrainConfig, model: Decoder, order: TrainingOrder, folder: Path, bar_row: int) -> None:
+    optimizer = adamw(model, config.learning_rate)
+    schedule = warmup_cosine(optimizer, config.warmup_steps, config.steps)
+    tokens_a_step = order.batch * order.length
+    total = config.steps * tokens_a_step
+    bar = tqdm(total=total, unit=" tokens", unit_scale=True, desc=f"{config.model.method:10}", position=bar_row)
+    with bar, open(folder / METRICS, "w", encoding="utf-8") as metrics:
+        for step in range(config.steps):
+            sources_BT, targets_BT = (t.to(config.device) for t in order(step))
+            with computing(config.device, config.dtype):
+                loss = model.negative_log_likelihood(sources_BT, targets_BT).mean()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
+                raise TrainingError(
+                    f"step {step}: loss {loss.item()}, gradient norm {norm.item()}; "
+                    f"a smaller learning rate than {config.learning_rate} may help"
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            bar.update(tokens_a_step)
+            if step % STEPS_A_METRIC == 0 or step == config.steps - 1:
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+                row = {
+                    "step": step,
+                    "tokens": (step + 1) * tokens_a_step,
+                    "loss": loss.item(),
+                    "gradient_norm": norm.item(),
+                    "learning_rate": schedule.get_last_lr()[0],
+                }
+                metrics.write(json.dumps(row) + "\n")
+            schedule.step()
+
+
+def _keep_freed_memory() -> None:
+    # glibc returns large blocks to the system after each step and faults them in again, a fifth of a CPU step.
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt is not None:
+            trim_threshold, mmap_max = -1, -4
+            mallopt(trim_threshold, -1)
+            mallopt(mmap_max, 0)
+
+
+def _refuse_other(folder: Path, config: TrainConfig) -> None:
+    stored = read_config(folder)
+    differing = [k for k, v in asdict(config).items() if asdict(stored)[k] != v]
+    if differing:
+        rows = "; ".join(f"{k} is {asdict(stored)[k]}, asked for {asdict(config)[k]}" for k in differing)
+        raise TrainingError(f"{folder} holds another run ({rows}): choose another folder")
+
+
+def _write(path: Path, write: Any) -> None:
+    # A file is there whole or not at all, whenever the process ends.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The configuration of the run in this folder.
+
+    Raises:
+        TrainingError: if the folder holds no finished run.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise TrainingError(f"{folder} holds no finished run: {CONFIG} is missing; train one with --out {folder}")
+    fields = json.loads(path.read_text())
+    fields.pop("run")
+    return TrainConfig(**fields | {"model": ModelConfig(**fields["model"])})
+
+
+def load_model(folder: Path, device: str = "cpu") -> Decoder:
+    """The trained model in this folder, ready to evaluate.
+
+    Raises:
+        TrainingError: if the folder holds no finished run.
+    """
+    config = read_config(folder)
+    model = Decoder(config.model, config.kernel)
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    return model.to(device).eval()
