@@ -1,0 +1,174 @@
+"""The command line: python -m alibi data | train | evaluate | generate | book."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+PROGRAM = "python -m alibi"
+
+
+def data(name: Positional[str]) -> None:
+    """Prepare a corpus and show it: splits, counts, licence, where the cache lies, a few lines.
+
+    Args:
+        name: corpus, such as wikipedia-sample.
+    """
+    from alibi.corpus import describe, load
+
+    print(describe(load(name)))
+
+
+def train(
+    method: str,
+    out: Path,
+    corpus: str = "wikipedia-sample",
+    eval_corpus: str | None = None,
+    train_length: int = 0,
+    scale: str = "quick",
+    seed: int = 1,
+    steps: int = 0,
+) -> None:
+    """Train a model with one position method, then evaluate it at its training length.
+
+    Writes model.safetensors, config.json and metrics.jsonl into the output folder. Run again with the same
+    settings, it finds the finished run and only evaluates.
+
+    Args:
+        method: position method: sinusoidal, rotary, t5 or alibi.
+        out: output folder, made if missing.
+        corpus: what to train on.
+        eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out.
+        train_length: tokens in a training block (L); 0 takes the scale's own.
+        scale: quick (minutes on two cores), laptop (under an hour) or gpu.
+        seed: of weights, data order and dropout.
+        steps: optimiser steps; 0 takes the scale's own number.
+    """
+    from alibi import train as training
+    from alibi.corpus import load
+    from alibi.evaluate import evaluate as measure
+
+    loaded = load(corpus)
+    evaluated_on = loaded if eval_corpus is None else load(eval_corpus)
+    config = training.configure(method, loaded, scale, train_length, seed, steps)
+    training.train(config, loaded, out)
+    split = evaluated_on.split_in(loaded.vocabulary, "valid")
+    found = measure(training.load_model(out, config.device), split, loaded.end_of_line, config.train_length)
+    print(
+        f"{out}: {method} trained at {config.train_length} on {loaded.name}, evaluated nonoverlapping at "
+        f"{found.length} on {evaluated_on.name} valid\n"
+        f"perplexity {found.perplexity:.2f} per token, {found.word_perplexity:.2f} per word, "
+        f"{found.bits_per_byte:.4f} bits per byte"
+    )
+
+
+def evaluate(
+    folder: Positional[Path],
+    lengths: tuple[int, ...] = (),
+    stride: int | None = None,
+    split: str = "valid",
+    eval_corpus: str | None = None,
+) -> None:
+    """Evaluate a trained model at several window lengths, longer ones than it was trained at included.
+
+    Args:
+        folder: output folder of a training run.
+        lengths: tokens in a window (L_valid); half to sixteen times the training length if left out.
+        stride: new tokens a window, for the sliding-window evaluation; nonoverlapping windows if left out.
+        split: train, valid or test.
+        eval_corpus: what to evaluate on; the training corpus if left out.
+    """
+    from alibi import train as training
+    from alibi.corpus import load
+    from alibi.evaluate import evaluate as measure
+    from alibi.experiments.experiment import EXTRAPOLATION
+
+    config = training.read_config(folder)
+    corpus = load(config.corpus)
+    chosen = load(eval_corpus or config.corpus).split_in(corpus.vocabulary, split)
+    model = training.load_model(folder, config.device)
+    kind = "nonoverlapping" if stride is None else f"sliding window, stride {stride}"
+    print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {split}, {kind}")
+    print(f"{'length':>8} {'perplexity':>12} {'per word':>12} {'bits/byte':>10}")
+    for length in lengths or [round(multiple * config.train_length) for multiple in EXTRAPOLATION]:
+        found = measure(model, chosen, corpus.end_of_line, length, stride)
+        print(f"{length:8} {found.perplexity:12.2f} {found.word_perplexity:12.2f} {found.bits_per_byte:10.4f}")
+
+
+def generate(
+    folder: Positional[Path], prompt: Positional[str], tokens: int = 100, temperature: float = 0.8, seed: int = 1
+) -> None:
+    """Continue a prompt with a trained model; the text may grow past the training length.
+
+    Args:
+        folder: output folder of a training run.
+        prompt: text to continue.
+        tokens: how many tokens to add.
+        temperature: divides the logits; 0 always takes the most probable token.
+        seed: of the sampling.
+    """
+    import torch
+
+    from alibi import train as training
+    from alibi.corpus import load
+
+    config = training.read_config(folder)
+    vocabulary = load(config.corpus).vocabulary
+    model = training.load_model(folder, config.device)
+    encoded = torch.tensor([vocabulary.end_of_line, *vocabulary.encode(prompt)], device=config.device)
+    source = torch.Generator(config.device).manual_seed(seed)
+    print(vocabulary.decode(model.generate(encoded, tokens, temperature, source)[1:].tolist()))
+
+
+def book(
+    chapter: Positional[str | None] = None,
+    parameters: Annotated[
+        UseAppendAction[tuple[str, ...]], arg(name="parameter", aliases=("-p",), metavar="NAME=VALUE")
+    ] = (),
+) -> None:
+    """Build the whole book, or execute one chapter with parameters of your own.
+
+    Without a chapter: trains the live runs that are missing, executes the chapters that changed and builds the
+    site. With one: executes it into _build/executed/, for example
+
+        python -m alibi book alibi -p train_length=64 -p steps=50
+
+    Args:
+        chapter: such as alibi; the whole book if left out.
+        parameters: a parameter of the chapter and its value; may be given several times.
+    """
+    from alibi import book as building
+    from alibi.parameters import ParameterError
+
+    if chapter is None:
+        if parameters:
+            raise ParameterError(
+                f"{parameters[0]}: name the chapter that takes it, as in book alibi -p {parameters[0]}"
+            )
+        building.build()
+    else:
+        building.execute(chapter, parameters)
+
+
+COMMANDS = {"data": data, "train": train, "evaluate": evaluate, "generate": generate, "book": book}
+
+
+def main() -> None:
+    """Runs a command; what the user got wrong is told in one line, with exit status 2 (1 for a failed run)."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog=PROGRAM, description=__doc__)
+    except ValueError as wrong:
+        sys.exit(_tell(wrong, 2))
+    except RuntimeError as failed:
+        sys.exit(_tell(failed, 1))
+
+
+def _tell(error: Exception, status: int) -> int:
+    print(f"{PROGRAM}: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    main()
