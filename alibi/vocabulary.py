@@ -1,0 +1,114 @@
+"""Text to tokens: a vocabulary turns lines of text into one stream of ids and back.
+
+A stream follows fairseq: the lines of the text, each followed by the end-of-line token `</s>`. No newline is encoded
+otherwise, and the same token is the source of the very first target.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+END_OF_LINE = "</s>"
+LINES_A_BATCH = 10_000  # bounds the memory of encoding; a batch is encoded in parallel
+
+
+class BytePairVocabulary:
+    """Byte-level byte pair encoding (Sennrich et al. 2016; on bytes, Radford et al. 2019), lossless on any text.
+
+    Args:
+        tokenizer_json: what a `tokenizer.json` of the `tokenizers` library holds; `train` and `load` supply it.
+
+    Attributes:
+        size: number of entries; ids are [0, size).
+        end_of_line: id of the end-of-line token.
+        dtype: the smallest unsigned integers that hold every id.
+
+    Raises:
+        ValueError: if the tokenizer has no end-of-line entry.
+    """
+
+    def __init__(self, tokenizer_json: str) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        # "</s>" spelt out in a text is four characters of that text, never the end of a line.
+        self._tokenizer.encode_special_tokens = True
+        self.size: int = self._tokenizer.get_vocab_size()
+        end_of_line = self._tokenizer.token_to_id(END_OF_LINE)
+        if end_of_line is None:
+            raise ValueError(f"the tokenizer has no entry {END_OF_LINE!r} for the end of a line")
+        self.end_of_line: int = end_of_line
+        self.dtype = np.min_scalar_type(self.size - 1)
+
+    @classmethod
+    def train(cls, lines: Iterable[str], size: int = 4096) -> Self:
+        """The vocabulary learned from these lines: the end of a line, the 256 bytes, then merges, most frequent first.
+
+        The same lines give the same vocabulary. Lines with fewer distinct pairs than that give fewer entries.
+
+        Args:
+            lines: training text, without newlines.
+            size: entries wanted, the end-of-line token and the 256 bytes included.
+
+        Raises:
+            ValueError: if size is below 257.
+        """
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        if size < 257:
+            raise ValueError(f"size={size}: 257 entries are needed for the end of a line and the 256 bytes")
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=[END_OF_LINE],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(lines, trainer)
+        return cls(tokenizer.to_str(pretty=True))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The vocabulary saved at `path`, a `tokenizer.json`."""
+        return cls(path.read_text(encoding="utf-8"))
+
+    def save(self, path: Path) -> None:
+        """Write the `tokenizer.json` that `load` reads."""
+        path.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
+
+    def encode_lines(self, lines: Sequence[str]) -> np.ndarray:
+        """The stream of these lines, ids [tokens] of `dtype`: each line followed by the end-of-line token.
+
+        Raises:
+            ValueError: if a line holds a newline.
+        """
+        ids: list[np.ndarray] = [np.empty(0, self.dtype)]
+        for start in range(0, len(lines), LINES_A_BATCH):
+            batch = lines[start : start + LINES_A_BATCH]
+            for line, encoding in zip(batch, self._tokenizer.encode_batch_fast(batch), strict=True):
+                if "\n" in line:
+                    raise ValueError(f"line {line!r} holds a newline: split it into lines first")
+                ids.append(np.array([*encoding.ids, self.end_of_line], self.dtype))
+        return np.concatenate(ids)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a prompt: newlines become the end-of-line token, and none is added at the end."""
+        return self.encode_lines(text.split("\n"))[:-1].tolist()
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of these ids, the end-of-line token as a newline; bytes that are no UTF-8 as U+FFFD.
+
+        Raises:
+            ValueError: if an id is outside [0, size).
+        """
+        stream = np.asarray(ids, np.int64)
+        if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
+            raise ValueError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
+        lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
+        # Every piece but the first begins with the end-of-line token that it was split at.
+        pieces = [lines[0].tolist(), *(line[1:].tolist() for line in lines[1:])]
+        return "\n".join(self._tokenizer.decode_batch(pieces, skip_special_tokens=False))

@@ -1,0 +1,312 @@
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import alibi
+from alibi import corpus
+from alibi.vocabulary import BytePairVocabulary
+
+ROOT = Path(alibi.__file__).parents[1]
+
+# articles, words, bytes and SHA-256 of the text. If these change on purpose, corpus.FORMAT has to be counted up.
+EXPECTED = {
+    "train": (96, 353_922, 2_212_357, "be30c3b0133ff116e4a42d772658cd52d6e296a5af8209eb5889a6907399d91c"),
+    "valid": (6, 24_888, 156_790, "63ec7ce72d979a35e67aa5adea347641a4aedba5efde0755515266d6c77d406b"),
+    "test": (3, 30_727, 194_971, "ee7f9e9f0f9edf0f7d150cfe2859f5e968ad0232fd750b44eac5302e456e9fd3"),
+}
+
+
+@pytest.fixture(scope="session")
+def sample():
+    return corpus.load("wikipedia-sample")
+
+
+@pytest.fixture
+def cache(sample, tmp_path, monkeypatch):
+    """A copy of the cached corpus that a test may damage; the folder of the corpus in it."""
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path))
+    return Path(shutil.copytree(sample.folder, tmp_path / "corpora" / sample.name))
+
+
+def titles(text):
+    return re.findall(r"^ = (?!= )(.+) = $", text, re.MULTILINE)
+
+
+def start(code, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+# The text
+
+
+def test_articles_words_and_bytes(sample):
+    for name, expected in EXPECTED.items():
+        split, text = sample.splits[name], sample.text(name)
+        assert (split.articles, split.words, split.bytes) == expected[:3]
+        assert (len(titles(text)), len(text.split()), len(text.encode())) == expected[:3]
+        assert hashlib.sha256(text.encode()).hexdigest() == expected[3]
+    assert list(sample.splits) == list(EXPECTED)
+    assert sum(split.articles for split in sample.splits.values()) == 105
+    assert sum(split.words for split in sample.splits.values()) == 409_537
+
+
+@pytest.mark.parametrize("split", EXPECTED)
+def test_no_markup_is_left(sample, split):
+    text = sample.text(split)
+    for markup in (
+        "''",
+        "==",
+        "{{",
+        "}}",
+        "[[",
+        "]]",
+        "<ref",
+        "<!--",
+        "&nbsp;",
+        "&amp;",
+        "()",
+        "\ufffd",
+        "http://",
+    ):
+        assert markup not in text
+    for line in text.removesuffix("\n").split("\n"):
+        assert line.strip(), "an empty line"
+        assert line[0] not in "*|#:;!{", line
+        assert not re.match(r"(File|Image|Category|Wikipedia):", line), line
+
+
+@pytest.mark.parametrize("split", EXPECTED)
+def test_sections_have_text_and_none_lists_references(sample, split):
+    lines = sample.text(split).removesuffix("\n").split("\n")
+    depths = [len(match[1].split()) if (match := re.match(r" ((?:= )+)", line)) else 0 for line in lines]
+    for line, depth, following in zip(lines, depths, [*depths[1:], 1], strict=True):
+        if depth:
+            assert following == 0 or following > depth, f"{line} has nothing beneath it"
+            assert line.strip("= ").lower() not in ("references", "see also", "external links", "notes")
+
+
+def test_articles_are_dealt_whole_in_the_order_of_their_titles_hash(sample):
+    texts = {split: sample.text(split) for split in EXPECTED}
+    sizes = {}
+    for text in texts.values():
+        for article in re.split(r"^(?= = (?!= ))", text, flags=re.MULTILINE)[1:]:
+            (title,) = titles(article)
+            assert title not in sizes
+            sizes[title] = len(article.split())
+    total = sum(sizes.values())
+    assert len(sizes) == 105
+    order = sorted(sizes, key=lambda title: hashlib.sha256(title.encode("utf-8")).hexdigest())
+    dealt = {}
+    for split in ("valid", "test"):
+        dealt[split], words = [], 0
+        while words < total / 20:
+            dealt[split].append(order.pop(0))
+            words += sizes[dealt[split][-1]]
+    dealt["train"] = order
+    assert {split: titles(text) for split, text in texts.items()} == dealt
+
+
+def test_a_split_that_is_not_there_is_refused(sample):
+    with pytest.raises(ValueError, match="no split 'validation'; it has train, valid, test"):
+        sample.text("validation")
+
+
+# The tokens
+
+
+@pytest.mark.parametrize("split", EXPECTED)
+def test_tokens_decode_to_the_text(sample, split):
+    tokens = sample.splits[split].tokens
+    assert sample.vocabulary.decode(tokens) == sample.text(split)
+    assert tokens.dtype == np.uint16
+    assert tokens.max() < sample.vocabulary_size == sample.vocabulary.size == 4096
+    assert (tokens == sample.end_of_line).sum() == sample.text(split).count("\n")
+    assert hashlib.sha256(tokens.tobytes()).hexdigest() == sample.splits[split].sha256
+
+
+def test_streams_are_read_only_and_on_disk(sample):
+    for split in sample.splits.values():
+        assert isinstance(split.tokens, np.memmap)
+        with pytest.raises(ValueError, match="read-only"):
+            split.tokens[0] = 1
+
+
+def test_the_vocabulary_is_learned_from_the_training_split_alone(sample, tmp_path):
+    lines = sample.text("train").removesuffix("\n").split("\n")
+    BytePairVocabulary.train(lines).save(tmp_path / "tokenizer.json")
+    assert (tmp_path / "tokenizer.json").read_bytes() == (sample.folder / "tokenizer.json").read_bytes()
+
+
+def test_describe_tells_sizes_and_provenance(sample):
+    described = corpus.describe(sample)
+    for fact in (
+        "353,922",
+        "409,537",
+        "4,096",
+        "CC BY-SA",
+        "early in the alphabet",
+        "gensim",
+        str(sample.folder),
+    ):
+        assert fact in described
+    assert sample.text("valid").split("\n")[0].strip() in described
+
+
+def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path):
+    BytePairVocabulary.train(["another corpus"], size=260).save(tmp_path / "tokenizer.json")
+    other = replace(sample, name="other", folder=tmp_path)
+    split, own = sample.encoded_by(other, "valid"), sample.splits["valid"]
+    assert other.vocabulary.decode(split.tokens) == sample.text("valid")
+    assert (split.words, split.bytes, split.articles) == (own.words, own.bytes, own.articles)
+    assert split.sha256 == hashlib.sha256(split.tokens.tobytes()).hexdigest() != own.sha256
+    assert sample.encoded_by(sample, "valid") is own
+    with pytest.raises(ValueError, match="no split 'dev'; there are train, valid, test"):
+        sample.encoded_by(other, "dev")
+
+
+# The cache
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(ValueError, match="no corpus is named 'wikitext'; there are wikipedia-sample"):
+        corpus.load("wikitext")
+
+
+def test_a_complete_cache_needs_neither_gensim_nor_tokenizers(cache):
+    code = """
+import sys
+from alibi.corpus import load
+sample = load("wikipedia-sample")
+assert sample.splits["valid"].tokens[-1] == sample.end_of_line and sample.text("valid")
+print(*({"gensim", "tokenizers", "filelock", "torch"} & set(sys.modules)), "loaded")
+"""
+    process = start(code)
+    assert process.communicate()[0].split() == ["loaded"]
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def older(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
+
+
+def other_source(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"source_sha256": "0" * 64}))
+
+
+def test_a_damaged_cache_is_rebuilt(sample, cache, caplog):
+    truncate(cache / "train.bin")
+    flip(cache / "valid.bin")
+    with caplog.at_level(logging.WARNING, "alibi.corpus"):
+        rebuilt = corpus.load("wikipedia-sample")
+    assert caplog.messages == [f"{cache} is rebuilt: train.bin, valid.bin not as written"]
+    assert rebuilt.folder == cache
+    for path in sample.folder.iterdir():
+        assert (cache / path.name).read_bytes() == path.read_bytes()
+    caplog.clear()
+    corpus.load("wikipedia-sample")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "reason"),
+    [
+        ("tokenizer.json", flip, "tokenizer.json not as written"),
+        ("test.txt", Path.unlink, "incomplete"),
+        ("manifest.json", Path.unlink, "incomplete"),
+        ("manifest.json", truncate, "incomplete"),
+        ("manifest.json", older, "another version"),
+        ("manifest.json", other_source, "another source"),
+    ],
+)
+def test_a_damaged_cache_is_never_used(cache, monkeypatch, caplog, file, damage, reason):
+    damage(cache / file)
+    # Without gensim the rebuilding stops where it begins.
+    monkeypatch.setitem(sys.modules, "gensim", None)
+    with caplog.at_level(logging.WARNING, "alibi.corpus"), pytest.raises(corpus.CorpusError):
+        corpus.load("wikipedia-sample")
+    (message,) = caplog.messages
+    assert message.startswith(f"{cache} is rebuilt: ")
+    assert reason in message
+
+
+def test_what_a_killed_build_left_is_cleared(sample, cache, tmp_path):
+    cache.rename(tmp_path / "corpora" / ".wikipedia-sample.building")
+    corpus.load("wikipedia-sample")
+    assert sorted(path.name for path in cache.iterdir()) == sorted(path.name for path in sample.folder.iterdir())
+    assert not (tmp_path / "corpora" / ".wikipedia-sample.building").exists()
+
+
+def test_two_processes_build_one_cache(sample, tmp_path):
+    code = "from alibi.corpus import load; print(load('wikipedia-sample').splits['train'].sha256)"
+    processes = [start(code, ALIBI_CACHE=str(tmp_path)) for _ in range(2)]
+    for process in processes:
+        assert process.communicate()[0].strip() == sample.splits["train"].sha256
+        assert process.returncode == 0
+    assert [path.name for path in (tmp_path / "corpora").glob("*") if not path.name.endswith(".lock")] == [sample.name]
+
+
+# What it is read from
+
+
+def test_without_gensim_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "gensim", None)
+    with pytest.raises(corpus.CorpusError, match=r'missing: install it with: pip install "gensim>='):
+        corpus.load("wikipedia-sample")
+    assert not (tmp_path / "corpora" / "wikipedia-sample").exists()
+
+
+@pytest.mark.parametrize(("altered", "message"), [(False, "this gensim lacks"), (True, "has SHA-256 .*, not")])
+def test_a_gensim_with_another_dump_is_refused(tmp_path, monkeypatch, altered, message):
+    dump = Path(importlib.util.find_spec("gensim").origin).parent / "test" / "test_data" / corpus.DUMP
+    other = tmp_path / "gensim" / "test" / "test_data" / corpus.DUMP
+    other.parent.mkdir(parents=True)
+    (tmp_path / "gensim" / "__init__.py").touch()
+    if altered:
+        shutil.copy(dump, other)
+        flip(other)
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    for module in [module for module in sys.modules if module.split(".")[0] == "gensim"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(corpus.CorpusError, match=message) as raised:
+        corpus.load("wikipedia-sample")
+    assert str(other) in str(raised.value)
+    assert "pip install" in str(raised.value)
+
+
+def test_dealing_keeps_the_lines_of_an_article_together():
+    articles = {f"Article {number}": [f" = Article {number} = ", "word " * number] for number in range(1, 40)}
+    splits = corpus.deal(articles)
+    assert sorted(lines for dealt in splits.values() for lines in dealt) == sorted(articles.values())
+    words = {split: sum(len(line.split()) for lines in dealt for line in lines) for split, dealt in splits.items()}
+    for split in ("valid", "test"):
+        last = sum(len(line.split()) for line in splits[split][-1])
+        assert words[split] - last < 0.05 * sum(words.values()) <= words[split]

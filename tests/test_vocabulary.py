@@ -1,0 +1,102 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alibi.vocabulary import END_OF_LINE, BytePairVocabulary
+
+LINES = [" = Ships = ", "The ship sails, the ship's crew sleeps.", "", "Ça n'est pas un navire: 船 ⛵."]
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return BytePairVocabulary.train(LINES * 3, size=300)
+
+
+def test_every_line_is_followed_by_the_end_of_line(vocabulary):
+    stream = vocabulary.encode_lines(LINES)
+    assert stream.dtype == np.uint16 == vocabulary.dtype
+    assert (stream == vocabulary.end_of_line).sum() == len(LINES)
+    assert stream[-1] == vocabulary.end_of_line
+    assert stream.max() < vocabulary.size == 300
+
+
+def test_no_lines_are_an_empty_stream(vocabulary):
+    assert vocabulary.encode_lines([]).shape == (0,)
+    assert vocabulary.decode([]) == ""
+
+
+def test_many_lines_are_encoded_as_one_by_one(vocabulary):
+    lines = [f"ship {number}" for number in range(25_000)]
+    one_by_one = np.concatenate([vocabulary.encode_lines([line]) for line in lines[:100] + lines[-100:]])
+    stream = vocabulary.encode_lines(lines)
+    assert (stream == vocabulary.end_of_line).sum() == len(lines)
+    assert vocabulary.decode(stream) == "\n".join(lines) + "\n"
+    assert np.array_equal(vocabulary.encode_lines(lines[:100] + lines[-100:]), one_by_one)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"))))
+def test_any_lines_come_back(vocabulary, lines):
+    assert vocabulary.decode(vocabulary.encode_lines(lines)) == "".join(f"{line}\n" for line in lines)
+
+
+@pytest.mark.parametrize("line", [END_OF_LINE, f"a{END_OF_LINE}b ", "  two  spaces ", "\r\t\x00\x85\u2028\ufeff", "🙂"])
+def test_awkward_lines_come_back(vocabulary, line):
+    stream = vocabulary.encode_lines([line])
+    assert vocabulary.decode(stream) == f"{line}\n"
+    assert (stream == vocabulary.end_of_line).sum() == 1
+
+
+def test_a_line_with_a_newline_is_refused(vocabulary):
+    with pytest.raises(ValueError, match=r"'two\\nlines' holds a newline"):
+        vocabulary.encode_lines(["one", "two\nlines"])
+
+
+def test_a_prompt_comes_back(vocabulary):
+    for prompt in ("", "The ship", " = Ships = \nThe ship", "The ship\n"):
+        ids = vocabulary.encode(prompt)
+        assert vocabulary.decode(ids) == prompt
+        assert ids.count(vocabulary.end_of_line) == prompt.count("\n")
+
+
+def test_ids_beyond_the_vocabulary_are_refused(vocabulary):
+    for ids in ([5, 300], [-1]):
+        with pytest.raises(ValueError, match=r"must lie in \[0, 300\)"):
+            vocabulary.decode(ids)
+
+
+def test_half_a_character_decodes_without_failing(vocabulary):
+    ids = vocabulary.encode("é")
+    assert len(ids) == 2
+    assert vocabulary.decode(ids[:1]) == "\ufffd"
+
+
+def test_saved_and_loaded_it_is_the_same(vocabulary, tmp_path):
+    vocabulary.save(tmp_path / "tokenizer.json")
+    loaded = BytePairVocabulary.load(tmp_path / "tokenizer.json")
+    assert (loaded.size, loaded.end_of_line) == (vocabulary.size, vocabulary.end_of_line)
+    lines = [*LINES, END_OF_LINE]
+    assert np.array_equal(loaded.encode_lines(lines), vocabulary.encode_lines(lines))
+    loaded.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+
+
+def test_a_tokenizer_without_end_of_line_is_refused(vocabulary, tmp_path):
+    vocabulary.save(tmp_path / "tokenizer.json")
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = []
+    del tokenizer["model"]["vocab"][END_OF_LINE]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match="no entry '</s>'"):
+        BytePairVocabulary.load(tmp_path / "tokenizer.json")
+
+
+def test_the_smallest_vocabulary_holds_all_bytes():
+    vocabulary = BytePairVocabulary.train(["aa"], size=257)
+    assert vocabulary.size == 257
+    assert vocabulary.decode(vocabulary.encode_lines(LINES)) == "".join(f"{line}\n" for line in LINES)
+    with pytest.raises(ValueError, match="size=256: 257 entries"):
+        BytePairVocabulary.train(LINES, size=256)
