@@ -1,6 +1,7 @@
 """The command line: python -m alibi data | train | evaluate | generate | book."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ def train(
     evaluated_on = loaded if eval_corpus is None else load(eval_corpus)
     config = training.configure(method, loaded, scale, train_length, seed, steps)
     training.train(config, loaded, out)
-    split = evaluated_on.split_in(loaded.vocabulary, "valid")
+    split = evaluated_on.encoded_by(loaded, "valid")
     found = measure(training.load_model(out, config.device), split, loaded.end_of_line, config.train_length)
     print(
         f"{out}: {method} trained at {config.train_length} on {loaded.name}, evaluated nonoverlapping at "
@@ -82,12 +83,14 @@ def evaluate(
     """
     from alibi import train as training
     from alibi.corpus import load
+    from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
     from alibi.experiments.experiment import EXTRAPOLATION
 
     config = training.read_config(folder)
     corpus = load(config.corpus)
-    chosen = load(eval_corpus or config.corpus).split_in(corpus.vocabulary, split)
+    chosen = load(eval_corpus or config.corpus).encoded_by(corpus, split)
+    settle_cpu(config.threads)
     model = training.load_model(folder, config.device)
     kind = "nonoverlapping" if stride is None else f"sliding window, stride {stride}"
     print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {split}, {kind}")
@@ -152,7 +155,13 @@ def book(
         building.execute(chapter, parameters)
 
 
-COMMANDS = {"data": data, "train": train, "evaluate": evaluate, "generate": generate, "book": book}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "data": data,
+    "train": train,
+    "evaluate": evaluate,
+    "generate": generate,
+    "book": book,
+}
 
 
 def main() -> None:

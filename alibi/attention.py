@@ -70,6 +70,8 @@ def sdpa(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor) -> Atte
     # is_causal aligns the mask to the upper left corner, which is right only where queries and keys are the same.
     plain = isinstance(bias, NoBias) and len(query_positions_T) == len(key_positions_S)
     mask = None if plain else additive_mask(bias, query_positions_T, key_positions_S)
+    if mask is not None and mask.dim() == 3:
+        mask = mask[None]  # The fused CPU kernel takes two or four dimensions, not three.
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         typed = None if mask is None else mask.to(q_BHTD.dtype)
@@ -84,13 +86,15 @@ KERNELS: dict[str, Callable[[Bias, Tensor, Tensor], Attend]] = {
     "sdpa": sdpa,
 }
 
-# Below this many keys the batched product beats the fused kernel on CPU, above it memory decides.
-SHORT = 768
 
+def choose_kernel(device: torch.device, keys: int, training: bool) -> str:
+    """The kernel for this device and number of keys where none is asked for by name.
 
-def choose_kernel(device: torch.device, keys: int) -> str:
-    """The kernel for this device and number of keys where none is asked for by name."""
-    return "baddbmm" if device.type == "cpu" and keys < SHORT else "sdpa"
+    On a CPU the batched product wins at short lengths, and for longer in training, where the fused kernel's backward
+    pass is slow; beyond, memory decides.
+    """
+    short = 768 if training else 512
+    return "baddbmm" if device.type == "cpu" and keys < short else "sdpa"
 
 
 def causal_attention(
@@ -111,7 +115,7 @@ def causal_attention(
         ValueError: if no kernel has this name; the known names are listed.
     """
     if kernel == "automatic":
-        kernel = choose_kernel(query_positions_T.device, len(key_positions_S))
+        kernel = choose_kernel(query_positions_T.device, len(key_positions_S), torch.is_grad_enabled())
     if kernel not in KERNELS:
         raise ValueError(f"no attention kernel is named {kernel!r}; known are automatic, {', '.join(KERNELS)}")
     return KERNELS[kernel](bias, query_positions_T, key_positions_S)

@@ -84,7 +84,6 @@ def evaluate(
     nats = torch.zeros(length, dtype=torch.float64, device=device)
     scored = torch.zeros(length, dtype=torch.int64, device=device)
     model.eval()
-    torch.set_flush_denormal(True)
     with tqdm(total=len(tokens), unit=" tokens", unit_scale=True, desc=f"length {length}", leave=False) as bar:
         for batch in _batches(windows):
             skip, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start

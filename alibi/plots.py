@@ -4,6 +4,7 @@ Every function draws on axes that it is given or makes, and returns them. Colour
 apart for colour-blind readers; markers and dashes say the same once more.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
+from pandas.io.formats.style import Styler
 
 from alibi.positions import METHODS
 
@@ -69,14 +71,18 @@ def perplexities(
 
 
 def extrapolation(
-    records: pd.DataFrame, ax: Axes | None = None, metric: str = "perplexity", legend: bool = True
+    records: pd.DataFrame,
+    ax: Axes | None = None,
+    metric: str = "perplexity",
+    legend: bool = True,
+    protocol: str = "nonoverlapping",
 ) -> Axes:
     """Perplexity against evaluation length, one curve a method, the training length marked (Figure 1).
 
     Both axes are logarithmic. Records of several seeds give a mean and a band from the least to the greatest.
     """
     ax = plt.gca() if ax is None else ax
-    chosen = perplexities(records, metric)
+    chosen = perplexities(records, metric, protocol)
     order = [name for name in COLOURS if name in set(chosen.method)]
     sns.lineplot(
         chosen, x="eval_length", y="value", hue="method", style="method", hue_order=order, style_order=order,
@@ -122,3 +128,275 @@ def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
     size = f"{row.parameters / 1e6:.1f}M parameters"
     right.set_title(f"Live, scaled down: {row.corpus_used},\n{size}, trained at {row.train_length:g}")
     return figure
+
+
+# The paper's tables and its remaining figures, in its order. Each function takes the paper's rows, measured ones or
+# both; measured models are of other sizes, on other texts and machines, and so get a panel of their own.
+
+DECIMALS = {"perplexity": 2, "word_perplexity": 1, "bits_per_byte": 3, "train_memory": 1}
+METRIC_NAMES = {
+    "perplexity": "perplexity",
+    "word_perplexity": "per word",
+    "bits_per_byte": "bits per byte",
+    "train_speed": "training speed",
+    "eval_speed": "inference speed",
+    "train_memory": "training memory",
+}
+KEY_NAMES = {"train_length": "L", "eval_length": "L_valid", "multiple": "L_valid / L"}
+
+
+def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Sequence[str]) -> Styler:
+    """A table of records: lengths in tokens, perplexity per token, speed in words/s, memory in GB.
+
+    Several records of one cell (seeds) give their mean. A record without a value shows its note, such as out of
+    memory; a cell without a record stays empty.
+
+    Args:
+        records: the rows to show.
+        caption: number of the table and what its cells are.
+        rows: columns of the records that head the rows.
+        columns: columns of the records that head the columns.
+    """
+    keys = [*rows, *columns]
+    cells = records.groupby(keys, sort=False, dropna=False, as_index=False).agg(
+        text_metric=("metric", "first"), value=("value", "mean"), note=("note", "first")
+    )
+    texts = [
+        str(note).removesuffix(" on a 32 GB GPU") if pd.isna(value) else f"{value:,.{DECIMALS.get(metric, 0)}f}"
+        for metric, value, note in zip(cells.text_metric, cells.value, cells.note, strict=True)
+    ]
+    heads = pd.DataFrame({KEY_NAMES.get(key, key): _heads(cells[key]) for key in keys})
+    names = list(heads)
+    pivot = heads.assign(text=texts).pivot(index=names[: len(rows)], columns=names[len(rows) :], values="text")
+    # A fixed id: the same records give the same page. The table, and not the page, scrolls on a narrow screen.
+    shown = pivot.astype(object).fillna("").style.set_uuid(caption.split(":")[0].replace(" ", "-").lower())
+    shown = shown.set_caption(caption).set_table_attributes(
+        'class="dataframe" style="display: block; overflow-x: auto; width: max-content; max-width: 100%"'
+    )
+    return shown.set_table_styles(
+        [
+            {"selector": "caption", "props": "caption-side: top; text-align: left; font-weight: bold"},
+            {"selector": "td", "props": "text-align: right"},
+        ]
+    )
+
+
+def _heads(column: pd.Series) -> pd.Series:
+    """The entries as text; numbers in rising order, names in the order of appearance."""
+    if pd.api.types.is_numeric_dtype(column):
+        order = [f"{value:g}" for value in sorted(column.dropna().unique())]
+        texts, order = ["" if pd.isna(value) else f"{value:g}" for value in column], ["", *order]
+    else:
+        texts = [TITLES.get(name, METRIC_NAMES.get(name, name)) for name in column]
+        order = list(dict.fromkeys(texts))
+    return pd.Series(texts).astype(pd.CategoricalDtype(order))
+
+
+def _parts(records: pd.DataFrame, *sources: str) -> list[tuple[str, pd.DataFrame]]:
+    """The paper's rows of these tables or figures, then the measured rows of each corpus and scale, with titles."""
+    measured = records.provenance == "measured"
+    parts = [("The paper: WikiText-103, 247M", records[records.source.isin(sources) & ~measured])]
+    if measured.any():
+        for (corpus, _), group in records[measured].groupby(["corpus_used", "scale"]):
+            parts.append((f"Measured: {corpus}, {group.parameters.max() / 1e6:.1f}M", group))
+    return [(title, part) for title, part in parts if len(part)]
+
+
+def _stack(panels: int, height: float = 3.9) -> tuple[Figure, list[Axes]]:
+    figure, axes = plt.subplots(panels, 1, figsize=(6.6, height * panels), squeeze=False)
+    return figure, list(axes[:, 0])
+
+
+def _pairs(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> Figure:
+    """Extrapolation curves, a panel a training length, two panels a row."""
+    panels = []
+    for title, part in _parts(records, *sources):
+        for _, group in perplexities(part, protocol=protocol).groupby("train_length"):
+            if group.eval_length.nunique() > 1:
+                panels.append((title.replace(": ", ":\n"), group))
+    columns, rows = min(2, len(panels)), math.ceil(len(panels) / 2)
+    size = (7.8, 3.9 * rows) if columns == 2 else (6.6, 4.2)
+    # Several rows are drawn at a lower resolution: a figure in the book has at most 100 kB.
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=110 if rows == 1 else 85)
+    for number, (ax, (title, group)) in enumerate(zip(axes.flat, panels, strict=False)):
+        extrapolation(group, ax, legend=number == 0, protocol=protocol)
+        ax.set_title(title)
+    for ax in list(axes.flat)[len(panels) :]:
+        ax.set_visible(False)
+    return figure
+
+
+def figure_1(records: pd.DataFrame) -> Figure:
+    """Figure 1 (Tables 2 and 3): perplexity per token against evaluation length (tokens), nonoverlapping.
+
+    A panel for each training length, both axes logarithmic.
+    """
+    return _pairs(records, ("Table 2", "Table 3"), "nonoverlapping")
+
+
+def figure_2(records: pd.DataFrame) -> Figure:
+    """Figure 2 (Table 1): speed of training and inference (thousand words/s) and memory of training (GB).
+
+    Bars by training length (tokens) and method; a row of panels for the paper, one for each measured scale.
+    """
+    metrics = ["train_speed", "eval_speed", "train_memory"]
+    parts = [(title, part[part.metric.isin(metrics)]) for title, part in _parts(records, "Table 1")]
+    parts = [(title, part) for title, part in parts if len(part)]
+    figure, axes = plt.subplots(len(parts), 3, figsize=(7.8, 3.4 * len(parts)), squeeze=False)
+    for (title, part), row in zip(parts, axes, strict=True):
+        row[1].set_title(title)
+        for metric, ax in zip(metrics, row, strict=True):
+            chosen = part[part.metric == metric].astype({"train_length": int})
+            order = [name for name in COLOURS if name in set(chosen.method)]
+            sns.barplot(
+                chosen, x="train_length", y="value", hue="method", hue_order=order, palette=COLOURS, saturation=1,
+                errorbar=None, ax=ax,
+            )  # fmt: skip
+            ax.set(xlabel="L (tokens)", ylabel=_quantity(chosen, ax))
+            handles, names = ax.get_legend_handles_labels()
+            ax.get_legend().remove()
+    figure.legend(handles, [TITLES[name] for name in names], loc="outside upper center", ncols=4, columnspacing=1)
+    return figure
+
+
+def _quantity(records: pd.DataFrame, ax: Axes) -> str:
+    """Name and unit of a metric; speeds are written in thousands."""
+    (metric,), unit = records.metric.unique(), records.unit.iloc[0]
+    if str(unit).endswith("/s"):
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}"))
+        unit = f"thousand {unit}"
+    return f"{METRIC_NAMES[metric]} ({unit})"
+
+
+def figure_4(records: pd.DataFrame) -> Figure:
+    """Figure 4 (Table 5): perplexity per token of ALiBi models trained at L, against evaluation length (tokens).
+
+    Each curve is one ALiBi model, labelled with its L at its left end; each square a sinusoidal model, evaluated at
+    its own L. The evaluation length is logarithmic.
+    """
+    parts = _parts(records, "Table 5")
+    figure, axes = _stack(len(parts))
+    for ax, (title, part) in zip(axes, parts, strict=True):
+        chosen = perplexities(part)
+        chosen = chosen[chosen.eval_length >= chosen.train_length]
+        curves = chosen[chosen.method == "alibi"].groupby(["train_length", "eval_length"]).value.mean()
+        lengths = list(curves.index.unique("train_length"))
+        shades = sns.blend_palette(["#7FC4EE", COLOURS["alibi"], "#002A42"], len(lengths))
+        for length, shade in zip(lengths, shades, strict=True):
+            curve = curves[length]
+            label = TITLES["alibi"] if length == lengths[len(lengths) // 2] else None
+            ax.plot(curve.index, curve, color=shade, marker=MARKERS["alibi"], label=label)
+            ax.annotate(
+                f"{length:g}", (curve.index[0], curve.iloc[0]), xytext=(-2, -9), textcoords="offset points",
+                ha="right", va="top", fontsize="small", color=shade if length > lengths[0] else "0.3",
+            )  # fmt: skip
+        own = chosen[(chosen.method == "sinusoidal") & (chosen.eval_length == chosen.train_length)]
+        baseline = own.groupby("eval_length").value.mean()
+        ax.plot(
+            baseline.index, baseline, color=COLOURS["sinusoidal"], marker=MARKERS["sinusoidal"], ls="--", lw=1,
+            label=f"{TITLES['sinusoidal']} at its own L",
+        )  # fmt: skip
+        logarithmic(ax, _spread(sorted(chosen.eval_length.unique())))
+        ax.margins(x=0.09, y=0.1)
+        ax.set(xlabel="evaluation length (tokens)", ylabel=METRIC_LABELS["perplexity"], title=title)
+        ax.legend()
+    return figure
+
+
+def _spread(lengths: Sequence[float]) -> list[float]:
+    """Those lengths that are far enough apart for a label each, the longest among them."""
+    kept = [lengths[-1]]
+    for length in reversed(lengths[:-1]):
+        if kept[-1] / length > 1.45:
+            kept.append(length)
+    return kept[::-1]
+
+
+def figure_7(records: pd.DataFrame) -> Figure:
+    """Figure 7 (points read off it): speed of training (thousand words/s) against training length (tokens)."""
+    parts = [(title, part[part.metric == "train_speed"]) for title, part in _parts(records, "Figure 7")]
+    parts = [(title, part) for title, part in parts if len(part)]
+    figure, axes = _stack(len(parts), 3.6)
+    for ax, (title, part) in zip(axes, parts, strict=True):
+        order = [name for name in COLOURS if name in set(part.method)]
+        sns.lineplot(
+            part, x="train_length", y="value", hue="method", style="method", hue_order=order, style_order=order,
+            palette=COLOURS, markers=MARKERS, dashes=DASHES, errorbar=("pi", 100), ax=ax,
+        )  # fmt: skip
+        logarithmic(ax, _spread(sorted(part.train_length.unique())))
+        ax.set(xlabel="training length L (tokens)", ylabel=_quantity(part, ax), title=title)
+        ax.set_ylim(bottom=0)
+        handles, names = ax.get_legend_handles_labels()
+        ax.legend(handles, [TITLES[name] for name in names], title=None)
+    return figure
+
+
+def figure_8(records: pd.DataFrame) -> Figure:
+    """Figure 8 (Table 5, Figure 7): perplexity per token against the speed of training (thousand words/s).
+
+    Every model is evaluated at one length, the longest trained (3072 in the paper), and labelled with its L. To the
+    paper's figure we add rotary and T5 bias at that L (Table 1 has their speeds).
+    """
+    panels = []
+    for title, part in _parts(records, "Table 5", "Figure 7", "Table 1"):
+        keys = ["method", "train_length"]
+        speeds = part[part.metric == "train_speed"].sort_values("provenance").groupby(keys).value.first()
+        scored = perplexities(part[part.eval_length == part.train_length.max()]).groupby(keys).value.mean()
+        if len(points := pd.concat({"speed": speeds, "perplexity": scored}, axis=1, join="inner")):
+            panels.append((title, part.train_length.max(), points))
+    figure, axes = _stack(len(panels), 4.2)
+    for ax, (title, length, points) in zip(axes, panels, strict=True):
+        for method in [name for name in COLOURS if name in points.index]:
+            at = points.loc[method]
+            ax.plot(
+                at.speed, at.perplexity, color=COLOURS[method], marker=MARKERS[method], lw=1, ms=7,
+                label=TITLES[method],
+            )  # fmt: skip
+            for train_length, speed, perplexity in at.itertuples():
+                ax.annotate(
+                    f"{train_length:g}", (speed, perplexity), xytext=(-5, 5), textcoords="offset points",
+                    ha="right", fontsize="small", color="0.3",
+                )  # fmt: skip
+        if "sinusoidal" in points.index:
+            ax.axhline(points.loc["sinusoidal"].perplexity.iloc[-1], color=COLOURS["sinusoidal"], lw=1, ls=":")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}"))
+        ax.margins(0.09)
+        ax.set(xlabel="training speed (thousand words/s)", ylabel=f"perplexity at {length:g} tokens", title=title)
+        ax.legend()
+    return figure
+
+
+def figure_11(records: pd.DataFrame, stride: int = 1) -> Figure:
+    """Figure 11 (Tables 13 to 15): perplexity per token against evaluation length (tokens), sliding window.
+
+    A panel for each training length, both axes logarithmic. We add T5 bias (Table 14) to the paper's figure.
+    """
+    return _pairs(records[records.stride == stride], ("Table 13", "Table 14", "Table 15"), "sliding_window")
+
+
+def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Perplexity over that at L, against evaluation length over L: what compares across models and texts.
+
+    The paper's rows are lines, measured ones large filled markers; of each, one training length is expected.
+    """
+    ax = plt.gca() if ax is None else ax
+    chosen = perplexities(records)
+    chosen = chosen[chosen.eval_length >= chosen.train_length].sort_values("eval_length")
+    own = chosen.value.where(chosen.eval_length == chosen.train_length)
+    ratio = chosen.value / own.groupby([chosen.provenance, chosen.method]).transform("mean")
+    chosen = chosen.assign(multiple=chosen.eval_length / chosen.train_length, ratio=ratio)
+    order = [name for name in COLOURS if name in set(chosen.method)]
+    measured = chosen.provenance == "measured"
+    for method in order:
+        curve = chosen[(chosen.method == method) & ~measured]
+        ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], lw=1.2, label=f"{TITLES[method]}: the paper")
+    for method in order:
+        points = chosen[(chosen.method == method) & measured].groupby("multiple").ratio.mean()
+        ax.plot(
+            points.index, points, MARKERS[method], color=COLOURS[method], ms=9, mec="black",
+            label=f"{TITLES[method]}: measured",
+        )  # fmt: skip
+    logarithmic(ax, _doublings(1, chosen.multiple.max(), 1), nice_ticks(0.5, chosen.ratio.max()))
+    ax.set(xlabel="evaluation length / L", ylabel="perplexity / perplexity at L")
+    ax.legend(fontsize="small")
+    return ax

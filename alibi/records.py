@@ -1,6 +1,5 @@
 """Records: one measured or published number a row, in the same columns."""
 
-import platform
 import subprocess
 from datetime import UTC, datetime
 from functools import cache
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from alibi.device import device_name
 from alibi.paths import checkout, data_folder
 
 if TYPE_CHECKING:
@@ -51,15 +51,6 @@ def commit() -> str:
         return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "alibi") else "")
     except (OSError, subprocess.CalledProcessError):
         return "not a checkout"
-
-
-@cache
-def device_name(device: str) -> str:
-    """What computed: the GPU's name, or the CPU's."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return f"{capabilities.get('cpu_name') or platform.processor() or platform.machine()} (CPU)"
 
 
 def provenance(device: str) -> dict[str, str]:

@@ -13,21 +13,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from filelock import FileLock
 
 from alibi.corpus import Corpus, load
+from alibi.device import device_name, settle_cpu
 from alibi.evaluate import Evaluation, evaluate
 from alibi.model import Decoder
 from alibi.paths import PACKAGE, cache_folder
-from alibi.records import MEASURED_COLUMNS, device_name
+from alibi.records import MEASURED_COLUMNS
 from alibi.train import CONFIG, TrainConfig, configure, load_model, train
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # What decides the bits of a run; a change to one of these trains anew, a change to a figure does not.
-SCIENCE = ["positions", "attention.py", "embedding.py", "model.py", "windows.py", "optim.py", "train.py", "evaluate.py"]
+SCIENCE = [
+    "positions",
+    "attention.py",
+    "embedding.py",
+    "model.py",
+    "windows.py",
+    "optim.py",
+    "train.py",
+    "evaluate.py",
+    "device.py",
+]
 SMOKE_TOKENS = 4096
 METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"}
 
@@ -101,7 +111,7 @@ class Run:
         path = self.folder / "evaluations" / name
         with FileLock(f"{self.folder}.lock"):
             if not path.is_file():
-                torch.set_num_threads(self.config.threads)
+                settle_cpu(self.config.threads)
                 found = evaluate(self.model, self.corpus.splits[split], self.corpus.end_of_line, length, stride, prefix)
                 fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(found).items()}
                 path.parent.mkdir(exist_ok=True)
@@ -109,7 +119,8 @@ class Run:
                 temporary.write_text(json.dumps(fields))
                 os.replace(temporary, path)
         stored: dict[str, Any] = json.loads(path.read_text())
-        return Evaluation(**{k: np.array(v) if isinstance(v, list) else v for k, v in stored.items()})
+        stored |= {name: np.array(values) for name, values in stored.items() if isinstance(values, list)}
+        return Evaluation(**stored)
 
     def records(self, lengths: Iterable[int], stride: int | None = None, split: str = "valid") -> "pd.DataFrame":
         """Perplexity per token, per word and bits per byte at these window lengths, with provenance.

@@ -1,12 +1,9 @@
 """The training loop: one configuration and a token stream in, weights, configuration and metrics out."""
 
-import ctypes
 import json
 import math
 import os
-import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from alibi.corpus import Corpus
+from alibi.device import compute_dtype, computing, settle_cpu
 from alibi.model import Decoder, ModelConfig
 from alibi.optim import adamw, warmup_cosine
 from alibi.positions import METHODS
@@ -53,15 +51,6 @@ class TrainConfig:
 
 class TrainingError(RuntimeError):
     """A run that can't go on, or can't begin."""
-
-
-def compute_dtype(device: str) -> str:
-    """bfloat16 where the device multiplies it natively (GPUs; CPUs with AVX512-BF16 or AMX), else float32."""
-    if device == "cuda":
-        return "bfloat16"
-    # Older torch has no public way to ask.
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
 def configure(
@@ -118,11 +107,6 @@ def configure(
     )
 
 
-def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
-    """The context in which a model computes in this dtype on this device."""
-    return nullcontext() if dtype == "float32" else torch.autocast(device, getattr(torch, dtype))
-
-
 def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0) -> None:
     """Trains a model and writes its weights, configuration and metrics into the folder.
 
@@ -142,10 +126,7 @@ def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0) -
         raise TrainingError(f"corpus {corpus.name} has training stream {split.sha256}, not {config.stream_sha256}")
     if (largest := int(split.tokens.max())) >= config.model.vocabulary_size:
         raise ValueError(f"token id {largest} does not fit a vocabulary of {config.model.vocabulary_size} entries")
-    # Weights of far tokens underflow under a bias; as subnormal numbers they slow a CPU two- to threefold.
-    torch.set_flush_denormal(True)
-    _keep_freed_memory()
-    torch.set_num_threads(config.threads)
+    settle_cpu(config.threads)
     torch.manual_seed(config.seed)
     model = Decoder(config.model, config.kernel).to(config.device).train()
     batch = config.batch_tokens // config.train_length
@@ -194,16 +175,6 @@ def _loop(config: TrainConfig, model: Decoder, order: TrainingOrder, folder: Pat
                 }
                 metrics.write(json.dumps(row) + "\n")
             schedule.step()
-
-
-def _keep_freed_memory() -> None:
-    # glibc returns large blocks to the system after each step and faults them in again, a fifth of a CPU step.
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-        if mallopt is not None:
-            trim_threshold, mmap_max = -1, -4
-            mallopt(trim_threshold, -1)
-            mallopt(mmap_max, 0)
 
 
 def _refuse_other(folder: Path, config: TrainConfig) -> None:

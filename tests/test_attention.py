@@ -58,7 +58,8 @@ def test_kernels_equal_the_reference_with_gradients(kernel, name, dtype, toleran
 
 
 def test_kernel_is_chosen_by_device_and_length_and_unknown_ones_are_refused():
-    assert choose_kernel(torch.device("cpu"), 128) == "baddbmm"
-    assert choose_kernel(torch.device("cpu"), 2048) == choose_kernel(torch.device("cuda"), 128) == "sdpa"
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert choose_kernel(cpu, 128, True) == choose_kernel(cpu, 512, True) == choose_kernel(cpu, 128, False) == "baddbmm"
+    assert choose_kernel(cpu, 2048, True) == choose_kernel(cpu, 512, False) == choose_kernel(cuda, 128, True) == "sdpa"
     with pytest.raises(ValueError, match="'flash'; known are automatic, reference, baddbmm, sdpa"):
         causal_attention(position_method("alibi", 32, 4).bias(), torch.arange(3), torch.arange(3), "flash")

@@ -1,0 +1,51 @@
+"""What computes: the dtype that suits it, its name, and what a CPU must be told before it works fast."""
+
+import ctypes
+import platform
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
+
+import torch
+
+
+def _capabilities() -> dict[str, Any]:
+    # Older torch has no public way to ask.
+    return dict(torch.cpu.get_capabilities()) if hasattr(torch.cpu, "get_capabilities") else {}
+
+
+@cache
+def device_name(device: str) -> str:
+    """What computes: the GPU's name, or the CPU's."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{_capabilities().get('cpu_name') or platform.processor() or platform.machine()} (CPU)"
+
+
+def compute_dtype(device: str) -> str:
+    """bfloat16 where the device multiplies it natively (GPUs; CPUs with AVX512-BF16 or AMX), else float32."""
+    capabilities = _capabilities()
+    native = device == "cuda" or capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return "bfloat16" if native else "float32"
+
+
+def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
+    """The context in which a model computes in this dtype on this device; its weights stay float32."""
+    return nullcontext() if dtype == "float32" else torch.autocast(device, getattr(torch, dtype))
+
+
+def settle_cpu(threads: int) -> None:
+    """Prepares this process for work on a CPU, before its first parallel work: threads, small numbers, memory.
+
+    Under a bias the weights of far tokens underflow, and subnormal numbers slow a CPU two- to threefold: they are
+    taken as zero. glibc hands large blocks back to the system and faults them in again at each step, which costs a
+    fifth of it: it is told to keep them.
+    """
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # musl has none
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4
+        mallopt(trim_threshold, -1)
+        mallopt(mmap_max, 0)

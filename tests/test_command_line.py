@@ -1,0 +1,98 @@
+"""The command line as a user types it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from alibi.__main__ import main
+
+
+def alibi(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "alibi", *map(str, arguments)],
+        capture_output=True, text=True, cwd=cwd, env=os.environ | environment,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("command") / "run"
+    done = alibi("train", "--method", "alibi", "--train-length", 32, "--steps", 3, "--out", folder, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_train_writes_what_it_says(trained_run):
+    folder, done = trained_run
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "metrics.jsonl", "model.safetensors"]
+    assert re.search(r"perplexity \d+\.\d\d per token, \d+\.\d\d per word, \d\.\d{4} bits per byte", done.stdout)
+    assert "tokens/s" in done.stderr and "loss=" in done.stderr
+    assert json.loads((folder / "config.json").read_text())["train_length"] == 32
+
+
+def test_train_again_finds_the_run_and_refuses_another(trained_run):
+    folder, done = trained_run
+    same = ["train", "--method", "alibi", "--train-length", 32, "--steps", 3, "--out", folder]
+    again = alibi(*same, cwd=folder.parent)
+    assert again.returncode == 0 and again.stdout == done.stdout
+    other = alibi(*same, "--seed", 5, cwd=folder.parent)
+    assert other.returncode == 1 and "seed is 1, asked for 5" in other.stderr
+
+
+def test_evaluate_prints_a_row_a_length(trained_run):
+    folder, _ = trained_run
+    done = alibi("evaluate", folder, "--lengths", 64, 128, "--stride", 64, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert [int(line.split()[0]) for line in done.stdout.splitlines()[2:]] == [64, 128]
+
+
+def test_generate_continues_a_prompt(trained_run):
+    folder, _ = trained_run
+    done = alibi("generate", folder, "The city of", "--tokens", 40, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("The city of") and len(done.stdout) > 20
+    assert done.stdout == alibi("generate", folder, "The city of", "--tokens", 40, cwd=folder.parent).stdout
+
+
+def test_data_shows_the_corpus(tmp_path):
+    done = alibi("data", "wikipedia-sample", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("train", "valid", "test", "CC BY-SA", "4,096", "early in the alphabet"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["data", "wikipedia"], "wikipedia-sample"),
+        (["train", "--method", "alibbi", "--out", "x"], "known are sinusoidal, rotary, t5, alibi"),
+        (["train", "--method", "alibi", "--scale", "huge", "--out", "x"], "known are quick, laptop, gpu"),
+        (["train", "--method", "alibi", "--corpus", "pile", "--out", "x"], "wikipedia-sample"),
+        (["train", "--method", "alibi", "--train-length", "99999", "--out", "x"], "train_length=99999"),
+        (["book", "alibbi"], "alibi"),
+        (["book", "alibi", "-p", "speed=3"], "speed"),
+        (["book", "alibi", "-p", "steps=many"], "many"),
+        (["book", "alibi", "-p", "train_length=3"], "16"),
+        (["book", "-p", "steps=3"], "name the chapter"),
+        (["learn"], "train"),
+    ],
+)
+def test_wrong_words_exit_with_2_and_say_what_is_right(arguments, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["alibi", *arguments])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [[], ["data"], ["train"], ["evaluate"], ["generate"], ["book"]])
+def test_help_of_every_command(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["alibi", *command, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0 and "usage: python -m alibi" in capsys.readouterr().out

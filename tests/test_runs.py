@@ -1,0 +1,117 @@
+"""The run cache: found by content, built once, provenance complete."""
+
+import multiprocessing
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from alibi import runs
+from alibi.corpus import load
+from alibi.records import MEASURED_COLUMNS, PAPER_COLUMNS, paper_results
+from alibi.runs import config_hash, trained
+from alibi.train import configure
+
+
+@pytest.fixture
+def short(monkeypatch, tmp_path_factory):
+    """Runs of two steps, in a cache of their own beside the shared corpora."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    cache.mkdir(exist_ok=True)
+    monkeypatch.setenv("ALIBI_CACHE", str(cache))
+    monkeypatch.setenv("ALIBI_SMOKE", "2")
+
+
+def test_a_run_is_trained_once_and_found_again(short, capfd):
+    first = trained("alibi", seed=11)
+    assert "ALIBI_SMOKE is set: 2 steps of 300" in capfd.readouterr().err
+    weights = (first.folder / "model.safetensors").stat().st_mtime_ns
+    again = trained("alibi", seed=11)
+    assert again.folder == first.folder and again.smoke
+    assert (again.folder / "model.safetensors").stat().st_mtime_ns == weights
+    evaluation = first.evaluation(64)
+    assert again.evaluation(64).nats == evaluation.nats and evaluation.tokens == runs.SMOKE_TOKENS
+    with pytest.raises(ValueError, match="no split 'dev'; it has train, valid, test"):
+        first.evaluation(64, split="dev")
+
+
+def test_a_run_that_was_cut_off_is_trained_anew(short):
+    run = trained("alibi", seed=12)
+    expected = (run.folder / "model.safetensors").read_bytes()
+    (run.folder / "config.json").unlink()
+    (run.folder / "model.safetensors").write_bytes(b"half")
+    assert (trained("alibi", seed=12).folder / "model.safetensors").read_bytes() == expected
+
+
+def test_records_are_complete(short):
+    records = trained("t5", seed=13).records([32, 64], stride=16)
+    assert list(records.columns) == MEASURED_COLUMNS
+    assert len(records) == 2 * 3 and set(records.protocol) == {"sliding_window"} and set(records.stride) == {16}
+    known = records.drop(columns=["source", "page", "paper_length"])
+    assert known.notna().all().all(), known.isna().sum()
+    assert set(records.corpus_used) == {"wikipedia-sample"} and set(records.tokens_trained) == {2 * 2048}
+    assert records.note.str.contains("smoke").all()
+
+
+def test_the_hash_follows_what_decides_the_bits(monkeypatch):
+    base = configure("alibi", load("wikipedia-sample"))
+    variants = [
+        replace(base, **change)
+        for change in ({"seed": 2}, {"steps": 299}, {"threads": 2}, {"kernel": "sdpa"}, {"torch_version": "2.0"})
+    ]
+    variants.append(replace(base, model=replace(base.model, method="t5")))
+    assert len({config_hash(c) for c in [base, *variants]}) == len(variants) + 1
+    assert config_hash(base) == config_hash(configure("alibi", load("wikipedia-sample")))
+    monkeypatch.setattr(runs, "code_sha256", lambda: "other code")
+    assert config_hash(base) not in {config_hash(c) for c in variants}
+
+
+def test_two_processes_train_one_run(short):
+    command = [
+        sys.executable,
+        "-c",
+        "from alibi.runs import trained; print(trained('rotary', seed=14).facts['seconds'])",
+    ]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert sum("2.05k/4.10k" in err or "rotary" in err for _, err in outputs) == 1
+
+
+def test_the_papers_numbers_are_whole():
+    paper = paper_results()
+    assert list(paper.columns) == PAPER_COLUMNS
+    assert len(paper) == 1148
+    missing = paper[paper.value.isna()]
+    assert missing.note.str.contains("memory").all()
+    table2 = (
+        paper[(paper.source == "Table 2") & (paper.metric == "perplexity")].set_index(["method", "eval_length"]).value
+    )
+    assert (table2["alibi", 512], table2["sinusoidal", 15512]) == (19.73, 406.01)
+
+
+def test_the_code_hash_ignores_text_and_sees_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PACKAGE", tmp_path)
+    monkeypatch.setattr(runs, "SCIENCE", ["model.py"])
+
+    def hashed(source):
+        (tmp_path / "model.py").write_text(source)
+        runs.code_sha256.cache_clear()
+        return runs.code_sha256()
+
+    base = hashed('"""Text."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
+    assert hashed("# A comment.\ndef f(x):\n    return x + 1\n") == base
+    assert hashed("def f(x):\n    return x + 2\n") != base
+    runs.code_sha256.cache_clear()
+
+
+def test_spawned_workers_fill_the_cache(short):
+    from alibi.experiments.experiment import Cell, run
+
+    cells = [Cell(method, "quick", 64, seed=15, multiples=(1,)) for method in ("alibi", "sinusoidal")]
+    run(cells)
+    assert multiprocessing.active_children() == []
+    for cell in cells:
+        assert (trained(cell.method, train_length=64, seed=15).folder / "evaluations").is_dir()
