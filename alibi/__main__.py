@@ -130,6 +130,7 @@ def book(
     parameters: Annotated[
         UseAppendAction[tuple[str, ...]], arg(name="parameter", aliases=("-p",), metavar="NAME=VALUE")
     ] = (),
+    refresh: bool = False,
 ) -> None:
     """Build the whole book, or execute one chapter with parameters of your own.
 
@@ -141,18 +142,24 @@ def book(
     Args:
         chapter: such as alibi; the whole book if left out.
         parameters: a parameter of the chapter and its value; may be given several times.
+        refresh: write the outputs of all chapters back into book/ instead of building the site.
     """
     from alibi import book as building
+    from alibi.experiments import experiment, wikitext103
     from alibi.parameters import ParameterError
 
-    if chapter is None:
-        if parameters:
-            raise ParameterError(
-                f"{parameters[0]}: name the chapter that takes it, as in book alibi -p {parameters[0]}"
-            )
-        building.build()
-    else:
+    if chapter is not None:
         building.execute(chapter, parameters)
+        return
+    if parameters:
+        raise ParameterError(f"{parameters[0]}: name the chapter that takes it, as in book alibi -p {parameters[0]}")
+    if building.changed():
+        # Before the chapters, which then find the runs in the cache: here the progress bars are seen.
+        experiment.run(wikitext103.cells())
+    if refresh:
+        building.refresh()
+    else:
+        building.build()
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

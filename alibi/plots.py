@@ -6,14 +6,14 @@ apart for colour-blind readers; markers and dashes say the same once more.
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from pandas.io.formats.style import Styler
 
 from alibi.positions import METHODS
@@ -57,9 +57,12 @@ def logarithmic(ax: Axes, x: Sequence[float] | None = None, y: Sequence[float] |
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Ticks 1, 2, 5 times powers of ten that cover an interval of positive numbers on a logarithmic axis."""
-    steps = [m * 10.0**e for e in range(-3, 9) for m in (1, 2, 5)]
-    return [b for a, b in pairwise(steps) if b >= low * 0.999 and a < high]
+    """Round numbers between two positive ones for a logarithmic axis: 1, 2, 5 times powers of ten, or even steps."""
+    if high / low < 5:
+        ticks = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+    else:
+        ticks = [multiple * 10.0**power for power in range(-3, 9) for multiple in (1, 2, 5)]
+    return [tick for tick in ticks if low * 0.95 <= tick <= high * 1.05]
 
 
 def perplexities(
@@ -119,14 +122,16 @@ def _doublings(low: float, high: float, start: float) -> list[float]:
 
 def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
     """The paper's extrapolation at L = 512 (Table 2) and the live runs side by side, same axes and colours."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2))
-    table = paper[(paper.source == "Table 2") & (paper.eval_length >= 512)]
-    extrapolation(table, left)
-    left.set_title("The paper: WikiText-103,\n247M parameters, trained at 512")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4.4))
+    extrapolation(paper[paper.source == "Table 2"], left)
+    handles, names = left.get_legend_handles_labels()
+    figure.legend(handles, [TITLES[name] for name in names], loc="outside lower center", ncols=4)
+    left.get_legend().remove()
+    left.set_title("The paper: WikiText-103,\n247M parameters, L = 512")
     row = measured.iloc[0]
     extrapolation(measured, right, legend=False)
     size = f"{row.parameters / 1e6:.1f}M parameters"
-    right.set_title(f"Live, scaled down: {row.corpus_used},\n{size}, trained at {row.train_length:g}")
+    right.set_title(f"Live, scaled down: {row.corpus_used},\n{size}, L = {row.train_length:g}")
     return figure
 
 
@@ -218,11 +223,16 @@ def _pairs(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> Figu
     size = (7.8, 3.9 * rows) if columns == 2 else (6.6, 4.2)
     # Several rows are drawn at a lower resolution: a figure in the book has at most 100 kB.
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=110 if rows == 1 else 85)
-    for number, (ax, (title, group)) in enumerate(zip(axes.flat, panels, strict=False)):
-        extrapolation(group, ax, legend=number == 0, protocol=protocol)
+    handles: dict[str, Artist] = {}
+    for ax, (title, group) in zip(axes.flat, panels, strict=False):
+        extrapolation(group, ax, protocol=protocol)
+        drawn, names = ax.get_legend_handles_labels()
+        handles |= {TITLES[name]: handle for name, handle in zip(names, drawn, strict=True)}
+        ax.get_legend().remove()
         ax.set_title(title)
     for ax in list(axes.flat)[len(panels) :]:
         ax.set_visible(False)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=4, columnspacing=1)
     return figure
 
 
@@ -265,7 +275,7 @@ def _quantity(records: pd.DataFrame, ax: Axes) -> str:
     if str(unit).endswith("/s"):
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}"))
         unit = f"thousand {unit}"
-    return f"{METRIC_NAMES[metric]} ({unit})"
+    return f"{METRIC_NAMES[metric]}\n({unit})"
 
 
 def figure_4(records: pd.DataFrame) -> Figure:
@@ -288,7 +298,7 @@ def figure_4(records: pd.DataFrame) -> Figure:
             ax.plot(curve.index, curve, color=shade, marker=MARKERS["alibi"], label=label)
             ax.annotate(
                 f"{length:g}", (curve.index[0], curve.iloc[0]), xytext=(-2, -9), textcoords="offset points",
-                ha="right", va="top", fontsize="small", color=shade if length > lengths[0] else "0.3",
+                ha="right", va="top", fontsize="small", color="0.3",
             )  # fmt: skip
         own = chosen[(chosen.method == "sinusoidal") & (chosen.eval_length == chosen.train_length)]
         baseline = own.groupby("eval_length").value.mean()
@@ -335,24 +345,25 @@ def figure_8(records: pd.DataFrame) -> Figure:
     """Figure 8 (Table 5, Figure 7): perplexity per token against the speed of training (thousand words/s).
 
     Every model is evaluated at one length, the longest trained (3072 in the paper), and labelled with its L. To the
-    paper's figure we add rotary and T5 bias at that L (Table 1 has their speeds).
+    paper's figure we add rotary and T5 bias at that L, with their speeds of Table 1.
     """
     panels = []
     for title, part in _parts(records, "Table 5", "Figure 7", "Table 1"):
         keys = ["method", "train_length"]
-        speeds = part[part.metric == "train_speed"].sort_values("provenance").groupby(keys).value.first()
+        timed = part[part.metric == "train_speed"].sort_values("provenance")
+        speeds = timed.groupby(keys).value.first()
         scored = perplexities(part[part.eval_length == part.train_length.max()]).groupby(keys).value.mean()
         if len(points := pd.concat({"speed": speeds, "perplexity": scored}, axis=1, join="inner")):
-            panels.append((title, part.train_length.max(), points))
+            panels.append((title, part.train_length.max(), timed.unit.iloc[0], points))
     figure, axes = _stack(len(panels), 4.2)
-    for ax, (title, length, points) in zip(axes, panels, strict=True):
+    for ax, (title, length, unit, points) in zip(axes, panels, strict=True):
         for method in [name for name in COLOURS if name in points.index]:
             at = points.loc[method]
             ax.plot(
                 at.speed, at.perplexity, color=COLOURS[method], marker=MARKERS[method], lw=1, ms=7,
-                label=TITLES[method],
+                label=TITLES[method] if len(at) > 1 else f"{TITLES[method]}, L = {at.index[0]:g}",
             )  # fmt: skip
-            for train_length, speed, perplexity in at.itertuples():
+            for train_length, speed, perplexity in at.itertuples() if len(at) > 1 else ():
                 ax.annotate(
                     f"{train_length:g}", (speed, perplexity), xytext=(-5, 5), textcoords="offset points",
                     ha="right", fontsize="small", color="0.3",
@@ -361,7 +372,7 @@ def figure_8(records: pd.DataFrame) -> Figure:
             ax.axhline(points.loc["sinusoidal"].perplexity.iloc[-1], color=COLOURS["sinusoidal"], lw=1, ls=":")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}"))
         ax.margins(0.09)
-        ax.set(xlabel="training speed (thousand words/s)", ylabel=f"perplexity at {length:g} tokens", title=title)
+        ax.set(xlabel=f"training speed (thousand {unit})", ylabel=f"perplexity at {length:g} tokens", title=title)
         ax.legend()
     return figure
 

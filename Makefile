@@ -1,0 +1,32 @@
+# make book   sets everything up, trains what is missing, executes the chapters, builds the site
+# make test   sets everything up, checks style and types, runs every test
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: book test notebooks lint clean
+
+book: $(STAMP)
+	$(RUN) -m alibi book
+
+test: lint
+	$(RUN) -m pytest
+
+notebooks: $(STAMP)
+	$(RUN) -m alibi book --refresh
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV), which takes about two minutes the first time"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[test]" --constraint constraints.txt
+	@touch $@
+
+clean:
+	rm -rf _build dist

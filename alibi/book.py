@@ -1,0 +1,354 @@
+"""The book: papermill executes the chapters, their outputs are cleaned, jupyter-book builds the site.
+
+    book/*.ipynb  ->  _build/executed/  ->  _build/staging/  ->  _build/html/
+    source            papermill             cleaned              jupyter-book
+
+Papermill never writes into book/; only `refresh` does, and what it writes is cleaned.
+"""
+
+import base64
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from alibi.parameters import ParameterError, parse
+from alibi.paths import checkout
+
+AT_A_TIME = 2
+FIGURE_BYTES = 100_000
+NOTEBOOK_BYTES = 1_000_000
+# What a chapter keeps beside its text; all else that tools write into a notebook changes from run to run.
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+CELL_METADATA = {"tags", "mystnb"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+PROGRESS_BAR = re.compile(r"\d+%\|.*\|.*\[.*\]")
+TIMING = re.compile(r"^(CPU times|Wall time): ")
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+MACHINE_FOLDERS = "Users|home|mnt|opt|private|root|srv|tmp|usr|var"
+ABSOLUTE_PATH = re.compile(rf"(?:(?<![\w.<-])/(?:{MACHINE_FOLDERS})/|\b[A-Z]:\\)[^\s'\"<>]*")
+
+
+class BookError(RuntimeError):
+    """The book could not be built: a chapter failed, or left outputs that do not belong in a repository."""
+
+
+def chapters(root: Path | None = None) -> list[Path]:
+    """The chapters in reading order, notebooks and Markdown pages, as `book/_toc.yml` lists them.
+
+    Raises:
+        BookError: outside a checkout, or if a listed chapter does not exist.
+    """
+    book = (root or _root()) / "book"
+    table = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
+    names = [table["root"], *(entry["file"] for entry in table["chapters"])]
+    paths = []
+    for name in names:
+        found = [path for suffix in (".ipynb", ".md") if (path := book / f"{name}{suffix}").is_file()]
+        if len(found) != 1:
+            raise BookError(f"book/_toc.yml lists {name!r}: book/ must hold it as .ipynb or .md, and holds {found}")
+        paths += found
+    return paths
+
+
+def execute(chapter: str, assignments: Sequence[str] = (), root: Path | None = None) -> Path:
+    """Executes one chapter, with parameters of the reader's own, and prints where the result lies.
+
+    Args:
+        chapter: its name, such as alibi.
+        assignments: such as train_length=64; the chapter's own value where a parameter is not named.
+        root: of the checkout.
+
+    Raises:
+        ValueError: for an unknown chapter; the known ones are listed.
+        ParameterError: for a parameter that the chapter does not have, or a value that is refused; before anything
+            runs.
+        BookError: if a cell fails.
+    """
+    root = root or _root()
+    notebooks = {path.stem: path for path in _notebooks(root)}
+    if chapter not in notebooks:
+        raise ValueError(f"no chapter is named {chapter!r}; known are {', '.join(notebooks)}")
+    values = _values(notebooks[chapter], assignments)
+    suffix = "".join(f".{name}={value}" for name, value in values.items())
+    executed = _executed(root, chapter + suffix)
+    # The chapter's own progress bars, which it writes to stderr, are shown as they come.
+    _run(notebooks[chapter], executed, root, values, progress_bar=True, stderr_file=sys.stderr)
+    print(executed)
+    return executed
+
+
+def build(root: Path | None = None) -> Path:
+    """Executes the chapters that changed, builds the site, and prints and returns where its first page lies.
+
+    A chapter is executed again if its source, the package, `data/` or torch is another than at its last execution.
+
+    Raises:
+        BookError: if a chapter fails, leaves outputs that are refused, or the site has a warning.
+    """
+    root = root or _root()
+    _bring_up_to_date(root)
+    _stage(root)
+    first_page = render(root / "_build" / "staging", root / "_config.yml", root)
+    print(f"the book: {first_page.as_uri()}")
+    return first_page
+
+
+def refresh(root: Path | None = None) -> None:
+    """Writes the outputs of all chapters, executed and cleaned, back into `book/`; all of them or, on error, none.
+
+    Raises:
+        BookError: if a chapter fails or leaves outputs that are refused.
+    """
+    root = root or _root()
+    _bring_up_to_date(root)
+    for path, text in _cleaned_chapters(root).items():
+        _write(path, text.encode())
+
+
+def changed(root: Path | None = None) -> list[Path]:
+    """The chapters whose code, or the package, `data/` or torch, is another than when they were last executed."""
+    root = root or _root()
+    keys = {path: _executed(root, path.stem).with_suffix(".key") for path in _notebooks(root)}
+    return [path for path, key in keys.items() if not key.is_file() or key.read_text() != _key(path, root)]
+
+
+def execute_all(notebooks: Sequence[Path], root: Path) -> None:
+    """Executes these chapters with their own parameters, two at a time.
+
+    Raises:
+        BookError: if one fails; those that have not begun are then left out.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(AT_A_TIME, spawn) as pool, tqdm(total=len(notebooks), unit="chapter") as bar:
+        bar.set_description("chapters")
+        running = {pool.submit(_run, path, _executed(root, path.stem), root, {}): path.stem for path in notebooks}
+        try:
+            for done in as_completed(running):
+                done.result()
+                bar.update()
+                bar.set_postfix_str(f"executed {running[done]}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def render(source: Path, config: Path, output: Path) -> Path:
+    """Builds the site from a folder of chapters as they are; a warning is an error.
+
+    Args:
+        source: folder with `_toc.yml` and the chapters.
+        config: the `_config.yml`.
+        output: the site goes to `_build/html` in it.
+
+    Returns:
+        The site's first page.
+
+    Raises:
+        BookError: with what jupyter-book said.
+    """
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
+    options = ["--config", str(config), "--path-output", str(output), "-W", "--keep-going", "-q"]
+    finished = subprocess.run(command + options, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+    if finished.returncode:
+        # Sphinx remembers the pages it has read, and would not repeat their warnings the next time.
+        shutil.rmtree(output / "_build" / ".doctrees", ignore_errors=True)
+        raise BookError(f"jupyter-book could not build {source}:\n{finished.stdout}{finished.stderr}")
+    return output / "_build" / "html" / "index.html"
+
+
+def cleaned(source: Path, executed: Path, root: Path) -> str:
+    """The source notebook with the outputs of its execution, and nothing in them that changes from run to run.
+
+    Kept are text outputs and figures. Left out are execution counts, stderr, progress bars, timings, memory
+    addresses, the path of the checkout, cells that papermill added, and the metadata of papermill and the kernel.
+
+    Args:
+        source: the chapter in book/.
+        executed: what papermill wrote; may be the source itself.
+        root: of the checkout, removed from paths.
+
+    Raises:
+        BookError: for an output with an error, another absolute path, a figure above 100 kB, or a notebook above
+            1 MB; names the cell.
+    """
+    notebook = nbformat.read(source, as_version=4)
+    outputs = {cell.get("id"): cell.get("outputs") for cell in nbformat.read(executed, as_version=4).cells}
+    notebook.metadata = {"kernelspec": KERNEL}
+    for number, cell in enumerate(notebook.cells, start=1):
+        place = f"{source.name}, cell {number} ({cell.get('id')})"
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in CELL_METADATA and value}
+        if cell.cell_type == "code":
+            if cell.get("id") not in outputs:
+                raise BookError(f"{place} was not executed: run the chapter again; every cell needs a fixed id")
+            cell.execution_count = None
+            cell.outputs = _cleaned_outputs(outputs[cell.id], place, root)
+    text = nbformat.writes(notebook) + "\n"
+    if len(text.encode()) > NOTEBOOK_BYTES:
+        largest = max(notebook.cells, key=lambda cell: len(json.dumps(cell)))
+        raise BookError(
+            f"{source.name} is {len(text.encode())} bytes with its outputs, at most {NOTEBOOK_BYTES} are kept; "
+            f"most of them are in cell {largest.id}"
+        )
+    return text
+
+
+def _cleaned_outputs(outputs: Iterable[NotebookNode], place: str, root: Path) -> list[NotebookNode]:
+    kept: list[NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "error":
+            raise BookError(f"{place} holds an error: {output.ename}: {output.evalue}")
+        if output.output_type == "stream":
+            text = _lasting(output.text)
+            if output.name == "stderr" or not text:
+                continue
+            output = nbformat.v4.new_output("stream", name="stdout", text=_without_paths(text, place, root))
+            if kept and kept[-1].output_type == "stream":
+                # Where one stream is cut into two depends on the clock.
+                kept[-1].text += output.text
+                continue
+        elif WIDGET in output.data:
+            continue
+        else:
+            for kind, content in output.data.items():
+                if kind.startswith("image/"):
+                    _refuse_large(content, kind, place)
+                elif isinstance(content, str):
+                    output.data[kind] = _without_paths(content, place, root)
+            if output.output_type == "execute_result":
+                output.execution_count = None
+        kept.append(output)
+    return kept
+
+
+def _lasting(text: str) -> str:
+    """What a terminal would still show of it, less progress bars and the lines that %%time prints."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return "\n".join(x.rpartition("\r")[2] for x in lines if not PROGRESS_BAR.search(x) and not TIMING.match(x))
+
+
+def _refuse_large(content: str, kind: str, place: str) -> None:
+    size = len(base64.b64decode(content)) if kind == "image/png" else len(content)
+    if size > FIGURE_BYTES:
+        raise BookError(
+            f"{place} holds a figure of {size} bytes ({kind}), at most {FIGURE_BYTES} are kept: "
+            "draw it smaller, at a lower resolution, or with less in it"
+        )
+
+
+def _without_paths(text: str, place: str, root: Path) -> str:
+    text = ADDRESS.sub("", text.replace(f"{root}/", "").replace(str(root), "."))
+    if found := ABSOLUTE_PATH.search(text):
+        raise BookError(f"{place} shows {found[0]}, a path of this machine: print a name, or nothing")
+    return text
+
+
+def _bring_up_to_date(root: Path) -> None:
+    waiting = changed(root)
+    if not waiting:
+        print("no chapter has changed since its last execution")
+        return
+    execute_all(waiting, root)
+
+
+def _run(source: Path, executed: Path, root: Path, values: Mapping[str, int | str], **how: Any) -> None:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    key, key_file = _key(source, root), executed.with_suffix(".key")
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    # Without its key, an execution that was ended in the middle does not pass for a whole one.
+    key_file.unlink(missing_ok=True)
+    options = {"progress_bar": False} | how
+    try:
+        papermill.execute_notebook(source, executed, dict(values), kernel_name=KERNEL["name"], **options)
+    except DeadKernelError as error:
+        raise BookError(f"{source.name}: {error}") from None
+    except PapermillExecutionError as error:
+        where = f"{source.name}, in the cell that begins with {error.source.strip().splitlines()[0]!r}"
+        raise BookError(f"{where}: {error.ename}: {error.evalue}\nthe traceback stands in {executed}") from None
+    key_file.write_text(key)
+
+
+def _key(source: Path, root: Path) -> str:
+    """Hash of all that decides a chapter's outputs; its prose does not."""
+    cells = nbformat.read(source, as_version=4).cells
+    code = [[cell.get("id"), cell.source, cell.metadata.get("tags")] for cell in cells if cell.cell_type == "code"]
+    digest = hashlib.sha256(json.dumps([code, version("torch"), os.environ.get("ALIBI_SMOKE")]).encode())
+    for file in sorted([*root.glob("alibi/**/*.py"), *(p for p in root.glob("data/**/*") if p.is_file())]):
+        digest.update(f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    return digest.hexdigest()
+
+
+def _values(notebook: Path, assignments: Sequence[str]) -> dict[str, int | str]:
+    import papermill
+
+    known = papermill.inspect_notebook(notebook)
+    values = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ParameterError(f"{assignment!r} sets no parameter: write name=value, such as steps=50")
+        if name not in known:
+            raise ParameterError(f"chapter {notebook.stem} has no parameter {name!r}; it has {', '.join(known)}")
+        values[name] = parse(name, text)
+    return values
+
+
+def _stage(root: Path) -> None:
+    """Fills `_build/staging` with book/ and the executed chapters; a file of the same bytes keeps its time stamp.
+
+    So Sphinx reads only the pages that changed.
+    """
+    book, staging = root / "book", root / "_build" / "staging"
+    staged = {staging / path.name: text.encode() for path, text in _cleaned_chapters(root).items()}
+    for path in book.rglob("*"):
+        inner = path.relative_to(book)
+        if path.is_file() and path.suffix != ".ipynb" and not any(part.startswith(".") for part in inner.parts):
+            staged[staging / inner] = path.read_bytes()
+    for path in staging.rglob("*"):
+        if path.is_file() and path not in staged:
+            path.unlink()
+    for path, content in staged.items():
+        _write(path, content)
+
+
+def _cleaned_chapters(root: Path) -> dict[Path, str]:
+    return {path: cleaned(path, _executed(root, path.stem), root) for path in _notebooks(root)}
+
+
+def _write(path: Path, content: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != content:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _notebooks(root: Path) -> list[Path]:
+    return [path for path in chapters(root) if path.suffix == ".ipynb"]
+
+
+def _executed(root: Path, name: str) -> Path:
+    return root / "_build" / "executed" / f"{name}.ipynb"
+
+
+def _root() -> Path:
+    root = checkout()
+    if root is None:
+        raise BookError("the chapters are in a checkout of the book's repository; this package was installed without")
+    return root

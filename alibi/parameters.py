@@ -1,0 +1,114 @@
+"""The parameters of the chapters: one table, by which the command line and each chapter's first cell refuse."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from alibi.scale import SCALES
+
+
+class ParameterError(ValueError):
+    """A chapter was given a parameter that it does not know, or a value that it cannot run with."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A whole number between two bounds, both included."""
+
+    meaning: str
+    smallest: int
+    largest: int
+
+    @property
+    def allowed(self) -> str:
+        """The values that are right, in words."""
+        return f"a whole number from {self.smallest} to {self.largest}"
+
+    def admits(self, value: object) -> bool:
+        """Whether the value is of the right type and in range; True and False are no numbers."""
+        return type(value) is int and self.smallest <= value <= self.largest
+
+    def read(self, text: str) -> object:
+        """The number that the text spells, or the text itself, which is then refused."""
+        try:
+            return int(text)
+        except ValueError:
+            return text
+
+
+@dataclass(frozen=True)
+class Name:
+    """One of a few known names."""
+
+    meaning: str
+
+    @property
+    def known(self) -> Collection[str]:
+        """The names, in the order of the registry that holds them."""
+        return SCALES
+
+    @property
+    def allowed(self) -> str:
+        """The values that are right, in words."""
+        return f"one of {', '.join(self.known)}"
+
+    def admits(self, value: object) -> bool:
+        """Whether the value is a known name."""
+        return isinstance(value, str) and value in self.known
+
+    def read(self, text: str) -> object:
+        """The text itself."""
+        return text
+
+
+class CorpusName(Name):
+    """A name of the registry of corpora."""
+
+    @property
+    def known(self) -> Collection[str]:
+        """The names that `alibi.corpus.load` knows."""
+        # Imported here: a chapter that names no corpus needs none of what reads one.
+        from alibi.corpus import RECIPES
+
+        return tuple(RECIPES)
+
+
+PARAMETERS: dict[str, Number | Name] = {
+    "scale": Name("size of the models and length of the training"),
+    "corpus": CorpusName("text that is trained and evaluated on"),
+    "train_length": Number("tokens in a training block (L)", 16, 4096),
+    "evaluation_length": Number("tokens in an evaluation window (L_valid)", 16, 65536),
+    "stride": Number("new tokens that each evaluation window brings", 1, 4096),
+    "steps": Number("optimiser steps; 0 takes the scale's own number", 0, 1_000_000),
+    "heads": Number("attention heads of a layer", 1, 128),
+    "seed": Number("of weights, data order and dropout", 0, 2**31 - 1),
+}
+
+
+def check(**values: object) -> None:
+    """Refuses what a chapter cannot run with; each chapter calls it right after its `parameters` cell.
+
+    Raises:
+        ParameterError: for an unknown name, a wrong type or a value out of range; says what is allowed.
+    """
+    for name, value in values.items():
+        parameter = _named(name)
+        if not parameter.admits(value):
+            raise ParameterError(f"{name} = {value!r} is refused: {parameter.meaning}, {parameter.allowed}")
+
+
+def parse(name: str, text: str) -> int | str:
+    """The value that `name=text` means on the command line.
+
+    Raises:
+        ParameterError: as `check` does.
+    """
+    value = _named(name).read(text)
+    check(**{name: value})
+    assert isinstance(value, int | str)
+    return value
+
+
+def _named(name: str) -> Number | Name:
+    if name not in PARAMETERS:
+        raise ParameterError(f"no parameter is named {name!r}; known are {', '.join(PARAMETERS)}")
+    return PARAMETERS[name]
