@@ -86,11 +86,11 @@ def evaluate(
     model.eval()
     with tqdm(total=len(tokens), unit=" tokens", unit_scale=True, desc=f"length {length}", leave=False) as bar:
         for batch in _batches(windows):
-            skip, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start
+            context, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start
             taken = torch.stack([stream[window.start : window.end + 1] for window in batch])
-            losses_BT = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:])[:, skip:]
-            nats[skip:end] += losses_BT.double().sum(dim=0)
-            scored[skip:end] += len(batch)
+            losses_BT = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:], context)
+            nats[context:end] += losses_BT.double().sum(dim=0)
+            scored[context:end] += len(batch)
             bar.update(losses_BT.numel())
     return Evaluation(
         length=length,

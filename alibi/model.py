@@ -134,9 +134,9 @@ class Decoder(nn.Module):
             k_BHSD, v_BHSD = cache.extend(number, k_BHSD, v_BHSD)
         return layer.finish(x_BTC, attend(q_BHTD, k_BHSD, v_BHSD))
 
-    def negative_log_likelihood(self, sources_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """-ln p(target | sources so far) in nats, float32 [B, T]."""
-        hidden_BTC = self(sources_BT)
+    def negative_log_likelihood(self, sources_BT: Tensor, targets_BT: Tensor, context: int = 0) -> Tensor:
+        """-ln p(target | sources so far) in nats, float32 [B, T - context]: the first `context` targets are not scored."""
+        hidden_BTC, targets_BT = self(sources_BT)[:, context:], targets_BT[:, context:]
         losses_N = self.embedding.negative_log_likelihood(hidden_BTC.flatten(0, 1), targets_BT.flatten())
         return losses_N.view(targets_BT.shape)
 

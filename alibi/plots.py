@@ -92,11 +92,7 @@ def extrapolation(
         palette=COLOURS, markers=MARKERS, dashes=DASHES, errorbar=("pi", 100), ax=ax, legend=legend,
     )  # fmt: skip
     (train_length,) = chosen.train_length.unique()
-    ax.axvline(train_length, color="0.35", lw=1, ls=":")
-    ax.annotate(
-        f"trained at {train_length:g}", (train_length, 1), xytext=(3, -3), xycoords=("data", "axes fraction"),
-        textcoords="offset points", va="top", fontsize="small", color="0.3",
-    )  # fmt: skip
+    ax.axvline(train_length, color="0.35", lw=1, ls=":", label=f"trained at {train_length:g}")
     lengths = sorted(chosen.eval_length.unique())
     logarithmic(
         ax, _doublings(lengths[0], lengths[-1], train_length), nice_ticks(chosen.value.min(), chosen.value.max())
@@ -104,7 +100,7 @@ def extrapolation(
     ax.set(xlabel="evaluation length (tokens)", ylabel=METRIC_LABELS[metric])
     if legend:
         handles, names = ax.get_legend_handles_labels()
-        ax.legend(handles, [TITLES[name] for name in names], title=None)
+        ax.legend(handles, [TITLES.get(name, name) for name in names], title=None)
     return ax
 
 
@@ -125,7 +121,8 @@ def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4.4))
     extrapolation(paper[paper.source == "Table 2"], left)
     handles, names = left.get_legend_handles_labels()
-    figure.legend(handles, [TITLES[name] for name in names], loc="outside lower center", ncols=4)
+    names = [TITLES.get(name, "training length L") for name in names]
+    figure.legend(handles, names, loc="outside lower center", ncols=5, columnspacing=1.2, handletextpad=0.5)
     left.get_legend().remove()
     left.set_title("The paper: WikiText-103,\n247M parameters, L = 512")
     row = measured.iloc[0]
@@ -141,7 +138,7 @@ def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
 DECIMALS = {"perplexity": 2, "word_perplexity": 1, "bits_per_byte": 3, "train_memory": 1}
 METRIC_NAMES = {
     "perplexity": "perplexity",
-    "word_perplexity": "per word",
+    "word_perplexity": "perplexity per word",
     "bits_per_byte": "bits per byte",
     "train_speed": "training speed",
     "eval_speed": "inference speed",
@@ -173,6 +170,7 @@ def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Seq
     heads = pd.DataFrame({KEY_NAMES.get(key, key): _heads(cells[key]) for key in keys})
     names = list(heads)
     pivot = heads.assign(text=texts).pivot(index=names[: len(rows)], columns=names[len(rows) :], values="text")
+    pivot = pivot.sort_index().sort_index(axis=1)
     # A fixed id: the same records give the same page. The table, and not the page, scrolls on a narrow screen.
     shown = pivot.astype(object).fillna("").style.set_uuid(caption.split(":")[0].replace(" ", "-").lower())
     shown = shown.set_caption(caption).set_table_attributes(
@@ -337,7 +335,7 @@ def figure_7(records: pd.DataFrame) -> Figure:
         ax.set(xlabel="training length L (tokens)", ylabel=_quantity(part, ax), title=title)
         ax.set_ylim(bottom=0)
         handles, names = ax.get_legend_handles_labels()
-        ax.legend(handles, [TITLES[name] for name in names], title=None)
+        ax.legend(handles, [TITLES.get(name, name) for name in names], title=None)
     return figure
 
 
@@ -388,7 +386,8 @@ def figure_11(records: pd.DataFrame, stride: int = 1) -> Figure:
 def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Perplexity over that at L, against evaluation length over L: what compares across models and texts.
 
-    The paper's rows are lines, measured ones large filled markers; of each, one training length is expected.
+    The paper's rows are lines, measured ones large filled markers, side by side where they would hide one another.
+    Of each, one training length is expected.
     """
     ax = plt.gca() if ax is None else ax
     chosen = perplexities(records)
@@ -401,10 +400,11 @@ def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for method in order:
         curve = chosen[(chosen.method == method) & ~measured]
         ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], lw=1.2, label=f"{TITLES[method]}: the paper")
-    for method in order:
+    for place, method in enumerate(order):
         points = chosen[(chosen.method == method) & measured].groupby("multiple").ratio.mean()
         ax.plot(
-            points.index, points, MARKERS[method], color=COLOURS[method], ms=9, mec="black",
+            points.index * 1.055 ** (place - (len(order) - 1) / 2), points, MARKERS[method], color=COLOURS[method],
+            ms=8, mec="black", mew=0.7,
             label=f"{TITLES[method]}: measured",
         )  # fmt: skip
     logarithmic(ax, _doublings(1, chosen.multiple.max(), 1), nice_ticks(0.5, chosen.ratio.max()))
