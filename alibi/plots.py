@@ -164,7 +164,9 @@ def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Seq
         text_metric=("metric", "first"), value=("value", "mean"), note=("note", "first")
     )
     texts = [
-        str(note).removesuffix(" on a 32 GB GPU") if pd.isna(value) else f"{value:,.{DECIMALS.get(metric, 0)}f}"
+        str(note).removesuffix(" on a 32 GB GPU")
+        if pd.isna(value)
+        else f"{value:,.{DECIMALS.get(metric, 0) if value < 1000 else 0}f}"
         for metric, value, note in zip(cells.text_metric, cells.value, cells.note, strict=True)
     ]
     heads = pd.DataFrame({KEY_NAMES.get(key, key): _heads(cells[key]) for key in keys})
@@ -198,10 +200,10 @@ def _heads(column: pd.Series) -> pd.Series:
 def _parts(records: pd.DataFrame, *sources: str) -> list[tuple[str, pd.DataFrame]]:
     """The paper's rows of these tables or figures, then the measured rows of each corpus and scale, with titles."""
     measured = records.provenance == "measured"
-    parts = [("The paper: WikiText-103, 247M", records[records.source.isin(sources) & ~measured])]
+    parts = [("The paper: WikiText-103, 247M parameters", records[records.source.isin(sources) & ~measured])]
     if measured.any():
         for (corpus, _), group in records[measured].groupby(["corpus_used", "scale"]):
-            parts.append((f"Measured: {corpus}, {group.parameters.max() / 1e6:.1f}M", group))
+            parts.append((f"Measured: {corpus}, {group.parameters.max() / 1e6:.1f}M parameters", group))
     return [(title, part) for title, part in parts if len(part)]
 
 
@@ -214,9 +216,9 @@ def _pairs(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> Figu
     """Extrapolation curves, a panel a training length, two panels a row."""
     panels = []
     for title, part in _parts(records, *sources):
-        for _, group in perplexities(part, protocol=protocol).groupby("train_length"):
+        for length, group in perplexities(part, protocol=protocol).groupby("train_length"):
             if group.eval_length.nunique() > 1:
-                panels.append((title.replace(": ", ":\n"), group))
+                panels.append((title.replace(", ", ",\n") + f", L = {length:g}", group))
     columns, rows = min(2, len(panels)), math.ceil(len(panels) / 2)
     size = (7.8, 3.9 * rows) if columns == 2 else (6.6, 4.2)
     # Several rows are drawn at a lower resolution: a figure in the book has at most 100 kB.
@@ -225,12 +227,13 @@ def _pairs(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> Figu
     for ax, (title, group) in zip(axes.flat, panels, strict=False):
         extrapolation(group, ax, protocol=protocol)
         drawn, names = ax.get_legend_handles_labels()
-        handles |= {TITLES[name]: handle for name, handle in zip(names, drawn, strict=True)}
+        titles = [TITLES.get(name, "training length L") for name in names]
+        handles |= dict(zip(titles, drawn, strict=True))
         ax.get_legend().remove()
         ax.set_title(title)
     for ax in list(axes.flat)[len(panels) :]:
         ax.set_visible(False)
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=4, columnspacing=1)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=5, columnspacing=1)
     return figure
 
 
@@ -342,8 +345,8 @@ def figure_7(records: pd.DataFrame) -> Figure:
 def figure_8(records: pd.DataFrame) -> Figure:
     """Figure 8 (Table 5, Figure 7): perplexity per token against the speed of training (thousand words/s).
 
-    Every model is evaluated at one length, the longest trained (3072 in the paper), and labelled with its L. To the
-    paper's figure we add rotary and T5 bias at that L, with their speeds of Table 1.
+    Every model is evaluated at one length, the longest trained (3072 in the paper), and labelled with its L. Rotary and
+    T5 bias have their speeds from Table 1.
     """
     panels = []
     for title, part in _parts(records, "Table 5", "Figure 7", "Table 1"):
@@ -378,7 +381,7 @@ def figure_8(records: pd.DataFrame) -> Figure:
 def figure_11(records: pd.DataFrame, stride: int = 1) -> Figure:
     """Figure 11 (Tables 13 to 15): perplexity per token against evaluation length (tokens), sliding window.
 
-    A panel for each training length, both axes logarithmic. We add T5 bias (Table 14) to the paper's figure.
+    A panel for each training length, both axes logarithmic.
     """
     return _pairs(records[records.stride == stride], ("Table 13", "Table 14", "Table 15"), "sliding_window")
 
