@@ -37,6 +37,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CELL_METADATA = {"tags", "mystnb"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 PROGRESS_BAR = re.compile(r"\d+%\|.*\|.*\[.*\]")
 TIMING = re.compile(r"^(CPU times|Wall time): ")
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
@@ -103,8 +104,7 @@ def build(root: Path | None = None) -> Path:
     """
     root = root or _root()
     _bring_up_to_date(root)
-    _stage(root)
-    first_page = render(root / "_build" / "staging", root / "_config.yml", root)
+    first_page = render(_stage(root), root / "_config.yml", root)
     print(f"the book: {first_page.as_uri()}")
     return first_page
 
@@ -118,7 +118,7 @@ def refresh(root: Path | None = None) -> None:
     root = root or _root()
     _bring_up_to_date(root)
     for path, text in _cleaned_chapters(root).items():
-        _write(path, text.encode())
+        path.write_text(text, encoding="utf-8")
 
 
 def changed(root: Path | None = None) -> list[Path]:
@@ -162,13 +162,15 @@ def render(source: Path, config: Path, output: Path) -> Path:
     Raises:
         BookError: with what jupyter-book said.
     """
+    # Every page anew, which takes seconds: a page shows the titles of the others, and a page that Sphinx remembers
+    # from a failed build would not repeat its warnings.
+    for folder in (".doctrees", "html"):
+        shutil.rmtree(output / "_build" / folder, ignore_errors=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     options = ["--config", str(config), "--path-output", str(output), "-W", "--keep-going", "-q"]
-    finished = subprocess.run(command + options, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+    finished = subprocess.run(command + options, capture_output=True, text=True)
     if finished.returncode:
-        # Sphinx remembers the pages it has read, and would not repeat their warnings the next time.
-        shutil.rmtree(output / "_build" / ".doctrees", ignore_errors=True)
-        raise BookError(f"jupyter-book could not build {source}:\n{finished.stdout}{finished.stderr}")
+        raise BookError(f"jupyter-book could not build {source}:\n{COLOUR.sub('', finished.stderr)}")
     return output / "_build" / "html" / "index.html"
 
 
@@ -311,32 +313,19 @@ def _values(notebook: Path, assignments: Sequence[str]) -> dict[str, int | str]:
     return values
 
 
-def _stage(root: Path) -> None:
-    """Fills `_build/staging` with book/ and the executed chapters; a file of the same bytes keeps its time stamp.
-
-    So Sphinx reads only the pages that changed.
-    """
-    book, staging = root / "book", root / "_build" / "staging"
-    staged = {staging / path.name: text.encode() for path, text in _cleaned_chapters(root).items()}
-    for path in book.rglob("*"):
-        inner = path.relative_to(book)
-        if path.is_file() and path.suffix != ".ipynb" and not any(part.startswith(".") for part in inner.parts):
-            staged[staging / inner] = path.read_bytes()
-    for path in staging.rglob("*"):
-        if path.is_file() and path not in staged:
-            path.unlink()
-    for path, content in staged.items():
-        _write(path, content)
+def _stage(root: Path) -> Path:
+    """Fills `_build/staging` with book/ and, in the place of its notebooks, the executed chapters."""
+    staging = root / "_build" / "staging"
+    staged = {staging / path.name: text for path, text in _cleaned_chapters(root).items()}
+    shutil.rmtree(staging, ignore_errors=True)
+    shutil.copytree(root / "book", staging, ignore=shutil.ignore_patterns("*.ipynb", "_build", ".*"))
+    for path, text in staged.items():
+        path.write_text(text, encoding="utf-8")
+    return staging
 
 
 def _cleaned_chapters(root: Path) -> dict[Path, str]:
     return {path: cleaned(path, _executed(root, path.stem), root) for path in _notebooks(root)}
-
-
-def _write(path: Path, content: bytes) -> None:
-    if not path.is_file() or path.read_bytes() != content:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
 
 
 def _notebooks(root: Path) -> list[Path]:

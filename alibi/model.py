@@ -135,7 +135,7 @@ class Decoder(nn.Module):
         return layer.finish(x_BTC, attend(q_BHTD, k_BHSD, v_BHSD))
 
     def negative_log_likelihood(self, sources_BT: Tensor, targets_BT: Tensor, context: int = 0) -> Tensor:
-        """-ln p(target | sources so far) in nats, float32 [B, T - context]; `context` targets in front are not scored."""
+        """-ln p(target | sources so far) in nats, float32 [B, T - context]; the first `context` are not scored."""
         hidden_BTC, targets_BT = self(sources_BT)[:, context:], targets_BT[:, context:]
         losses_N = self.embedding.negative_log_likelihood(hidden_BTC.flatten(0, 1), targets_BT.flatten())
         return losses_N.view(targets_BT.shape)

@@ -118,7 +118,7 @@ def _doublings(low: float, high: float, start: float) -> list[float]:
 
 def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
     """The paper's extrapolation at L = 512 (Table 2) and the live runs side by side, same axes and colours."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4.4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.4))
     extrapolation(paper[paper.source == "Table 2"], left)
     handles, names = left.get_legend_handles_labels()
     names = [TITLES.get(name, "training length L") for name in names]
