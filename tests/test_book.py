@@ -1,0 +1,247 @@
+"""Chapters are executed only when they must be, and what is kept of them does not change from run to run."""
+
+import base64
+import json
+import os
+import shutil
+
+import nbformat
+import pytest
+from conftest import ROOT
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from alibi.book import KERNEL, BookError, build, changed, chapters, cleaned, execute, execute_all, refresh, render
+from alibi.parameters import ParameterError
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+
+
+def write(path, *cells):
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
+
+
+def tagged(source, tag):
+    return new_code_cell(source, metadata={"tags": [tag]})
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A checkout with two small chapters."""
+    root = tmp_path / "checkout"
+    for folder in ("book", "alibi", "data"):
+        (root / folder).mkdir(parents=True)
+    (root / "alibi" / "model.py").write_text("layers = 4\n")
+    (root / "data" / "results.csv").write_text("1\n")
+    shutil.copy(ROOT / "_config.yml", root)
+    shutil.copy(ROOT / "book" / "references.bib", root / "book")
+    toc = "format: jb-book\nroot: first\nchapters:\n  - file: second\n  - file: third\n"
+    (root / "book" / "_toc.yml").write_text(toc)
+    write(
+        root / "book" / "first.ipynb",
+        new_markdown_cell("# First"),
+        tagged("steps: int = 3  # optimiser steps\nscale: str = 'quick'  # size", "parameters"),
+        new_code_cell("import sys\nprint('steps', steps, file=sys.stderr)\nprint(steps * 2)"),
+    )
+    write(root / "book" / "second.ipynb", new_markdown_cell("# Second"), new_code_cell("6 * 7"))
+    (root / "book" / "third.md").write_text("# Third\n\nSee {cite}`press2022alibi`.\n\n```{bibliography}\n```\n")
+    return root
+
+
+def state(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_chapters_follow_the_table_of_contents(root):
+    assert [path.name for path in chapters(root)] == ["first.ipynb", "second.ipynb", "third.md"]
+    (root / "book" / "third.md").unlink()
+    with pytest.raises(BookError, match="'third'"):
+        chapters(root)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("nonsense=1", "chapter first has no parameter 'nonsense'; it has steps, scale"),
+        ("seed=1", "chapter first has no parameter 'seed'"),
+        ("steps=many", "steps = 'many'"),
+        ("steps=-1", "from 0 to 1000000"),
+        ("scale=huge", "one of quick"),
+        ("steps", "name=value"),
+    ],
+)
+def test_parameters_are_refused_before_anything_runs(root, assignment, told):
+    before = state(root)
+    with pytest.raises(ParameterError, match=told):
+        execute("first", [assignment], root)
+    assert state(root) == before
+
+
+@pytest.mark.parametrize("name", ["fourth", "third"])
+def test_unknown_chapter_lists_those_that_run(root, name):
+    with pytest.raises(ValueError, match=f"'{name}'; known are first, second"):
+        execute(name, [], root)
+
+
+def test_a_chapter_runs_with_parameters_of_the_reader_s_own(root, capsys):
+    before = state(root / "book")
+    executed = execute("first", ["steps=5", "scale=gpu"], root)
+    assert executed == root / "_build" / "executed" / "first.steps=5.scale=gpu.ipynb"
+    cells = nbformat.read(executed, as_version=4).cells
+    assert [output.text for output in cells[-1].outputs if output.name == "stdout"] == ["10\n"]
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == str(executed) and "steps 5" in shown.err
+    assert state(root / "book") == before
+    # The site is made of the chapters' own parameters.
+    assert root / "book" / "first.ipynb" in changed(root)
+
+
+def test_only_what_changed_is_executed_again(root):
+    first, second = chapters(root)[:2]
+    assert changed(root) == [first, second]
+    before = state(root / "book")
+    execute_all([first, second], root)
+    assert changed(root) == []
+    assert state(root / "book") == before
+    text = first.read_text()
+    first.write_text(text.replace("# First", "# The very first"))
+    assert changed(root) == [], "prose needs no execution"
+    first.write_text(text.replace("steps * 2", "steps * 3"))
+    assert changed(root) == [first]
+    first.write_text(text)
+    assert changed(root) == []
+    for file in (root / "alibi" / "model.py", root / "data" / "results.csv"):
+        content = file.read_bytes()
+        file.write_bytes(content + b"2\n")
+        assert changed(root) == [first, second]
+        file.write_bytes(content)
+    assert changed(root) == []
+
+
+def test_a_smoke_execution_does_not_pass_for_a_whole_one(root, monkeypatch):
+    second = chapters(root)[1]
+    monkeypatch.setenv("ALIBI_SMOKE", "2")
+    execute_all([second], root)
+    assert second not in changed(root)
+    monkeypatch.delenv("ALIBI_SMOKE")
+    assert second in changed(root)
+
+
+def test_a_failed_chapter_is_named_and_executed_again(root):
+    first, second = chapters(root)[:2]
+    execute_all([first, second], root)
+    text = second.read_text()
+    second.write_text(text.replace("6 * 7", "6 / 0"))
+    with pytest.raises(BookError, match=r"second.ipynb, in the cell that begins with '6 / 0': ZeroDivisionError"):
+        execute_all([second], root)
+    second.write_text(text)
+    assert changed(root) == [second]
+
+
+def messy(path, root, *outputs):
+    write(path, new_markdown_cell("# Messy"), new_code_cell("1", outputs=list(outputs), execution_count=3))
+    return path
+
+
+def stdout(text):
+    return new_output("stream", name="stdout", text=text)
+
+
+def test_what_changes_from_run_to_run_is_left_out(root):
+    bar = " 40%|████      | 2/5 [00:01<00:02,  1.2it/s]"
+    source = messy(root / "book" / "second.ipynb", root)
+    executed = messy(
+        root / "executed.ipynb",
+        root,
+        stdout("loss 2.5\n"),
+        new_output("stream", name="stderr", text="a warning\n"),
+        stdout(f"\r{bar}\r{bar}\nin {root}/data/results.csv\nWall time: 12 ms\n"),
+        new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "0%"}),
+        new_output("execute_result", {"text/plain": f"<thing at 0x7f01a2b3c4d5> in {root}"}, execution_count=3),
+        new_output("display_data", {"image/png": PIXEL, "text/plain": "<Figure size 640x480 with 1 Axes>"}),
+    )
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata["papermill"] = {"duration": 1.5}
+    notebook.metadata["language_info"] = {"version": "3.11.7"}
+    notebook.cells[1].metadata = {"papermill": {"duration": 0.5}, "execution": {"iopub.busy": "now"}, "tags": ["a"]}
+    notebook.cells.insert(1, tagged("steps = 5", "injected-parameters"))
+    nbformat.write(notebook, executed)
+
+    text = cleaned(source, executed, root)
+    kept = json.loads(text)
+    assert kept["metadata"] == {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    assert [cell["id"] for cell in kept["cells"]] == ["cell-0", "cell-1"]
+    cell = kept["cells"][1]
+    assert cell["metadata"] == {} and cell["execution_count"] is None
+    stream, result, figure = cell["outputs"]
+    assert "".join(stream["text"]) == "loss 2.5\nin data/results.csv\n"
+    assert result["data"]["text/plain"] == ["<thing> in ."] and result["execution_count"] is None
+    assert figure["data"]["image/png"].strip() == PIXEL
+
+    executed.write_text(text)
+    assert cleaned(executed, executed, root) == text, "cleaning what is clean changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        (stdout("saved in /home/someone/thesis\n"), "/home/someone/thesis"),
+        (new_output("display_data", {"text/html": "<a href='file:///tmp/x.html'>x</a>"}), "/tmp/x.html"),
+        (stdout("C:\\Users\\someone\n"), "C:"),
+        (new_output("error", ename="ValueError", evalue="wrong", traceback=[]), "ValueError: wrong"),
+        (new_output("display_data", {"image/png": base64.b64encode(os.urandom(100_001)).decode()}), "100001 bytes"),
+    ],
+)
+def test_what_does_not_belong_in_a_repository_is_refused_with_its_cell(root, output, told):
+    path = messy(root / "book" / "second.ipynb", root, output)
+    with pytest.raises(BookError) as refused:
+        cleaned(path, path, root)
+    assert "second.ipynb, cell 2 (cell-1)" in str(refused.value) and told in str(refused.value)
+
+
+def test_markup_and_addresses_of_the_web_are_no_paths(root):
+    text = "<b>x</b> https://example.org/home/page and/or 1/2 data/results.csv"
+    path = messy(root / "book" / "second.ipynb", root, new_output("display_data", {"text/html": text}))
+    assert text in cleaned(path, path, root)
+
+
+def test_a_large_notebook_is_refused(root):
+    path = messy(root / "book" / "second.ipynb", root, stdout("x" * 1_000_000))
+    with pytest.raises(BookError, match=r"second.ipynb is 1\d{6} bytes .* cell cell-1"):
+        cleaned(path, path, root)
+
+
+def test_refresh_stores_outputs_and_repeats_to_the_byte(root):
+    first, second, _ = chapters(root)
+    execute_all([first, second], root)
+    refresh(root)
+    cell = nbformat.read(first, as_version=4).cells[2]
+    assert [output.text for output in cell.outputs] == ["6\n"]
+    assert changed(root) == [], "outputs are no source"
+    stored = {path: content for path, (content, _) in state(root / "book").items()}
+    execute_all([first, second], root)
+    refresh(root)
+    assert {path: content for path, (content, _) in state(root / "book").items()} == stored
+
+
+def test_a_second_build_executes_nothing_and_shows_new_prose(root, capsys):
+    execute_all(chapters(root)[:2], root)
+    page = build(root)
+    assert page == root / "_build" / "html" / "index.html" and page.is_file()
+    assert page.as_uri() in capsys.readouterr().out
+    before = state(root / "_build" / "executed")
+    second = root / "book" / "second.ipynb"
+    second.write_text(second.read_text().replace("# Second", "# Number two"))
+    build(root)
+    assert state(root / "_build" / "executed") == before
+    for name in ("first.html", "second.html"):
+        assert "Number two" in (root / "_build" / "html" / name).read_text()
+    assert "42" in (root / "_build" / "html" / "second.html").read_text()
+
+
+def test_a_warning_fails_the_build_each_time(root, tmp_path):
+    (root / "book" / "third.md").write_text("# Third\n\nSee {cite}`nobody1999`.\n")
+    for _ in range(2):
+        with pytest.raises(BookError, match="nobody1999"):
+            render(root / "book", root / "_config.yml", tmp_path / "output")

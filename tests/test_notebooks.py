@@ -1,0 +1,105 @@
+"""The chapters as they are stored: how they are written, that their outputs are clean, and that they still hold."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import ROOT
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from alibi.book import KERNEL, chapters, cleaned
+from alibi.parameters import PARAMETERS, check
+
+NOTEBOOKS = [path for path in chapters(ROOT) if path.suffix == ".ipynb"]
+LINES = 10
+each_chapter = pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(chapter):
+    return [cell for cell in nbformat.read(chapter, as_version=4).cells if cell.cell_type == "code"]
+
+
+def has_tag(cell, tag):
+    return tag in cell.metadata.get("tags", [])
+
+
+def test_every_notebook_is_a_chapter():
+    assert sorted(NOTEBOOKS) == sorted((ROOT / "book").glob("*.ipynb"))
+
+
+@each_chapter
+def test_parameters_are_typed_commented_known_and_checked(chapter):
+    cells = code_cells(chapter)
+    (place,) = [number for number, cell in enumerate(cells) if has_tag(cell, "parameters")]
+    source = cells[place].source
+    values = {}
+    for statement in ast.parse(source).body:
+        assert isinstance(statement, ast.AnnAssign), f"not of the form name: type = value: {ast.unparse(statement)}"
+        name, value = statement.target.id, ast.literal_eval(statement.value)
+        assert name in PARAMETERS
+        assert statement.annotation.id == type(value).__name__
+        line = source.splitlines()[statement.end_lineno - 1]
+        assert re.search(r"  # \w", line), f"says not what it is: {line}"
+        values[name] = value
+    check(**values)
+    calls = [node for node in ast.walk(ast.parse(cells[place + 1].source)) if isinstance(node, ast.Call)]
+    (call,) = [node for node in calls if ast.unparse(node.func).split(".")[-1] == "check"]
+    assert {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords} == {name: name for name in values}
+
+
+@each_chapter
+def test_stored_outputs_are_clean(chapter):
+    assert chapter.read_text(encoding="utf-8") == cleaned(chapter, chapter, ROOT), "make notebooks cleans them"
+
+
+@each_chapter
+def test_checked_cells_have_something_to_compare(chapter):
+    checked = [cell for cell in code_cells(chapter) if has_tag(cell, "nbval-check-output")]
+    assert checked, "no cell is tagged nbval-check-output"
+    for cell in checked:
+        assert cell.outputs, f"cell {cell.id} has no stored output"
+        kinds = {kind for output in cell.outputs for kind in output.get("data", {"text/plain": ""})}
+        assert not any(kind.startswith("image/") for kind in kinds), f"cell {cell.id}: nbval compares no pictures"
+        assert not cell.source.rstrip().endswith(";"), f"cell {cell.id}: nbval compares nothing after a semicolon"
+
+
+@each_chapter
+def test_code_cells_are_short(chapter):
+    assert {
+        cell.id: cell.source.count("\n") + 1 for cell in code_cells(chapter) if cell.source.count("\n") >= LINES
+    } == {}
+
+
+@each_chapter
+def test_stored_outputs_hold(chapter):
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", str(chapter.relative_to(ROOT))]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"ALIBI_SMOKE": "20"}, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(code_cells(chapter))} passed" in done.stdout
+
+
+def test_a_stored_output_that_no_longer_holds_fails(tmp_path):
+    shutil.copy(ROOT / "book" / "conftest.py", tmp_path)
+    cell = new_code_cell("print(6 * 7)", metadata={"tags": ["nbval-check-output"]})
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "book.ipynb"]
+    for stored, status in (("42\n", 0), ("43\n", 1)):
+        cell.outputs = [new_output("stream", name="stdout", text=stored)]
+        nbformat.write(new_notebook(cells=[cell], metadata={"kernelspec": KERNEL}), tmp_path / "book.ipynb")
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == status
+
+
+def test_papermill_as_typed_refuses_a_bad_value_at_once(tmp_path):
+    chapter = next(path for path in NOTEBOOKS if path.stem == "alibi")
+    command = [sys.executable, "-m", "papermill", "book/alibi.ipynb", str(tmp_path / "out.ipynb"), "-p", "steps", "-1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0 and "steps = -1 is refused" in done.stderr
+    executed = [cell.id for cell in code_cells(tmp_path / "out.ipynb") if cell.get("execution_count")]
+    after = code_cells(chapter)[2:]
+    assert not set(executed) & {cell.id for cell in after}

@@ -1,0 +1,70 @@
+"""Parameters of the chapters are taken or refused by one table."""
+
+import pytest
+
+from alibi.parameters import PARAMETERS, ParameterError, check, parse
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scale": "quick", "corpus": "wikipedia-sample"},
+        {"train_length": 16, "steps": 0, "seed": 0, "heads": 1, "stride": 1, "evaluation_length": 16},
+        {"train_length": 4096, "steps": 1_000_000, "seed": 2**31 - 1, "heads": 128, "stride": 4096},
+        {"evaluation_length": 65536},
+        {},
+    ],
+)
+def test_bounds_themselves_are_allowed(values):
+    check(**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("train_length", 15, "from 16 to 4096"),
+        ("train_length", 4097, "from 16 to 4096"),
+        ("train_length", 64.0, "a whole number"),
+        ("train_length", "64", "a whole number"),
+        ("steps", -1, "from 0 to 1000000"),
+        ("steps", True, "a whole number"),
+        ("steps", None, "a whole number"),
+        ("seed", 2**31, "from 0 to 2147483647"),
+        ("heads", 0, "from 1 to 128"),
+        ("stride", 0, "from 1 to 4096"),
+        ("evaluation_length", 65537, "from 16 to 65536"),
+        ("scale", "paper-ish", "one of quick, laptop, gpu"),
+        ("scale", ["quick"], "one of quick, laptop, gpu"),
+        ("corpus", "wikipedia", "wikipedia-sample"),
+    ],
+)
+def test_refusal_names_parameter_value_and_what_is_allowed(name, value, told):
+    with pytest.raises(ParameterError) as refused:
+        check(**{name: value})
+    for part in (name, repr(value), told, PARAMETERS[name].meaning):
+        assert part in str(refused.value)
+
+
+def test_one_wrong_value_among_right_ones_is_refused():
+    with pytest.raises(ParameterError, match="seed = -1"):
+        check(train_length=64, seed=-1)
+
+
+@pytest.mark.parametrize("refuse", [lambda: check(step=5), lambda: parse("step", "5")])
+def test_unknown_name_lists_the_known(refuse):
+    with pytest.raises(ParameterError, match=r"'step'.*scale, corpus, train_length.*steps"):
+        refuse()
+
+
+@pytest.mark.parametrize(("name", "text", "value"), [("steps", "50", 50), ("seed", "007", 7), ("scale", "gpu", "gpu")])
+def test_text_is_read_as_the_parameter_s_type(name, text, value):
+    parsed = parse(name, text)
+    assert parsed == value and type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("steps", "many"), ("steps", ""), ("steps", "5.0"), ("heads", "129"), ("scale", "Quick")]
+)
+def test_text_that_means_no_allowed_value_is_refused(name, text):
+    with pytest.raises(ParameterError, match=name):
+        parse(name, text)

@@ -1,0 +1,110 @@
+"""The built site in a browser, opened as a file: nothing is fetched, nothing fails, nothing scrolls sideways."""
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from alibi.book import chapters, render
+
+PAGES = [f"{path.stem}.html" for path in chapters(ROOT)]
+WIDTHS = {"desktop": 1400, "phone": 390}
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page of a site and returns it, with `told`: what it asked the network for and what went wrong."""
+    opened = []
+
+    def visit(address, width=1400, **options):
+        page = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        opened.append(page)
+        page.set_default_timeout(5000)
+        page.told = []
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or page.told.append(request.url))
+        page.on("requestfailed", lambda request: page.told.append(f"failed: {request.url}"))
+        page.on("console", lambda message: message.type == "error" and page.told.append(message.text))
+        page.on("pageerror", lambda error: page.told.append(str(error)))
+        page.goto(address)
+        return page
+
+    yield visit
+    for page in opened:
+        page.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_whole_without_a_network(site, visit, name, width):
+    page = visit((site / name).as_uri(), width)
+    # Equations are drawn after the page has loaded.
+    page.evaluate("window.MathJax?.startup?.promise")
+    assert page.locator("article h1").first.is_visible()
+    equations = page.locator("article .math.notranslate").all()
+    assert [equation.inner_text() for equation in equations if not equation.locator("mjx-container").count()] == []
+    assert page.locator("mjx-merror").count() == 0
+    for image in page.locator("article img").all():
+        image.scroll_into_view_if_needed()
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    scroll, shown = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert scroll <= shown
+    assert page.told == []
+
+
+def test_the_first_page_is_the_introduction(site, visit):
+    page = visit((site / "index.html").as_uri())
+    page.wait_for_url("**/intro.html")
+    assert page.locator("article h1").first.inner_text().startswith("Train Short, Test Long")
+    assert page.told == []
+
+
+def test_the_book_draws_equations_and_figures(site):
+    pages = [(site / name).read_text(encoding="utf-8") for name in PAGES]
+    assert sum('class="math notranslate' in page for page in pages) >= 1
+    assert sum("_images/" in page for page in pages) >= 1
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_search_finds_a_page(site, visit, width):
+    page = visit(f"{(site / 'search.html').as_uri()}?q=slope", width)
+    page.locator("#search-results li a").first.wait_for()
+    found = page.locator("#search-results li a").all()
+    assert any("alibi.html" in link.get_attribute("href") for link in found)
+    assert page.told == []
+
+
+def test_one_search_bar_and_light_pages_only(site, visit):
+    page = visit((site / "intro.html").as_uri(), color_scheme="dark")
+    assert [bar.is_visible() for bar in page.locator(".search-button-field").all()].count(True) == 1
+    assert page.locator("html").get_attribute("data-theme") == "light"
+    assert not any(button.is_visible() for button in page.locator(".theme-switch-button").all())
+
+
+LINKS_TO_THE_REPOSITORY = ".article-header-buttons a[href^=http], .article-header-buttons .dropdown-launch-buttons"
+
+
+def test_without_an_address_no_link_needs_one(site, visit):
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    if config["repository"]["url"] or config["html"]["baseurl"]:
+        pytest.skip("the public address is set")
+    page = visit((site / "alibi.html").as_uri())
+    assert page.locator(LINKS_TO_THE_REPOSITORY).count() == 0
+    assert page.locator("link[rel=canonical], footer a[href^=http]").count() == 0
+    assert not (site / "sitemap.xml").exists()
+
+
+def test_with_an_address_its_links_appear(visit, tmp_path):
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    config["repository"]["url"] = "https://github.com/someone/some-book"
+    config["html"]["baseurl"] = "https://someone.github.io/some-book"
+    (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
+    site = render(ROOT / "book", tmp_path / "_config.yml", tmp_path).parent
+    page = visit((site / "alibi.html").as_uri())
+    links = {link.get_attribute("href") for link in page.locator("a[href^=http]").all()}
+    assert any(link.startswith("https://mybinder.org/v2/gh/someone/some-book/main") for link in links)
+    assert {
+        "https://github.com/someone/some-book",
+        "https://github.com/someone/some-book/blob/main/CITATION.cff",
+    } <= links
+    assert page.locator("link[rel=canonical]").get_attribute("href") == f"{config['html']['baseurl']}/alibi.html"
+    assert f"<loc>{config['html']['baseurl']}/alibi.html</loc>" in (site / "sitemap.xml").read_text()
+    assert page.told == []
