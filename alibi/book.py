@@ -112,6 +112,8 @@ def build(root: Path | None = None) -> Path:
 def refresh(root: Path | None = None) -> None:
     """Writes the outputs of all chapters, executed and cleaned, back into `book/`; all of them or, on error, none.
 
+    The first figure of the first chapter goes to `book/headline.png` too, where the README shows it.
+
     Raises:
         BookError: if a chapter fails or leaves outputs that are refused.
     """
@@ -119,6 +121,11 @@ def refresh(root: Path | None = None) -> None:
     _bring_up_to_date(root)
     for path, text in _cleaned_chapters(root).items():
         path.write_text(text, encoding="utf-8")
+    opening = nbformat.read(_notebooks(root)[0], as_version=4).cells
+    outputs = [output.get("data", {}) for cell in opening for output in cell.get("outputs", [])]
+    figures = [base64.b64decode(data["image/png"]) for data in outputs if "image/png" in data]
+    for figure in figures[:1]:
+        (root / "book" / "headline.png").write_bytes(figure)
 
 
 def changed(root: Path | None = None) -> list[Path]:

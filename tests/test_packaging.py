@@ -1,5 +1,6 @@
 """What others install: the wheel with its data, the environment file, the two commands, the citation."""
 
+import base64
 import os
 import re
 import subprocess
@@ -106,3 +107,16 @@ def test_citation_names_the_paper_and_this_version():
     bibliography = (ROOT / "book" / "references.bib").read_text()
     assert re.search(r"press2022alibi.*?{{" + re.escape(paper["title"]), bibliography, re.DOTALL)
     assert paper["identifiers"][0]["value"] == "arXiv:2108.12409" and "{2108.12409}" in bibliography
+
+
+def test_the_readme_shows_the_headline_figure_of_the_introduction():
+    assert "](book/headline.png)" in (ROOT / "README.md").read_text()
+    outputs = [o for c in nbformat.read(ROOT / "book" / "intro.ipynb", 4).cells for o in c.get("outputs", [])]
+    figures = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
+    assert base64.b64decode(figures[0]) == (ROOT / "book" / "headline.png").read_bytes()
+
+
+def test_the_readme_lists_every_module():
+    tree = (ROOT / "README.md").read_text()
+    for path in sorted((ROOT / "alibi").glob("*.py")):
+        assert path.name == "__init__.py" or re.search(rf"^  {path.name} +\w", tree, re.MULTILINE), path.name
