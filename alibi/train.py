@@ -148,7 +148,8 @@ def _loop(config: TrainConfig, model: Decoder, order: TrainingOrder, folder: Pat
     schedule = warmup_cosine(optimizer, config.warmup_steps, config.steps)
     tokens_a_step = order.batch * order.length
     total = config.steps * tokens_a_step
-    bar = tqdm(total=total, unit=" tokens", unit_scale=True, desc=f"{config.model.method:10}", position=bar_row)
+    label = f"{config.model.method:10}"
+    bar = tqdm(total=total, unit=" tokens", unit_scale=True, desc=label, position=bar_row, mininterval=0.5)
     with bar, open(folder / METRICS, "w", encoding="utf-8") as metrics:
         for step in range(config.steps):
             sources_BT, targets_BT = (t.to(config.device) for t in order(step))

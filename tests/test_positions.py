@@ -103,6 +103,12 @@ def test_rotary_equals_complex_multiplication():
     torch.testing.assert_close(rotate(x, torch.arange(7)), expected)
 
 
+def test_rotary_in_16_bits_is_the_exact_rotation_rounded_once():
+    x = torch.randn(1, 1, 2000, 32).bfloat16()
+    exact = rotate(x.double(), torch.arange(2000))
+    torch.testing.assert_close(rotate(x, torch.arange(2000)).double(), exact, rtol=2**-8, atol=1e-5)
+
+
 def test_sinusoid_is_fairseqs():
     width, half = 16, 8
     table = sinusoid(torch.arange(600), width)

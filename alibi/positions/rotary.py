@@ -28,9 +28,12 @@ def rotate(heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
         raise ValueError(f"rotary needs an even head width, not {head_width}: choose another width or head count")
     exponents = torch.arange(0, head_width, 2, dtype=torch.float64, device=positions_T.device) / head_width
     angles_TK = positions_T.to(torch.float64)[:, None] * 10000.0**-exponents
-    cosine_TK, sine_TK = angles_TK.cos().to(heads_BHTD.dtype), angles_TK.sin().to(heads_BHTD.dtype)
+    # Products in float32 at least: a cosine of 16 bits would turn by another angle than its sine.
+    wide = torch.promote_types(heads_BHTD.dtype, torch.float32)
+    cosine_TK, sine_TK = angles_TK.cos().to(wide), angles_TK.sin().to(wide)
     first, second = heads_BHTD[..., 0::2], heads_BHTD[..., 1::2]
-    return torch.cat([first * cosine_TK - second * sine_TK, second * cosine_TK + first * sine_TK], dim=-1)
+    turned = torch.cat([first * cosine_TK - second * sine_TK, second * cosine_TK + first * sine_TK], dim=-1)
+    return turned.to(heads_BHTD.dtype)
 
 
 class Rotary(PositionMethod):
