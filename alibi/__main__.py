@@ -145,7 +145,6 @@ def book(
         refresh: write the outputs of all chapters back into book/ instead of building the site.
     """
     from alibi import book as building
-    from alibi.experiments import experiment, wikitext103
     from alibi.parameters import ParameterError
 
     if chapter is not None:
@@ -154,6 +153,8 @@ def book(
     if parameters:
         raise ParameterError(f"{parameters[0]}: name the chapter that takes it, as in book alibi -p {parameters[0]}")
     if building.changed():
+        from alibi.experiments import experiment, wikitext103
+
         # Before the chapters, which then find the runs in the cache: here the progress bars are seen.
         experiment.run(wikitext103.cells())
     if refresh:

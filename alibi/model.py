@@ -1,6 +1,5 @@
 """The decoder-only transformer of the paper: pre-norm, ReLU, biases everywhere, no norm after the last layer."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -67,11 +66,11 @@ class Layer(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def split_heads(self, x_BTC: Tensor) -> Iterator[Tensor]:
+    def split_heads(self, x_BTC: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values [B, H, T, D] of the normalised stream."""
         batch, length, width = x_BTC.shape
         qkv = self.queries_keys_values(self.attention_norm(x_BTC))
-        return iter(qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4))
+        return qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind()
 
     def finish(self, x_BTC: Tensor, attended_BHTD: Tensor) -> Tensor:
         """The stream after both sublayers, given what attention found."""

@@ -133,6 +133,7 @@ class Run:
         for length in lengths:
             found = self.evaluation(length, stride, split)
             common = {
+                # The paper's set, to join on; what was read stands in corpus_used.
                 "corpus": "wikitext-103",
                 "split": split,
                 "model": f"{self.facts['parameters'] / 1e6:.1f}M",

@@ -157,21 +157,23 @@ def _loop(config: TrainConfig, model: Decoder, order: TrainingOrder, folder: Pat
                 loss = model.negative_log_likelihood(sources_BT, targets_BT).mean()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-            if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
+            # Both in one transfer: each would make a GPU wait.
+            nats, gradient_norm = torch.stack([loss.detach(), norm]).tolist()
+            if not math.isfinite(nats) or not math.isfinite(gradient_norm):
                 raise TrainingError(
-                    f"step {step}: loss {loss.item()}, gradient norm {norm.item()}; "
+                    f"step {step}: loss {nats}, gradient norm {gradient_norm}; "
                     f"a smaller learning rate than {config.learning_rate} may help"
                 )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             bar.update(tokens_a_step)
             if step % STEPS_A_METRIC == 0 or step == config.steps - 1:
-                bar.set_postfix(loss=f"{loss.item():.3f}")
+                bar.set_postfix(loss=f"{nats:.3f}")
                 row = {
                     "step": step,
                     "tokens": (step + 1) * tokens_a_step,
-                    "loss": loss.item(),
-                    "gradient_norm": norm.item(),
+                    "loss": nats,
+                    "gradient_norm": gradient_norm,
                     "learning_rate": schedule.get_last_lr()[0],
                 }
                 metrics.write(json.dumps(row) + "\n")
@@ -179,10 +181,10 @@ def _loop(config: TrainConfig, model: Decoder, order: TrainingOrder, folder: Pat
 
 
 def _refuse_other(folder: Path, config: TrainConfig) -> None:
-    stored = read_config(folder)
-    differing = [k for k, v in asdict(config).items() if asdict(stored)[k] != v]
+    stored, asked = asdict(read_config(folder)), asdict(config)
+    differing = [name for name in asked if stored[name] != asked[name]]
     if differing:
-        rows = "; ".join(f"{k} is {asdict(stored)[k]}, asked for {asdict(config)[k]}" for k in differing)
+        rows = "; ".join(f"{name} is {stored[name]}, asked for {asked[name]}" for name in differing)
         raise TrainingError(f"{folder} holds another run ({rows}): choose another folder")
 
 
