@@ -6,6 +6,8 @@ position method. Letters in tensor names: B batch, H heads, T queries, S keys, D
 
 import math
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,32 +18,39 @@ from alibi.positions.base import Bias, NoBias
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def additive_mask(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor) -> Tensor:
-    """The bias where the key is not after the query, minus infinity where it is: float32 [T, S] or [H, T, S]."""
+def additive_mask(
+    bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """The bias where the key is not after the query, minus infinity where it is: [T, S] or [H, T, S]."""
     future_TS = query_positions_T[:, None] < key_positions_S[None, :]
-    bias_HTS = bias.dense(query_positions_T, key_positions_S)
+    bias_HTS = bias.dense(query_positions_T, key_positions_S, dtype)
     if bias_HTS is None:
-        bias_HTS = torch.zeros(future_TS.shape, device=future_TS.device)
+        bias_HTS = torch.zeros(future_TS.shape, dtype=dtype, device=future_TS.device)
     return bias_HTS.masked_fill(future_TS, -math.inf)
 
 
-def reference(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor) -> Attend:
-    """The definition: softmax(q k^T / sqrt(D) + bias) v over the keys not after the query, scores in float32.
+def reference(
+    bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
+) -> Attend:
+    """The definition: softmax(q k^T / sqrt(D) + bias) v over the keys not after the query, scores in `dtype`.
 
-    The bias is not divided by sqrt(D) (the paper's footnote 10).
+    The bias is not divided by sqrt(D) (the paper's footnote 10). Dropout sets weights to zero after the softmax.
     """
-    mask = additive_mask(bias, query_positions_T, key_positions_S)
+    mask = additive_mask(bias, query_positions_T, key_positions_S, dtype)
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
-        scores_BHTS = q_BHTD.float() @ k_BHSD.float().transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1]) + mask
-        return (scores_BHTS.softmax(dim=-1) @ v_BHSD.float()).to(v_BHSD.dtype)
+        scores_BHTS = q_BHTD.to(dtype) @ k_BHSD.to(dtype).transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1]) + mask
+        weights_BHTS = F.dropout(scores_BHTS.softmax(dim=-1), dropout)
+        return (weights_BHTS @ v_BHSD.to(dtype)).to(v_BHSD.dtype)
 
     return attend
 
 
-def baddbmm(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor) -> Attend:
+def baddbmm(
+    bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
+) -> Attend:
     """Score product and bias in one batched call, scores in the inputs' dtype: the fastest on CPU at short lengths."""
-    mask = additive_mask(bias, query_positions_T, key_positions_S)
+    mask = additive_mask(bias, query_positions_T, key_positions_S, dtype)
     expanded: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def mask_for(batch: int, heads: int, dtype: torch.dtype) -> Tensor:
@@ -59,46 +68,130 @@ def baddbmm(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor) -> A
             k_BHSD.reshape(batch * heads, -1, head_width).transpose(1, 2),
             alpha=1 / math.sqrt(head_width),
         )
-        attended = torch.bmm(scores.softmax(dim=-1), v_BHSD.reshape(batch * heads, -1, head_width))
-        return attended.view(batch, heads, queries, head_width)
+        weights = F.dropout(scores.softmax(dim=-1), dropout)
+        return torch.bmm(weights, v_BHSD.reshape(batch * heads, -1, head_width)).view(q_BHTD.shape)
 
     return attend
 
 
-def sdpa(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor) -> Attend:
+def sdpa(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype) -> Attend:
     """torch's scaled_dot_product_attention; without a bias it skips the future keys, with one it takes a mask."""
     # is_causal aligns the mask to the upper left corner, which is right only where queries and keys are the same.
     plain = isinstance(bias, NoBias) and len(query_positions_T) == len(key_positions_S)
-    mask = None if plain else additive_mask(bias, query_positions_T, key_positions_S)
+    mask = None if plain else additive_mask(bias, query_positions_T, key_positions_S, dtype)
     if mask is not None and mask.dim() == 3:
         mask = mask[None]  # The fused CPU kernel takes two or four dimensions, not three.
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         typed = None if mask is None else mask.to(q_BHTD.dtype)
-        return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, attn_mask=typed, is_causal=plain)
+        return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, typed, dropout, is_causal=plain)
 
     return attend
 
 
-KERNELS: dict[str, Callable[[Bias, Tensor, Tensor], Attend]] = {
+def columns(
+    bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
+) -> Attend:
+    """The same without a T x S tensor: a linear bias rides in extra columns of queries and keys.
+
+    The product of the extended vectors is q k^T / sqrt(D) + slope * (j - first key). Its largest term grows with the
+    number of keys S, so scores err by slope * S * 2^-24, which `LinearBias.key_columns` explains.
+    """
+    square = len(query_positions_T) == len(key_positions_S)
+    allowed_TS = None if square else query_positions_T[:, None] >= key_positions_S[None, :]
+    extra: dict[torch.dtype, tuple[Tensor, Tensor] | None] = {}
+
+    def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
+        batch, heads, queries, head_width = q_BHTD.shape
+        if q_BHTD.dtype not in extra:
+            extra[q_BHTD.dtype] = bias.key_columns(key_positions_S, q_BHTD.dtype)
+        both = extra[q_BHTD.dtype]
+        # The kernel's own scale would multiply the bias as well: it is folded into the queries.
+        q_BHTD = q_BHTD / math.sqrt(head_width)
+        if both is not None:
+            q_HE, k_SE = both
+            q_BHTD = torch.cat([q_BHTD, q_HE[None, :, None].expand(batch, -1, queries, -1)], dim=-1)
+            k_BHSD = torch.cat([k_BHSD, k_SE[None, None].expand(batch, heads, -1, -1)], dim=-1)
+            v_BHSD = F.pad(v_BHSD, (0, k_SE.shape[-1]))  # The fused kernels want one width.
+        attended = F.scaled_dot_product_attention(
+            q_BHTD, k_BHSD, v_BHSD, allowed_TS, dropout, is_causal=square, scale=1.0
+        )
+        return attended[..., :head_width]
+
+    return attend
+
+
+@cache
+def _flex_attention(compiled: bool) -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if compiled else flex_attention
+
+
+def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype) -> Attend:
+    """FlexAttention: on CUDA one fused kernel that computes the bias and skips blocks of future keys, forward and back.
+
+    On a CPU it is there to be compared with, forward only.
+
+    Raises:
+        ValueError: if attention dropout is asked for, or on a CPU a gradient: it knows neither.
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    if dropout:
+        raise ValueError(f"kernel flex has no attention dropout (asked for {dropout}): choose sdpa or columns")
+    on_gpu = query_positions_T.device.type == "cuda"
+    score_mod = bias.score_mod(query_positions_T, key_positions_S)
+
+    def not_after(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return query_positions_T[query] >= key_positions_S[key]
+
+    shape = len(query_positions_T), len(key_positions_S)
+    blocks = create_block_mask(not_after, None, None, *shape, device=query_positions_T.device)
+    apply = _flex_attention(on_gpu)
+
+    def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
+        if not on_gpu and torch.is_grad_enabled() and q_BHTD.requires_grad:
+            raise ValueError("kernel flex has no backward pass on a CPU: choose baddbmm or sdpa")
+        attended: Tensor = apply(q_BHTD, k_BHSD, v_BHSD, score_mod=score_mod, block_mask=blocks)
+        return attended
+
+    return attend
+
+
+KERNELS: dict[str, Callable[[Bias, Tensor, Tensor, float, torch.dtype], Attend]] = {
     "reference": reference,
     "baddbmm": baddbmm,
     "sdpa": sdpa,
+    "columns": columns,
+    "flex": flex,
 }
 
 
-def choose_kernel(device: torch.device, keys: int, training: bool) -> str:
-    """The kernel for this device and number of keys where none is asked for by name.
+def choose_kernel(device: str, keys: int, training: bool, kernel: str = "automatic") -> str:
+    """The kernel that computes: the one asked for by name, else the one for this device and number of keys.
 
     On a CPU the batched product wins at short lengths, and for longer in training, where the fused kernel's backward
     pass is slow; beyond, memory decides.
+
+    Raises:
+        ValueError: if no kernel has this name; the known names are listed.
     """
-    short = 768 if training else 512
-    return "baddbmm" if device.type == "cpu" and keys < short else "sdpa"
+    if kernel == "automatic":
+        short = 768 if training else 512
+        return "baddbmm" if device == "cpu" and keys < short else "sdpa"
+    if kernel not in KERNELS:
+        raise ValueError(f"no attention kernel is named {kernel!r}; known are automatic, {', '.join(KERNELS)}")
+    return kernel
 
 
 def causal_attention(
-    bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, kernel: str = "automatic"
+    bias: Bias,
+    query_positions_T: Tensor,
+    key_positions_S: Tensor,
+    kernel: str = "automatic",
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.float32,
 ) -> Attend:
     """The attention of one pass, prepared once and applied in every layer.
 
@@ -107,15 +200,14 @@ def causal_attention(
         query_positions_T: absolute positions of the queries.
         key_positions_S: absolute positions of the keys; with a cache there are more of them than queries.
         kernel: a name of `KERNELS`, or "automatic".
+        dropout: probability at which an attention weight is dropped.
+        dtype: of the bias: float32, or the model's own where that is wider.
 
     Returns:
         A function of queries [B, H, T, D], keys and values [B, H, S, D] that gives [B, H, T, D].
 
     Raises:
-        ValueError: if no kernel has this name; the known names are listed.
+        ValueError: if no kernel has this name (the known names are listed), or the kernel can't do what is asked.
     """
-    if kernel == "automatic":
-        kernel = choose_kernel(query_positions_T.device, len(key_positions_S), torch.is_grad_enabled())
-    if kernel not in KERNELS:
-        raise ValueError(f"no attention kernel is named {kernel!r}; known are automatic, {', '.join(KERNELS)}")
-    return KERNELS[kernel](bias, query_positions_T, key_positions_S)
+    chosen = choose_kernel(query_positions_T.device.type, len(key_positions_S), torch.is_grad_enabled(), kernel)
+    return KERNELS[chosen](bias, query_positions_T, key_positions_S, dropout, dtype)

@@ -19,9 +19,23 @@ from pandas.io.formats.style import Styler
 from alibi.positions import METHODS
 
 TITLES = {name: method.title for name, method in METHODS.items()}
-COLOURS = {"sinusoidal": "#D55E00", "rotary": "#CC79A7", "t5": "#009E73", "alibi": "#0072B2"}
-MARKERS = {"sinusoidal": "s", "rotary": "^", "t5": "D", "alibi": "o"}
-DASHES = {"sinusoidal": (4, 1.5), "rotary": (1, 1), "t5": (5, 1, 1, 1), "alibi": ""}
+COLOURS = {
+    "sinusoidal": "#D55E00",
+    "rotary": "#CC79A7",
+    "t5": "#009E73",
+    "alibi": "#0072B2",
+    "learned": "#E69F00",
+    "none": "#000000",
+}
+MARKERS = {"sinusoidal": "s", "rotary": "^", "t5": "D", "alibi": "o", "learned": "v", "none": "x"}
+DASHES = {
+    "sinusoidal": (4, 1.5),
+    "rotary": (1, 1),
+    "t5": (5, 1, 1, 1),
+    "alibi": "",
+    "learned": (2, 1),
+    "none": (6, 2),
+}
 
 
 def use_style() -> None:

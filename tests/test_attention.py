@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alibi.attention import KERNELS, causal_attention, choose_kernel
-from alibi.positions import METHODS, position_method
+from alibi.positions import METHODS, position_method, slopes
 
 
 def by_loops(q, k, v, bias, offset):
@@ -20,46 +20,173 @@ def by_loops(q, k, v, bias, offset):
     return out
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", METHODS)
+def method_named(name, width, heads):
+    return position_method(name, width, heads, longest=200)
+
+
+def can(kernel, name):
+    """Whether this kernel serves the bias of this method: key columns hold a linear one, or none."""
+    return kernel != "columns" or name != "t5"
+
+
+PAIRS = [(kernel, name) for kernel in KERNELS for name in METHODS if can(kernel, name)]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize(("kernel", "name"), PAIRS)
 @pytest.mark.parametrize(("queries", "keys"), [(5, 5), (1, 7), (3, 9), (1, 1)])
 def test_kernels_equal_the_loops(kernel, name, queries, keys):
     torch.manual_seed(0)
-    bias = position_method(name, 32, 4).bias()
+    bias = method_named(name, 32, 4).requires_grad_(False).bias()
     q, k, v = (torch.randn(2, 4, n, 8) for n in (queries, keys, keys))
     positions, offset = torch.arange(keys), keys - queries
     dense = bias.dense(positions[offset:], positions)
-    dense = torch.zeros(4, queries, keys) if dense is None else dense.detach()
+    dense = torch.zeros(4, queries, keys) if dense is None else dense
     expected = by_loops(q.double(), k.double(), v.double(), dense.double(), offset)
     found = causal_attention(bias, positions[offset:], positions, kernel)(q, k, v)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("kernel", [k for k in KERNELS if k != "reference"])
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 4e-2)])
-@pytest.mark.parametrize(("length", "head_width"), [(1, 16), (33, 32), (130, 64), (65, 128)])
-def test_kernels_equal_the_reference_with_gradients(kernel, name, dtype, tolerance, length, head_width):
+def equal_with_gradients(kernel, name, dtype, tolerance, length, head_width, device="cpu"):
+    """The kernel's output, and its gradients for queries, keys, values and table, are the reference's."""
     torch.manual_seed(1)
-    method = position_method(name, 2 * head_width, 2)
-    inputs = [torch.randn(3, 2, length, head_width).to(dtype).requires_grad_() for _ in range(3)]
-    weights = torch.randn(3, 2, length, head_width)
+    method = method_named(name, 2 * head_width, 2).to(device)
+    inputs = [torch.randn(3, 2, length, head_width, device=device).to(dtype).requires_grad_() for _ in range(3)]
+    weights, at = torch.randn(3, 2, length, head_width, device=device), torch.arange(length, device=device)
     results = []
     for chosen in ("reference", kernel):
         method.zero_grad()
         for x in inputs:
             x.grad = None
-        out = causal_attention(method.bias(), torch.arange(length), torch.arange(length), chosen)(*inputs)
+        out = causal_attention(method.bias(), at, at, chosen)(*inputs)
         (out.float() * weights).sum().backward()
-        results.append([out, *(x.grad for x in inputs), *(p.grad for p in method.parameters())])
+        results.append([out, *(x.grad for x in inputs), *(p.grad for p in method.parameters() if p.grad is not None)])
+    assert len(results[0]) == len(results[1]) == 4 + (name == "t5")
     for expected, found in zip(*results, strict=True):
         scale = max(1.0, expected.float().abs().max().item())
         torch.testing.assert_close(found.float() / scale, expected.float() / scale, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize(("kernel", "name"), [pair for pair in PAIRS if pair[0] not in ("reference", "flex")])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 4e-2)])
+@pytest.mark.parametrize(("length", "head_width"), [(1, 16), (33, 32), (130, 64), (65, 128)])
+def test_kernels_equal_the_reference_with_gradients(kernel, name, dtype, tolerance, length, head_width):
+    equal_with_gradients(kernel, name, dtype, tolerance, length, head_width)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_score_mod_is_the_dense_bias_with_its_gradient(name):
+    # FlexAttention maps this function over the scores; on a CPU it has no backward pass of its own to test.
+    method, positions = method_named(name, 32, 4), torch.arange(150)
+    queries, bias = positions[40:], method.bias()
+    at = [torch.arange(n) for n in (4, len(queries), len(positions))]
+    future_TS = queries[:, None] < positions
+    scores_HTS, weights_HTS = torch.randn(2, 4, 110, 150)
+    score_mod, dense = bias.score_mod(queries, positions), bias.dense(queries, positions)
+    assert (score_mod is None) == (dense is None) == (name not in ("t5", "alibi"))
+    if score_mod is None:
+        return
+    results = []
+    for biased in (
+        score_mod(scores_HTS, torch.tensor(0), at[0][:, None, None], at[1][:, None], at[2]),
+        scores_HTS + dense,
+    ):
+        method.zero_grad()
+        if name == "t5":
+            (biased.masked_fill(future_TS, 0) * weights_HTS).sum().backward()
+        results.append([biased.masked_fill(future_TS, 0), *(p.grad for p in method.parameters())])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "baddbmm", "sdpa", "columns"])
+def test_attention_dropout_keeps_the_mean_and_drops_its_share(kernel):
+    torch.manual_seed(2)
+    bias, at = position_method("alibi", 64, 4).bias(), torch.arange(16)
+    q, k, v = torch.randn(1, 4, 16, 16), torch.randn(1, 4, 16, 16), torch.eye(16).expand(1, 4, 16, 16)
+    exact = causal_attention(bias, at, at, kernel)(q, k, v)
+    dropped = causal_attention(bias, at, at, kernel, dropout=0.25)(*(x.expand(4000, -1, -1, -1) for x in (q, k, v)))
+    torch.testing.assert_close(dropped.mean(0, keepdim=True), exact, rtol=0, atol=0.05)
+    seen = exact.expand_as(dropped) > 1e-3
+    assert (dropped[seen] == 0).float().mean() == pytest.approx(0.25, abs=0.01)
+
+
+KEYS, LAST = (512, 3072, 16384), 64
+
+
+def exact_and_found(heads, keys, kernel, dtype):
+    """Outputs for the last queries: float64 from the definition, and by a kernel in this dtype; largest value."""
+    torch.manual_seed(4)
+    bias, at = position_method("alibi", 64 * heads, heads).bias(), torch.arange(keys)
+    q, k, v = (torch.randn(1, heads, n, 64).to(dtype) for n in (LAST, keys, keys))
+    exact = causal_attention(bias, at[-LAST:], at, "reference", dtype=torch.float64)(q.double(), k.double(), v.double())
+    found = causal_attention(bias, at[-LAST:], at, kernel)(q, k, v)
+    return exact, found.double(), v.abs().max().item()
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("heads", [8, 12])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_16_bits_err_by_their_rounding_at_any_length(kernel, heads, keys):
+    exact, found, largest = exact_and_found(heads, keys, kernel, torch.bfloat16)
+    assert (found - exact).abs().max() < 2**-8 * largest
+
+
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("heads", [8, 12])
+@pytest.mark.parametrize("kernel", ["reference", "baddbmm", "sdpa", "columns"])
+def test_float32_errs_by_its_rounding_at_any_length(kernel, heads, keys):
+    exact, found, largest = exact_and_found(heads, keys, kernel, torch.float32)
+    steepest = max(slopes(heads))
+    bound = 8 * steepest * keys * 2**-24 if kernel == "columns" else 1e-5
+    assert (found - exact).abs().max() < bound * largest
+
+
+def total_variation(found_HS, slopes_H):
+    """Half the sum of differences between the attention weights of these biases and the exact ones, worst head."""
+    exact_HS = -slopes_H[:, None] * torch.arange(found_HS.shape[1] - 1, -1, -1)
+    return (found_HS.double().softmax(-1) - exact_HS.softmax(-1)).abs().sum(-1).max().item() / 2
+
+
+@pytest.mark.parametrize(("keys", "absolute"), [(512, 0.15), (3072, 0.4), (16384, 0.75)])
+@pytest.mark.parametrize("heads", [8, 12])
+def test_the_relative_bias_survives_16_bits_and_the_absolute_one_does_not(heads, keys, absolute):
+    bias, at = position_method("alibi", 64 * heads, heads).bias(), torch.arange(keys)
+    slopes_H = torch.tensor(slopes(heads), dtype=torch.float64)
+    assert total_variation(bias.dense(at[-1:], at)[:, 0].bfloat16(), slopes_H) < 2**-10
+    queries_HE, keys_SE = bias.key_columns(at, torch.bfloat16)
+    assert total_variation(queries_HE.float() @ keys_SE.float().T, slopes_H) < 2**-10
+    assert total_variation((slopes_H[:, None] * at).bfloat16(), slopes_H) > absolute
+
+
+def test_key_columns_are_exact_where_the_slopes_are_and_refuse_what_is_not():
+    bias = position_method("alibi", 64, 8).bias()
+    at = 5000 + torch.arange(2**16)
+    queries_HE, keys_SE = bias.key_columns(at, torch.bfloat16)
+    assert queries_HE.shape[1] == keys_SE.shape[1] and queries_HE.shape[1] % 8 == 0
+    expected = torch.tensor(slopes(8), dtype=torch.float64)[:, None] * torch.arange(2**16)
+    assert torch.equal(queries_HE.double() @ keys_SE.double().T, expected)
+    with pytest.raises(ValueError, match=r"65537 keys: columns in torch.bfloat16 are exact up to 65536"):
+        bias.key_columns(torch.arange(2**16 + 1), torch.bfloat16)
+    with pytest.raises(ValueError, match="TableBias can't be written as columns"):
+        causal_attention(position_method("t5", 32, 4).bias(), at[:3], at[:3], "columns")(*torch.randn(3, 1, 4, 3, 8))
+
+
 def test_kernel_is_chosen_by_device_and_length_and_unknown_ones_are_refused():
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert choose_kernel(cpu, 128, True) == choose_kernel(cpu, 512, True) == choose_kernel(cpu, 128, False) == "baddbmm"
-    assert choose_kernel(cpu, 2048, True) == choose_kernel(cpu, 512, False) == choose_kernel(cuda, 128, True) == "sdpa"
-    with pytest.raises(ValueError, match="'flash'; known are automatic, reference, baddbmm, sdpa"):
+    assert choose_kernel("cpu", 128, True) == choose_kernel("cpu", 512, True) == choose_kernel("cpu", 128, False)
+    assert choose_kernel("cpu", 128, True) == "baddbmm"
+    assert choose_kernel("cpu", 2048, True) == choose_kernel("cpu", 512, False) == choose_kernel("cuda", 128, True)
+    assert choose_kernel("cpu", 2048, True) == "sdpa"
+    assert choose_kernel("cpu", 2048, True, "flex") == "flex"
+    known = "'flash'; known are automatic, reference, baddbmm, sdpa, columns, flex"
+    with pytest.raises(ValueError, match=known):
         causal_attention(position_method("alibi", 32, 4).bias(), torch.arange(3), torch.arange(3), "flash")
+
+
+def test_flex_refuses_what_it_can_not_do():
+    bias, at = position_method("alibi", 32, 4).bias(), torch.arange(3)
+    with pytest.raises(ValueError, match="flex has no attention dropout"):
+        causal_attention(bias, at, at, "flex", dropout=0.1)
+    with pytest.raises(ValueError, match="flex has no backward pass on a CPU"):
+        causal_attention(bias, at, at, "flex")(*torch.randn(3, 1, 4, 3, 8).requires_grad_())

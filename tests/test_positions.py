@@ -123,16 +123,16 @@ def test_sinusoid_is_fairseqs():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_does_only_what_it_is_known_for(name):
-    method = position_method(name, 64, 8)
+    method = position_method(name, 64, 8, longest=5)
     x = torch.randn(1, 8, 5, 8)
-    assert (method.embeddings(torch.arange(5)) is not None) == (name == "sinusoidal")
+    assert (method.embeddings(torch.arange(5)) is not None) == (name in ("sinusoidal", "learned"))
     assert torch.equal(method.turn(x, torch.arange(5)), x) == (name != "rotary")
     assert isinstance(method.bias(), {"alibi": LinearBias, "t5": TableBias}.get(name, NoBias))
-    assert sum(p.numel() for p in method.parameters()) == (32 * 8 if name == "t5" else 0)
+    assert sum(p.numel() for p in method.parameters()) == {"t5": 32 * 8, "learned": 5 * 64}.get(name, 0)
 
 
 def test_wrong_names_and_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"'alibbi'; known are sinusoidal, rotary, t5, alibi"):
+    with pytest.raises(ValueError, match=r"'alibbi'; known are sinusoidal, rotary, t5, alibi, learned, none"):
         position_method("alibbi", 64, 8)
     with pytest.raises(ValueError, match="width=65 is not a multiple of heads=8"):
         position_method("alibi", 65, 8)
@@ -140,3 +140,12 @@ def test_wrong_names_and_sizes_are_refused():
         rotate(torch.zeros(1, 1, 2, 7), torch.arange(2))
     with pytest.raises(ValueError, match="width=7"):
         sinusoid(torch.arange(3), 7)
+
+
+def test_learned_positions_end_where_their_table_ends():
+    with pytest.raises(ValueError, match="longest=0: learned positions need a table"):
+        position_method("learned", 64, 8)
+    method = position_method("learned", 64, 8, longest=16)
+    assert method.embeddings(torch.arange(16)).shape == (16, 64)
+    with pytest.raises(ValueError, match=r"position 16: the learned table ends at 15.*lengths up to 16"):
+        method.embeddings(torch.arange(17))

@@ -10,11 +10,11 @@ thousandth of WikiText-103's size, and asks for the shape of the curves only: ab
 """
 
 from alibi.experiments.experiment import Cell
-from alibi.positions import METHODS
+from alibi.positions import PAPER_METHODS
 from alibi.scale import scale_named
 
 
 def cells(scale: str = "quick") -> list[Cell]:
     """The training runs and evaluations of this experiment at a scale: each method at the scale's length."""
     length = scale_named(scale).train_length
-    return [Cell(method, scale, length) for method in METHODS]
+    return [Cell(method, scale, length) for method in PAPER_METHODS]

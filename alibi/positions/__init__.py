@@ -2,30 +2,45 @@
 
 from alibi.positions.alibi import ALiBi, slopes
 from alibi.positions.base import Bias, LinearBias, NoBias, PositionMethod, TableBias
+from alibi.positions.learned import Learned
+from alibi.positions.none import NoPositions
 from alibi.positions.rotary import Rotary
 from alibi.positions.sinusoidal import Sinusoidal
 from alibi.positions.t5 import T5Bias
 
-METHODS: dict[str, type[PositionMethod]] = {method.name: method for method in (Sinusoidal, Rotary, T5Bias, ALiBi)}
+METHODS: dict[str, type[PositionMethod]] = {
+    method.name: method for method in (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions)
+}
+# The four that the paper compares.
+PAPER_METHODS = ("sinusoidal", "rotary", "t5", "alibi")
 
 
-def position_method(name: str, width: int, heads: int) -> PositionMethod:
+def position_method(name: str, width: int, heads: int, longest: int = 0) -> PositionMethod:
     """The position method of this name for a model of this width and head count.
 
+    Args:
+        name: of `METHODS`.
+        width: of the residual stream.
+        heads: attention heads, which divide the width.
+        longest: positions in the table of a method that has one (`limited`); the others take no notice.
+
     Raises:
-        ValueError: if no method has this name; the known names are listed.
+        ValueError: if no method has this name (the known names are listed), or its numbers do not fit.
     """
     if name not in METHODS:
         raise ValueError(f"no position method is named {name!r}; known are {', '.join(METHODS)}")
-    return METHODS[name](width, heads)
+    return METHODS[name](width, heads, longest)
 
 
 __all__ = [
     "METHODS",
+    "PAPER_METHODS",
     "ALiBi",
     "Bias",
+    "Learned",
     "LinearBias",
     "NoBias",
+    "NoPositions",
     "PositionMethod",
     "Rotary",
     "Sinusoidal",

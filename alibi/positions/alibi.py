@@ -34,10 +34,10 @@ class ALiBi(PositionMethod):
 
     slopes_H: Tensor
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
-        # Not saved with the weights: the slopes follow from the head count.
-        self.register_buffer("slopes_H", torch.tensor(slopes(heads)), persistent=False)
+        # Not saved with the weights: the slopes follow from the head count. Rounded only where they are used.
+        self.register_buffer("slopes_H", torch.tensor(slopes(heads), dtype=torch.float64), persistent=False)
 
     def bias(self) -> LinearBias:
         """The slopes."""

@@ -10,22 +10,59 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+# A position is 256 a + b with a, b below 256: both parts are exact in 16 bits, up to this many positions.
+SPLIT = 256
+# The fused CUDA kernels take head widths in multiples of this.
+COLUMN_ALIGNMENT = 8
 
 
 class Bias:
-    """What is added to attention scores; a kernel looks at the kind of bias, never at the method it came from."""
+    """What is added to attention scores; a kernel looks at the kind of bias, never at the method it came from.
 
-    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor) -> Tensor | None:
-        """The bias of every head, query and key: float32 [heads, T, S], or None where nothing is added."""
+    One value, three forms: a dense tensor, a function of single scores, or columns that extend queries and keys.
+    """
+
+    def dense(
+        self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Tensor | None:
+        """The bias of every head, query and key: [heads, T, S] in this dtype, or None where nothing is added."""
         raise NotImplementedError
+
+    def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod | None:
+        """The bias as FlexAttention takes it: (score, batch, head, query, key) -> score, or None; float32."""
+        raise NotImplementedError
+
+    def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """Columns for queries [heads, E] and keys [S, E] whose product is the bias, up to a constant of the query.
+
+        None where nothing is added. A causal kernel that knows no bias then computes one, without a T x S tensor.
+
+        Raises:
+            ValueError: if this kind of bias has no such form, or the positions no exact one in this dtype.
+        """
+        raise ValueError(f"a {type(self).__name__} can't be written as columns of the keys: only a linear one can")
 
 
 class NoBias(Bias):
     """Nothing is added to the scores."""
 
-    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor) -> Tensor | None:
+    def dense(
+        self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Tensor | None:
         """Nothing, for any positions."""
+        return None
+
+    def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod | None:
+        """Nothing."""
+        return None
+
+    def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """Nothing."""
         return None
 
 
@@ -35,15 +72,46 @@ class LinearBias(Bias):
 
     slopes_H: Tensor
 
-    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor) -> Tensor:
-        """Float32 [heads, T, S] from the difference of positions, which stays exact at any length.
+    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[heads, T, S] from the difference of positions, which stays exact at any length.
 
         The official code adds slope * j instead. The softmax cancels the difference of slope * i per row, but
         the absolute values grow with the length and lose precision in 16 bits; the relative ones do not.
         """
         # Keys after the query are masked anyway; positive values there would only invite overflow.
-        distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(self.slopes_H.dtype)
-        return -self.slopes_H[:, None, None] * distance_TS
+        distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
+        return -self.slopes_H.to(dtype)[:, None, None] * distance_TS
+
+    def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
+        """score - slope * (i - j)."""
+        slopes_H = self.slopes_H.float()
+
+        def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return score - slopes_H[head] * (query_positions_T[query] - key_positions_S[key])
+
+        return biased
+
+    def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Queries carry the slopes, keys their positions: the product is slope * (j - first key).
+
+        In 16 bits a position is split into 256 a + b and a slope into three parts, so that every factor is exact and
+        the sum, which the hardware keeps in float32, errs by its rounding alone: slope * S * 2^-24 for S keys.
+
+        Raises:
+            ValueError: if 16 bits are asked to hold more than 65,536 positions.
+        """
+        from_first_S = key_positions_S - key_positions_S[0]
+        if dtype.itemsize == 2 and int(from_first_S[-1]) >= SPLIT * SPLIT:
+            raise ValueError(f"{int(from_first_S[-1]) + 1} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
+        rest_H, queries_EH = self.slopes_H.double(), []
+        for _ in range(3 if dtype.itemsize == 2 else 1):
+            part_H = rest_H.to(dtype)
+            queries_EH += [SPLIT * part_H, part_H]
+            rest_H = rest_H - part_H
+        keys_ES = [from_first_S // SPLIT, from_first_S % SPLIT] * (len(queries_EH) // 2)
+        padding = -len(queries_EH) % COLUMN_ALIGNMENT
+        queries_HE, keys_SE = torch.stack(queries_EH, dim=1), torch.stack(keys_ES, dim=1).to(dtype)
+        return F.pad(queries_HE, (0, padding)), F.pad(keys_SE, (0, padding))
 
 
 @dataclass(frozen=True)
@@ -53,13 +121,24 @@ class TableBias(Bias):
     bucket: Callable[[Tensor], Tensor]
     weights_KH: Tensor
 
-    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor) -> Tensor:
-        """Float32 [heads, T, S]; the gradient flows to the table's weights."""
+    def by_distance(self, longest: int, dtype: torch.dtype) -> Tensor:
+        """The bias of each head at the distances 0 to `longest`: [heads, longest + 1]."""
+        return self.weights_KH.to(dtype)[self.bucket(torch.arange(longest + 1, device=self.weights_KH.device))].t()
+
+    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[heads, T, S]; the gradient flows to the table's weights."""
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
         # One look-up for each distance, then a gather: T + S buckets are computed, not T x S.
-        longest = int(distance_TS.max()) + 1
-        by_distance_HN = self.weights_KH[self.bucket(torch.arange(longest, device=distance_TS.device))].t()
-        return by_distance_HN[:, distance_TS]
+        return self.by_distance(int(distance_TS.max()), dtype)[:, distance_TS]
+
+    def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
+        """score + weights[bucket(i - j), h]; the gradient flows to the table's weights."""
+        by_distance_HN = self.by_distance(int(query_positions_T.max() - key_positions_S.min()), torch.float32)
+
+        def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return score + by_distance_HN[head, (query_positions_T[query] - key_positions_S[key]).clamp(min=0)]
+
+        return biased
 
 
 class PositionMethod(nn.Module):
@@ -67,12 +146,22 @@ class PositionMethod(nn.Module):
 
     A method is one file with a subclass and one line in the registry. No length is baked in: positions are
     arguments, and what is asked for longer positions is computed for them.
+
+    Args:
+        width: of the residual stream.
+        heads: attention heads, which divide the width.
+        longest: positions that a method with a table of them can hold; all others take no notice.
+
+    Raises:
+        ValueError: if the heads do not divide the width.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    limited: ClassVar[bool] = False
+    """Whether the method has a table of positions and knows none past its end."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"width={width} is not a multiple of heads={heads}; choose a width that is")

@@ -36,7 +36,7 @@ class T5Bias(PositionMethod):
     name = "t5"
     title = "T5 bias"
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
         self.weights_KH = nn.Parameter(torch.randn(BUCKETS, heads) * width**-0.5)
 

@@ -1,0 +1,34 @@
+"""Learned position embeddings (Gehring et al. 2017): a vector for each position, none past the table's end."""
+
+import torch
+from torch import Tensor, nn
+
+from alibi.positions.base import PositionMethod
+
+
+class Learned(PositionMethod):
+    """Adds a learned vector of the position to each token embedding; it can't extrapolate at all (section 2).
+
+    Raises:
+        ValueError: if the table would hold no position, or, when used, for a position past its end.
+    """
+
+    name = "learned"
+    title = "Learned"
+    limited = True
+
+    def __init__(self, width: int, heads: int, longest: int = 0) -> None:
+        super().__init__(width, heads)
+        if longest < 1:
+            raise ValueError(f"longest={longest}: learned positions need a table, as long as the training length")
+        self.weights_TC = nn.Parameter(torch.randn(longest, width) * width**-0.5)
+
+    def embeddings(self, positions_T: Tensor) -> Tensor:
+        """The rows of these positions, [T, width]."""
+        longest = len(self.weights_TC)
+        if (last := int(positions_T.max())) >= longest:
+            raise ValueError(
+                f"position {last}: the learned table ends at {longest - 1}, since the model was made for {longest} "
+                f"tokens; evaluate it at lengths up to {longest}, or train another with a longer table"
+            )
+        return self.weights_TC[positions_T]
