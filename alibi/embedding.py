@@ -1,13 +1,46 @@
-"""The token embedding and the softmax over the vocabulary, with tied weights."""
+"""Token embedding and softmax over the vocabulary, with tied weights: plain, and adaptive as in the paper.
+
+Logits exist for a bounded number of elements at a time, in training as well: a chunk's are computed again in the
+backward pass instead of kept, so that memory does not grow with tokens x vocabulary.
+"""
 
 import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-# Logits of this many tokens exist at a time while evaluating: 4096 x 4096 float32 are 64 MiB.
-TOKENS_AT_A_TIME = 4096
+# 64 MiB in float32: 4096 tokens of a vocabulary of 4096, 838 of the paper's most frequent band.
+LOGITS_AT_A_TIME = 2**24
+
+
+def cross_entropy_in_chunks(
+    logits: Callable[[Tensor], Tensor], hidden_NC: Tensor, classes_N: Tensor, columns: int
+) -> Tensor:
+    """-ln softmax(logits(hidden))[class] of each row, [N], float32 or wider.
+
+    Args:
+        logits: gives the scores of all classes, [n, columns], for rows [n, width].
+        hidden_NC: rows.
+        classes_N: the class of each row.
+        columns: number of classes, which decides how many rows are taken at a time.
+    """
+
+    def loss(hidden_nC: Tensor, classes_n: Tensor) -> Tensor:
+        scores_nV = logits(hidden_nC)
+        scores_nV = scores_nV.to(torch.promote_types(scores_nV.dtype, torch.float32))
+        return F.cross_entropy(scores_nV, classes_n, reduction="none")
+
+    rows = max(1, LOGITS_AT_A_TIME // columns)
+    if len(hidden_NC) <= rows:
+        return loss(hidden_NC, classes_N)
+    chunks = zip(hidden_NC.split(rows), classes_N.split(rows), strict=True)
+    if torch.is_grad_enabled():
+        return torch.cat([checkpoint(loss, h, c, use_reentrant=False) for h, c in chunks])
+    return torch.cat([loss(h, c) for h, c in chunks])
 
 
 class TiedEmbedding(nn.Module):
@@ -26,12 +59,122 @@ class TiedEmbedding(nn.Module):
         """Embeddings [B, T, width] of token ids."""
         return math.sqrt(self.width) * F.embedding(tokens_BT, self.weight_VC)
 
-    def logits(self, hidden_NC: Tensor) -> Tensor:
-        """Unnormalised scores of the whole vocabulary, [N, vocabulary], in the computing dtype."""
+    def _logits(self, hidden_NC: Tensor) -> Tensor:
         return F.linear(hidden_NC, self.weight_VC)
 
-    def negative_log_likelihood(self, hidden_NC: Tensor, targets_N: Tensor) -> Tensor:
-        """-ln p(target) of each token in nats, float32 [N]; logits exist for a chunk of the tokens at a time."""
-        chunks = zip(hidden_NC.split(TOKENS_AT_A_TIME), targets_N.split(TOKENS_AT_A_TIME), strict=True)
-        losses = [F.cross_entropy(self.logits(h).float(), t, reduction="none") for h, t in chunks]
-        return torch.cat(losses)
+    def log_probabilities(self, hidden_NC: Tensor) -> Tensor:
+        """ln p of every entry of the vocabulary, [N, vocabulary], float32 or wider."""
+        logits_NV = self._logits(hidden_NC)
+        return logits_NV.log_softmax(dim=-1, dtype=torch.promote_types(logits_NV.dtype, torch.float32))
+
+    def negative_log_likelihood(self, hidden_NC: Tensor, targets_N: Tensor, official_tail_gap: bool = False) -> Tensor:
+        """-ln p(target) of each token in nats, float32 or wider, [N]; without tails, nothing has a gap."""
+        return cross_entropy_in_chunks(self._logits, hidden_NC, targets_N, self.vocabulary_size)
+
+
+class AdaptiveEmbedding(nn.Module):
+    """Adaptive input and adaptive softmax with tied weights (Baevski & Auli 2019): rare words get fewer numbers.
+
+    The vocabulary, most frequent first, is cut into bands [c_b, c_{b+1}). Band b has a table E_b of width
+    floor(width / factor^b) and a projection P_b:
+
+        in:   x = sqrt(width) * P_b E_b[id - c_b]
+        out:  ln p(w) = ln softmax([E_0 h ; K h])[w]                                       for w in band 0,
+              ln p(w) = ln softmax([E_0 h ; K h])[c_1 + b - 1] + ln softmax(E_b P_b^T h)[w - c_b]   in band b >= 1,
+
+    with one row of K for each band after the first. P_0 acts on the way in only. Tables and projections are shared by
+    both ways; K is the softmax's own.
+
+    Args:
+        vocabulary_size: entries, all bands together.
+        width: of the residual stream.
+        cutoffs: first ids of the bands after the first, rising (the paper: 20000, 60000).
+        factor: a band's table is so many times narrower than that of the band before.
+        dropout: probability, of h before the softmax and of P_b^T h (0.2 in the paper).
+
+    Raises:
+        ValueError: if the cutoffs do not rise inside the vocabulary, or leave a band without width.
+    """
+
+    def __init__(
+        self, vocabulary_size: int, width: int, cutoffs: Sequence[int], factor: int = 4, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        edges = [0, *cutoffs, vocabulary_size]
+        bands = list(pairwise(edges))
+        if not cutoffs or any(low >= high for low, high in bands):
+            raise ValueError(f"cutoffs={tuple(cutoffs)}: they must rise between 0 and the {vocabulary_size} entries")
+        widths = [width // factor**band for band in range(len(cutoffs) + 1)]
+        if not widths[-1]:
+            raise ValueError(f"width={width}: divided by {factor}^{len(cutoffs)} nothing is left for the last band")
+        self.vocabulary_size, self.width, self.edges, self.dropout = vocabulary_size, width, edges, dropout
+        self.tables = nn.ParameterList(
+            torch.randn(high - low, narrow) * narrow**-0.5 for (low, high), narrow in zip(bands, widths, strict=True)
+        )
+        self.projections = nn.ParameterList(nn.init.xavier_uniform_(torch.empty(width, narrow)) for narrow in widths)
+        self.classes_KC = nn.Parameter(nn.init.xavier_uniform_(torch.empty(len(cutoffs), width)))
+        with torch.no_grad():
+            for table in self.tables:
+                # Meant for padding, which is id 1; the official code does it to word c_b + 1 of every band.
+                table[1:2] = 0
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Embeddings [B, T, width] of token ids."""
+        tokens_N = tokens_BT.flatten()
+        out_NC = self.tables[0].new_zeros(len(tokens_N), self.width)
+        for band, (table, projection) in enumerate(zip(self.tables, self.projections, strict=True)):
+            places_n = self._places(tokens_N, band)
+            embedded_nC = F.linear(F.embedding(tokens_N[places_n] - self.edges[band], table), projection)
+            out_NC = out_NC.index_copy(0, places_n, embedded_nC.to(out_NC.dtype))
+        return math.sqrt(self.width) * out_NC.view(*tokens_BT.shape, self.width)
+
+    def _places(self, tokens_N: Tensor, band: int) -> Tensor:
+        return ((tokens_N >= self.edges[band]) & (tokens_N < self.edges[band + 1])).nonzero().squeeze(1)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+    def _head_logits(self) -> Callable[[Tensor], Tensor]:
+        head_VC = torch.cat([self.tables[0], self.classes_KC])
+        return lambda hidden_NC: F.linear(hidden_NC, head_VC)
+
+    def _band_logits(self, band: int) -> Callable[[Tensor], Tensor]:
+        return lambda hidden_NC: F.linear(self._drop(hidden_NC @ self.projections[band]), self.tables[band])
+
+    def log_probabilities(self, hidden_NC: Tensor) -> Tensor:
+        """ln p of every entry of the vocabulary, [N, vocabulary], float32 or wider."""
+        wide = torch.promote_types(hidden_NC.dtype, torch.float32)
+        head_NV = self._head_logits()(hidden_NC).log_softmax(dim=-1, dtype=wide)
+        parts = [head_NV[:, : self.edges[1]]]
+        for band in range(1, len(self.tables)):
+            inside_NV = self._band_logits(band)(hidden_NC).log_softmax(dim=-1, dtype=wide)
+            parts.append(head_NV[:, self.edges[1] + band - 1, None] + inside_NV)
+        return torch.cat(parts, dim=1)
+
+    def negative_log_likelihood(self, hidden_NC: Tensor, targets_N: Tensor, official_tail_gap: bool = False) -> Tensor:
+        """-ln p(target) of each token in nats, float32 or wider, [N].
+
+        Args:
+            hidden_NC: residual stream after the last layer.
+            targets_N: token ids.
+            official_tail_gap: leave out the term inside the band for the word c_b + 1 of each band b >= 1, as the
+                official training criterion does, which takes that word for padding. Its evaluation does not, and
+                neither does anything here unless asked; it serves to compare with official training.
+        """
+        hidden_NC = self._drop(hidden_NC)
+        classes_N, terms = targets_N, []
+        for band in range(1, len(self.tables)):
+            places_n = self._places(targets_N, band)
+            classes_N = classes_N.index_fill(0, places_n, self.edges[1] + band - 1)
+            inside_n = targets_N[places_n] - self.edges[band]
+            if official_tail_gap:
+                places_n, inside_n = places_n[inside_n != 1], inside_n[inside_n != 1]
+            columns = len(self.tables[band])
+            terms.append(
+                (places_n, cross_entropy_in_chunks(self._band_logits(band), hidden_NC[places_n], inside_n, columns))
+            )
+        columns = self.edges[1] + len(self.classes_KC)
+        losses_N = cross_entropy_in_chunks(self._head_logits(), hidden_NC, classes_N, columns)
+        for places_n, loss_n in terms:
+            losses_N = losses_N.index_add(0, places_n, loss_n)
+        return losses_N

@@ -62,7 +62,7 @@ def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
 def evaluate(
     model: Decoder, split: Split, end_of_line: int, length: int, stride: int | None = None, prefix: int | None = None
 ) -> Evaluation:
-    """Scores every token of a split once, in float32, losses summed in float64.
+    """Scores every token of a split once, in float32 or the model's wider dtype, losses summed in float64.
 
     Args:
         model: a trained decoder; it is put into evaluation mode.
@@ -79,12 +79,12 @@ def evaluate(
     tokens = np.asarray(split.tokens[:prefix])
     windows = list(evaluation_windows(len(tokens), length, stride))
     share = len(tokens) / len(split.tokens)
-    device = model.embedding.weight_VC.device
+    device = model.device
     stream = torch.from_numpy(shift(tokens, end_of_line)).to(device)
     nats = torch.zeros(length, dtype=torch.float64, device=device)
     scored = torch.zeros(length, dtype=torch.int64, device=device)
     model.eval()
-    with tqdm(total=len(tokens), unit=" tokens", unit_scale=True, desc=f"length {length}", leave=False) as bar:
+    with tqdm(total=len(tokens), unit=" tokens", unit_scale=True, desc=f"length {length}", leave=False, delay=1) as bar:
         for batch in _batches(windows):
             context, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start
             taken = torch.stack([stream[window.start : window.end + 1] for window in batch])
@@ -96,7 +96,7 @@ def evaluate(
         length=length,
         stride=stride,
         nats=float(nats.sum()),
-        tokens=len(tokens),
+        tokens=int(scored.sum()),
         words=split.words * share,
         bytes=split.bytes * share,
         nats_by_position=nats.cpu().numpy(),

@@ -7,16 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alibi.attention import Attend, causal_attention
-from alibi.embedding import TiedEmbedding
+from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
 from alibi.positions import position_method
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model; nothing in it depends on a length."""
+    """The shape of a model; nothing in it depends on a length, but for a method that can't do without."""
 
     method: str
-    """Position method: sinusoidal, rotary, t5 or alibi."""
+    """Position method, a name of `alibi.positions.METHODS`."""
     vocabulary_size: int
     """Entries of the vocabulary."""
     layers: int
@@ -26,7 +26,23 @@ class ModelConfig:
     feedforward: int
     """Width inside the feedforward sublayer."""
     dropout: float = 0.0
-    """Probability at which sublayer outputs and embeddings are dropped in training."""
+    """Probability at which embeddings and the outputs of sublayers are dropped in training (the paper: 0.3)."""
+    attention_dropout: float = 0.0
+    """The same for attention weights (0.1)."""
+    activation_dropout: float = 0.0
+    """The same inside the feedforward sublayer, after the ReLU (0.1)."""
+    softmax_dropout: float = 0.0
+    """The same for what enters the adaptive softmax and each of its bands (0.2)."""
+    cutoffs: tuple[int, ...] = ()
+    """First ids of the bands of adaptive input and softmax (20000, 60000); without any, one plain tied matrix."""
+    band_factor: int = 4
+    """The table of a band is so many times narrower than that of the band before."""
+    longest: int = 0
+    """Positions in the table of a method that has one."""
+
+    def __post_init__(self) -> None:
+        # Read back from JSON it is a list.
+        object.__setattr__(self, "cutoffs", tuple(self.cutoffs))
 
 
 class KeyValueCache:
@@ -51,32 +67,35 @@ class KeyValueCache:
 
 
 class Layer(nn.Module):
-    """x += attention(norm(x)); x += W_2 relu(W_1 norm(x)): both sublayers normalise their input."""
+    """x += attention(norm(x)); x += W_2 relu(W_1 norm(x)): both sublayers normalise their input.
+
+    Initialised as in fairseq: queries, keys and values uniform within sqrt(1.5 / width), the attention's output by
+    Xavier's rule without a bias, all else as `nn.Linear` does.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout
+        self.heads, self.dropout, self.activation_dropout = config.heads, config.dropout, config.activation_dropout
         self.attention_norm = nn.LayerNorm(config.width)
         self.queries_keys_values = nn.Linear(config.width, 3 * config.width)
         self.attention_output = nn.Linear(config.width, config.width)
         self.feedforward_norm = nn.LayerNorm(config.width)
         self.feedforward_in = nn.Linear(config.width, config.feedforward)
         self.feedforward_out = nn.Linear(config.feedforward, config.width)
-        for linear in (self.queries_keys_values, self.attention_output, self.feedforward_in, self.feedforward_out):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        # On the three stacked matrices Xavier's rule gives the bound that fairseq gives to each.
+        nn.init.xavier_uniform_(self.queries_keys_values.weight)
+        nn.init.xavier_uniform_(self.attention_output.weight)
+        nn.init.zeros_(self.attention_output.bias)
 
-    def split_heads(self, x_BTC: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values [B, H, T, D] of the normalised stream."""
+    def forward(self, x_BTC: Tensor, attend: Attend) -> Tensor:
+        """The stream after both sublayers, given what attends: queries, keys and values of new tokens to values."""
         batch, length, width = x_BTC.shape
         qkv = self.queries_keys_values(self.attention_norm(x_BTC))
-        return qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind()
-
-    def finish(self, x_BTC: Tensor, attended_BHTD: Tensor) -> Tensor:
-        """The stream after both sublayers, given what attention found."""
-        attended_BTC = attended_BHTD.transpose(1, 2).reshape(x_BTC.shape)
+        q_k_v = qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind()
+        attended_BTC = attend(*q_k_v).transpose(1, 2).reshape(x_BTC.shape)
         x_BTC = x_BTC + F.dropout(self.attention_output(attended_BTC), self.dropout, self.training)
         inner = self.feedforward_in(self.feedforward_norm(x_BTC)).relu()
+        inner = F.dropout(inner, self.activation_dropout, self.training)
         return x_BTC + F.dropout(self.feedforward_out(inner), self.dropout, self.training)
 
 
@@ -94,10 +113,21 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, kernel: str = "automatic") -> None:
         super().__init__()
         self.config, self.kernel = config, kernel
-        self.embedding = TiedEmbedding(config.vocabulary_size, config.width)
+        self.embedding: TiedEmbedding | AdaptiveEmbedding
+        if config.cutoffs:
+            self.embedding = AdaptiveEmbedding(
+                config.vocabulary_size, config.width, config.cutoffs, config.band_factor, config.softmax_dropout
+            )
+        else:
+            self.embedding = TiedEmbedding(config.vocabulary_size, config.width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         # Last, so that models of one seed share all other weights whatever their method draws.
-        self.positions = position_method(config.method, config.width, config.heads)
+        self.positions = position_method(config.method, config.width, config.heads, config.longest)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def forward(self, tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """The residual stream after the last layer, [B, T, width]; `embedding` turns it into probabilities.
@@ -107,36 +137,47 @@ class Decoder(nn.Module):
         start = 0 if cache is None else cache.length
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)
         queries_T = keys_S[start:]
-        attend = causal_attention(self.positions.bias(), queries_T, keys_S, self.kernel)
         x_BTC = self.embedding(tokens_BT)
         added = self.positions.embeddings(queries_T)
         if added is not None:
             x_BTC = x_BTC + added
         x_BTC = F.dropout(x_BTC, self.config.dropout, self.training)
+        attend = causal_attention(
+            self.positions.bias(),
+            queries_T,
+            keys_S,
+            self.kernel,
+            self.config.attention_dropout if self.training else 0.0,
+            torch.promote_types(x_BTC.dtype, torch.float32),
+        )
         for number, layer in enumerate(self.layers):
-            x_BTC = self._through(layer, number, x_BTC, queries_T, attend, cache)
+            x_BTC = layer(x_BTC, self._placed(attend, queries_T, number, cache))
         return x_BTC
 
-    def _through(
-        self,
-        layer: nn.Module,
-        number: int,
-        x_BTC: Tensor,
-        positions_T: Tensor,
-        attend: Attend,
-        cache: KeyValueCache | None,
-    ) -> Tensor:
-        assert isinstance(layer, Layer)
-        q_BHTD, k_BHSD, v_BHSD = layer.split_heads(x_BTC)
-        q_BHTD, k_BHSD = self.positions.turn(q_BHTD, positions_T), self.positions.turn(k_BHSD, positions_T)
-        if cache is not None:
-            k_BHSD, v_BHSD = cache.extend(number, k_BHSD, v_BHSD)
-        return layer.finish(x_BTC, attend(q_BHTD, k_BHSD, v_BHSD))
+    def _placed(self, attend: Attend, positions_T: Tensor, number: int, cache: KeyValueCache | None) -> Attend:
+        def attend_in_place(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
+            q_BHTD, k_BHSD = self.positions.turn(q_BHTD, positions_T), self.positions.turn(k_BHTD, positions_T)
+            v_BHSD = v_BHTD
+            if cache is not None:
+                k_BHSD, v_BHSD = cache.extend(number, k_BHSD, v_BHSD)
+            return attend(q_BHTD, k_BHSD, v_BHSD)
 
-    def negative_log_likelihood(self, sources_BT: Tensor, targets_BT: Tensor, context: int = 0) -> Tensor:
-        """-ln p(target | sources so far) in nats, float32 [B, T - context]; the first `context` are not scored."""
-        hidden_BTC, targets_BT = self(sources_BT)[:, context:], targets_BT[:, context:]
-        losses_N = self.embedding.negative_log_likelihood(hidden_BTC.flatten(0, 1), targets_BT.flatten())
+        return attend_in_place
+
+    def negative_log_likelihood(
+        self, sources_BT: Tensor, targets_BT: Tensor, context: int = 0, official_tail_gap: bool = False
+    ) -> Tensor:
+        """-ln p(target | sources so far) in nats, float32 or wider, [B, T - context]; the first are not scored.
+
+        Args:
+            sources_BT: token ids.
+            targets_BT: the token that follows each.
+            context: so many at the start are read only.
+            official_tail_gap: see `AdaptiveEmbedding.negative_log_likelihood`.
+        """
+        hidden_NC = self(sources_BT)[:, context:].flatten(0, 1)
+        targets_BT = targets_BT[:, context:]
+        losses_N = self.embedding.negative_log_likelihood(hidden_NC, targets_BT.flatten(), official_tail_gap)
         return losses_N.view(targets_BT.shape)
 
     def parameter_count(self) -> int:
@@ -152,7 +193,7 @@ class Decoder(nn.Module):
         Args:
             tokens_T: the prompt's token ids, at least one.
             new_tokens: how many to add.
-            temperature: divides the logits; 0 takes the most probable token each time.
+            temperature: divides the log-probabilities; 0 takes the most probable token each time.
             generator: source of randomness, on the model's device.
 
         Returns:
@@ -168,11 +209,11 @@ class Decoder(nn.Module):
             )
         cache, new_1T = KeyValueCache(), tokens_T[None]
         for _ in range(new_tokens):
-            logits_V = self.embedding.logits(self(new_1T, cache)[0, -1]).float()
+            scores_V = self.embedding.log_probabilities(self(new_1T, cache)[:, -1])[0]
             if temperature == 0:
-                token = logits_V.argmax(keepdim=True)
+                token = scores_V.argmax(keepdim=True)
             else:
-                token = torch.multinomial((logits_V / temperature).softmax(dim=-1), 1, generator=generator)
+                token = torch.multinomial((scores_V / temperature).softmax(dim=-1), 1, generator=generator)
             new_1T = token[None]
             tokens_T = torch.cat([tokens_T, token])
         return tokens_T

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from alibi.model import ModelConfig
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -92,3 +94,37 @@ def scale_named(name: str) -> Scale:
     if name not in SCALES:
         raise ValueError(f"no scale is named {name!r}; known are {', '.join(SCALES)}")
     return SCALES[name]
+
+
+def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> ModelConfig:
+    """The paper's models: "247M" (WikiText-103; sections 2 and 4.1) and "1.3B" (CC100 + RoBERTa corpus; section 4.3).
+
+    The first is fairseq's `transformer_lm_wiki103` over 267,744 words, with adaptive input and softmax. Of the second
+    the paper gives layers, width, heads and feedforward width, neither vocabulary nor dropout: here GPT-2's 50,257
+    byte pairs in one plain tied matrix, without dropout.
+
+    Args:
+        name: 247M or 1.3B.
+        method: position method.
+        vocabulary_size: entries; 0 takes the number above.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name == "247M":
+        return ModelConfig(
+            method,
+            vocabulary_size or 267_744,
+            layers=16,
+            width=1024,
+            heads=8,
+            feedforward=4096,
+            dropout=0.3,
+            attention_dropout=0.1,
+            activation_dropout=0.1,
+            softmax_dropout=0.2,
+            cutoffs=(20_000, 60_000),
+        )
+    if name == "1.3B":
+        return ModelConfig(method, vocabulary_size or 50_257, layers=25, width=2048, heads=16, feedforward=8192)
+    raise ValueError(f"the paper has no model {name!r}; it has 247M and 1.3B")

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from alibi.attention import causal_attention
+from alibi.attention import KERNELS, causal_attention
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, position_method
 
@@ -13,7 +15,8 @@ from alibi.positions import METHODS, position_method
 @pytest.fixture(params=METHODS)
 def model(request):
     torch.manual_seed(3)
-    return Decoder(ModelConfig(request.param, vocabulary_size=50, layers=2, width=32, heads=4, feedforward=64)).eval()
+    shape = {"vocabulary_size": 50, "layers": 2, "width": 32, "heads": 4, "feedforward": 64}
+    return Decoder(ModelConfig(request.param, **shape, longest=40)).eval()
 
 
 def test_a_later_token_changes_no_earlier_output(model):
@@ -25,28 +28,64 @@ def test_a_later_token_changes_no_earlier_output(model):
     assert not torch.allclose(before[:, 25:], after[:, 25:])
 
 
-@pytest.mark.parametrize("steps", [[40], [1] * 40, [7, 1, 20, 12], [39, 1]])
-def test_cached_steps_equal_the_full_pass(model, steps):
-    tokens, cache, start, outputs = torch.randint(50, (2, 40)), KeyValueCache(), 0, []
-    for step in steps:
-        outputs.append(model(tokens[:, start : start + step], cache))
-        start += step
-    assert cache.length == 40
-    torch.testing.assert_close(torch.cat(outputs, dim=1), model(tokens), rtol=0, atol=2e-5)
+KERNELS_WITHOUT_FLEX = [name for name in KERNELS if name != "flex"]
 
 
-@pytest.mark.parametrize("name", ["rotary", "t5", "alibi"])
-def test_relative_methods_do_not_see_a_shift_of_all_positions(name):
+def any_model(name, kernel):
+    torch.manual_seed(3)
+    shape = {"vocabulary_size": 50, "layers": 2, "width": 32, "heads": 4, "feedforward": 64}
+    return Decoder(ModelConfig(name, **shape, longest=40), kernel).eval()
+
+
+@given(data=st.data(), name=st.sampled_from(sorted(METHODS)), kernel=st.sampled_from(KERNELS_WITHOUT_FLEX))
+@settings(max_examples=60, deadline=None)
+def test_causality(data, name, kernel):
+    assume((name, kernel) != ("t5", "columns"))
+    model = any_model(name, kernel)
+    length = data.draw(st.integers(2, 40))
+    place = data.draw(st.integers(1, length - 1))
+    tokens = torch.randint(50, (1, length))
+    changed = tokens.clone()
+    changed[0, place:] = torch.randint(50, (length - place,))
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens)[:, :place], model(changed)[:, :place], rtol=0, atol=1e-5)
+
+
+@given(data=st.data(), name=st.sampled_from(sorted(METHODS)), kernel=st.sampled_from(KERNELS_WITHOUT_FLEX))
+@settings(max_examples=60, deadline=None)
+def test_cached_steps_equal_the_full_pass_for_any_split(data, name, kernel):
+    assume((name, kernel) != ("t5", "columns"))
+    model = any_model(name, kernel)
+    steps = data.draw(st.lists(st.integers(1, 13), min_size=1, max_size=8).filter(lambda drawn: sum(drawn) <= 40))
+    tokens, cache, start, outputs = torch.randint(50, (2, sum(steps))), KeyValueCache(), 0, []
+    with torch.no_grad():
+        for step in steps:
+            outputs.append(model(tokens[:, start : start + step], cache))
+            start += step
+        assert cache.length == sum(steps)
+        torch.testing.assert_close(torch.cat(outputs, dim=1), model(tokens), rtol=0, atol=2e-5)
+
+
+@given(st.integers(0, 100_000), st.sampled_from(["rotary", "t5", "alibi", "none"]))
+@settings(max_examples=40, deadline=None)
+def test_relative_methods_do_not_see_a_shift_of_all_positions(shift, name):
     method, (q, k, v) = position_method(name, 32, 4), torch.randn(3, 1, 4, 12, 8)
     outputs = [
         causal_attention(method.bias(), at, at, "reference")(method.turn(q, at), method.turn(k, at), v)
-        for at in (torch.arange(12), torch.arange(12) + 1000)
+        for at in (torch.arange(12), torch.arange(12) + shift)
     ]
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["sinusoidal", "learned"])
+def test_absolute_methods_see_it(name):
+    method = position_method(name, 32, 4, longest=40)
+    assert not torch.allclose(method.embeddings(torch.arange(12)), method.embeddings(torch.arange(12) + 20), atol=1e-2)
+
+
 def test_length_is_not_baked_in(model):
-    outputs = [model(torch.randint(50, (1, length))) for length in (1, 16, 300, 1100)]
+    lengths = (1, 16, 40) if model.positions.limited else (1, 16, 300, 1100)
+    outputs = [model(torch.randint(50, (1, length))) for length in lengths]
     assert all(torch.isfinite(out).all() for out in outputs)
 
 
@@ -60,18 +99,20 @@ def test_loss_is_the_negative_log_likelihood(model):
 
 def test_parameters_are_counted_as_the_formula_says():
     shape = {"vocabulary_size": 4096, "layers": 4, "width": 256, "heads": 8, "feedforward": 1024}
-    counts = {name: Decoder(ModelConfig(name, **shape)).parameter_count() for name in METHODS}
+    counts = {name: Decoder(ModelConfig(name, **shape, longest=128)).parameter_count() for name in METHODS}
     width, inner = 256, 1024
     layer = 4 * width * width + 4 * width + 2 * width * inner + width + inner + 4 * width
-    assert counts["alibi"] == counts["sinusoidal"] == counts["rotary"] == 4096 * width + 4 * layer
+    assert counts["alibi"] == 4096 * width + 4 * layer
+    assert counts["alibi"] == counts["sinusoidal"] == counts["rotary"] == counts["none"]
     assert counts["t5"] == counts["alibi"] + 32 * 8
+    assert counts["learned"] == counts["alibi"] + 128 * width
 
 
 def test_methods_of_one_seed_share_every_other_weight():
     states = []
     for name in METHODS:
         torch.manual_seed(5)
-        config = ModelConfig(name, vocabulary_size=20, layers=1, width=16, heads=2, feedforward=32)
+        config = ModelConfig(name, vocabulary_size=20, layers=1, width=16, heads=2, feedforward=32, longest=8)
         states.append({k: v for k, v in Decoder(config).state_dict().items() if not k.startswith("positions.")})
     for state in states[1:]:
         assert state.keys() == states[0].keys()
@@ -83,7 +124,7 @@ def test_generation_continues_as_the_full_pass_would(model):
     found = model.generate(prompt, 30, temperature=0)
     assert found[:5].equal(prompt) and len(found) == 35
     for end in range(5, 35):
-        logits = model.embedding.logits(model(found[None, :end])[0, -1])
+        logits = model.embedding.log_probabilities(model(found[None, :end])[:, -1])[0]
         best, second = logits.topk(2).values
         assert found[end] == logits.argmax() or best - second < 1e-4
     samples = [model.generate(prompt, 20, 1.0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
@@ -96,3 +137,59 @@ def test_embeddings_are_scaled_on_the_way_in():
     model = Decoder(ModelConfig("alibi", vocabulary_size=30, layers=1, width=64, heads=4, feedforward=64))
     tokens = torch.arange(30)[None]
     torch.testing.assert_close(model.embedding(tokens)[0], math.sqrt(64) * model.embedding.weight_VC)
+
+
+DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "softmax_dropout")
+
+
+@pytest.mark.parametrize("name", DROPOUTS)
+def test_each_dropout_acts_at_its_place_in_training_alone(name):
+    torch.manual_seed(6)
+    shape = {"vocabulary_size": 90, "layers": 2, "width": 32, "heads": 4, "feedforward": 64, "cutoffs": (30, 60)}
+    model = Decoder(ModelConfig("alibi", **shape, **{name: 0.5}))
+    tokens = torch.randint(90, (2, 21))
+    seen = {}
+    for place, module in {
+        "embedding": model.embedding,
+        "activation": model.layers[0].feedforward_out,
+        "attention": model.layers[0].attention_output,
+    }.items():
+        module.register_forward_hook(lambda module, inputs, output, place=place: seen.update({place: (inputs, output)}))
+
+    def passes(training):
+        model.train(training)
+        losses = model.negative_log_likelihood(tokens[:, :-1], tokens[:, 1:])
+        return model(tokens[:, :-1]), losses, seen["activation"][0][0], seen["attention"][0][0]
+
+    (hidden, losses, inner, attended), (again, losses_again, *_), (evaluated, *_) = (
+        passes(True),
+        passes(True),
+        passes(False),
+    )
+    assert torch.equal(evaluated, passes(False)[0])
+    assert not torch.allclose(losses, losses_again)
+    assert torch.equal(hidden, again) == (name == "softmax_dropout")
+    # After a ReLU about half is zero; dropout takes half of the rest.
+    assert ((inner == 0).float().mean() > 0.65) == (name == "activation_dropout")
+    if name == "attention_dropout":
+        # The first token attends to itself alone: it is kept and doubled, or dropped, in each head.
+        first = attended.view(2, 20, 4, 8)[:, 0].abs().sum(-1)
+        assert set((first == 0).flatten().tolist()) == {True, False}
+
+
+def test_weights_begin_as_in_fairseq():
+    torch.manual_seed(7)
+    shape = {"vocabulary_size": 20, "layers": 1, "width": 256, "heads": 4, "feedforward": 1024}
+    layer = Decoder(ModelConfig("alibi", **shape)).layers[0]
+    bounds = {
+        layer.queries_keys_values.weight: math.sqrt(1.5 / 256),
+        layer.queries_keys_values.bias: math.sqrt(1 / 256),
+        layer.attention_output.weight: math.sqrt(3 / 256),
+        layer.feedforward_in.weight: math.sqrt(1 / 256),
+        layer.feedforward_in.bias: math.sqrt(1 / 256),
+        layer.feedforward_out.weight: math.sqrt(1 / 1024),
+        layer.feedforward_out.bias: math.sqrt(1 / 1024),
+    }
+    for parameter, bound in bounds.items():
+        assert 0.97 * bound < parameter.abs().max() <= bound
+    assert not layer.attention_output.bias.any()
