@@ -1,12 +1,115 @@
-"""Optimisers and schedules: AdamW with warm-up and cosine decay, the recipe of the small scales."""
+"""Optimisers and schedules: the paper's (Nesterov, cosine with restarts), and AdamW for the small scales."""
 
 import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 WEIGHT_DECAY = 0.1
 LAST_SHARE = 0.1
+
+
+class NAG(torch.optim.Optimizer):
+    """Nesterov's accelerated gradient in fairseq's form, with which the paper trains: the rate lies in the buffer.
+
+    With r = rate / rate of the step before, momentum m, decay d and gradient g, a step is
+
+        p <- p (1 - rate d) + m^2 r v - (1 + m) rate g,        v <- m r v - rate g,
+
+    so that a buffer v that was filled at one rate fits the next. torch's SGD with nesterov=True keeps the gradients
+    without their rates, which is another algorithm as soon as the rate changes.
+
+    Args:
+        parameters: to be optimised, or groups of them.
+        lr: learning rate.
+        momentum: m (0.99 in the paper).
+        weight_decay: d (0 in the paper).
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.99, weight_decay: float = 0.0) -> None:
+        if not lr > 0 or not 0 <= momentum < 1 or weight_decay < 0:
+            raise ValueError(
+                f"lr={lr}, momentum={momentum}, weight_decay={weight_decay}: the rate must be above 0, "
+                "the momentum in [0, 1), the decay not negative"
+            )
+        # The rate of the last step belongs to the group, so that it is saved and restored with the buffers.
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "last_lr": None})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step; a closure, if given, evaluates the loss again and returns it."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            rate, momentum = group["lr"], group["momentum"]
+            ratio = rate / (group["last_lr"] or rate)
+            parameters: list[Tensor] = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            for p in parameters:
+                if "momentum_buffer" not in self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            buffers = [self.state[p]["momentum_buffer"] for p in parameters]
+            if parameters:
+                torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+                torch._foreach_add_(parameters, buffers, alpha=momentum * momentum * ratio)
+                torch._foreach_add_(parameters, gradients, alpha=-(1 + momentum) * rate)
+                torch._foreach_mul_(buffers, momentum * ratio)
+                torch._foreach_add_(buffers, gradients, alpha=-rate)
+            group["last_lr"] = rate
+        return loss
+
+
+def cosine_restarts(
+    optimizer: torch.optim.Optimizer,
+    warmup_updates: int = 16_000,
+    warmup_init_lr: float = 1e-7,
+    lr: float = 1.0,
+    min_lr: float = 1e-4,
+    period: float = 270_000,
+    t_mult: float = 2.0,
+    shrink: float = 0.75,
+) -> LambdaLR:
+    """The paper's schedule: linear warm-up, then a cosine; each period is longer and lower than the one before.
+
+    After u updates the next one uses, with w warm-up updates and t = u - w inside the current period T,
+
+        warmup_init_lr + u (lr - warmup_init_lr) / w   for u < w,
+        min + (max - min) (1 + cos(pi t / T)) / 2      after,
+
+    where a new period multiplies T by `t_mult` and both limits by `shrink`. The defaults are those of the official
+    command, which stops after 286,000 updates, the end of the first period.
+
+    Args:
+        optimizer: whose rate is set, in every group.
+        warmup_updates: w.
+        warmup_init_lr: the rate of the first update.
+        lr: the highest rate.
+        min_lr: the lowest of the first period.
+        period: updates in the first period.
+        t_mult: growth of the period.
+        shrink: shrinking of the rates with each period.
+    """
+
+    def rate(updates: int) -> float:
+        if updates < warmup_updates:
+            return warmup_init_lr + updates * (lr - warmup_init_lr) / warmup_updates
+        low, high, into, length = min_lr, lr, float(updates - warmup_updates), period
+        while into >= length:
+            into, length, low, high = into - length, length * t_mult, low * shrink, high * shrink
+        return low + (high - low) * (1 + math.cos(math.pi * into / length)) / 2
+
+    for group in optimizer.param_groups:
+        group["lr"] = 1.0  # LambdaLR multiplies what it finds.
+        group.pop("initial_lr", None)
+    return LambdaLR(optimizer, rate)
 
 
 def adamw(model: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:

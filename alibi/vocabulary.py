@@ -4,6 +4,7 @@ A stream follows fairseq: the lines of the text, each followed by the end-of-lin
 otherwise, and the same token is the source of the very first target.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -112,3 +113,107 @@ class BytePairVocabulary:
         # Every piece but the first begins with the end-of-line token that it was split at.
         pieces = [lines[0].tolist(), *(line[1:].tolist() for line in lines[1:])]
         return "\n".join(self._tokenizer.decode_batch(pieces, skip_special_tokens=False))
+
+
+class WordVocabulary:
+    """Words, by fairseq's rules: what the paper's WikiText-103 models read.
+
+    The entries are `<s>`, `<pad>`, `</s>`, `<unk>`, then the words by falling count, ties by code point, then
+    `madeupword0000` and so on until their number is a multiple of 8. A line is split on white space. A word that is
+    no entry, and a literal `<unk>`, is id 3.
+
+    Args:
+        words: entries after the four special ones, in order.
+        counts: how often the training text has each; 0 for the made-up ones.
+
+    Attributes:
+        size: number of entries; ids are [0, size).
+        end_of_line: id of the end-of-line token.
+        unknown: id of the entry that stands for every other word.
+        symbols: the entries, a word's id its place.
+        counts: of the entries after the special ones.
+        dtype: the smallest unsigned integers that hold every id.
+
+    Raises:
+        ValueError: if a word is there twice.
+    """
+
+    SPECIAL = ("<s>", "<pad>", END_OF_LINE, "<unk>")
+    MULTIPLE = 8
+
+    def __init__(self, words: Sequence[str], counts: Sequence[int]) -> None:
+        self.symbols = [*self.SPECIAL, *words]
+        self.counts = list(counts)
+        self.size = len(self.symbols)
+        self._ids = {symbol: number for number, symbol in enumerate(self.symbols)}
+        if len(self._ids) != self.size:
+            twice = next(symbol for number, symbol in enumerate(self.symbols) if self._ids[symbol] != number)
+            raise ValueError(f"the entry {twice!r} is there twice")
+        self.end_of_line, self.unknown = self._ids[END_OF_LINE], self._ids["<unk>"]
+        self.dtype = np.min_scalar_type(self.size - 1)
+
+    @classmethod
+    def train(cls, lines: Iterable[str], seen: int = 1) -> Self:
+        """The vocabulary of these lines.
+
+        Args:
+            lines: training text, without newlines.
+            seen: a word enters if it is there so often; the paper takes every word.
+        """
+        found = Counter(word for line in lines for word in line.split())
+        kept = [(word, count) for word, count in found.items() if count >= seen and word not in cls.SPECIAL]
+        kept.sort(key=lambda pair: (-pair[1], pair[0]))
+        made_up = -(len(cls.SPECIAL) + len(kept)) % cls.MULTIPLE
+        kept += [(f"madeupword{number:04}", 0) for number in range(made_up)]
+        return cls([word for word, _ in kept], [count for _, count in kept])
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The vocabulary saved at `path`, fairseq's `dict.txt`: a word and its count a line.
+
+        Raises:
+            ValueError: if a line is no word and count.
+        """
+        pairs = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
+            word, _, count = line.rpartition(" ")
+            if not word or not count.isdecimal():
+                raise ValueError(f"{path}, line {number}: {line!r} is not a word, a space and a count")
+            pairs.append((word, int(count)))
+        return cls([word for word, _ in pairs], [count for _, count in pairs])
+
+    def save(self, path: Path) -> None:
+        """Write the `dict.txt` that `load`, and fairseq, read."""
+        pairs = zip(self.symbols[len(self.SPECIAL) :], self.counts, strict=True)
+        path.write_text("".join(f"{word} {count}\n" for word, count in pairs), encoding="utf-8")
+
+    def encode_lines(self, lines: Iterable[str]) -> np.ndarray:
+        """The stream of these lines, ids [tokens] of `dtype`: each line followed by the end-of-line token.
+
+        Raises:
+            ValueError: if a line holds a newline.
+        """
+        ids: list[int] = []
+        for line in lines:
+            if "\n" in line:
+                raise ValueError(f"line {line!r} holds a newline: split it into lines first")
+            ids += [self._ids.get(word, self.unknown) for word in line.split()]
+            ids.append(self.end_of_line)
+        return np.array(ids, self.dtype)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a prompt: newlines become the end-of-line token, and none is added at the end."""
+        return self.encode_lines(text.split("\n"))[:-1].tolist()
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of these ids, words apart by a space, the end-of-line token as a newline.
+
+        Raises:
+            ValueError: if an id is outside [0, size).
+        """
+        stream = np.asarray(ids, np.int64)
+        if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
+            raise ValueError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
+        lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
+        pieces = [lines[0], *(line[1:] for line in lines[1:])]
+        return "\n".join(" ".join(self.symbols[number] for number in piece) for piece in pieces)

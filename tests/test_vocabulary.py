@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alibi.vocabulary import END_OF_LINE, BytePairVocabulary
+from alibi.vocabulary import END_OF_LINE, BytePairVocabulary, WordVocabulary
 
 LINES = [" = Ships = ", "The ship sails, the ship's crew sleeps.", "", "Ça n'est pas un navire: 船 ⛵."]
 
@@ -100,3 +100,59 @@ def test_the_smallest_vocabulary_holds_all_bytes():
     assert vocabulary.decode(vocabulary.encode_lines(LINES)) == "".join(f"{line}\n" for line in LINES)
     with pytest.raises(ValueError, match="size=256: 257 entries"):
         BytePairVocabulary.train(LINES, size=256)
+
+
+PETS = ["the cat sat", "", " the  dog\tsat ", "the <unk> sat <unk>", "zebra Apple apple"]
+
+
+def test_words_by_fairseqs_rules():
+    words = WordVocabulary.train(PETS)
+    assert words.symbols[:7] == ["<s>", "<pad>", "</s>", "<unk>", "sat", "the", "Apple"]
+    assert words.symbols[7:] == ["apple", "cat", "dog", "zebra", *(f"madeupword000{n}" for n in range(5))]
+    assert words.size == 16 and words.counts == [3, 3, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert words.end_of_line == 2 and words.unknown == 3 and words.dtype == np.uint8
+    assert words.encode_lines(["the cow sat", "", "<unk>"]).tolist() == [5, 3, 4, 2, 2, 3, 2]
+    assert words.encode("the cat\nsat") == [5, 8, 2, 4]
+    assert words.decode([5, 3, 4, 2, 2, 8]) == "the <unk> sat\n\ncat"
+
+
+def test_rare_words_are_left_out_where_asked():
+    words = WordVocabulary.train(PETS, seen=2)
+    assert words.symbols[4:] == ["sat", "the", "madeupword0000", "madeupword0001"]
+    assert words.encode("the cat") == [5, 3]
+
+
+def test_special_entries_in_the_text_are_those_entries():
+    words = WordVocabulary.train(["a </s> <pad> a"])
+    assert words.symbols[4:] == ["a", "madeupword0000", "madeupword0001", "madeupword0002"]
+    assert words.encode("a </s> <pad>") == [4, 2, 1]
+
+
+def test_words_come_back_as_saved(tmp_path):
+    words = WordVocabulary.train([*PETS, "naïve 東京 a=b"])
+    words.save(tmp_path / "dict.txt")
+    again = WordVocabulary.load(tmp_path / "dict.txt")
+    assert (again.symbols, again.counts) == (words.symbols, words.counts)
+    assert (tmp_path / "dict.txt").read_text(encoding="utf-8").startswith("sat 3\nthe 3\nApple 1\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("cat 1\ndog\n", "line 2: 'dog' is not a word"),
+        ("cat x\n", "line 1: 'cat x'"),
+        ("a 1\na 1\n", "'a' is there twice"),
+    ],
+)
+def test_a_broken_dictionary_is_refused(tmp_path, text, told):
+    (tmp_path / "dict.txt").write_text(text)
+    with pytest.raises(ValueError, match=told):
+        WordVocabulary.load(tmp_path / "dict.txt")
+
+
+def test_words_refuse_newlines_and_ids_outside():
+    words = WordVocabulary.train(PETS)
+    with pytest.raises(ValueError, match="holds a newline"):
+        words.encode_lines(["a\nb"])
+    with pytest.raises(ValueError, match=r"must lie in \[0, 16\)"):
+        words.decode([3, 16])
