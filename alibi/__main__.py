@@ -1,4 +1,4 @@
-"""The command line: python -m alibi data | train | evaluate | generate | book."""
+"""The command line: python -m alibi data | train | evaluate | generate | verify | book."""
 
 import sys
 from collections.abc import Callable
@@ -31,6 +31,7 @@ def train(
     scale: str = "quick",
     seed: int = 1,
     steps: int = 0,
+    kernel: str = "automatic",
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length.
 
@@ -38,7 +39,7 @@ def train(
     settings, it finds the finished run and only evaluates.
 
     Args:
-        method: position method: sinusoidal, rotary, t5 or alibi.
+        method: position method: sinusoidal, rotary, t5, alibi, learned or none.
         out: output folder, made if missing.
         corpus: what to train on.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out.
@@ -46,6 +47,7 @@ def train(
         scale: quick (minutes on two cores), laptop (under an hour) or gpu.
         seed: of weights, data order and dropout.
         steps: optimiser steps; 0 takes the scale's own number.
+        kernel: attention kernel: automatic, reference, baddbmm, sdpa, columns or flex.
     """
     from alibi import train as training
     from alibi.corpus import load
@@ -53,7 +55,7 @@ def train(
 
     loaded = load(corpus)
     evaluated_on = loaded if eval_corpus is None else load(eval_corpus)
-    config = training.configure(method, loaded, scale, train_length, seed, steps)
+    config = training.configure(method, loaded, scale, train_length, seed, steps, kernel)
     training.train(config, loaded, out)
     split = evaluated_on.encoded_by(loaded, "valid")
     found = measure(training.load_model(out, config.device), split, loaded.end_of_line, config.train_length)
@@ -125,6 +127,32 @@ def generate(
     print(vocabulary.decode(model.generate(encoded, tokens, temperature, source)[1:].tolist()))
 
 
+def verify(folder: Positional[Path | None] = None) -> None:
+    """Recompute what the official code computed, compare, and print each quantity with its verdict.
+
+    Exit status 1 if any difference is larger than its tolerance.
+
+    Args:
+        folder: vectors of the official code; those that come with the project if left out.
+    """
+    from alibi.paths import golden_folder
+    from alibi.verify import Vectors, VerifyError
+    from alibi.verify import verify as checks
+
+    chosen, failed, made = folder or golden_folder(), 0, 0
+    print(f"official vectors in {chosen}")
+    print(f"{'quantity':62} {'largest difference':>18} {'tolerance':>10}  verdict")
+    for check in checks(chosen):
+        made, failed = made + 1, failed + (not check.passed)
+        verdict = "equal" if check.passed else "DIFFERENT"
+        print(f"{check.quantity:62} {check.difference:18.1e} {check.tolerance:10.1e}  {verdict}", flush=True)
+    if remark := Vectors(chosen).remark:
+        print(remark)
+    if failed:
+        raise VerifyError(f"{failed} of {made} quantities differ from the official ones in {chosen}")
+    print(f"all {made} quantities equal the official ones")
+
+
 def book(
     chapter: Positional[str | None] = None,
     parameters: Annotated[
@@ -168,6 +196,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "generate": generate,
+    "verify": verify,
     "book": book,
 }
 

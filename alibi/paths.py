@@ -23,6 +23,12 @@ def data_folder() -> Path:
     return PACKAGE / "data" if root is None else root / "data"
 
 
+def golden_folder() -> Path:
+    """Vectors of the official code: `tests/golden/` of the checkout, `alibi/golden/` of an installed wheel."""
+    root = checkout()
+    return PACKAGE / "golden" if root is None else root / "tests" / "golden"
+
+
 def cache_folder() -> Path:
     """Prepared corpora and trained runs: `$ALIBI_CACHE`, else `.cache/` of the checkout, else the user's cache."""
     if chosen := os.environ.get("ALIBI_CACHE"):

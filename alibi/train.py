@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from alibi.attention import choose_kernel
 from alibi.corpus import Corpus
 from alibi.device import compute_dtype, computing, settle_cpu
 from alibi.model import Decoder, ModelConfig
@@ -54,7 +56,13 @@ class TrainingError(RuntimeError):
 
 
 def configure(
-    method: str, corpus: Corpus, scale: str = "quick", train_length: int = 0, seed: int = 1, steps: int = 0
+    method: str,
+    corpus: Corpus,
+    scale: str = "quick",
+    train_length: int = 0,
+    seed: int = 1,
+    steps: int = 0,
+    kernel: str = "automatic",
 ) -> TrainConfig:
     """The configuration of a run: what the scale says, with the choices that are made beside it.
 
@@ -65,9 +73,10 @@ def configure(
         train_length: tokens in a block; 0 takes the scale's own.
         seed: of weights, order and dropout.
         steps: optimiser steps; 0 takes the scale's own number.
+        kernel: attention kernel, a name of `alibi.attention.KERNELS` or "automatic".
 
     Raises:
-        ValueError: for an unknown method or scale, or a number out of range; known names are listed.
+        ValueError: for an unknown method, scale or kernel, or a number out of range; known names are listed.
         TrainingError: if the scale's device is not there.
     """
     if method not in METHODS:
@@ -78,6 +87,7 @@ def configure(
         raise ValueError(f"train_length={train_length}: choose 1 to {chosen.batch_tokens}, a batch at scale {scale}")
     if steps < 1 or seed < 0:
         raise ValueError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
+    choose_kernel(chosen.device, train_length, True, kernel)
     if chosen.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError(f"scale {scale} needs a CUDA GPU and torch sees none; quick and laptop run on a CPU")
     return TrainConfig(
@@ -91,6 +101,7 @@ def configure(
             heads=chosen.heads,
             feedforward=chosen.feedforward,
             dropout=chosen.dropout,
+            longest=train_length if METHODS[method].limited else 0,
         ),
         scale=scale,
         train_length=train_length,
@@ -101,7 +112,7 @@ def configure(
         seed=seed,
         device=chosen.device,
         dtype=compute_dtype(chosen.device),
-        kernel="automatic",
+        kernel=kernel,
         threads=chosen.threads or torch.get_num_threads(),
         torch_version=torch.__version__,
     )
@@ -130,12 +141,15 @@ def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0) -
     torch.manual_seed(config.seed)
     model = Decoder(config.model, config.kernel).to(config.device).train()
     batch = config.batch_tokens // config.train_length
+    kernel = choose_kernel(config.device, config.train_length, True, config.kernel)
+    tqdm.write(f"{config.model.method}: {model.parameter_count():,} parameters, attention kernel {kernel}", sys.stderr)
     order = TrainingOrder(split.tokens, corpus.end_of_line, config.train_length, batch, config.seed)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     _loop(config, model, order, folder, bar_row)
     facts = provenance(config.device) | {
         "parameters": model.parameter_count(),
+        "attention_kernel": kernel,
         "tokens": config.steps * batch * config.train_length,
         "seconds": round(time.perf_counter() - started, 1),
     }

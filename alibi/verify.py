@@ -1,0 +1,506 @@
+"""Equality with the official code: a folder of vectors that it produced, recomputed here and compared.
+
+A folder holds `config.json` (shape, dictionary, flags), `weights.safetensors` (the official state dict), and what the
+official code made of them: token streams and windows, perplexities in every mode of evaluation, log-probabilities,
+residual streams, the training criterion, three training steps, the learning rates, the optimiser's trace and the
+sinusoid. Any shape will do, head counts that are no powers of two included.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from alibi.corpus import Split
+from alibi.embedding import AdaptiveEmbedding
+from alibi.evaluate import evaluate
+from alibi.model import Decoder, ModelConfig
+from alibi.optim import NAG, cosine_restarts
+from alibi.positions import LinearBias, slopes
+from alibi.positions.sinusoidal import FIRST_ROW, sinusoid
+from alibi.scale import paper_model
+from alibi.vocabulary import WordVocabulary
+from alibi.windows import evaluation_windows, shift
+
+PADDING = 1
+# What fairseq prints for transformer_lm_wiki103 on WikiText-103 (its README on layer dropout).
+PAPER_PARAMETERS = 246_933_504
+# The architecture of the paper. Vectors of another one are not those of this model.
+ARCHITECTURE = {
+    "decoder_normalize_before": True,
+    "no_decoder_final_norm": True,
+    "activation_fn": "relu",
+    "adaptive_input": True,
+    "tie_adaptive_weights": True,
+    "tie_adaptive_proj": True,
+    "no_scale_embedding": False,
+    "layernorm_embedding": False,
+}
+
+
+class VerifyError(RuntimeError):
+    """A folder that is not in the layout of the vectors; the message says what is missing or different."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One quantity: how far it is from the official one, and how far it may be."""
+
+    quantity: str
+    difference: float
+    """Largest over all that was compared: absolute, or relative where the quantity says so."""
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within the tolerance; NaN is not."""
+        return self.difference <= self.tolerance
+
+
+class Vectors:
+    """A folder of official vectors.
+
+    Raises:
+        VerifyError: if a file is missing or unreadable, or the model is of another architecture.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = self.json("config.json")
+        self.options = self.config["model"]
+        other = {name: self.options[name] for name, value in ARCHITECTURE.items() if self.options[name] != value}
+        if other:
+            raise VerifyError(f"{folder}: the vectors are of another architecture, {other}; expected {ARCHITECTURE}")
+
+    def file(self, name: str) -> Path:
+        """The path of a file of the folder."""
+        path = self.folder / name
+        if not path.is_file():
+            raise VerifyError(f"{self.folder} lacks {name}: it is no folder of official vectors, or not a whole one")
+        return path
+
+    def json(self, name: str) -> Any:
+        """What a JSON file of the folder holds."""
+        try:
+            return json.loads(self.file(name).read_bytes())
+        except ValueError as wrong:
+            raise VerifyError(f"{self.folder / name} is not JSON: {wrong}") from wrong
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """What a safetensors file of the folder holds."""
+        try:
+            return load_file(self.file(name))
+        except VerifyError:
+            raise
+        except Exception as wrong:  # safetensors' own error, which it does not export for annotation
+            raise VerifyError(f"{self.folder / name} is not a whole safetensors file: {wrong}") from wrong
+
+    def lines(self, split: str) -> list[str]:
+        """The text of a split."""
+        return self.file(f"corpus/{split}.tokens").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+    @property
+    def remark(self) -> str:
+        """What to know when reading the differences; empty where there is nothing."""
+        exact = torch.tensor(slopes(heads := self.options["decoder_attention_heads"]), dtype=torch.float64)
+        if torch.equal(exact.float().double(), exact):
+            return ""
+        return (
+            f"{heads} heads have irrational slopes. The official bias row is float32 even in its float64 runs, "
+            "ours is not: that alone moves perplexity by some 1e-6."
+        )
+
+    @cached_property
+    def tokens(self) -> dict[str, Tensor]:
+        """Streams and windows, int64."""
+        return self.tensors("tokens.safetensors")
+
+    @cached_property
+    def reference(self) -> dict[str, Any]:
+        """Losses."""
+        stored: dict[str, Any] = self.json("reference.json")
+        return stored
+
+    @cached_property
+    def end_of_line(self) -> int:
+        """Id of `</s>`."""
+        return int(self.config["specials"]["</s>"])
+
+    def stream(self, split: str) -> np.ndarray:
+        """Token ids of a split."""
+        ids: np.ndarray = self.tokens[f"{split}.stream"].numpy()
+        return ids
+
+    def split(self, split: str) -> Split:
+        """The same, to evaluate on."""
+        stream = self.stream(split)
+        return Split(split, stream, words=len(stream), bytes=len(stream), articles=1, sha256="")
+
+    def model(self, dtype: torch.dtype = torch.float32) -> Decoder:
+        """The decoder with the official weights, in evaluation mode."""
+        options = self.options
+        model = Decoder(
+            ModelConfig(
+                method="alibi",
+                vocabulary_size=len(self.config["dictionary"]["symbols"]),
+                layers=options["decoder_layers"],
+                width=options["decoder_embed_dim"],
+                heads=options["decoder_attention_heads"],
+                feedforward=options["decoder_ffn_embed_dim"],
+                cutoffs=tuple(int(cutoff) for cutoff in options["adaptive_softmax_cutoff"].split(",")),
+                band_factor=int(options["adaptive_softmax_factor"]),
+            )
+        ).to(dtype)
+        stored = self.tensors("weights.safetensors")
+        twins = {second: first for first, second in self.config["tied_parameters"]}
+        with torch.no_grad():
+            for name, parameter in by_official_name(model).items():
+                if name not in stored or stored[name].shape != parameter.shape:
+                    found = tuple(stored[name].shape) if name in stored else "missing"
+                    raise VerifyError(f"{self.folder}: weight {name} is {found}, expected {tuple(parameter.shape)}")
+                parameter.copy_(stored.pop(name))
+        known = {name for name in stored if name in twins or name.endswith(("_float_tensor", "version"))}
+        if stored.keys() - known:
+            raise VerifyError(f"{self.folder}: weights this model has no place for: {sorted(stored.keys() - known)}")
+        return model.eval()
+
+
+def by_official_name(model: Decoder, of: Callable[[nn.Parameter], Tensor] = lambda p: p.data) -> dict[str, Tensor]:
+    """The model's parameters, or what `of` gives for each, under their names in the official code.
+
+    The official attention has three matrices where this one has them stacked: they are views of its rows.
+    """
+    embedding = model.embedding
+    assert isinstance(embedding, AdaptiveEmbedding)
+    named = {"decoder.adaptive_softmax.head.class_proj.weight": of(embedding.classes_KC)}
+    for band, (table, projection) in enumerate(zip(embedding.tables, embedding.projections, strict=True)):
+        named[f"decoder.embed_tokens.embeddings.{band}.0.weight"] = of(table)
+        named[f"decoder.embed_tokens.embeddings.{band}.1.weight"] = of(projection)
+    modules = {
+        "attention_output": "self_attn.out_proj",
+        "attention_norm": "self_attn_layer_norm",
+        "feedforward_in": "fc1",
+        "feedforward_out": "fc2",
+        "feedforward_norm": "final_layer_norm",
+    }
+    for number, layer in enumerate(model.layers):
+        prefix = f"decoder.layers.{number}"
+        for kind in ("weight", "bias"):
+            for ours, theirs in modules.items():
+                named[f"{prefix}.{theirs}.{kind}"] = of(getattr(layer.get_submodule(ours), kind))
+            stacked = of(getattr(layer.get_submodule("queries_keys_values"), kind))
+            for part, rows in zip("qkv", stacked.chunk(3), strict=True):
+                named[f"{prefix}.self_attn.{part}_proj.{kind}"] = rows
+    return named
+
+
+def _largest(differences: Any) -> float:
+    values = torch.as_tensor(differences, dtype=torch.float64).abs()
+    return float(values.max()) if values.numel() else math.nan
+
+
+def _unequal(found: Any, expected: Any) -> float:
+    """How many entries differ; all of them where the shapes do."""
+    first, second = np.asarray(found), np.asarray(expected)
+    return float((first != second).sum()) if first.shape == second.shape else float(max(first.size, second.size))
+
+
+def _relative(found: Mapping[str, float], expected: Mapping[str, float], floor: float = 0.0) -> float:
+    if found.keys() != expected.keys():
+        raise VerifyError(f"parameters differ: {sorted(found.keys() ^ expected.keys())}")
+    return _largest([(found[name] - expected[name]) / max(abs(expected[name]), floor) for name in expected])
+
+
+def dictionary(vectors: Vectors) -> Iterator[Check]:
+    """Entries, their order, padding and counts, from the training text."""
+    found, expected = WordVocabulary.train(vectors.lines("train")), vectors.config["dictionary"]
+    specials = len(WordVocabulary.SPECIAL)
+    yield Check("dictionary: entries that differ", _unequal(found.symbols, expected["symbols"]), 0)
+    yield Check("dictionary: counts that differ", _unequal(found.counts, expected["counts"][specials:]), 0)
+
+
+def streams(vectors: Vectors) -> Iterator[Check]:
+    """The ids of every split, and where its lines end."""
+    vocabulary = WordVocabulary.train(vectors.lines("train"))
+    for split in ("train", "valid", "test"):
+        ids = vocabulary.encode_lines(vectors.lines(split))
+        ends = np.flatnonzero(ids == vocabulary.end_of_line)
+        differing = _unequal(ids, vectors.stream(split))
+        differing += _unequal(np.diff(ends, prepend=-1), vectors.tokens[f"{split}.line_lengths"])
+        yield Check(f"stream {split}: ids and lines that differ", differing, 0)
+
+
+def windows(vectors: Vectors) -> Iterator[Check]:
+    """Sources and scored targets of every stored window, laid out as the official loader does."""
+    differing: dict[str, float] = {}
+    for name in vectors.tokens:
+        if not (parsed := re.fullmatch(r"(\w+)\.(\w+)\.l(\d+)\.source", name)):
+            continue
+        split, mode, length = parsed[1], parsed[2], int(parsed[3])
+        stride = {_named(entry): entry["stride"] for entry in vectors.reference["evaluation"][split]}[mode, length]
+        grid = list(evaluation_windows(len(vectors.stream(split)), length, stride))
+        stem = name.removesuffix(".source")
+        stored = vectors.tokens.get(f"{stem}.index", torch.arange(len(grid)))
+        shifted = shift(vectors.stream(split), vectors.end_of_line)
+        sources, targets = np.full((2, len(stored), length), PADDING)
+        for row, window in enumerate(grid[int(number)] for number in stored):
+            size, context = window.end - window.start, window.scored - window.start
+            sources[row, :size] = shifted[window.start : window.end]
+            targets[row, context:size] = shifted[window.scored + 1 : window.end + 1]
+        found = _unequal(sources, vectors.tokens[name]) + _unequal(targets, vectors.tokens[f"{stem}.target"])
+        differing[mode] = differing.get(mode, 0) + found
+    for mode, count in differing.items():
+        yield Check(f"windows {mode}: ids that differ", count, 0)
+
+
+def _named(entry: Mapping[str, Any]) -> tuple[str, int]:
+    return entry["mode"], entry["length"]
+
+
+def parameters(vectors: Vectors) -> Iterator[Check]:
+    """Parameter counts, tied ones once; and that tensors that we tie are equal in the official weights."""
+    count = vectors.model().parameter_count()
+    yield Check("parameters: difference in number", abs(count - vectors.config["derived"]["parameters"]), 0)
+    with torch.device("meta"):
+        paper = Decoder(paper_model("247M")).parameter_count()
+    yield Check(f"parameters of the 247M model, {paper:,}", abs(paper - PAPER_PARAMETERS), 0)
+    stored = vectors.tensors("weights.safetensors")
+    tied = [_unequal(stored[first], stored[second]) for first, second in vectors.config["tied_parameters"]]
+    yield Check("tied tensors: entries that differ", sum(tied), 0)
+
+
+def bias(vectors: Vectors) -> Iterator[Check]:
+    """Slopes, and the attention that our relative bias and the official absolute row give."""
+    stored = vectors.tensors("alibi.safetensors")
+    row_HS = stored["bias_row"].double()
+    heads, keys = row_HS.shape
+    linear, at = LinearBias(torch.tensor(slopes(heads), dtype=torch.float64)), torch.arange(keys)
+    slopes_H = -linear.dense(at[1:2], at[:1])[:, 0, 0]
+    yield Check("slopes, relative", _largest(slopes_H / stored["slopes"] - 1), 2**-23)
+    future_TS = at[:, None] < at
+    scores_HTS = torch.randn(heads, keys, keys, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (
+        (scores_HTS + added).masked_fill(future_TS, -math.inf).softmax(-1)
+        for added in (linear.dense(at, at, torch.float64), row_HS[:, None])
+    )
+    # Their row is float32: its rounding is the tolerance, zero where slopes are powers of two.
+    yield Check("attention weights under the bias", _largest(ours - theirs), float(row_HS.max()) * 2**-23)
+
+
+def perplexities(vectors: Vectors, dtype: torch.dtype = torch.float64) -> Iterator[Check]:
+    """Perplexity of the validation and test split in every mode and at every length that is stored."""
+    model, differences, uncounted = vectors.model(dtype), dict[str, list[float]](), 0
+    for split, entries in vectors.reference["evaluation"].items():
+        for entry in entries:
+            stride = None if entry["context_window"] == 0 else entry["stride"]
+            found = evaluate(model, vectors.split(split), vectors.end_of_line, entry["length"], stride)
+            uncounted += abs(found.tokens - entry["tokens"])
+            if dtype == torch.float64:
+                difference = found.perplexity - entry["perplexity_float64_model"]
+            else:
+                difference = found.perplexity / entry["perplexity"] - 1
+            differences.setdefault(entry["mode"], []).append(difference)
+    label, tolerance = ("float64", 1e-5) if dtype == torch.float64 else ("float32, relative", 1e-6)
+    yield Check(f"tokens scored, {label.split(',')[0]}: difference in number", uncounted, 0)
+    for mode, values in differences.items():
+        yield Check(f"perplexity {mode}, {label}", _largest(values), tolerance)
+
+
+def _losses(model: Decoder, vectors: Vectors, split: str, length: int, context: int, first: int, count: int) -> Tensor:
+    """-ln p of `count` targets from window `first` of the grid on."""
+    shifted, losses = torch.from_numpy(shift(vectors.stream(split), vectors.end_of_line)), list[Tensor]()
+    for window in list(evaluation_windows(len(shifted) - 1, length, length - context))[first:]:
+        taken = shifted[None, window.start : window.end + 1]
+        losses.append(model.negative_log_likelihood(taken[:, :-1], taken[:, 1:], window.scored - window.start)[0])
+        if sum(map(len, losses)) >= count:
+            break
+    return torch.cat(losses)[:count].double()
+
+
+@torch.no_grad()
+def log_probabilities(vectors: Vectors) -> Iterator[Check]:
+    """Of single targets, of the whole vocabulary, and the residual stream of every layer, all in float32."""
+    model, differences = vectors.model(), []
+    for entry in vectors.reference["per_token"].values():
+        expected = torch.tensor(entry["logprob"], dtype=torch.float64)
+        where = entry["split"], entry["length"], entry["context_window"], entry.get("block", 0)
+        differences.append(_largest(_losses(model, vectors, *where, count=len(expected)) + expected))
+    yield Check("log-probability of a token", _largest(differences), 1e-4)
+    stored, streams_found = vectors.tensors("logprobs.safetensors"), list[Tensor]()
+    for module in (model.embedding, *model.layers):
+        module.register_forward_hook(lambda module, inputs, output: streams_found.append(output[0]))
+    softmax, hidden = [], []
+    for name, expected in stored.items():
+        parsed = re.fullmatch(r"(\w+)\.nonoverlapping\.l(\d+)\.block(\d+)\.(hidden|log_softmax)", name)
+        if parsed is None:
+            raise VerifyError(f"{vectors.folder}: what is {name!r} of logprobs.safetensors?")
+        length, block = int(parsed[2]), int(parsed[3])
+        sources = shift(vectors.stream(parsed[1]), vectors.end_of_line)[block * length : (block + 1) * length]
+        streams_found.clear()
+        out_NC = model(torch.from_numpy(sources)[None])[0]
+        if parsed[4] == "hidden":
+            hidden.append(_largest(torch.stack(streams_found) - expected))
+        else:
+            softmax.append(_largest(model.embedding.log_probabilities(out_NC) - expected))
+    yield Check("log-probability of every entry", _largest(softmax), 5e-4)
+    yield Check("residual stream of every layer", _largest(hidden), 1e-3)
+
+
+@torch.no_grad()
+def criterion(vectors: Vectors) -> Iterator[Check]:
+    """The official training loss with its gap in the tails, and ours without, in float64; relative."""
+    model, with_gap, counts, without_gap = vectors.model(torch.float64), [], 0.0, []
+    edges = [int(cutoff) for cutoff in vectors.options["adaptive_softmax_cutoff"].split(",")]
+    evaluated = vectors.reference["evaluation"]
+    for entry in vectors.reference["criterion_adaptive_loss"]:
+        split, length = entry["split"], entry["length"]
+        shifted = torch.from_numpy(shift(vectors.stream(split), vectors.end_of_line))
+        blocks, plain = list[float](), 0.0
+        for window in evaluation_windows(len(shifted) - 1, length):
+            taken = shifted[None, window.start : window.end + 1]
+            hidden_NC, targets_N = model(taken[:, :-1])[0], taken[0, 1:]
+            blocks.append(float(model.embedding.negative_log_likelihood(hidden_NC, targets_N, True).sum()))
+            plain += float(model.embedding.negative_log_likelihood(hidden_NC, targets_N).sum())
+        stored = [entry["loss_nats_float64_model"], *entry["per_block_first8"]]
+        with_gap += [found / expected - 1 for found, expected in zip([sum(blocks), *blocks], stored, strict=False)]
+        gaps = sum(int((shifted[1:] == edge + 1).sum()) for edge in edges)
+        counts += abs(gaps - entry["targets_without_tail_term"])
+        same = [e for e in evaluated.get(split, []) if _named(e) == ("nonoverlapping", length)]
+        without_gap += [plain / e["loss_nats_float64_model"] - 1 for e in same]
+    yield Check("training loss with the official gap, relative", _largest(with_gap), 1e-7)
+    yield Check("targets in the gap: difference in number", counts, 0)
+    yield Check("training loss without the gap = evaluation, relative", _largest(without_gap), 1e-7)
+
+
+def training(vectors: Vectors) -> Iterator[Check]:
+    """The three training steps: losses, gradient norms before clipping, parameter norms after each step."""
+    model, stored = vectors.model().train(), vectors.reference["training_steps"]
+    optimizer, length = NAG(model.parameters(), lr=1.0), vectors.options["tokens_per_sample"]
+    clip = float(re.findall(r"--clip-norm (\S+)", vectors.config["training_flags"])[0])
+    shifted = torch.from_numpy(shift(vectors.stream("train"), vectors.end_of_line))
+    losses, norms, each, after = [], [], [], []
+    for step in stored["steps"]:
+        first, last = step["blocks"]
+        starts = length * torch.arange(first, last)[:, None]
+        taken = shifted[starts + torch.arange(length + 1)]
+        loss = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:], official_tail_gap=True).sum()
+        optimizer.zero_grad()
+        (loss / step["sample_size"]).backward()
+        gradients = {name: float(g.norm()) for name, g in by_official_name(model, lambda p: p.grad).items()}  # type: ignore[arg-type, return-value]
+        norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip))
+        optimizer.param_groups[0]["lr"] = step["lr"]
+        optimizer.step()
+        expected = step["grad_norm_before_clip"]
+        losses.append(loss.item() / step["loss_sum_nats"] - 1)
+        norms.append(norm / expected - 1)
+        # A key's bias shifts a whole row of scores: its gradient is zero but for rounding, which is not compared.
+        each.append(_relative(gradients, step["grad_norm_per_parameter_before_clip"], floor=1e-2 * expected))
+        sizes = {name: float(p.norm()) for name, p in by_official_name(model).items()}
+        after.append(_relative(sizes, step["parameter_norm_after"]))
+    yield Check("training steps: loss, relative", _largest(losses), 1e-6)
+    yield Check("training steps: gradient norm, relative", _largest(norms), 1e-6)
+    yield Check("training steps: gradient norm of a parameter, relative", _largest(each), 1e-6)
+    yield Check("training steps: parameter norms after, relative", _largest(after), 1e-6)
+
+
+def schedule(vectors: Vectors) -> Iterator[Check]:
+    """The learning rates of the paper's flags and of shorter schedules that restart."""
+    differences = []
+    for name, stored in vectors.json("optimizer.json").items():
+        if not name.startswith("cosine"):
+            continue
+        flags = stored["flags"]
+        optimizer = NAG([nn.Parameter(torch.zeros(1))], lr=1.0)
+        rates = cosine_restarts(
+            optimizer,
+            warmup_updates=flags["warmup_updates"],
+            warmup_init_lr=flags["warmup_init_lr"],
+            lr=flags["lr"],
+            min_lr=flags["min_lr"],
+            period=flags["lr_period_updates"],
+            t_mult=flags["t_mult"],
+            shrink=flags["lr_shrink"],
+        ).lr_lambdas[0]
+        differences += [rates(updates) - expected for updates, expected in stored["lr"]]
+    yield Check("learning rate", _largest(differences), 1e-12)
+
+
+def momentum(vectors: Vectors) -> Iterator[Check]:
+    """The optimiser's parameters and buffers over steps of constant and of varying rates."""
+    stored, differences = vectors.json("optimizer.json")["nag"], []
+    for trace in (value for value in stored.values() if isinstance(value, dict)):
+        parameter = nn.Parameter(torch.tensor(stored["initial"]))
+        optimizer = NAG([parameter], lr=1.0, momentum=trace["momentum"], weight_decay=trace["weight_decay"])
+        for step, gradient in zip(trace["steps"], stored["gradients"], strict=True):
+            parameter.grad = torch.tensor(gradient)
+            optimizer.param_groups[0]["lr"] = step["lr"]
+            optimizer.step()
+            buffer = optimizer.state[parameter]["momentum_buffer"]
+            for found, expected in ((parameter.data, step["parameter"]), (buffer, step["momentum_buffer"])):
+                size = max(1.0, _largest(expected))
+                differences.append(_largest((found - torch.tensor(expected)) / size))
+    yield Check("Nesterov's trace, relative", _largest(differences), 1e-6)
+
+
+def sinusoids(vectors: Vectors) -> Iterator[Check]:
+    """fairseq's sinusoid: rows, the row of a position, and positions among padding."""
+    differences, rows_seen = [], 1
+    for name, expected in vectors.tensors("sinusoidal.safetensors").items():
+        if parsed := re.fullmatch(r"d(\d+)\.(positions|raw_rows)_(\d+)_(\d+)", name):
+            rows = torch.arange(int(parsed[3]), int(parsed[4]) + 1)
+            found = sinusoid(rows + (FIRST_ROW if parsed[2] == "positions" else 0), expected.shape[1])
+            if parsed[2] == "raw_rows":
+                found[PADDING] = 0
+            rows_seen = max(rows_seen, len(rows))
+        elif name.endswith(".with_padding.output"):
+            tokens_BT = vectors.tensors("sinusoidal.safetensors")[name.replace("output", "tokens")]
+            seen_BT = tokens_BT != PADDING
+            found = torch.stack([sinusoid(row.cumsum(0) - 1 + FIRST_ROW, expected.shape[-1]) for row in seen_BT])
+            found = found * seen_BT[..., None]
+        else:
+            continue
+        differences.append(_largest(found - expected))
+    # Their angles are float32, so that the error grows with the row; ours are float64.
+    yield Check("sinusoid", _largest(differences), rows_seen * 2**-23)
+
+
+GROUPS: tuple[Callable[[Vectors], Iterator[Check]], ...] = (
+    dictionary,
+    streams,
+    windows,
+    parameters,
+    bias,
+    perplexities,
+    lambda vectors: perplexities(vectors, torch.float32),
+    log_probabilities,
+    criterion,
+    training,
+    schedule,
+    momentum,
+    sinusoids,
+)
+
+
+def verify(folder: Path) -> Iterator[Check]:
+    """Every check of a folder of official vectors, one after the other.
+
+    Raises:
+        VerifyError: if the folder is not in their layout.
+    """
+    vectors = Vectors(folder)
+    for group in GROUPS:
+        try:
+            yield from group(vectors)
+        except KeyError as missing:
+            raise VerifyError(
+                f"{folder} lacks the entry {missing}: it is not in the layout of the vectors"
+            ) from missing
