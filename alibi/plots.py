@@ -27,7 +27,7 @@ COLOURS = {
     "learned": "#E69F00",
     "none": "#000000",
 }
-MARKERS = {"sinusoidal": "s", "rotary": "^", "t5": "D", "alibi": "o", "learned": "v", "none": "x"}
+MARKERS = {"sinusoidal": "s", "rotary": "^", "t5": "D", "alibi": "o", "learned": "v", "none": "P"}
 DASHES = {
     "sinusoidal": (4, 1.5),
     "rotary": (1, 1),

@@ -1,54 +1,34 @@
-"""Equality with the official code: a folder of vectors that it produced, recomputed here and compared.
+"""Equality with the official code: what it computed is computed again here and compared, quantity by quantity.
 
-A folder holds `config.json` (shape, dictionary, flags), `weights.safetensors` (the official state dict), and what the
-official code made of them: token streams and windows, perplexities in every mode of evaluation, log-probabilities,
-residual streams, the training criterion, three training steps, the learning rates, the optimiser's trace and the
-sinusoid. Any shape will do, head counts that are no powers of two included.
+Compared are the dictionary, token streams and windows, parameter counts, slopes and bias, perplexities in every mode of
+evaluation, log-probabilities, residual streams, the training criterion, three training steps, the learning rates,
+the optimiser's trace and the sinusoid of a folder of official vectors (`alibi.vectors`).
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from alibi.corpus import Split
-from alibi.embedding import AdaptiveEmbedding
 from alibi.evaluate import evaluate
-from alibi.model import Decoder, ModelConfig
+from alibi.model import Decoder
 from alibi.optim import NAG, cosine_restarts
 from alibi.positions import LinearBias, slopes
 from alibi.positions.sinusoidal import FIRST_ROW, sinusoid
 from alibi.scale import paper_model
+from alibi.vectors import Vectors, VectorsError, by_official_name
 from alibi.vocabulary import WordVocabulary
 from alibi.windows import evaluation_windows, shift
 
 PADDING = 1
 # What fairseq prints for transformer_lm_wiki103 on WikiText-103 (its README on layer dropout).
 PAPER_PARAMETERS = 246_933_504
-# The architecture of the paper. Vectors of another one are not those of this model.
-ARCHITECTURE = {
-    "decoder_normalize_before": True,
-    "no_decoder_final_norm": True,
-    "activation_fn": "relu",
-    "adaptive_input": True,
-    "tie_adaptive_weights": True,
-    "tie_adaptive_proj": True,
-    "no_scale_embedding": False,
-    "layernorm_embedding": False,
-}
-
-
-class VerifyError(RuntimeError):
-    """A folder that is not in the layout of the vectors; the message says what is missing or different."""
 
 
 @dataclass(frozen=True)
@@ -66,143 +46,6 @@ class Check:
         return self.difference <= self.tolerance
 
 
-class Vectors:
-    """A folder of official vectors.
-
-    Raises:
-        VerifyError: if a file is missing or unreadable, or the model is of another architecture.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.config = self.json("config.json")
-        self.options = self.config["model"]
-        other = {name: self.options[name] for name, value in ARCHITECTURE.items() if self.options[name] != value}
-        if other:
-            raise VerifyError(f"{folder}: the vectors are of another architecture, {other}; expected {ARCHITECTURE}")
-
-    def file(self, name: str) -> Path:
-        """The path of a file of the folder."""
-        path = self.folder / name
-        if not path.is_file():
-            raise VerifyError(f"{self.folder} lacks {name}: it is no folder of official vectors, or not a whole one")
-        return path
-
-    def json(self, name: str) -> Any:
-        """What a JSON file of the folder holds."""
-        try:
-            return json.loads(self.file(name).read_bytes())
-        except ValueError as wrong:
-            raise VerifyError(f"{self.folder / name} is not JSON: {wrong}") from wrong
-
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """What a safetensors file of the folder holds."""
-        try:
-            return load_file(self.file(name))
-        except VerifyError:
-            raise
-        except Exception as wrong:  # safetensors' own error, which it does not export for annotation
-            raise VerifyError(f"{self.folder / name} is not a whole safetensors file: {wrong}") from wrong
-
-    def lines(self, split: str) -> list[str]:
-        """The text of a split."""
-        return self.file(f"corpus/{split}.tokens").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-
-    @property
-    def remark(self) -> str:
-        """What to know when reading the differences; empty where there is nothing."""
-        exact = torch.tensor(slopes(heads := self.options["decoder_attention_heads"]), dtype=torch.float64)
-        if torch.equal(exact.float().double(), exact):
-            return ""
-        return (
-            f"{heads} heads have irrational slopes. The official bias row is float32 even in its float64 runs, "
-            "ours is not: that alone moves perplexity by some 1e-6."
-        )
-
-    @cached_property
-    def tokens(self) -> dict[str, Tensor]:
-        """Streams and windows, int64."""
-        return self.tensors("tokens.safetensors")
-
-    @cached_property
-    def reference(self) -> dict[str, Any]:
-        """Losses."""
-        stored: dict[str, Any] = self.json("reference.json")
-        return stored
-
-    @cached_property
-    def end_of_line(self) -> int:
-        """Id of `</s>`."""
-        return int(self.config["specials"]["</s>"])
-
-    def stream(self, split: str) -> np.ndarray:
-        """Token ids of a split."""
-        ids: np.ndarray = self.tokens[f"{split}.stream"].numpy()
-        return ids
-
-    def split(self, split: str) -> Split:
-        """The same, to evaluate on."""
-        stream = self.stream(split)
-        return Split(split, stream, words=len(stream), bytes=len(stream), articles=1, sha256="")
-
-    def model(self, dtype: torch.dtype = torch.float32) -> Decoder:
-        """The decoder with the official weights, in evaluation mode."""
-        options = self.options
-        model = Decoder(
-            ModelConfig(
-                method="alibi",
-                vocabulary_size=len(self.config["dictionary"]["symbols"]),
-                layers=options["decoder_layers"],
-                width=options["decoder_embed_dim"],
-                heads=options["decoder_attention_heads"],
-                feedforward=options["decoder_ffn_embed_dim"],
-                cutoffs=tuple(int(cutoff) for cutoff in options["adaptive_softmax_cutoff"].split(",")),
-                band_factor=int(options["adaptive_softmax_factor"]),
-            )
-        ).to(dtype)
-        stored = self.tensors("weights.safetensors")
-        twins = {second: first for first, second in self.config["tied_parameters"]}
-        with torch.no_grad():
-            for name, parameter in by_official_name(model).items():
-                if name not in stored or stored[name].shape != parameter.shape:
-                    found = tuple(stored[name].shape) if name in stored else "missing"
-                    raise VerifyError(f"{self.folder}: weight {name} is {found}, expected {tuple(parameter.shape)}")
-                parameter.copy_(stored.pop(name))
-        known = {name for name in stored if name in twins or name.endswith(("_float_tensor", "version"))}
-        if stored.keys() - known:
-            raise VerifyError(f"{self.folder}: weights this model has no place for: {sorted(stored.keys() - known)}")
-        return model.eval()
-
-
-def by_official_name(model: Decoder, of: Callable[[nn.Parameter], Tensor] = lambda p: p.data) -> dict[str, Tensor]:
-    """The model's parameters, or what `of` gives for each, under their names in the official code.
-
-    The official attention has three matrices where this one has them stacked: they are views of its rows.
-    """
-    embedding = model.embedding
-    assert isinstance(embedding, AdaptiveEmbedding)
-    named = {"decoder.adaptive_softmax.head.class_proj.weight": of(embedding.classes_KC)}
-    for band, (table, projection) in enumerate(zip(embedding.tables, embedding.projections, strict=True)):
-        named[f"decoder.embed_tokens.embeddings.{band}.0.weight"] = of(table)
-        named[f"decoder.embed_tokens.embeddings.{band}.1.weight"] = of(projection)
-    modules = {
-        "attention_output": "self_attn.out_proj",
-        "attention_norm": "self_attn_layer_norm",
-        "feedforward_in": "fc1",
-        "feedforward_out": "fc2",
-        "feedforward_norm": "final_layer_norm",
-    }
-    for number, layer in enumerate(model.layers):
-        prefix = f"decoder.layers.{number}"
-        for kind in ("weight", "bias"):
-            for ours, theirs in modules.items():
-                named[f"{prefix}.{theirs}.{kind}"] = of(getattr(layer.get_submodule(ours), kind))
-            stacked = of(getattr(layer.get_submodule("queries_keys_values"), kind))
-            for part, rows in zip("qkv", stacked.chunk(3), strict=True):
-                named[f"{prefix}.self_attn.{part}_proj.{kind}"] = rows
-    return named
-
-
 def _largest(differences: Any) -> float:
     values = torch.as_tensor(differences, dtype=torch.float64).abs()
     return float(values.max()) if values.numel() else math.nan
@@ -216,7 +59,7 @@ def _unequal(found: Any, expected: Any) -> float:
 
 def _relative(found: Mapping[str, float], expected: Mapping[str, float], floor: float = 0.0) -> float:
     if found.keys() != expected.keys():
-        raise VerifyError(f"parameters differ: {sorted(found.keys() ^ expected.keys())}")
+        raise VectorsError(f"parameters differ: {sorted(found.keys() ^ expected.keys())}")
     return _largest([(found[name] - expected[name]) / max(abs(expected[name]), floor) for name in expected])
 
 
@@ -342,7 +185,7 @@ def log_probabilities(vectors: Vectors) -> Iterator[Check]:
     for name, expected in stored.items():
         parsed = re.fullmatch(r"(\w+)\.nonoverlapping\.l(\d+)\.block(\d+)\.(hidden|log_softmax)", name)
         if parsed is None:
-            raise VerifyError(f"{vectors.folder}: what is {name!r} of logprobs.safetensors?")
+            raise VectorsError(f"{vectors.folder}: what is {name!r} of logprobs.safetensors?")
         length, block = int(parsed[2]), int(parsed[3])
         sources = shift(vectors.stream(parsed[1]), vectors.end_of_line)[block * length : (block + 1) * length]
         streams_found.clear()
@@ -494,13 +337,13 @@ def verify(folder: Path) -> Iterator[Check]:
     """Every check of a folder of official vectors, one after the other.
 
     Raises:
-        VerifyError: if the folder is not in their layout.
+        VectorsError: if the folder is not in their layout.
     """
     vectors = Vectors(folder)
     for group in GROUPS:
         try:
             yield from group(vectors)
         except KeyError as missing:
-            raise VerifyError(
+            raise VectorsError(
                 f"{folder} lacks the entry {missing}: it is not in the layout of the vectors"
             ) from missing

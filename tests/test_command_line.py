@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from alibi.__main__ import main
+from alibi.__main__ import COMMANDS, main
+from alibi.train import TrainingError
 
 
 def alibi(*arguments, cwd, **environment):
@@ -96,3 +97,19 @@ def test_help_of_every_command(command, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and "usage: python -m alibi" in capsys.readouterr().out
+
+
+def test_only_the_projects_own_errors_are_one_line(monkeypatch, capsys):
+    def fails(error):
+        def command():
+            raise error
+
+        monkeypatch.setitem(COMMANDS, "data", command)
+        monkeypatch.setattr("sys.argv", ["alibi", "data"])
+        main()
+
+    with pytest.raises(SystemExit, match="1"):
+        fails(TrainingError("the loss is no longer finite"))
+    assert capsys.readouterr().err == "python -m alibi: the loss is no longer finite\n"
+    with pytest.raises(RuntimeError, match="a library's own"):
+        fails(RuntimeError("a library's own"))

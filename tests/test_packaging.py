@@ -34,13 +34,17 @@ def wheel(tmp_path_factory):
     return wheel
 
 
-def test_the_wheel_carries_the_data_byte_for_byte(wheel):
+@pytest.mark.parametrize(
+    ("inside", "outside", "one"),
+    [("alibi/data", "data", "paper/paper_results.csv"), ("alibi/golden", "tests/golden", "corpus/train.tokens")],
+)
+def test_the_wheel_carries_numbers_and_vectors_byte_for_byte(wheel, inside, outside, one):
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith("alibi/data/")]
-        carried = {name.removeprefix("alibi/"): archive.read(name) for name in names}
-    files = [path for path in (ROOT / "data").rglob("*") if path.is_file()]
-    assert carried == {str(path.relative_to(ROOT)): path.read_bytes() for path in files}
-    assert "data/paper/paper_results.csv" in carried
+        names = [name for name in archive.namelist() if name.startswith(f"{inside}/")]
+        carried = {name.removeprefix(f"{inside}/"): archive.read(name) for name in names}
+    files = [path for path in (ROOT / outside).rglob("*") if path.is_file()]
+    assert carried == {str(path.relative_to(ROOT / outside)): path.read_bytes() for path in files}
+    assert one in carried
 
 
 def test_a_chapter_runs_from_the_installed_wheel(wheel, tmp_path):

@@ -17,6 +17,7 @@ from alibi.embedding import AdaptiveEmbedding
 from alibi.model import Decoder, Layer
 from alibi.positions import alibi as alibi_file
 from alibi.positions import sinusoidal
+from alibi.vectors import Vectors, VectorsError
 from alibi.vocabulary import WordVocabulary
 from alibi.windows import Window
 
@@ -26,7 +27,7 @@ GOLDEN = ROOT / "tests" / "golden"
 @pytest.fixture
 def vectors():
     """The vectors, with two modes of evaluation in place of all: a mistake must show in those."""
-    found = verify.Vectors(GOLDEN)
+    found = Vectors(GOLDEN)
     valid = found.reference["evaluation"]["valid"]
     kept = [e for e in valid if (e["mode"], e["length"]) in (("nonoverlapping", 64), ("irregular", 32))]
     found.reference["evaluation"] = {"valid": kept}
@@ -186,7 +187,7 @@ def bias_divided_by_the_root(patch):
 
 
 def start_of_text_first(patch):
-    patch.setattr(verify.Vectors, "end_of_line", 0)
+    patch.setattr(Vectors, "end_of_line", 0)
 
 
 def gelu(patch):
@@ -289,10 +290,10 @@ CONVENTIONS = [
 
 @pytest.mark.parametrize(("mistake", "group"), CONVENTIONS)
 def test_another_convention_is_seen(monkeypatch, mistake, group):
-    vectors = verify.Vectors(GOLDEN)
+    vectors = Vectors(GOLDEN)
     assert not failing(group(vectors))
     mistake(monkeypatch)
-    assert failing(group(verify.Vectors(GOLDEN)))
+    assert failing(group(Vectors(GOLDEN)))
 
 
 # Folders that are wrong.
@@ -347,9 +348,9 @@ def test_a_folder_that_is_not_whole_is_named(copy, monkeypatch, capsys, tmp_path
 
 def test_vectors_of_another_architecture_are_refused(copy):
     change_json(copy / "config.json", lambda stored: stored["model"].__setitem__("activation_fn", "gelu"))
-    with pytest.raises(verify.VerifyError, match=r"another architecture, {'activation_fn': 'gelu'}"):
-        verify.Vectors(copy)
+    with pytest.raises(VectorsError, match=r"another architecture, {'activation_fn': 'gelu'}"):
+        Vectors(copy)
     change_json(copy / "config.json", lambda stored: stored["model"].__setitem__("activation_fn", "relu"))
     change_json(copy / "config.json", lambda stored: stored["model"].__setitem__("decoder_ffn_embed_dim", 100))
-    with pytest.raises(verify.VerifyError, match=r"fc1.weight is \(40, 48\), expected \(100, 48\)"):
-        verify.Vectors(copy).model()
+    with pytest.raises(VectorsError, match=r"fc1.weight is \(40, 48\), expected \(100, 48\)"):
+        Vectors(copy).model()
