@@ -32,11 +32,21 @@ def train(
     seed: int = 1,
     steps: int = 0,
     kernel: str = "automatic",
+    tokens_at_once: int = 0,
+    compiled: bool | None = None,
+    activation_checkpointing: bool = False,
+    checkpoint_every: int = 0,
+    keep: int = 2,
+    validate_every: int = 0,
+    tensorboard: bool = False,
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length.
 
     Writes model.safetensors, config.json and metrics.jsonl into the output folder. Run again with the same
-    settings, it finds the finished run and only evaluates.
+    settings, it goes on from the last checkpoint, to the same bits; a finished run is found and only evaluated.
+    SIGTERM and SIGINT finish the step, save and end with exit status 75: in a Slurm job script,
+
+        srun python -m alibi train ... || { [ $? = 75 ] && scontrol requeue $SLURM_JOB_ID; }
 
     Args:
         method: position method: sinusoidal, rotary, t5, alibi, learned or none.
@@ -44,19 +54,39 @@ def train(
         corpus: what to train on.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out.
         train_length: tokens in a training block (L); 0 takes the scale's own.
-        scale: quick (minutes on two cores), laptop (under an hour) or gpu.
+        scale: quick (minutes on two cores), laptop (under an hour), gpu or paper.
         seed: of weights, data order and dropout.
         steps: optimiser steps; 0 takes the scale's own number.
         kernel: attention kernel: automatic, reference, baddbmm, sdpa, columns or flex.
+        tokens_at_once: tokens in one pass, of which several make a step where memory is short; 0: the scale's own.
+        compiled: translate the model with torch.compile; on a GPU it is unless this says no.
+        activation_checkpointing: compute layers again on the way back instead of keeping them, for long lengths.
+        checkpoint_every: steps between checkpoints; 0 takes a tenth of the run, at most 1000.
+        keep: checkpoints that stay.
+        validate_every: steps between validations; 0 takes a tenth of the run.
+        tensorboard: write the metrics for TensorBoard as well.
     """
     from alibi import train as training
+    from alibi.configuration import configure
     from alibi.corpus import load
     from alibi.evaluate import evaluate as measure
 
     loaded = load(corpus)
     evaluated_on = loaded if eval_corpus is None else load(eval_corpus)
-    config = training.configure(method, loaded, scale, train_length, seed, steps, kernel)
-    training.train(config, loaded, out)
+    config = configure(
+        method,
+        loaded,
+        scale,
+        train_length,
+        seed,
+        steps,
+        kernel,
+        tokens_at_once,
+        compiled,
+        activation_checkpointing,
+    )
+    upkeep = training.Upkeep(checkpoint_every, keep, validate_every, tensorboard=tensorboard)
+    training.train(config, loaded, out, upkeep=upkeep)
     split = evaluated_on.encoded_by(loaded, "valid")
     found = measure(training.load_model(out, config.device), split, loaded.end_of_line, config.train_length)
     print(
@@ -84,12 +114,13 @@ def evaluate(
         eval_corpus: what to evaluate on; the training corpus if left out.
     """
     from alibi import train as training
+    from alibi.configuration import read_config
     from alibi.corpus import load
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
     from alibi.experiments.experiment import EXTRAPOLATION
 
-    config = training.read_config(folder)
+    config = read_config(folder)
     corpus = load(config.corpus)
     chosen = load(eval_corpus or config.corpus).encoded_by(corpus, split)
     settle_cpu(config.threads)
@@ -117,9 +148,10 @@ def generate(
     import torch
 
     from alibi import train as training
+    from alibi.configuration import read_config
     from alibi.corpus import load
 
-    config = training.read_config(folder)
+    config = read_config(folder)
     vocabulary = load(config.corpus).vocabulary
     model = training.load_model(folder, config.device)
     encoded = torch.tensor([vocabulary.end_of_line, *vocabulary.encode(prompt)], device=config.device)
@@ -213,7 +245,7 @@ def main() -> None:
     except RuntimeError as failed:
         if not type(failed).__module__.startswith("alibi."):
             raise
-        sys.exit(_tell(failed, 1))
+        sys.exit(_tell(failed, getattr(failed, "exit_status", 1)))
 
 
 def _tell(what: object, status: int) -> int:

@@ -1,8 +1,10 @@
 """What computes: the dtype that suits it, its name, and what a CPU must be told before it works fast."""
 
 import ctypes
+import math
 import platform
 import sys
+import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
@@ -49,3 +51,31 @@ def settle_cpu(threads: int) -> None:
         trim_threshold, mmap_max = -1, -4
         mallopt(trim_threshold, -1)
         mallopt(mmap_max, 0)
+
+
+@cache
+def matmul_rate(device: str, dtype: str) -> float:
+    """Floating point operations a second of large matrix products in this dtype, measured once."""
+    size = 8192 if device == "cuda" else 1024
+    # Ones, not random numbers: a run must not depend on whether this was measured before it.
+    a = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
+    best = math.inf
+    for _ in range(8):
+        started = time.perf_counter()
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def peak_memory(device: str) -> int:
+    """Bytes at most so far: allocated on the GPU, or resident of this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

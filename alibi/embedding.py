@@ -62,6 +62,10 @@ class TiedEmbedding(nn.Module):
     def _logits(self, hidden_NC: Tensor) -> Tensor:
         return F.linear(hidden_NC, self.weight_VC)
 
+    def weights_of_every_token(self) -> int:
+        """Weights that every token is multiplied with on the way out."""
+        return self.weight_VC.numel()
+
     def log_probabilities(self, hidden_NC: Tensor) -> Tensor:
         """ln p of every entry of the vocabulary, [N, vocabulary], float32 or wider."""
         logits_NV = self._logits(hidden_NC)
@@ -140,6 +144,10 @@ class AdaptiveEmbedding(nn.Module):
 
     def _band_logits(self, band: int) -> Callable[[Tensor], Tensor]:
         return lambda hidden_NC: F.linear(self._drop(hidden_NC @ self.projections[band]), self.tables[band])
+
+    def weights_of_every_token(self) -> int:
+        """Weights that every token is multiplied with on the way out; a rare one needs its band's as well."""
+        return self.tables[0].numel() + self.classes_KC.numel()
 
     def log_probabilities(self, hidden_NC: Tensor) -> Tensor:
         """ln p of every entry of the vocabulary, [N, vocabulary], float32 or wider."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from alibi.attention import Attend, causal_attention
 from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
@@ -105,14 +106,16 @@ class Decoder(nn.Module):
     Args:
         config: the shape.
         kernel: attention kernel, by name or "automatic".
+        activation_checkpointing: whether training keeps only a layer's input and computes the rest again on the way
+            back.
 
     Raises:
         ValueError: for an unknown position method, or a width that the heads do not divide.
     """
 
-    def __init__(self, config: ModelConfig, kernel: str = "automatic") -> None:
+    def __init__(self, config: ModelConfig, kernel: str = "automatic", activation_checkpointing: bool = False) -> None:
         super().__init__()
-        self.config, self.kernel = config, kernel
+        self.config, self.kernel, self.activation_checkpointing = config, kernel, activation_checkpointing
         self.embedding: TiedEmbedding | AdaptiveEmbedding
         if config.cutoffs:
             self.embedding = AdaptiveEmbedding(
@@ -151,7 +154,11 @@ class Decoder(nn.Module):
             torch.promote_types(x_BTC.dtype, torch.float32),
         )
         for number, layer in enumerate(self.layers):
-            x_BTC = layer(x_BTC, self._placed(attend, queries_T, number, cache))
+            placed = self._placed(attend, queries_T, number, cache)
+            if self.activation_checkpointing and self.training:
+                x_BTC = checkpoint(layer, x_BTC, placed, use_reentrant=False)
+            else:
+                x_BTC = layer(x_BTC, placed)
         return x_BTC
 
     def _placed(self, attend: Attend, positions_T: Tensor, number: int, cache: KeyValueCache | None) -> Attend:
@@ -183,6 +190,16 @@ class Decoder(nn.Module):
     def parameter_count(self) -> int:
         """Learned numbers, tied ones counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def training_flops(self, length: int) -> float:
+        """Floating point operations for each token of a training step: 6 N + 12 layers width length.
+
+        N counts the weights that multiply each token: the layers' matrices and the output matrix, of an adaptive
+        softmax the first band with its classes. Attention is counted in full, as is usual, though half is masked.
+        """
+        matrices = sum(p.numel() for p in self.layers.parameters() if p.dim() == 2)
+        output = self.embedding.weights_of_every_token()
+        return 6.0 * (matrices + output) + 12.0 * self.config.layers * self.config.width * length
 
     @torch.no_grad()
     def generate(

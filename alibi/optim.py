@@ -131,3 +131,26 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, warmup_steps: int, steps: in
         return LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     return LambdaLR(optimizer, share)
+
+
+Recipe = tuple[torch.optim.Optimizer, LambdaLR, float]
+
+
+def adamw_recipe(model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int) -> Recipe:
+    """For the small scales: AdamW, one cosine to a tenth of the rate, gradients clipped to norm 1."""
+    optimizer = adamw(model, learning_rate)
+    return optimizer, warmup_cosine(optimizer, warmup_steps, steps), 1.0
+
+
+def paper_recipe(model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int) -> Recipe:
+    """The paper's: Nesterov with momentum 0.99, one cosine period after the warm-up, gradients clipped to norm 0.1."""
+    optimizer = NAG(model.parameters(), learning_rate)
+    period = max(1, steps - warmup_steps)
+    return optimizer, cosine_restarts(optimizer, warmup_steps, lr=learning_rate, period=period), 0.1
+
+
+# Optimiser, schedule and the norm that gradients are clipped to.
+RECIPES: dict[str, Callable[[torch.nn.Module, float, int, int], Recipe]] = {
+    "adamw": adamw_recipe,
+    "paper": paper_recipe,
+}

@@ -4,7 +4,6 @@ import ast
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -15,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
+from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpus import Corpus, load
 from alibi.device import device_name, settle_cpu
 from alibi.evaluate import Evaluation, evaluate
 from alibi.model import Decoder
 from alibi.paths import PACKAGE, cache_folder
 from alibi.records import MEASURED_COLUMNS
-from alibi.train import CONFIG, TrainConfig, configure, load_model, train
+from alibi.train import load_model, train
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,7 +199,5 @@ def trained(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / CONFIG).is_file():
-            # What a process left that was ended in the middle.
-            shutil.rmtree(folder, ignore_errors=True)
             train(config, loaded, folder, bar_row)
     return Run(config, loaded, folder, smoke)

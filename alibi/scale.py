@@ -11,16 +11,17 @@ class Scale:
 
     name: str
     purpose: str
-    layers: int
-    width: int
-    heads: int
-    feedforward: int
-    dropout: float
+    model: ModelConfig
+    """Its shape; method and vocabulary are those of the run."""
     train_length: int
     """Tokens in a training block where none is asked for."""
     batch_tokens: int
     """Tokens in an optimiser step, the same for every training length."""
+    tokens_at_once: int
+    """Tokens in one pass forward and back; the gradients of several add up to a batch."""
     steps: int
+    recipe: str
+    """Optimiser, schedule and clipping, a name of `alibi.optim.RECIPES`."""
     learning_rate: float
     """The highest, reached after the warm-up."""
     warmup_steps: int
@@ -28,72 +29,6 @@ class Scale:
     """CPU threads, fixed where bits must repeat; None leaves torch's own choice."""
     device: str
     """cpu, or cuda."""
-
-
-SCALES: dict[str, Scale] = {
-    scale.name: scale
-    for scale in (
-        Scale(
-            name="quick",
-            purpose="the two README commands, CI and the chapters' live runs: minutes on two cores, deterministic",
-            layers=4,
-            width=256,
-            heads=8,
-            feedforward=1024,
-            dropout=0.0,
-            train_length=128,
-            batch_tokens=2048,
-            steps=300,
-            learning_rate=2e-3,
-            warmup_steps=30,
-            threads=1,
-            device="cpu",
-        ),
-        Scale(
-            name="laptop",
-            purpose="a reader without a GPU: the same kind of model trained for longer, under an hour a chapter",
-            layers=6,
-            width=256,
-            heads=8,
-            feedforward=1024,
-            dropout=0.1,
-            train_length=128,
-            batch_tokens=4096,
-            steps=4000,
-            learning_rate=2e-3,
-            warmup_steps=200,
-            threads=None,
-            device="cpu",
-        ),
-        Scale(
-            name="gpu",
-            purpose="one modern GPU: the paper's own lengths on a scaled-down model, minutes a run",
-            layers=8,
-            width=512,
-            heads=8,
-            feedforward=2048,
-            dropout=0.1,
-            train_length=512,
-            batch_tokens=36864,
-            steps=5000,
-            learning_rate=1e-3,
-            warmup_steps=300,
-            threads=None,
-            device="cuda",
-        ),
-    )
-}
-
-
-def scale_named(name: str) -> Scale:
-    """The scale of this name.
-
-    Raises:
-        ValueError: if there is none; the known names are listed.
-    """
-    if name not in SCALES:
-        raise ValueError(f"no scale is named {name!r}; known are {', '.join(SCALES)}")
-    return SCALES[name]
 
 
 def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> ModelConfig:
@@ -128,3 +63,77 @@ def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> M
     if name == "1.3B":
         return ModelConfig(method, vocabulary_size or 50_257, layers=25, width=2048, heads=16, feedforward=8192)
     raise ValueError(f"the paper has no model {name!r}; it has 247M and 1.3B")
+
+
+SCALES: dict[str, Scale] = {
+    scale.name: scale
+    for scale in (
+        Scale(
+            name="quick",
+            purpose="the two README commands, CI and the chapters' live runs: minutes on two cores, deterministic",
+            model=ModelConfig("alibi", 0, layers=4, width=256, heads=8, feedforward=1024),
+            train_length=128,
+            batch_tokens=2048,
+            tokens_at_once=2048,
+            steps=300,
+            recipe="adamw",
+            learning_rate=2e-3,
+            warmup_steps=30,
+            threads=1,
+            device="cpu",
+        ),
+        Scale(
+            name="laptop",
+            purpose="a reader without a GPU: the same kind of model trained for longer, under an hour a chapter",
+            model=ModelConfig("alibi", 0, layers=6, width=256, heads=8, feedforward=1024, dropout=0.1),
+            train_length=128,
+            batch_tokens=4096,
+            tokens_at_once=4096,
+            steps=4000,
+            recipe="adamw",
+            learning_rate=2e-3,
+            warmup_steps=200,
+            threads=None,
+            device="cpu",
+        ),
+        Scale(
+            name="gpu",
+            purpose="one modern GPU: the paper's own lengths on a scaled-down model, minutes a run",
+            model=ModelConfig("alibi", 0, layers=8, width=512, heads=8, feedforward=2048, dropout=0.1),
+            train_length=512,
+            batch_tokens=36864,
+            tokens_at_once=36864,
+            steps=5000,
+            recipe="adamw",
+            learning_rate=1e-3,
+            warmup_steps=300,
+            threads=None,
+            device="cuda",
+        ),
+        Scale(
+            name="paper",
+            purpose="what the paper did on WikiText-103: 247M parameters, 205 epochs, one large GPU for days",
+            model=paper_model("247M"),
+            train_length=512,
+            batch_tokens=73_728,
+            tokens_at_once=9216,
+            steps=286_000,
+            recipe="paper",
+            learning_rate=1.0,
+            warmup_steps=16_000,
+            threads=None,
+            device="cuda",
+        ),
+    )
+}
+
+
+def scale_named(name: str) -> Scale:
+    """The scale of this name.
+
+    Raises:
+        ValueError: if there is none; the known names are listed.
+    """
+    if name not in SCALES:
+        raise ValueError(f"no scale is named {name!r}; known are {', '.join(SCALES)}")
+    return SCALES[name]

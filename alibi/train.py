@@ -1,235 +1,369 @@
-"""The training loop: one configuration and a token stream in, weights, configuration and metrics out."""
+"""The training loop: one configuration and a token stream in, weights, configuration and metrics out.
+
+A run may end at any moment, by a signal, a crash or a full disk: the same call goes on from its last checkpoint, and
+ends in the same bits as a run that was never stopped (same machine, torch version, threads and kernel).
+"""
 
 import json
 import math
-import os
+import shutil
+import signal
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TextIO
 
 import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from tqdm import tqdm
 
+from alibi import checkpoint as checkpoints
 from alibi.attention import choose_kernel
+from alibi.checkpoint import Checkpoint, write_whole
+from alibi.configuration import CONFIG, TrainConfig, TrainingError, config_from, differences, read_config
 from alibi.corpus import Corpus
-from alibi.device import compute_dtype, computing, settle_cpu
-from alibi.model import Decoder, ModelConfig
-from alibi.optim import adamw, warmup_cosine
-from alibi.positions import METHODS
+from alibi.device import computing, matmul_rate, peak_memory, settle_cpu
+from alibi.evaluate import evaluate
+from alibi.model import Decoder
+from alibi.optim import RECIPES
 from alibi.records import provenance
-from alibi.scale import scale_named
 from alibi.windows import TrainingOrder
 
-WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.jsonl"
-CLIP = 1.0
-STEPS_A_METRIC = 10
+WEIGHTS, METRICS, CHECKPOINTS, LOCK = "model.safetensors", "metrics.jsonl", "checkpoints", ".lock"
+VALIDATION_TOKENS = 16_384
+
+
+class StoppedError(TrainingError):
+    """A run that a signal has ended after a step, its checkpoint saved: the same call goes on."""
+
+    # EX_TEMPFAIL of sysexits.h: try again. A batch script can requeue its job on it.
+    exit_status = 75
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides the bits of a training run."""
+class Upkeep:
+    """What is written beside a run; none of it changes the weights."""
 
-    corpus: str
-    stream_sha256: str
-    """Of the training split's tokens."""
-    model: ModelConfig
-    scale: str
-    train_length: int
-    batch_tokens: int
-    steps: int
-    learning_rate: float
-    warmup_steps: int
-    seed: int
-    device: str
-    dtype: str
-    """Of the computing; weights, softmax and loss stay float32."""
-    kernel: str
-    threads: int
-    torch_version: str
+    checkpoint_every: int = 0
+    """Steps between checkpoints; 0 takes a tenth of the run, at most 1000."""
+    keep: int = 2
+    """Checkpoints that stay, the newest; all go when the run is finished."""
+    validate_every: int = 0
+    """Steps between validations, on the first 16,384 tokens at the training length; 0 takes a tenth of the run."""
+    log_every: int = 10
+    """Steps between rows of the metrics."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard as well."""
 
 
-class TrainingError(RuntimeError):
-    """A run that can't go on, or can't begin."""
-
-
-def configure(
-    method: str,
-    corpus: Corpus,
-    scale: str = "quick",
-    train_length: int = 0,
-    seed: int = 1,
-    steps: int = 0,
-    kernel: str = "automatic",
-) -> TrainConfig:
-    """The configuration of a run: what the scale says, with the choices that are made beside it.
-
-    Args:
-        method: position method, a name of `alibi.positions.METHODS`.
-        corpus: what to train on.
-        scale: a name of `alibi.scale.SCALES`.
-        train_length: tokens in a block; 0 takes the scale's own.
-        seed: of weights, order and dropout.
-        steps: optimiser steps; 0 takes the scale's own number.
-        kernel: attention kernel, a name of `alibi.attention.KERNELS` or "automatic".
-
-    Raises:
-        ValueError: for an unknown method, scale or kernel, or a number out of range; known names are listed.
-        TrainingError: if the scale's device is not there.
-    """
-    if method not in METHODS:
-        raise ValueError(f"no position method is named {method!r}; known are {', '.join(METHODS)}")
-    chosen = scale_named(scale)
-    train_length, steps = train_length or chosen.train_length, steps or chosen.steps
-    if not 1 <= train_length <= chosen.batch_tokens:
-        raise ValueError(f"train_length={train_length}: choose 1 to {chosen.batch_tokens}, a batch at scale {scale}")
-    if steps < 1 or seed < 0:
-        raise ValueError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
-    choose_kernel(chosen.device, train_length, True, kernel)
-    if chosen.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"scale {scale} needs a CUDA GPU and torch sees none; quick and laptop run on a CPU")
-    return TrainConfig(
-        corpus=corpus.name,
-        stream_sha256=corpus.splits["train"].sha256,
-        model=ModelConfig(
-            method=method,
-            vocabulary_size=corpus.vocabulary_size,
-            layers=chosen.layers,
-            width=chosen.width,
-            heads=chosen.heads,
-            feedforward=chosen.feedforward,
-            dropout=chosen.dropout,
-            longest=train_length if METHODS[method].limited else 0,
-        ),
-        scale=scale,
-        train_length=train_length,
-        batch_tokens=chosen.batch_tokens,
-        steps=steps,
-        learning_rate=chosen.learning_rate,
-        warmup_steps=min(chosen.warmup_steps, steps),
-        seed=seed,
-        device=chosen.device,
-        dtype=compute_dtype(chosen.device),
-        kernel=kernel,
-        threads=chosen.threads or torch.get_num_threads(),
-        torch_version=torch.__version__,
-    )
-
-
-def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0) -> None:
+def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0, upkeep: Upkeep | None = None) -> None:
     """Trains a model and writes its weights, configuration and metrics into the folder.
 
     The loss of a step is the mean negative log-likelihood of its tokens, in nats. A folder that holds the finished
-    run of this configuration is left as it is.
+    run of this configuration is left as it is; one that holds a part of it is gone on with.
+
+    Args:
+        config: what decides the run.
+        corpus: where its training split is read.
+        folder: made if missing.
+        bar_row: line of the terminal for the progress bar, where several runs are trained side by side.
+        upkeep: checkpoints, validation and logging.
 
     Raises:
-        TrainingError: if the folder holds a run of another configuration, the corpus is another one, or the loss
-            or the gradient is no longer finite (before the optimiser steps).
+        TrainingError: if the folder holds a run of another configuration (the fields are named), can't be written or is
+            in use by another process, the corpus is another one, or the loss or gradient is no longer finite.
+        StoppedError: after SIGTERM or SIGINT, once the step is done and its checkpoint saved.
+        alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or none of those there are is whole.
         ValueError: if the corpus does not fill a batch, or holds an id outside the vocabulary.
     """
-    if (folder / CONFIG).is_file():
-        _refuse_other(folder, config)
+    if _finished(config, folder):
         return
+    _check_stream(config, corpus)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK, timeout=0):
+            if not _finished(config, folder):
+                _train(config, corpus, folder, bar_row, upkeep or Upkeep())
+    except Timeout:
+        raise TrainingError(f"another process trains in {folder}: wait for it, or choose another folder") from None
+    except (OSError, SafetensorError) as wrong:
+        raise TrainingError(f"{folder} can't be written: {wrong}; what was saved of the run is whole") from wrong
+
+
+def _finished(config: TrainConfig, folder: Path) -> bool:
+    if not (folder / CONFIG).is_file():
+        return False
+    _refuse_other(read_config(folder), config, folder)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return True
+
+
+def _check_stream(config: TrainConfig, corpus: Corpus) -> None:
     split = corpus.splits["train"]
     if split.sha256 != config.stream_sha256:
         raise TrainingError(f"corpus {corpus.name} has training stream {split.sha256}, not {config.stream_sha256}")
+    if not len(split.tokens):
+        raise ValueError(f"the training split of corpus {corpus.name} is empty")
     if (largest := int(split.tokens.max())) >= config.model.vocabulary_size:
         raise ValueError(f"token id {largest} does not fit a vocabulary of {config.model.vocabulary_size} entries")
-    settle_cpu(config.threads)
-    torch.manual_seed(config.seed)
-    model = Decoder(config.model, config.kernel).to(config.device).train()
-    batch = config.batch_tokens // config.train_length
-    kernel = choose_kernel(config.device, config.train_length, True, config.kernel)
-    tqdm.write(f"{config.model.method}: {model.parameter_count():,} parameters, attention kernel {kernel}", sys.stderr)
-    order = TrainingOrder(split.tokens, corpus.end_of_line, config.train_length, batch, config.seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-    _loop(config, model, order, folder, bar_row)
-    facts = provenance(config.device) | {
-        "parameters": model.parameter_count(),
-        "attention_kernel": kernel,
-        "tokens": config.steps * batch * config.train_length,
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    _write(folder / WEIGHTS, lambda path: save_file(model.state_dict(), path))
-    _write(folder / CONFIG, lambda path: path.write_text(json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"))
 
 
-def _loop(config: TrainConfig, model: Decoder, order: TrainingOrder, folder: Path, bar_row: int) -> None:
-    optimizer = adamw(model, config.learning_rate)
-    schedule = warmup_cosine(optimizer, config.warmup_steps, config.steps)
-    tokens_a_step = order.batch * order.length
-    total = config.steps * tokens_a_step
-    label = f"{config.model.method:10}"
-    bar = tqdm(total=total, unit=" tokens", unit_scale=True, desc=label, position=bar_row, mininterval=0.5)
-    with bar, open(folder / METRICS, "w", encoding="utf-8") as metrics:
-        for step in range(config.steps):
-            sources_BT, targets_BT = (t.to(config.device) for t in order(step))
+def _refuse_other(stored: TrainConfig, asked: TrainConfig, folder: Path) -> None:
+    learned, machine = differences(stored, asked)
+    if learned:
+        raise TrainingError(f"{folder} holds another run ({'; '.join(learned)}): choose another folder")
+    if machine:
+        tqdm.write(f"warning: {folder}: {'; '.join(machine)}; the last bits of the run may differ", sys.stderr)
+
+
+class _Training:
+    """A run in the middle: model, optimiser, schedule, and how far they are."""
+
+    def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
+        self.config, self.done, self.seconds = config, 0, 0.0
+        torch.manual_seed(config.seed)
+        self.model = Decoder(config.model, config.kernel, config.activation_checkpointing).to(config.device).train()
+        self.losses: Callable[..., Tensor] = self.model.negative_log_likelihood
+        if config.compiled:
+            self.losses = torch.compile(self.losses)
+        recipe = RECIPES[config.recipe](self.model, config.learning_rate, config.warmup_steps, config.steps)
+        self.optimizer, self.schedule, self.clip = recipe
+        batch = config.batch_tokens // config.train_length
+        tokens = corpus.splits["train"].tokens
+        self.order = TrainingOrder(tokens, corpus.end_of_line, config.train_length, batch, config.seed)
+        self.tokens_a_step = batch * config.train_length
+
+    def step(self) -> tuple[float, float]:
+        """One optimiser step: loss in nats a token, and the norm of its gradient before clipping."""
+        config, blocks_at_once = self.config, max(1, self.config.tokens_at_once // self.config.train_length)
+        sources_BT, targets_BT = self.order(self.done)
+        loss = torch.zeros((), device=config.device)
+        for sources, targets in zip(sources_BT.split(blocks_at_once), targets_BT.split(blocks_at_once), strict=True):
             with computing(config.device, config.dtype):
-                loss = model.negative_log_likelihood(sources_BT, targets_BT).mean()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-            # Both in one transfer: each would make a GPU wait.
-            nats, gradient_norm = torch.stack([loss.detach(), norm]).tolist()
-            if not math.isfinite(nats) or not math.isfinite(gradient_norm):
-                raise TrainingError(
-                    f"step {step}: loss {nats}, gradient norm {gradient_norm}; "
-                    f"a smaller learning rate than {config.learning_rate} may help"
-                )
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            bar.update(tokens_a_step)
-            if step % STEPS_A_METRIC == 0 or step == config.steps - 1:
+                part = self.losses(sources.to(config.device), targets.to(config.device)).sum() / self.tokens_a_step
+            part.backward()
+            loss += part.detach()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        # Both in one transfer: each would make a GPU wait.
+        nats, gradient_norm = torch.stack([loss, norm]).tolist()
+        if not math.isfinite(nats) or not math.isfinite(gradient_norm):
+            epoch, place, starts = self.order.where(self.done)
+            raise TrainingError(
+                f"step {self.done}: loss {nats}, gradient norm {gradient_norm}. It is batch {place} of epoch {epoch}, "
+                f"blocks of {config.train_length} tokens from {', '.join(map(str, starts))} of the training stream. "
+                f"A smaller learning rate than {config.learning_rate} may help"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        self.done += 1
+        return nats, gradient_norm
+
+    def checkpoint(self) -> Checkpoint:
+        """All that decides how the run goes on."""
+        optimizer = self.optimizer.state_dict()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for number, state in optimizer["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.config.device == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        epoch, place, _ = self.order.where(self.done)
+        facts = {
+            "config": asdict(self.config),
+            "tokens": self.done * self.tokens_a_step,
+            "epoch": epoch,
+            "batch_of_epoch": place,
+            "seconds": self.seconds,
+            "groups": optimizer["param_groups"],
+            "schedule": self.schedule.state_dict(),
+        }
+        return Checkpoint(self.done, {name: value.detach().contiguous() for name, value in tensors.items()}, facts)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on as the run that saved this would have."""
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
+        for name, value in checkpoint.tensors.items():
+            kind, _, rest = name.partition(".")
+            parts[kind][rest] = value
+        self.model.load_state_dict(parts["model"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": checkpoint.facts["groups"]})
+        self.schedule.load_state_dict(checkpoint.facts["schedule"])
+        torch.set_rng_state(parts["random"]["cpu"])
+        if "cuda" in parts["random"] and self.config.device == "cuda":
+            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        self.done, self.seconds = checkpoint.step, checkpoint.facts["seconds"]
+
+
+def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep) -> None:
+    settle_cpu(config.threads)
+    ceiling = matmul_rate(config.device, config.dtype)
+    training = _Training(config, corpus)
+    found = checkpoints.newest(folder / CHECKPOINTS)
+    if found is not None:
+        _refuse_other(config_from(found.facts["config"]), config, folder)
+        training.restore(found)
+    kernel = choose_kernel(config.device, config.train_length, True, config.kernel)
+    flops = training.model.training_flops(config.train_length)
+    _tell_beginning(training, kernel, flops)
+    _loop(training, corpus, folder, bar_row, upkeep)
+    rate = config.steps * training.tokens_a_step / max(training.seconds, 1e-9)
+    facts = provenance(config.device) | {
+        "parameters": training.model.parameter_count(),
+        "attention_kernel": kernel,
+        "tokens": config.steps * training.tokens_a_step,
+        "seconds": round(training.seconds, 1),
+        "tokens_per_second": round(rate, 1),
+        "flops_per_token": flops,
+        "matmul_flops_per_second": round(ceiling),
+        "share_of_matmul_rate": round(rate * flops / ceiling, 4),
+        "peak_memory_mib": round(peak_memory(config.device) / 2**20),
+    }
+    write_whole(folder / WEIGHTS, lambda path: save_file(training.model.state_dict(), path))
+    finished = json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"
+    write_whole(folder / CONFIG, lambda path: path.write_text(finished))
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _tell_beginning(training: _Training, kernel: str, flops: float) -> None:
+    config = training.config
+    going_on = f"; going on from step {training.done}" if training.done else ""
+    tqdm.write(
+        f"{config.model.method}: {training.model.parameter_count():,} parameters, {flops / 1e6:,.1f} MFLOP a token, "
+        f"attention kernel {kernel}, {config.steps:,} steps of {training.tokens_a_step:,} tokens{going_on}",
+        sys.stderr,
+    )
+
+
+def _loop(training: _Training, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep) -> None:
+    config, before = training.config, training.seconds
+    save_every = upkeep.checkpoint_every or min(1000, math.ceil(config.steps / 10))
+    validate_every = upkeep.validate_every or math.ceil(config.steps / 10)
+    bar = tqdm(
+        total=config.steps * training.tokens_a_step,
+        initial=training.done * training.tokens_a_step,
+        unit=" tokens",
+        unit_scale=True,
+        desc=f"{config.model.method:10}",
+        position=bar_row,
+        mininterval=0.5,
+    )
+    with bar, _signals() as received, _metrics(folder, training.done, upkeep.tensorboard) as write:
+        started = time.perf_counter()
+        while training.done < config.steps:
+            learning_rate = training.schedule.get_last_lr()[0]
+            nats, gradient_norm = training.step()
+            step, last = training.done - 1, training.done == config.steps
+            bar.update(training.tokens_a_step)
+            training.seconds = before + time.perf_counter() - started
+            row: dict[str, Any] = {"step": step, "tokens": training.done * training.tokens_a_step}
+            if step % upkeep.log_every == 0 or last:
                 bar.set_postfix(loss=f"{nats:.3f}")
-                row = {
-                    "step": step,
-                    "tokens": (step + 1) * tokens_a_step,
-                    "loss": nats,
-                    "gradient_norm": gradient_norm,
-                    "learning_rate": schedule.get_last_lr()[0],
-                }
-                metrics.write(json.dumps(row) + "\n")
-            schedule.step()
+                row |= {"loss": nats, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
+                row["tokens_per_second"] = round(row["tokens"] / training.seconds, 1)
+            if "valid" in corpus.splits and (training.done % validate_every == 0 or last):
+                row["validation_perplexity"] = _validate(training, corpus)
+            if len(row) > 2:
+                write(row)
+            if not last and (training.done % save_every == 0 or received):
+                checkpoints.save(folder / CHECKPOINTS, training.checkpoint(), upkeep.keep)
+            if received and not last:
+                raise StoppedError(
+                    f"{received[0].name}: stopped after step {training.done} of {config.steps}, checkpoint saved in "
+                    f"{folder}; the same command goes on from there"
+                )
 
 
-def _refuse_other(folder: Path, config: TrainConfig) -> None:
-    stored, asked = asdict(read_config(folder)), asdict(config)
-    differing = [name for name in asked if stored[name] != asked[name]]
-    if differing:
-        rows = "; ".join(f"{name} is {stored[name]}, asked for {asked[name]}" for name in differing)
-        raise TrainingError(f"{folder} holds another run ({rows}): choose another folder")
+def _validate(training: _Training, corpus: Corpus) -> float:
+    split, length = corpus.splits["valid"], training.config.train_length
+    found = evaluate(training.model, split, corpus.end_of_line, length, prefix=VALIDATION_TOKENS)
+    training.model.train()
+    return found.perplexity
 
 
-def _write(path: Path, write: Any) -> None:
-    # A file is there whole or not at all, whenever the process ends.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write(temporary)
-    os.replace(temporary, path)
+@contextmanager
+def _signals() -> Iterator[list[signal.Signals]]:
+    """A list that SIGTERM and SIGINT are noted in; the second one ends the process as usual."""
+    received: list[signal.Signals] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number))
+
+    # Only the main thread may set handlers; elsewhere a run is ended by whoever owns the process.
+    chosen = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, note) for number in chosen}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def read_config(folder: Path) -> TrainConfig:
-    """The configuration of the run in this folder.
+@contextmanager
+def _metrics(folder: Path, done: int, tensorboard: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Writes rows into metrics.jsonl, after those of the steps done, and for TensorBoard where asked."""
+    path = folder / METRICS
+    kept = [json.dumps(row) + "\n" for row in _rows(path) if row["step"] < done]
+    write_whole(path, lambda part: part.write_text("".join(kept)))
+    board = _tensorboard(folder, done) if tensorboard else None
+    file: TextIO
+    with path.open("a", encoding="utf-8") as file:
 
-    Raises:
-        TrainingError: if the folder holds no finished run.
-    """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise TrainingError(f"{folder} holds no finished run: {CONFIG} is missing; train one with --out {folder}")
-    fields = json.loads(path.read_text())
-    fields.pop("run")
-    return TrainConfig(**fields | {"model": ModelConfig(**fields["model"])})
+        def write(row: dict[str, Any]) -> None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            if board is not None:
+                for name in row.keys() - {"step"}:
+                    board.add_scalar(name, row[name], row["step"])
+
+        try:
+            yield write
+        finally:
+            if board is not None:
+                board.close()
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:  # Half a line, the last of a process that was killed.
+                return
+
+
+def _tensorboard(folder: Path, done: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as missing:
+        raise TrainingError("TensorBoard is not installed: pip install alibi-book[tensorboard]") from missing
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=done)
 
 
 def load_model(folder: Path, device: str = "cpu") -> Decoder:
     """The trained model in this folder, ready to evaluate.
 
     Raises:
-        TrainingError: if the folder holds no finished run.
+        TrainingError: if the folder holds no finished run, or its weights are no whole safetensors file.
     """
     config = read_config(folder)
     model = Decoder(config.model, config.kernel)
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError) as wrong:
+        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
     return model.to(device).eval()

@@ -44,14 +44,21 @@ class TrainingOrder:
         self.stream = torch.from_numpy(shift(tokens, end_of_line))
         self.length, self.batch, self.seed = length, batch, seed
         self.steps_an_epoch = self.blocks // batch
+        self._orders: dict[int, np.ndarray] = {}  # of the epoch at hand: drawn once, not at each step
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Sources and targets of this step (from 0), int64 [batch, length] each."""
-        epoch, place = divmod(step, self.steps_an_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.blocks)
-        starts = torch.from_numpy(order[place * self.batch : (place + 1) * self.batch]) * self.length
+        starts = torch.tensor(self.where(step)[2])
         taken = self.stream[starts[:, None] + torch.arange(self.length + 1)]
         return taken[:, :-1], taken[:, 1:]
+
+    def where(self, step: int) -> tuple[int, int, list[int]]:
+        """Epoch, batch of the epoch, and the first target of each block in the stream, of this step (all from 0)."""
+        epoch, place = divmod(step, self.steps_an_epoch)
+        if epoch not in self._orders:
+            self._orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(self.blocks)}
+        blocks = self._orders[epoch][place * self.batch : (place + 1) * self.batch]
+        return epoch, place, (blocks * self.length).tolist()
 
 
 @dataclass(frozen=True)

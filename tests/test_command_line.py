@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from alibi.__main__ import COMMANDS, main
-from alibi.train import TrainingError
+from alibi.configuration import TrainingError
 
 
 def alibi(*arguments, cwd, **environment):
@@ -29,7 +29,8 @@ def trained_run(tmp_path_factory):
 
 def test_train_writes_what_it_says(trained_run):
     folder, done = trained_run
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "metrics.jsonl", "model.safetensors"]
+    files = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    assert files == ["config.json", "metrics.jsonl", "model.safetensors"]
     assert re.search(r"perplexity \d+\.\d\d per token, \d+\.\d\d per word, \d\.\d{4} bits per byte", done.stdout)
     assert "tokens/s" in done.stderr and "loss=" in done.stderr
     assert json.loads((folder / "config.json").read_text())["train_length"] == 32
@@ -71,7 +72,7 @@ def test_data_shows_the_corpus(tmp_path):
     [
         (["data", "wikipedia"], "wikipedia-sample"),
         (["train", "--method", "alibbi", "--out", "x"], "known are sinusoidal, rotary, t5, alibi"),
-        (["train", "--method", "alibi", "--scale", "huge", "--out", "x"], "known are quick, laptop, gpu"),
+        (["train", "--method", "alibi", "--scale", "huge", "--out", "x"], "known are quick, laptop, gpu, paper"),
         (["train", "--method", "alibi", "--corpus", "pile", "--out", "x"], "wikipedia-sample"),
         (["train", "--method", "alibi", "--train-length", "99999", "--out", "x"], "train_length=99999"),
         (["book", "alibbi"], "alibi"),

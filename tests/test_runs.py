@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from alibi import runs
+from alibi.configuration import configure
 from alibi.corpus import load
 from alibi.records import MEASURED_COLUMNS, PAPER_COLUMNS, paper_results
 from alibi.runs import config_hash, trained
-from alibi.train import configure
 
 
 @pytest.fixture

@@ -1,48 +1,44 @@
 """Training: the files it writes, the same bits from the same seed, and what it refuses."""
 
-import hashlib
 import json
+import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_run import DROPOUTS, config_for, period_corpus
 
-from alibi import train as training
-from alibi.corpus import Corpus, Split
+from alibi import checkpoint
+from alibi.configuration import TrainingError, configure
+from alibi.model import Decoder
 from alibi.positions import METHODS
-from alibi.train import TrainingError, configure, load_model, train
+from alibi.train import Upkeep, load_model, train
 
 
 @pytest.fixture(scope="module")
 def corpus():
-    """A stream that repeats with period 9, which any model learns in a few steps."""
-    tokens = np.resize(np.arange(9, dtype=np.uint16), 40_000)
-    splits = {"train": Split("train", tokens, 20_000, 100_000, 1, hashlib.sha256(tokens).hexdigest())}
-    return Corpus("period", "counts to nine", "none", "none", "none", 16, 0, splits, Path("nowhere"))
-
-
-def small(config, **changes):
-    shape = replace(config.model, layers=2, width=32, heads=4, feedforward=64, dropout=0.1)
-    return replace(config, **({"model": shape, "batch_tokens": 512, "warmup_steps": 2} | changes))
-
-
-def config_for(corpus, method="alibi", **changes):
-    return small(configure(method, corpus, train_length=32, steps=12), **changes)
+    return period_corpus()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_training_lowers_the_loss_and_writes_three_files(corpus, method, tmp_path):
     config = config_for(corpus, method, steps=60)
     train(config, corpus, tmp_path / "run")
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {"model.safetensors", "config.json", "metrics.jsonl"}
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    found = {p.name for p in (tmp_path / "run").iterdir() if not p.name.startswith(".")}
+    assert found == {"model.safetensors", "config.json", "metrics.jsonl"}
+    every = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in every if "loss" in row]
     assert [row["step"] for row in rows] == [0, 10, 20, 30, 40, 50, 59]
     assert rows[-1]["tokens"] == 60 * 512
     assert rows[0]["loss"] > 2.5 and rows[-1]["loss"] < 1.5
+    validated = [(row["step"], row["validation_perplexity"]) for row in every if "validation_perplexity" in row]
+    assert [step for step, _ in validated] == [5, 11, 17, 23, 29, 35, 41, 47, 53, 59]
+    assert validated[-1][1] < validated[0][1] / 2
     facts = json.loads((tmp_path / "run" / "config.json").read_text())["run"]
     assert {"device", "torch_version", "commit", "date", "parameters", "tokens", "seconds"} <= facts.keys()
+    assert facts["attention_kernel"] == "baddbmm" and facts["tokens_per_second"] > 0 and facts["peak_memory_mib"] > 50
+    assert 0 < facts["share_of_matmul_rate"] < 1
     model = load_model(tmp_path / "run")
     assert not model.training and model.config == config.model
 
@@ -70,23 +66,22 @@ def test_a_finished_run_is_not_run_again_and_another_is_refused(corpus, tmp_path
         train(replace(config, stream_sha256="0" * 64), corpus, tmp_path / "other")
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(corpus, tmp_path, monkeypatch):
-    def broken(*arguments):
-        model = decoder(*arguments)
-        torch.nn.init.constant_(model.embedding.weight_VC, float("nan"))
-        return model
-
-    decoder = training.Decoder
-    monkeypatch.setattr(training, "Decoder", broken)
-    with pytest.raises(TrainingError, match="step 0: loss nan"):
-        train(config_for(corpus), corpus, tmp_path)
+def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(corpus, tmp_path):
+    config = config_for(corpus, learning_rate=1e30)
+    with pytest.raises(TrainingError) as told:
+        train(config, corpus, tmp_path, upkeep=Upkeep(checkpoint_every=1, keep=20))
+    step = int(str(told.value).split()[1].rstrip(":"))
+    assert f"batch {step} of epoch 0, blocks of 32 tokens from " in str(told.value)
+    assert "loss nan" in str(told.value) or "loss inf" in str(told.value) or "norm nan" in str(told.value)
     assert not (tmp_path / "model.safetensors").exists()
+    # Every step before it is saved, none after.
+    assert max(checkpoint.steps(tmp_path / "checkpoints")) == step
 
 
 def test_wrong_choices_are_refused_before_work(corpus):
     with pytest.raises(ValueError, match="'relative'; known are sinusoidal, rotary, t5, alibi"):
         configure("relative", corpus)
-    with pytest.raises(ValueError, match="'huge'; known are quick, laptop, gpu"):
+    with pytest.raises(ValueError, match="'huge'; known are quick, laptop, gpu, paper"):
         configure("alibi", corpus, scale="huge")
     with pytest.raises(ValueError, match="train_length=4096: choose 1 to 2048"):
         configure("alibi", corpus, train_length=4096)
@@ -105,3 +100,71 @@ def test_ids_outside_the_vocabulary_are_refused(corpus, tmp_path):
     config = replace(config, model=replace(config.model, vocabulary_size=8))
     with pytest.raises(ValueError, match=r"token id 8 .* vocabulary of 8"):
         train(config, corpus, tmp_path)
+
+
+def test_an_empty_or_too_short_stream_is_refused(corpus, tmp_path):
+    def cut(tokens):
+        return replace(
+            corpus, splits={"train": replace(corpus.splits["train"], tokens=np.resize(np.uint16(1), tokens))}
+        )
+
+    with pytest.raises(ValueError, match="training split of corpus period is empty"):
+        train(config_for(corpus), cut(0), tmp_path)
+    with pytest.raises(ValueError, match="holds 500 tokens, 15 blocks of length 32: a batch of 16 needs at least 512"):
+        train(config_for(corpus), cut(500), tmp_path)
+
+
+def losses(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return torch.tensor([row["loss"] for row in rows if "loss" in row])
+
+
+def without_dropout(config):
+    return replace(config, model=replace(config.model, **dict.fromkeys(DROPOUTS, 0.0)))
+
+
+@pytest.mark.parametrize("changes", [{"tokens_at_once": 128}, {"activation_checkpointing": True}])
+def test_other_ways_through_a_batch_learn_the_same(corpus, tmp_path, changes):
+    config = replace(without_dropout(config_for(corpus)), dtype="float32")
+    train(config, corpus, tmp_path / "a", upkeep=Upkeep(log_every=1))
+    train(replace(config, **changes), corpus, tmp_path / "b", upkeep=Upkeep(log_every=1))
+    torch.testing.assert_close(losses(tmp_path / "a"), losses(tmp_path / "b"), rtol=1e-4, atol=1e-4)
+
+
+def test_activation_checkpointing_keeps_the_bits_under_dropout(corpus, tmp_path):
+    config = config_for(corpus)
+    train(config, corpus, tmp_path / "a")
+    train(replace(config, activation_checkpointing=True), corpus, tmp_path / "b")
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler: g++ is not there")
+def test_compiled_learns_the_same(corpus, tmp_path):
+    config = replace(without_dropout(config_for(corpus, steps=5)), dtype="float32")
+    config = replace(config, model=replace(config.model, layers=1, cutoffs=()))
+    train(config, corpus, tmp_path / "a", upkeep=Upkeep(log_every=1))
+    train(replace(config, compiled=True), corpus, tmp_path / "b", upkeep=Upkeep(log_every=1))
+    torch.testing.assert_close(losses(tmp_path / "a"), losses(tmp_path / "b"), rtol=1e-3, atol=1e-3)
+
+
+def test_the_papers_recipe_learns(corpus, tmp_path):
+    config = config_for(corpus, recipe="paper", steps=120, learning_rate=0.5, warmup_steps=20)
+    train(config, corpus, tmp_path, upkeep=Upkeep(log_every=1))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["learning_rate"] == 1e-7 and rows[20]["learning_rate"] == 0.5
+    assert rows[119]["learning_rate"] < 0.001 and rows[-1]["loss"] < 0.5
+
+
+def test_metrics_for_tensorboard(corpus, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(config_for(corpus), corpus, tmp_path, upkeep=Upkeep(log_every=1, tensorboard=True))
+    written = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in written.Scalars("loss")] == list(range(12))
+    torch.testing.assert_close(torch.tensor([event.value for event in written.Scalars("loss")]), losses(tmp_path))
+
+
+def test_flops_are_the_usual_estimate(corpus):
+    model = Decoder(configure("alibi", corpus).model)
+    layer = 4 * 256 * 256 + 2 * 256 * 1024
+    assert model.training_flops(128) == 6 * (4 * layer + 16 * 256) + 12 * 4 * 256 * 128

@@ -1,0 +1,158 @@
+"""Everything that decides a training run, and what of it a run in a folder was made with."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alibi.attention import choose_kernel
+from alibi.corpus import Corpus
+from alibi.device import compute_dtype
+from alibi.model import ModelConfig
+from alibi.positions import METHODS
+from alibi.scale import scale_named
+
+CONFIG = "config.json"
+# These decide the last bits of a run and not what is learned: a run may go on with others, and is told so.
+MACHINE = ("device", "kernel", "threads", "torch_version", "tokens_at_once", "compiled", "activation_checkpointing")
+
+
+class TrainingError(RuntimeError):
+    """A run that can't go on, or can't begin."""
+
+    exit_status = 1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the bits of a training run."""
+
+    corpus: str
+    stream_sha256: str
+    """Of the training split's tokens."""
+    model: ModelConfig
+    scale: str
+    train_length: int
+    batch_tokens: int
+    """Tokens in an optimiser step."""
+    steps: int
+    recipe: str
+    """Optimiser, schedule and clipping, a name of `alibi.optim.RECIPES`."""
+    learning_rate: float
+    warmup_steps: int
+    seed: int
+    dtype: str
+    """Of the computing; weights, softmax and loss stay float32."""
+    device: str
+    kernel: str
+    threads: int
+    torch_version: str
+    tokens_at_once: int
+    """Tokens in one pass forward and back; the gradients of several passes add up to a batch."""
+    compiled: bool
+    """Whether torch.compile translates the model."""
+    activation_checkpointing: bool
+    """Whether a layer is computed again in the backward pass instead of kept, for long training lengths."""
+
+
+def configure(
+    method: str,
+    corpus: Corpus,
+    scale: str = "quick",
+    train_length: int = 0,
+    seed: int = 1,
+    steps: int = 0,
+    kernel: str = "automatic",
+    tokens_at_once: int = 0,
+    compiled: bool | None = None,
+    activation_checkpointing: bool = False,
+) -> TrainConfig:
+    """The configuration of a run: what the scale says, with the choices that are made beside it.
+
+    Args:
+        method: position method, a name of `alibi.positions.METHODS`.
+        corpus: what to train on.
+        scale: a name of `alibi.scale.SCALES`.
+        train_length: tokens in a block; 0 takes the scale's own.
+        seed: of weights, order and dropout.
+        steps: optimiser steps; 0 takes the scale's own number.
+        kernel: attention kernel, a name of `alibi.attention.KERNELS` or "automatic".
+        tokens_at_once: tokens in one pass; 0 takes the scale's own number.
+        compiled: use torch.compile; None does on a GPU.
+        activation_checkpointing: compute layers again in the backward pass, which takes a third more time and a
+            fraction of the memory.
+
+    Raises:
+        ValueError: for an unknown method, scale or kernel, or a number out of range; known names are listed.
+        TrainingError: if the scale's device is not there.
+    """
+    if method not in METHODS:
+        raise ValueError(f"no position method is named {method!r}; known are {', '.join(METHODS)}")
+    chosen = scale_named(scale)
+    train_length, steps = train_length or chosen.train_length, steps or chosen.steps
+    tokens_at_once = max(train_length, min(tokens_at_once or chosen.tokens_at_once, chosen.batch_tokens))
+    if not 1 <= train_length <= chosen.batch_tokens:
+        raise ValueError(f"train_length={train_length}: choose 1 to {chosen.batch_tokens}, a batch at scale {scale}")
+    if steps < 1 or seed < 0:
+        raise ValueError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
+    choose_kernel(chosen.device, train_length, True, kernel)
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"scale {scale} needs a CUDA GPU and torch sees none; quick and laptop run on a CPU")
+    size, longest = corpus.vocabulary_size, train_length if METHODS[method].limited else 0
+    model = replace(chosen.model, method=method, vocabulary_size=size, longest=longest)
+    if model.cutoffs and model.cutoffs[-1] >= size:
+        # As the paper does for BookCorpus: a small vocabulary has no rare words to save on (p. 20).
+        model = replace(model, cutoffs=())
+    return TrainConfig(
+        corpus=corpus.name,
+        stream_sha256=corpus.splits["train"].sha256,
+        model=model,
+        scale=scale,
+        train_length=train_length,
+        batch_tokens=chosen.batch_tokens,
+        steps=steps,
+        recipe=chosen.recipe,
+        learning_rate=chosen.learning_rate,
+        warmup_steps=min(chosen.warmup_steps, steps),
+        seed=seed,
+        dtype=compute_dtype(chosen.device),
+        device=chosen.device,
+        kernel=kernel,
+        threads=chosen.threads or torch.get_num_threads(),
+        torch_version=torch.__version__,
+        tokens_at_once=tokens_at_once,
+        compiled=chosen.device == "cuda" if compiled is None else compiled,
+        activation_checkpointing=activation_checkpointing,
+    )
+
+
+def differences(stored: TrainConfig, asked: TrainConfig) -> tuple[list[str], list[str]]:
+    """What differs in what is learned, and what in the machine (`MACHINE`): "seed is 1, asked for 2" each."""
+    first, second = asdict(stored), asdict(asked)
+    first |= {f"model.{name}": value for name, value in first.pop("model").items()}
+    second |= {f"model.{name}": value for name, value in second.pop("model").items()}
+    differing = [name for name in first if first[name] != second[name]]
+    told = {name: f"{name} is {first[name]}, asked for {second[name]}" for name in differing}
+    learned = [told[name] for name in differing if name not in MACHINE]
+    return learned, [told[name] for name in differing if name in MACHINE]
+
+
+def config_from(fields: dict[str, Any]) -> TrainConfig:
+    """The configuration that was stored as these fields."""
+    return TrainConfig(**fields | {"model": ModelConfig(**fields["model"])})
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The configuration of the finished run in this folder.
+
+    Raises:
+        TrainingError: if the folder holds no finished run.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise TrainingError(f"{folder} holds no finished run: {CONFIG} is missing; train one with --out {folder}")
+    fields = json.loads(path.read_text())
+    fields.pop("run")
+    return config_from(fields)

@@ -1,0 +1,51 @@
+"""A training run of a fraction of a second, with every kind of dropout; as a script, a process that can be killed."""
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from alibi.configuration import configure
+from alibi.corpus import Corpus, Split
+from alibi.train import Upkeep, train
+
+DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1, "softmax_dropout": 0.2}
+
+
+def period_corpus(tokens=40_000):
+    """A stream that repeats with period 9, which any model learns in a few steps."""
+    stream = np.resize(np.arange(9, dtype=np.uint16), tokens)
+    digest = hashlib.sha256(stream).hexdigest()
+    splits = {name: Split(name, stream, tokens // 2, 3 * tokens, 1, digest) for name in ("train", "valid")}
+    return Corpus("period", "counts to nine", "none", "none", "none", 16, 0, splits, Path("nowhere"))
+
+
+def small(config, **changes):
+    shape = replace(config.model, layers=2, width=32, heads=4, feedforward=64, cutoffs=(4, 8), **DROPOUTS)
+    smaller = {"model": shape, "batch_tokens": 512, "tokens_at_once": 512, "warmup_steps": 2}
+    return replace(config, **(smaller | changes))
+
+
+def config_for(corpus, method="alibi", **changes):
+    return small(configure(method, corpus, train_length=32, steps=12), **changes)
+
+
+if __name__ == "__main__":
+    from alibi.__main__ import COMMANDS, main
+
+    folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    # Six batches an epoch, so that a run crosses epochs.
+    corpus = period_corpus(3200)
+
+    def run() -> None:
+        """Trains."""
+        upkeep = Upkeep(checkpoint_every=options.get("every", 5), log_every=1, validate_every=10)
+        train(config_for(corpus, steps=options.get("steps", 12)), corpus, folder, upkeep=upkeep)
+
+    COMMANDS.clear()
+    COMMANDS.update(run=run, other=run)
+    sys.argv = ["alibi", "run"]
+    main()

@@ -1,0 +1,283 @@
+"""A run that is stopped, killed or starved of disk goes on to the same bits; what is broken is named and left alone."""
+
+import hashlib
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from conftest import ROOT
+from filelock import FileLock
+from small_run import config_for, period_corpus
+
+from alibi import checkpoint
+from alibi import train as training
+from alibi.checkpoint import CheckpointError
+from alibi.configuration import TrainingError
+from alibi.train import StoppedError, Upkeep, load_model, train
+
+CORPUS = period_corpus(3200)  # Six batches an epoch.
+
+
+def process(folder, **options):
+    command = [sys.executable, ROOT / "tests" / "small_run.py", folder, json.dumps(options)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def finish(started, timeout=120):
+    out, errors = started.communicate(timeout=timeout)
+    return started.returncode, out + errors
+
+
+def result(folder):
+    """The weights, and every row of the metrics but for what time decides."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return (folder / "model.safetensors").read_bytes(), [
+        {name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows
+    ]
+
+
+def content(folder):
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def stop_after(monkeypatch, step, number=signal.SIGTERM):
+    """Sends this process a signal in the middle of the step before."""
+    right = training._Training.step
+
+    def stepping(self):
+        if self.done == step - 1:
+            signal.raise_signal(number)
+        return right(self)
+
+    monkeypatch.setattr(training._Training, "step", stepping)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train(config_for(CORPUS), CORPUS, folder, upkeep=Upkeep(log_every=1, validate_every=10))
+    return folder
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A folder with the checkpoints of steps 6, 7 and 8 of 12."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 8)
+        with pytest.raises(StoppedError):
+            go_on(tmp_path / "run", checkpoint_every=1, keep=3)
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints") == [6, 7, 8]
+    return tmp_path / "run"
+
+
+def go_on(folder, **upkeep):
+    train(config_for(CORPUS), CORPUS, folder, upkeep=Upkeep(**{"log_every": 1, "validate_every": 10} | upkeep))
+
+
+@pytest.mark.parametrize("step", range(1, 12))
+def test_stopped_at_any_step_it_ends_in_the_same_bits(step, uninterrupted, tmp_path, monkeypatch):
+    # Dropout is on, and step 6 begins an epoch.
+    with monkeypatch.context() as patch:
+        stop_after(patch, step)
+        with pytest.raises(StoppedError, match=f"SIGTERM: stopped after step {step} of 12"):
+            go_on(tmp_path)
+    go_on(tmp_path)
+    assert result(tmp_path) == result(uninterrupted)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("recipe", ["adamw", "paper"])
+def test_the_same_for_each_recipe_and_for_several_stops(recipe, tmp_path, monkeypatch):
+    config = config_for(CORPUS, recipe=recipe, tokens_at_once=128)
+    train(config, CORPUS, tmp_path / "whole")
+    for step in (3, 7, 10):
+        with monkeypatch.context() as patch:
+            stop_after(patch, step)
+            with pytest.raises(StoppedError):
+                train(config, CORPUS, tmp_path / "stopped")
+    train(config, CORPUS, tmp_path / "stopped")
+    assert result(tmp_path / "stopped") == result(tmp_path / "whole")
+
+
+def test_killed_twenty_times(tmp_path, record_property):
+    options = {"steps": 300, "every": 4}
+    assert finish(process(tmp_path / "whole", **options))[0] == 0
+    folder, dice, kills, during_a_save = tmp_path / "killed", random.Random(0), 0, 0
+    while kills < 20:
+        running = process(folder, **options)
+        saves = kills % 2 == 0
+        before = set(checkpoint.steps(folder / "checkpoints"))
+        # Half of the kills fall into a save, the others at a random time after the first one.
+        while running.poll() is None and not set(checkpoint.steps(folder / "checkpoints")) - before:
+            time.sleep(0.001)
+        if saves:
+            while running.poll() is None and not list((folder / "checkpoints").glob("*.part")):
+                pass
+        else:
+            time.sleep(dice.random() / 5)
+        assert running.poll() is None, "the run ended before it could be killed: give it more steps"
+        running.send_signal(signal.SIGKILL)
+        finish(running)
+        kills += 1
+        during_a_save += bool(list((folder / "checkpoints").glob("*.part")))
+        assert checkpoint.newest(folder / "checkpoints") is not None
+    status, told = finish(process(folder, **options))
+    assert status == 0 and "going on from step" in told and "warning" not in told
+    print(f"\n{kills} kills of {kills} survived, {during_a_save} of them during a save")
+    assert during_a_save > 0
+    assert result(folder) == result(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_with_status_75_after_a_save(number, tmp_path):
+    running = process(tmp_path / "run", steps=300, every=5)
+    while running.poll() is None and not checkpoint.steps(tmp_path / "run" / "checkpoints"):
+        time.sleep(0.001)
+    running.send_signal(number)
+    status, told = finish(running)
+    assert status == 75 and f"{number.name}: stopped after step " in told and "the same command goes on" in told
+    assert "Traceback" not in told
+    assert finish(process(tmp_path / "run", steps=300, every=5))[0] == 0
+    assert finish(process(tmp_path / "whole", steps=300, every=5))[0] == 0
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def remove(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("harm", [truncate, flip_a_bit, remove])
+@pytest.mark.parametrize("name", [checkpoint.TENSORS, checkpoint.FACTS, checkpoint.MANIFEST])
+def test_a_broken_checkpoint_is_passed_over_with_a_warning(harm, name, stopped, uninterrupted, capsys):
+    harm(stopped / "checkpoints" / "000000008" / name)
+    go_on(stopped)
+    told = capsys.readouterr().err
+    assert "warning: checkpoint" in told
+    assert f"{stopped / 'checkpoints' / '000000008'} can't be used" in told
+    assert f"going on from {stopped / 'checkpoints' / '000000007'}" in told
+    assert result(stopped) == result(uninterrupted)
+
+
+def test_without_a_whole_checkpoint_nothing_is_overwritten(stopped):
+    for step in checkpoint.steps(stopped / "checkpoints"):
+        flip_a_bit(stopped / "checkpoints" / f"{step:09}" / checkpoint.TENSORS)
+    before = content(stopped)
+    with pytest.raises(CheckpointError, match=r"no checkpoint is whole: .*000000008.*000000007.*000000006"):
+        go_on(stopped)
+    assert content(stopped) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk that holds two checkpoints and not three."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk can't be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(small_disk, uninterrupted):
+    folder = small_disk / "run"
+    with pytest.raises(CheckpointError, match=r"step \d can't be written .*No space left.* there: 1") as told:
+        go_on(folder, checkpoint_every=1, keep=10)
+    assert "With room made, the same command goes on from the last" in str(told.value)
+    assert checkpoint.newest(folder / "checkpoints") is not None
+    assert not list(folder.rglob("*.part"))
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    go_on(folder)
+    assert result(folder) == result(uninterrupted)
+
+
+def test_a_disk_full_at_the_end_leaves_a_run_to_finish(small_disk, uninterrupted):
+    folder = small_disk / "run"
+    folder.mkdir()
+    (small_disk / "ballast").write_bytes(bytes(690 * 1024))
+    with pytest.raises(TrainingError, match=r"can't be written: .*No space left.*; what was saved of the run is whole"):
+        go_on(folder, checkpoint_every=100)
+    assert not (folder / "config.json").exists()
+    (small_disk / "ballast").unlink()
+    go_on(folder, keep=1)
+    assert result(folder) == result(uninterrupted)
+
+
+def test_a_changed_setting_is_refused_and_a_changed_machine_told(stopped, uninterrupted, capsys):
+    config, before = config_for(CORPUS), content(stopped)
+    other_width = replace(config.model, width=64)
+    for changed, told in [
+        (replace(config, seed=5), "seed is 1, asked for 5"),
+        (replace(config, steps=13), "steps is 12, asked for 13"),
+        (replace(config, model=other_width), "model.width is 32, asked for 64"),
+        (replace(config, seed=5, learning_rate=0.5), r"learning_rate is 0.002, asked for 0.5; seed is 1, asked for 5"),
+    ]:
+        with pytest.raises(TrainingError, match=told):
+            train(changed, CORPUS, stopped)
+    longer = period_corpus(3600)
+    with pytest.raises(TrainingError, match=r"stream_sha256 is \w{64}, asked for \w{64}"):
+        train(config_for(longer), longer, stopped)
+    assert content(stopped) == before
+    train(replace(config, torch_version="2.0"), CORPUS, stopped, upkeep=Upkeep(log_every=1, validate_every=10, keep=5))
+    assert "torch_version is" in capsys.readouterr().err
+    assert result(stopped) == result(uninterrupted)
+
+
+def test_two_processes_in_one_folder(tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(TrainingError, match=f"another process trains in {tmp_path}"):
+        go_on(tmp_path)
+
+
+def test_a_folder_that_can_not_be_made(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file" / "run", "/proc/alibi"):
+        with pytest.raises(TrainingError, match="can't be written"):
+            go_on(tmp_path / folder)
+
+
+class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_pickle_is_never_run(stopped, tmp_path):
+    harm = pickle.dumps(Malicious(tmp_path / "ran"))
+    for step in checkpoint.steps(stopped / "checkpoints"):
+        place = stopped / "checkpoints" / f"{step:09}"
+        for name in (checkpoint.TENSORS, checkpoint.FACTS):
+            (place / name).write_bytes(harm)
+        digests = {name: hashlib.sha256(harm).hexdigest() for name in (checkpoint.TENSORS, checkpoint.FACTS)}
+        (place / checkpoint.MANIFEST).write_text(json.dumps(digests))
+    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+        go_on(stopped)
+    shutil.rmtree(stopped)
+    go_on(stopped)
+    (stopped / "model.safetensors").write_bytes(harm)
+    with pytest.raises(TrainingError, match=r"model.safetensors can't be read"):
+        load_model(stopped)
+    assert not (tmp_path / "ran").exists()
+    # The test of the test: read as a pickle it does run.
+    pickle.loads(harm)
+    assert (tmp_path / "ran").exists()
