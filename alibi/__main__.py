@@ -61,9 +61,9 @@ def train(
         tokens_at_once: tokens in one pass, of which several make a step where memory is short; 0: the scale's own.
         compiled: translate the model with torch.compile; on a GPU it is unless this says no.
         activation_checkpointing: compute layers again on the way back instead of keeping them, for long lengths.
-        checkpoint_every: steps between checkpoints; 0 takes a tenth of the run, at most 1000.
+        checkpoint_every: steps between checkpoints; 0 takes a twentieth of the run, at most 1000.
         keep: checkpoints that stay.
-        validate_every: steps between validations; 0 takes a tenth of the run.
+        validate_every: steps between validations; 0 takes a fifth of the run.
         tensorboard: write the metrics for TensorBoard as well.
     """
     from alibi import train as training

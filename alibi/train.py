@@ -38,7 +38,7 @@ from alibi.records import provenance
 from alibi.windows import TrainingOrder
 
 WEIGHTS, METRICS, CHECKPOINTS, LOCK = "model.safetensors", "metrics.jsonl", "checkpoints", ".lock"
-VALIDATION_TOKENS = 16_384
+VALIDATION_TOKENS = 8192
 
 
 class StoppedError(TrainingError):
@@ -53,11 +53,11 @@ class Upkeep:
     """What is written beside a run; none of it changes the weights."""
 
     checkpoint_every: int = 0
-    """Steps between checkpoints; 0 takes a tenth of the run, at most 1000."""
+    """Steps between checkpoints; 0 takes a twentieth of the run, at most 1000."""
     keep: int = 2
     """Checkpoints that stay, the newest; all go when the run is finished."""
     validate_every: int = 0
-    """Steps between validations, on the first 16,384 tokens at the training length; 0 takes a tenth of the run."""
+    """Steps between validations, on the first 8,192 tokens at the training length; 0 takes a fifth of the run."""
     log_every: int = 10
     """Steps between rows of the metrics."""
     tensorboard: bool = False
@@ -249,8 +249,8 @@ def _tell_beginning(training: _Training, kernel: str, flops: float) -> None:
 
 def _loop(training: _Training, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep) -> None:
     config, before = training.config, training.seconds
-    save_every = upkeep.checkpoint_every or min(1000, math.ceil(config.steps / 10))
-    validate_every = upkeep.validate_every or math.ceil(config.steps / 10)
+    save_every = upkeep.checkpoint_every or min(1000, math.ceil(config.steps / 20))
+    validate_every = upkeep.validate_every or math.ceil(config.steps / 5)
     bar = tqdm(
         total=config.steps * training.tokens_a_step,
         initial=training.done * training.tokens_a_step,

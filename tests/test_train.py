@@ -33,7 +33,7 @@ def test_training_lowers_the_loss_and_writes_three_files(corpus, method, tmp_pat
     assert rows[-1]["tokens"] == 60 * 512
     assert rows[0]["loss"] > 2.5 and rows[-1]["loss"] < 1.5
     validated = [(row["step"], row["validation_perplexity"]) for row in every if "validation_perplexity" in row]
-    assert [step for step, _ in validated] == [5, 11, 17, 23, 29, 35, 41, 47, 53, 59]
+    assert [step for step, _ in validated] == [11, 23, 35, 47, 59]
     assert validated[-1][1] < validated[0][1] / 2
     facts = json.loads((tmp_path / "run" / "config.json").read_text())["run"]
     assert {"device", "torch_version", "commit", "date", "parameters", "tokens", "seconds"} <= facts.keys()
