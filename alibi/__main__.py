@@ -3,29 +3,38 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
+if TYPE_CHECKING:
+    from alibi.configuration import TrainConfig
+    from alibi.corpus import Corpus, Split
+
 PROGRAM = "python -m alibi"
 
 
-def data(name: Positional[str]) -> None:
+def data(name: Positional[str], tokenisation: str = "", streaming: bool = False) -> None:
     """Prepare a corpus and show it: splits, counts, licence, where the cache lies, a few lines.
 
+    A folder ALIBI_DATA/NAME comes before the hub: {train,valid,test}.{tokens,txt,parquet}, plain or .xz, .gz, .zst.
+
     Args:
-        name: corpus, such as wikipedia-sample.
+        name: wikipedia-sample, wikitext-103, wikitext-2, bookcorpus, or a folder in ALIBI_DATA.
+        tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; empty takes the corpus's own.
+        streaming: read the hub's files without keeping a copy besides the tokens.
     """
     from alibi.corpus import describe, load
 
-    print(describe(load(name)))
+    print(describe(load(name, tokenisation, streaming)))
 
 
 def train(
     method: str,
     out: Path,
     corpus: str = "wikipedia-sample",
+    tokenisation: str = "",
     eval_corpus: str | None = None,
     train_length: int = 0,
     scale: str = "quick",
@@ -52,6 +61,7 @@ def train(
         method: position method: sinusoidal, rotary, t5, alibi, learned or none.
         out: output folder, made if missing.
         corpus: what to train on.
+        tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; empty takes the corpus's own.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out.
         train_length: tokens in a training block (L); 0 takes the scale's own.
         scale: quick (minutes on two cores), laptop (under an hour), gpu or paper.
@@ -71,7 +81,7 @@ def train(
     from alibi.corpus import load
     from alibi.evaluate import evaluate as measure
 
-    loaded = load(corpus)
+    loaded = load(corpus, tokenisation)
     evaluated_on = loaded if eval_corpus is None else load(eval_corpus)
     config = configure(
         method,
@@ -88,6 +98,7 @@ def train(
     upkeep = training.Upkeep(checkpoint_every, keep, validate_every, tensorboard=tensorboard)
     training.train(config, loaded, out, upkeep=upkeep)
     split = evaluated_on.encoded_by(loaded, "valid")
+    _tell_unknown(split, evaluated_on, loaded)
     found = measure(training.load_model(out, config.device), split, loaded.end_of_line, config.train_length)
     print(
         f"{out}: {method} trained at {config.train_length} on {loaded.name}, evaluated nonoverlapping at "
@@ -95,6 +106,31 @@ def train(
         f"perplexity {found.perplexity:.2f} per token, {found.word_perplexity:.2f} per word, "
         f"{found.bits_per_byte:.4f} bits per byte"
     )
+
+
+def _trained_on(config: "TrainConfig") -> "Corpus":
+    """The corpus of a run, refused if it is not the one that the run read."""
+    from alibi.configuration import TrainingError
+    from alibi.corpus import load
+
+    corpus = load(config.corpus)
+    if corpus.tokenisation != config.tokenisation:
+        corpus = load(config.corpus, config.tokenisation)
+    if (found := corpus.split("train").sha256) != config.stream_sha256:
+        raise TrainingError(
+            f"{corpus.name} (from {corpus.source}) has the training stream {found[:12]}, the run was trained on "
+            f"{config.stream_sha256[:12]}: its vocabulary may be another; restore that text, or train again"
+        )
+    return corpus
+
+
+def _tell_unknown(split: "Split", read: "Corpus", trained_on: "Corpus") -> None:
+    if split.unknown:
+        written = read.text(split.name).split().count("<unk>")
+        print(
+            f"{read.name} {split.name}: {split.unknown:,} of {len(split.tokens):,} tokens are <unk>, "
+            f"{written:,} written so and {split.unknown - written:,} words that the vocabulary of {trained_on.name} lacks"
+        )
 
 
 def evaluate(
@@ -121,8 +157,10 @@ def evaluate(
     from alibi.experiments.experiment import EXTRAPOLATION
 
     config = read_config(folder)
-    corpus = load(config.corpus)
-    chosen = load(eval_corpus or config.corpus).encoded_by(corpus, split)
+    corpus = _trained_on(config)
+    evaluated_on = load(eval_corpus) if eval_corpus else corpus
+    chosen = evaluated_on.encoded_by(corpus, split)
+    _tell_unknown(chosen, evaluated_on, corpus)
     settle_cpu(config.threads)
     model = training.load_model(folder, config.device)
     kind = "nonoverlapping" if stride is None else f"sliding window, stride {stride}"
@@ -149,10 +187,9 @@ def generate(
 
     from alibi import train as training
     from alibi.configuration import read_config
-    from alibi.corpus import load
 
     config = read_config(folder)
-    vocabulary = load(config.corpus).vocabulary
+    vocabulary = _trained_on(config).vocabulary
     model = training.load_model(folder, config.device)
     encoded = torch.tensor([vocabulary.end_of_line, *vocabulary.encode(prompt)], device=config.device)
     source = torch.Generator(config.device).manual_seed(seed)

@@ -30,6 +30,8 @@ class TrainConfig:
     """Everything that decides the bits of a training run."""
 
     corpus: str
+    tokenisation: str
+    """Words, bytes or bert."""
     stream_sha256: str
     """Of the training split's tokens."""
     model: ModelConfig
@@ -107,7 +109,8 @@ def configure(
         model = replace(model, cutoffs=())
     return TrainConfig(
         corpus=corpus.name,
-        stream_sha256=corpus.splits["train"].sha256,
+        tokenisation=corpus.tokenisation,
+        stream_sha256=corpus.split("train").sha256,
         model=model,
         scale=scale,
         train_length=train_length,

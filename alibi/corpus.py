@@ -1,38 +1,38 @@
 """Names to token streams: a corpus is read, cut into splits and encoded once, and memory-mapped from then on.
 
 `load` is the one entrance. What it builds lies in `corpora/NAME` of the cache folder: each split as `.bin` (raw token
-ids) and `.txt` (the text they encode), `tokenizer.json`, and `manifest.json` with the SHA-256 of each, which every load
-checks. To open what is built, only numpy is needed.
+ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each, which every load
+checks. To open what is built, only numpy is needed: a copied cache feeds a machine without network.
 """
 
-import bz2
 import hashlib
-import importlib.util
 import json
 import logging
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alibi import wikipedia_sample
 from alibi.paths import cache_folder
+from alibi.sources import HUB, CorpusError, Source, from_folder
 
 if TYPE_CHECKING:
-    from alibi.vocabulary import BytePairVocabulary
+    from alibi.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 # Counted up whenever the text, the splits or the encoding of a corpus change, so that older caches are rebuilt.
-FORMAT = 1
-
-
-class CorpusError(RuntimeError):
-    """A corpus can't be read as it should be; the message says what to install."""
+FORMAT = 3
+LINES_A_BATCH = 10_000
+KNOWN: dict[str, Callable[[str, bool], Source]] = {"wikipedia-sample": wikipedia_sample.source, **HUB}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +42,12 @@ class Split:
     Attributes:
         name: train, valid or test.
         tokens: ids [tokens], read-only; every line of the text ends with the end-of-line token.
+        lines: of the text. Words and lines together are what is published as the number of WikiText's tokens.
         words: whitespace-separated words of the text, which perplexity per word is normalised by.
         bytes: UTF-8 bytes of the text with the newline of each line, which bits per byte are normalised by.
-        articles: number of articles; none is in two splits.
+        articles: number of articles, lines such as " = Title = "; none is in two splits.
         sha256: of the bytes of the stream.
+        unknown: tokens that stand for words that the vocabulary lacks.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Split:
     bytes: int
     articles: int
     sha256: str
+    unknown: int = 0
+    lines: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +69,12 @@ class Corpus:
         description: what text it is.
         licence: of the text.
         citation: of the text.
-        source: the file it is read from.
-        vocabulary_size: number of entries; token ids are [0, vocabulary_size).
+        source: the file, folder or repository it was read from.
+        tokenisation: words, bytes or bert.
+        vocabulary_size: number of entries; token ids are [0, vocabulary_size). 0 without a vocabulary of its own.
         end_of_line: id of the end-of-line token.
-        splits: train, valid and test.
+        splits: train, valid and test, as far as they are there. A corpus without a training split has no vocabulary of
+            its own and no tokens: `encoded_by` gives it another's.
         folder: where it is cached.
     """
 
@@ -77,17 +83,36 @@ class Corpus:
     licence: str
     citation: str
     source: str
+    tokenisation: str
     vocabulary_size: int
     end_of_line: int
     splits: dict[str, Split]
     folder: Path
 
     @cached_property
-    def vocabulary(self) -> "BytePairVocabulary":
-        """The vocabulary that encoded it; reading it needs the `tokenizers` package."""
-        from alibi.vocabulary import BytePairVocabulary
+    def vocabulary(self) -> "Vocabulary":
+        """The vocabulary that encoded it; reading that of subwords needs the `tokenizers` package.
 
-        return BytePairVocabulary.load(self.folder / "tokenizer.json")
+        Raises:
+            CorpusError: if it has none of its own.
+        """
+        from alibi.vocabulary import VOCABULARIES
+
+        self._needs_vocabulary()
+        kind = VOCABULARIES[self.tokenisation]
+        return kind.load(self.folder / kind.FILE)
+
+    def split(self, split: str) -> Split:
+        """A split in the corpus's own vocabulary.
+
+        Raises:
+            ValueError: if there is no such split; those there are are listed.
+            CorpusError: if the corpus has no vocabulary of its own.
+        """
+        if split not in self.splits:
+            raise ValueError(f"{self.name} (from {self.source}) has no split {split!r}; it has {self._names()}")
+        self._needs_vocabulary()
+        return self.splits[split]
 
     def encoded_by(self, other: "Corpus", split: str) -> Split:
         """A split of this corpus in the vocabulary of another, so that a model of that one can be evaluated on it.
@@ -95,12 +120,12 @@ class Corpus:
         Raises:
             ValueError: if there is no such split; those there are are listed.
         """
-        if split not in self.splits:
-            raise ValueError(f"corpus {self.name} has no split {split!r}; there are {', '.join(self.splits)}")
-        if other.name == self.name:
-            return self.splits[split]
-        tokens = other.vocabulary.encode_lines(self.text(split).removesuffix("\n").split("\n"))
-        return replace(self.splits[split], tokens=tokens, sha256=hashlib.sha256(tokens.tobytes()).hexdigest())
+        if other.name == self.name and other.tokenisation == self.tokenisation:
+            return self.split(split)
+        vocabulary = other.vocabulary
+        tokens = vocabulary.encode_lines(self.text(split).removesuffix("\n").split("\n"))
+        digest = hashlib.sha256(tokens.tobytes()).hexdigest()
+        return replace(self.splits[split], tokens=tokens, sha256=digest, unknown=_count_unknown(tokens, vocabulary))
 
     def text(self, split: str) -> str:
         """The text of a split, a heading or a paragraph a line.
@@ -109,76 +134,129 @@ class Corpus:
             ValueError: if there is no such split; the message lists them.
         """
         if split not in self.splits:
-            raise ValueError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
+            raise ValueError(f"{self.name} has no split {split!r}; it has {self._names()}")
         return (self.folder / f"{split}.txt").read_bytes().decode()
 
+    def _names(self) -> str:
+        return ", ".join(self.splits)
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a corpus is made: what is to say about it, the SHA-256 of the file it is read from, and how that is read.
-
-    `read` returns the articles of each split, an article being its lines.
-    """
-
-    description: str
-    licence: str
-    citation: str
-    source: str
-    source_sha256: str
-    read: Callable[[], dict[str, list[list[str]]]]
+    def _needs_vocabulary(self) -> None:
+        if not self.vocabulary_size:
+            raise CorpusError(
+                f"{self.name} (from {self.source}) has the splits {self._names()} and no training split to take a "
+                "vocabulary from: train on another corpus, and evaluate on this one with --eval-corpus"
+            )
 
 
-def load(name: str) -> Corpus:
+def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
     """The corpus of this name, from the cache, where it is built first if it is missing or not what was written.
+
+    A folder `$ALIBI_DATA/NAME` comes before anything else. Without one a copy in the cache is used, whatever folder it
+    was made from, and only then the hub or a package.
+
+    Args:
+        name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`.
+        tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split) or bert (cased word
+            pieces); empty takes the corpus's own.
+        streaming: read the hub's files without keeping a copy of them besides the cache's.
 
     Raises:
         ValueError: if no corpus has this name; the message lists those that there are.
-        CorpusError: if it has to be built and what it is read from is missing or altered.
+        CorpusError: if it has to be built and what it is read from is missing, altered or unreadable.
     """
-    if name not in RECIPES:
-        raise ValueError(f"no corpus is named {name!r}; there are {', '.join(RECIPES)}")
-    recipe, folder = RECIPES[name], cache_folder() / "corpora" / name
-    if _fault(folder, recipe):
-        _build(folder, recipe)
+    if tokenisation not in ("", "words", "bytes", "bert"):
+        raise ValueError(f"no tokenisation is named {tokenisation!r}; there are words, bytes, bert")
+    folder = cache_folder() / "corpora" / (f"{name}-{tokenisation}" if tokenisation else name)
+    if fault := _fault(folder, _identity(name, tokenisation)):
+        _build(folder, find(name, tokenisation, streaming), fault)
     manifest = json.loads((folder / "manifest.json").read_bytes())
     splits = {}
     for split, sizes in manifest["splits"].items():
-        tokens = np.memmap(folder / f"{split}.bin", manifest["dtype"], mode="r")
-        splits[split] = Split(split, tokens, sha256=manifest["sha256"][f"{split}.bin"], **sizes)
-    return Corpus(
-        name=name,
-        description=recipe.description,
-        licence=recipe.licence,
-        citation=recipe.citation,
-        source=recipe.source,
-        vocabulary_size=manifest["vocabulary_size"],
-        end_of_line=manifest["end_of_line"],
-        splits=splits,
-        folder=folder,
-    )
+        tokens = np.empty(0, np.uint8)
+        if manifest["vocabulary_size"]:
+            tokens = np.memmap(folder / f"{split}.bin", manifest["dtype"], mode="r")
+        splits[split] = Split(split, tokens, sha256=manifest["sha256"].get(f"{split}.bin", ""), **sizes)
+    told = ("name", "description", "licence", "citation", "source", "tokenisation", "vocabulary_size", "end_of_line")
+    return Corpus(**{field: manifest[field] for field in told}, splits=splits, folder=folder)
+
+
+def find(name: str, tokenisation: str = "", streaming: bool = False) -> Source:
+    """Where the corpus of this name is read from; nothing is read yet.
+
+    Raises:
+        ValueError: if there is no such corpus; those there are are listed.
+        CorpusError: if its folder in `$ALIBI_DATA` holds no split, or one twice.
+    """
+    given = _given(name)
+    if given is not None:
+        return from_folder(name, given, tokenisation)
+    if name in KNOWN:
+        return KNOWN[name](tokenisation, streaming)
+    data = _data_folder()
+    others = f"ALIBI_DATA is {data}" if data else "folders of text in ALIBI_DATA are others; it is not set"
+    raise ValueError(f"no corpus is named {name!r}; there are {', '.join(names())} ({others})")
+
+
+def names() -> list[str]:
+    """What `load` knows: the corpora of the package, folders in `$ALIBI_DATA`, and what is in the cache."""
+    data, cached = _data_folder(), cache_folder() / "corpora"
+    found = set(KNOWN)
+    for folder, mark in ((data, ""), (cached, "manifest.json")):
+        if folder is not None and folder.is_dir():
+            found |= {path.name for path in folder.iterdir() if path.is_dir() and (path / mark).exists()}
+    return sorted(name for name in found if not name.startswith("."))
+
+
+def _data_folder() -> Path | None:
+    data = os.environ.get("ALIBI_DATA")
+    return Path(data).expanduser() if data else None
+
+
+def _given(name: str) -> Path | None:
+    data = _data_folder()
+    # The sample is the package's own: a folder of its name would pass for it.
+    return data / name if data and name != "wikipedia-sample" and name and (data / name).is_dir() else None
+
+
+def _identity(name: str, tokenisation: str) -> str | None:
+    """What a cache must have been built from; None where any will do."""
+    if _given(name) is not None:
+        return find(name, tokenisation).identity
+    return KNOWN[name](tokenisation, False).identity if name in KNOWN else None
 
 
 def describe(corpus: Corpus) -> str:
-    """What `python -m alibi data NAME` prints: the sizes of the splits, provenance, cache, and lines of validation."""
-    rows = [(s.name, s.articles, s.words, len(s.tokens), s.bytes) for s in corpus.splits.values()]
+    """What `python -m alibi data NAME` prints: the sizes of the splits, provenance, cache, and lines of text."""
+    splits = corpus.splits.values()
+    rows = [(s.name, s.articles, s.lines, s.words, len(s.tokens), s.bytes, s.unknown) for s in splits]
     rows.append(("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
-    table = [f"{'split':<8}{'articles':>9}{'words':>12}{'tokens':>12}{'tokens/word':>12}{'bytes':>12}"]
-    for split, articles, words, tokens, size in rows:
-        table.append(f"{split:<8}{articles:>9,}{words:>12,}{tokens:>12,}{tokens / words:>12.3f}{size:>12,}")
+    titles = ("articles", "lines", "words", "words+lines", "tokens", "tokens/word", "bytes", "unknown")
+    table = [f"{'split':<8}" + "".join(f"{title:>13}" for title in titles)]
+    for split, articles, lines, words, tokens, size, unknown in rows:
+        ids, share, missing = "-", "-", "-"
+        if tokens:
+            ids, share, missing = f"{tokens:,}", f"{tokens / words:.3f}", f"{unknown / tokens:.2%}"
+        cells = (f"{articles:,}", f"{lines:,}", f"{words:,}", f"{words + lines:,}", ids, share, f"{size:,}", missing)
+        table.append(f"{split:<8}" + "".join(f"{cell:>13}" for cell in cells))
     cached = sum(path.stat().st_size for path in corpus.folder.iterdir())
+    kinds = {"words": "words by fairseq's rules", "bytes": "byte pairs", "bert": "BERT's cased word pieces"}
+    learned = "" if corpus.tokenisation == "bert" else ", learned from the training split"
+    vocabulary = f"{corpus.vocabulary_size:,} entries, {kinds[corpus.tokenisation]}{learned}"
     facts = {
-        "vocabulary": f"{corpus.vocabulary_size:,} entries, learned from the training split",
+        "vocabulary": vocabulary if corpus.vocabulary_size else "none of its own, for want of a training split",
         "licence": corpus.licence,
         "citation": corpus.citation,
         "source": corpus.source,
         "cache": f"{corpus.folder} ({cached / 1e6:.1f} MB)",
     }
-    sample = corpus.vocabulary.decode(corpus.splits["valid"].tokens[:1000]).split("\n")[:5]
+    last = list(corpus.splits)[min(1, len(corpus.splits) - 1)]
+    with (corpus.folder / f"{last}.txt").open(encoding="utf-8", newline="\n") as file:
+        sample = [line.strip() for line in islice((line for line in file if line.strip()), 5)]
     return "\n".join(
         [f"{corpus.name}: {corpus.description}", "", *table, ""]
         + [f"{fact:<12}{value}" for fact, value in facts.items()]
-        + ["", "The validation split begins, decoded:"]
-        + [f"  {line.strip() if len(line) <= 100 else line[:97] + '...'}" for line in sample]
+        + ["", f"The split {last} begins:"]
+        + [f"  {line if len(line) <= 100 else line[:97] + '...'}" for line in sample]
     )
 
 
@@ -190,195 +268,131 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fault(folder: Path, recipe: Recipe) -> str | None:
+def _fault(folder: Path, identity: str | None) -> str | None:
     """Why the cache in `folder` can't be used, or None if it can."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        if (manifest["format"], manifest["source_sha256"]) != (FORMAT, recipe.source_sha256):
+        # A copy that was made from a folder, which is not here now, stands for the hub's: its source is on record.
+        other = identity is not None and manifest["identity"] != identity
+        copied = manifest["identity"].startswith("folder ") and not (identity or "").startswith("folder ")
+        if manifest["format"] != FORMAT or (other and not copied):
             return "of another version or another source"
         changed = [file for file, digest in manifest["sha256"].items() if _sha256(folder / file) != digest]
         return f"{', '.join(changed)} not as written" if changed else None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"incomplete ({type(error).__name__}: {error})"
 
 
-def _build(folder: Path, recipe: Recipe) -> None:
+def _build(folder: Path, source: Source, fault: str) -> None:
     """Build the cache in `folder`, once however many processes ask, and never seen half written."""
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
-        fault = _fault(folder, recipe)
-        if not fault:
+        again = _fault(folder, source.identity)
+        if not again:
             return  # another process built it while this one waited
         if folder.exists():
-            logger.warning("%s is rebuilt: %s", folder, fault)
+            logger.warning("%s is rebuilt: %s", folder, again)
         scratch = folder.parent / f".{folder.name}.building"
         if scratch.exists():
             shutil.rmtree(scratch)  # what a killed build left
         scratch.mkdir()
-        _write(scratch, recipe)
+        _write(scratch, source)
         if folder.exists():
             shutil.rmtree(folder)
         scratch.rename(folder)
 
 
-def _write(folder: Path, recipe: Recipe) -> None:
+def _write(folder: Path, source: Source) -> None:
     """Write text, token streams, vocabulary and manifest into an empty folder."""
-    from alibi.vocabulary import BytePairVocabulary
-
-    splits = recipe.read()
-    lines = {split: [line for article in articles for line in article] for split, articles in splits.items()}
-    vocabulary = BytePairVocabulary.train(lines["train"])
-    vocabulary.save(folder / "tokenizer.json")
-    sizes = {}
-    for split, articles in splits.items():
-        text = "".join(f"{line}\n" for line in lines[split])
-        (folder / f"{split}.txt").write_bytes(text.encode())
-        vocabulary.encode_lines(lines[split]).tofile(folder / f"{split}.bin")
-        sizes[split] = {"articles": len(articles), "words": len(text.split()), "bytes": len(text.encode())}
+    sizes: dict[str, dict[str, int]] = {}
+    for split, lines in source.splits.items():
+        sizes[split], tokens = _write_text(folder / f"{split}.txt", lines())
+        expected = source.published.get(split)
+        if expected and tokens != expected:
+            raise CorpusError(
+                f"{source.name} {split} from {source.where} has {tokens:,} tokens with its ends of lines; published "
+                f"are {expected:,}: this is another text, or not all of it"
+            )
+    vocabulary = _vocabulary(folder, source)
+    if vocabulary is not None:
+        vocabulary.save(folder / vocabulary.FILE)
+        for split, size in sizes.items():
+            size["unknown"] = _encode(folder, split, size["bytes"], vocabulary)
     manifest = {
         "format": FORMAT,
-        "source": recipe.source,
-        "source_sha256": recipe.source_sha256,
-        "vocabulary_size": vocabulary.size,
-        "end_of_line": vocabulary.end_of_line,
-        "dtype": vocabulary.dtype.name,
+        "name": source.name,
+        "description": source.description,
+        "licence": source.licence,
+        "citation": source.citation,
+        "source": source.where,
+        "identity": source.identity,
+        "tokenisation": source.tokenisation,
+        "vocabulary_size": vocabulary.size if vocabulary else 0,
+        "end_of_line": vocabulary.end_of_line if vocabulary else 0,
+        "dtype": vocabulary.dtype.name if vocabulary else "",
         "splits": sizes,
         "sha256": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-# wikipedia-sample -----------------------------------------------------------------------------------------------------
-
-DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-DUMP_SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
-HELD_OUT = 0.05  # of the words, in validation and in test each
-
-# Templates whose first argument is part of the sentence; all others are removed with what they hold.
-SPOKEN = r"[Nn]owrap|[Nn]ihongo|[Aa]ngbr|[Vv]r|[Kk]eypress|[Vv]al|[Qq]uote|[Qq]uotation|IPA|[Aa]s of|RailGauge|US\$"
-FORMULA = "\N{REPLACEMENT CHARACTER}"
-
-# Wikitext that gensim's filter would leave in pieces, replaced beforehand and in this order.
-BEFORE_FILTER: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
-    (r"<!--.*?-->", ""),  # first, as comments hide the starts of lines
-    (r"<ref\b[^<>]*/>|<ref\b.*?</ref>", ""),  # gensim ends a footnote at the first /> in it
-    (r"<math\b.*?</math>", FORMULA),  # marks its paragraph, which doesn't read without it
-    (r"<(gallery|source|timeline)\b.*?</\1>", ""),  # no prose inside
-    # Images go with their captions, which hold links: gensim cuts a caption at the first.
-    (r"\[\[(?:File|Image|Category):(?:[^\[\]]|\[\[[^\[\]]*\]\]|\[[^\[\]]*\])*\]\] *", ""),
-    (r"(?m)^\[\[[a-z-]{2,10}:[^\[\]|]*\]\]$", ""),  # the article in other languages
-    # Links, before the bars in them are taken for those between the arguments of a template.
-    (r"\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]", r"\1"),
-    (r"\{\{[Cc]onvert *\|([^|{}]+)(?:\|([-–x]|to|and|or)\|([^|{}]+))?\|([^|{}]+)[^{}]*\}\}", r"\1 \2 \3 \4"),
-    (r"\{\{(?:[Ll]ang|[Tt]ransl)(?:-\w+)*\|(?:[^{}|]*\|)*([^{}|=]+)\}\}", r"\1"),  # foreign words
-    (r"\{\{[Cc]hem\|([^{}]*)\}\}", lambda match: match[1].replace("|", "")),
-    (r"\{\{('s?)\}\}", r"\1"),  # an apostrophe after italics
-    (rf"\{{\{{(?:{SPOKEN})\|(?:\w+=)?([^{{}}|]+)[^{{}}]*\}}\}}", r"\1"),
-]
-TABLE = r"(?m)^[ :*]*\{\|(?:(?!^[ :*]*\{\|).)*?^\s*\|\}"  # the innermost, as tables hold tables
-AFTER_FILTER = [
-    (r"(?m)^(?:[*#:;|!{}]|  ).*$", "\n"),  # list items, remnants of tables, listings of programs
-    (r"(?m)^(==+.*?==+)\s*$", r"\n\n\1\n\n"),  # a heading stands alone
-    (r"(?<=\S)[^\S\n]*\n[^\S\n]*(?=\S)", " "),  # a paragraph runs over lines, until an empty one
-    (r"[^\S\n]+", " "),
-    (r"''+(?='s\b)|''+", ""),  # bold and italic; the ''Times'''s keeps its apostrophe
-    (r"\([ ,;:]*(?:or|and)?[ ,;:]*\)", ""),  # parentheses that held templates alone
-    (r"\([ ,;:]+", "("),
-    (r"[ ,;:]+\)", ")"),
-    (r"(?<![.,;]) +([,;.])(?=\s)(?! \.)", r"\1"),  # space before punctuation, where a template stood
-    (r"  +", " "),
-]
-DROPPED_SECTION = re.compile(
-    r"references|see also|external links|further reading|(foot)?notes( and references)?|bibliography|sources"
-    r"|citations|works cited",
-    re.IGNORECASE,
-)
-PARAGRAPH = re.compile(rf"[^{FORMULA}]*[.!?:…][\"'”’)]*")  # what is left of captions and cells ends otherwise
+def _write_text(path: Path, lines: Iterable[str]) -> tuple[dict[str, int], int]:
+    """Sizes of the text, and its white-space tokens with the ends of its lines."""
+    words = size = articles = count = 0
+    with path.open("wb") as file:
+        for line in lines:
+            count += 1
+            encoded = line.encode() + b"\n"
+            words, size, articles = words + len(line.split()), size + len(encoded), articles + _is_title(line)
+            file.write(encoded)
+    if not size:
+        raise CorpusError(f"{path.stem} is empty: nothing was read for it")
+    return {"articles": articles, "lines": count, "words": words, "bytes": size}, words + count
 
 
-def _clean(title: str, wikitext: str) -> list[str]:
-    """The prose of a page: paragraphs, and the title and headings above them; no line if the page has no prose."""
-    from gensim.corpora.wikicorpus import filter_wiki
-
-    for pattern, replacement in BEFORE_FILTER:
-        wikitext = re.sub(pattern, replacement, wikitext, flags=re.DOTALL)
-    while (without := re.sub(TABLE, "", wikitext, flags=re.DOTALL)) != wikitext:
-        wikitext = without
-    text = filter_wiki(wikitext)
-    for pattern, replacement in AFTER_FILTER:
-        text = re.sub(pattern, replacement, text)
-
-    lines: list[str] = []
-    waiting = {1: title}  # headings by depth, until a paragraph follows them
-    dropped = 0  # depth of the section being dropped, 0 for none
-    for line in map(str.strip, text.split("\n")):
-        if heading := re.fullmatch(r"(==+) ?(.+?) ?==+", line):
-            depth, name = len(heading[1]), heading[2]
-            if not dropped or depth <= dropped:
-                dropped = depth if DROPPED_SECTION.fullmatch(name) else 0
-            waiting = {above: kept for above, kept in waiting.items() if above < depth} | {depth: name}
-        elif not dropped and PARAGRAPH.fullmatch(line):
-            # As in WikiText: " = Title = ", " = = Section = = ".
-            lines += [f" {'= ' * depth}{name}{' =' * depth} " for depth, name in waiting.items()]
-            lines.append(line)
-            waiting = {}
-    return lines
+def _is_title(line: str) -> bool:
+    return line.startswith(" = ") and bool(re.fullmatch(r" = (?!= ).*(?<! =) = ", line))
 
 
-def _find_dump() -> Path:
-    """The file in the gensim package; finding it imports nothing."""
-    advice = 'install it with: pip install "gensim>=4.3.3"'
-    package = importlib.util.find_spec("gensim")
-    if package is None or package.origin is None:
-        raise CorpusError(f"wikipedia-sample is read from the gensim package, which is missing: {advice}")
-    path = Path(package.origin).parent / "test" / "test_data" / DUMP
-    if not path.is_file():
-        raise CorpusError(f"wikipedia-sample is read from {path}, which this gensim lacks: {advice}")
-    if (found := _sha256(path)) != DUMP_SHA256:
-        raise CorpusError(f"{path} has SHA-256 {found}, not {DUMP_SHA256}, as it should: {advice}")
-    return path
+def _read_lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            yield line.removesuffix("\n")
 
 
-def _read_wikipedia_sample() -> dict[str, list[list[str]]]:
-    dump = _find_dump()
-    from gensim.corpora.wikicorpus import extract_pages
+def _vocabulary(folder: Path, source: Source) -> "Vocabulary | None":
+    from alibi import vocabulary as vocabularies
+    from alibi.sources import bert_tokenizer
 
-    with bz2.open(dump) as file:
-        pages = extract_pages(file, filter_namespaces=("0",))  # articles, not pages about Wikipedia
-        articles = {title: _clean(title, wikitext) for title, wikitext, _ in pages}
-    # Nothing is left of a redirect, which reads as a list item, nor of a page that is all lists.
-    return deal({title: lines for title, lines in articles.items() if lines})
-
-
-def deal(articles: dict[str, list[str]]) -> dict[str, list[list[str]]]:
-    """Articles, title to lines, dealt whole to the splits.
-
-    In the order of the SHA-256 of their titles: to validation until it holds 5 % of the words, then to test until it
-    does, and the rest to training.
-    """
-    words = {title: sum(len(line.split()) for line in lines) for title, lines in articles.items()}
-    held = {"train": 0, "valid": 0, "test": 0}
-    splits: dict[str, list[list[str]]] = {split: [] for split in held}
-    for title in sorted(articles, key=lambda title: hashlib.sha256(title.encode()).hexdigest()):
-        unfilled = (split for split in ("valid", "test") if held[split] < HELD_OUT * sum(words.values()))
-        split = next(unfilled, "train")
-        held[split] += words[title]
-        splits[split].append(articles[title])
-    return splits
+    if source.tokenisation == "bert":
+        return vocabularies.WordPieceVocabulary(bert_tokenizer())
+    if "train" not in source.splits:
+        return None
+    lines = _read_lines(folder / "train.txt")
+    if source.tokenisation == "bytes":
+        return vocabularies.BytePairVocabulary.train(lines)
+    found = vocabularies.WordVocabulary.train(lines, source.seen)
+    if source.published_size and found.size != source.published_size:
+        raise CorpusError(f"{source.name} has {found.size:,} entries; published are {source.published_size:,}")
+    return found
 
 
-RECIPES = {
-    "wikipedia-sample": Recipe(
-        description=(
-            "articles of English Wikipedia of May 2016, the first of its dump: all early in the alphabet, "
-            "nearly every title beginning with A. Prose, without lists, tables and formulae."
-        ),
-        licence="CC BY-SA 3.0; the authors are in the history of each article, https://en.wikipedia.org/wiki/TITLE",
-        citation="Wikipedia contributors (2016). English Wikipedia. As carried by gensim (Řehůřek and Sojka, 2010).",
-        source=f"gensim/test/test_data/{DUMP}",
-        source_sha256=DUMP_SHA256,
-        read=_read_wikipedia_sample,
-    ),
-}
+def _encode(folder: Path, split: str, size: int, vocabulary: "Vocabulary") -> int:
+    """Writes the stream of a split, and returns how many of its tokens stand for unknown words."""
+    from tqdm import tqdm
+
+    lines, unknown = _read_lines(folder / f"{split}.txt"), 0
+    bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"encoding {split}", delay=1, leave=False)
+    with bar, (folder / f"{split}.bin").open("wb") as file:
+        while batch := list(islice(lines, LINES_A_BATCH)):
+            ids = vocabulary.encode_lines(batch)
+            unknown += _count_unknown(ids, vocabulary)
+            ids.tofile(file)
+            bar.update(sum(len(line.encode()) + 1 for line in batch))
+    return unknown
+
+
+def _count_unknown(ids: np.ndarray, vocabulary: "Vocabulary") -> int:
+    return 0 if vocabulary.unknown is None else int((ids == vocabulary.unknown).sum())

@@ -15,20 +15,24 @@ END_OF_LINE = "</s>"
 LINES_A_BATCH = 10_000  # bounds the memory of encoding; a batch is encoded in parallel
 
 
-class BytePairVocabulary:
-    """Byte-level byte pair encoding (Sennrich et al. 2016; on bytes, Radford et al. 2019), lossless on any text.
+class SubwordVocabulary:
+    """Pieces of words, as a `tokenizer.json` of the `tokenizers` library describes them.
 
     Args:
-        tokenizer_json: what a `tokenizer.json` of the `tokenizers` library holds; `train` and `load` supply it.
+        tokenizer_json: what that file holds.
 
     Attributes:
         size: number of entries; ids are [0, size).
         end_of_line: id of the end-of-line token.
+        unknown: id of the entry that stands for what can't be written in pieces, None if all can.
         dtype: the smallest unsigned integers that hold every id.
 
     Raises:
         ValueError: if the tokenizer has no end-of-line entry.
     """
+
+    FILE = "tokenizer.json"
+    END = END_OF_LINE
 
     def __init__(self, tokenizer_json: str) -> None:
         from tokenizers import Tokenizer
@@ -37,11 +41,59 @@ class BytePairVocabulary:
         # "</s>" spelt out in a text is four characters of that text, never the end of a line.
         self._tokenizer.encode_special_tokens = True
         self.size: int = self._tokenizer.get_vocab_size()
-        end_of_line = self._tokenizer.token_to_id(END_OF_LINE)
+        end_of_line = self._tokenizer.token_to_id(self.END)
         if end_of_line is None:
-            raise ValueError(f"the tokenizer has no entry {END_OF_LINE!r} for the end of a line")
+            raise ValueError(f"the tokenizer has no entry {self.END!r} for the end of a line")
         self.end_of_line: int = end_of_line
+        self.unknown: int | None = self._tokenizer.token_to_id("[UNK]")
         self.dtype = np.min_scalar_type(self.size - 1)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The vocabulary saved at `path`, a `tokenizer.json`."""
+        return cls(path.read_text(encoding="utf-8"))
+
+    def save(self, path: Path) -> None:
+        """Write the `tokenizer.json` that `load` reads."""
+        path.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
+
+    def encode_lines(self, lines: Sequence[str]) -> np.ndarray:
+        """The stream of these lines, ids [tokens] of `dtype`: each line followed by the end-of-line token.
+
+        Raises:
+            ValueError: if a line holds a newline.
+        """
+        ids: list[np.ndarray] = [np.empty(0, self.dtype)]
+        for start in range(0, len(lines), LINES_A_BATCH):
+            batch = lines[start : start + LINES_A_BATCH]
+            encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            for line, encoding in zip(batch, encodings, strict=True):
+                if "\n" in line:
+                    raise ValueError(f"line {line!r} holds a newline: split it into lines first")
+                ids.append(np.array([*encoding.ids, self.end_of_line], self.dtype))
+        return np.concatenate(ids)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a prompt: newlines become the end-of-line token, and none is added at the end."""
+        return self.encode_lines(text.split("\n"))[:-1].tolist()
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of these ids, the end-of-line token as a newline; bytes that are no UTF-8 as U+FFFD.
+
+        Raises:
+            ValueError: if an id is outside [0, size).
+        """
+        stream = np.asarray(ids, np.int64)
+        if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
+            raise ValueError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
+        lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
+        # Every piece but the first begins with the end-of-line token that it was split at.
+        pieces = [lines[0].tolist(), *(line[1:].tolist() for line in lines[1:])]
+        return "\n".join(self._tokenizer.decode_batch(pieces, skip_special_tokens=False))
+
+
+class BytePairVocabulary(SubwordVocabulary):
+    """Byte-level byte pair encoding (Sennrich et al. 2016; on bytes, Radford et al. 2019), lossless on any text."""
 
     @classmethod
     def train(cls, lines: Iterable[str], size: int = 4096) -> Self:
@@ -72,47 +124,15 @@ class BytePairVocabulary:
         tokenizer.train_from_iterator(lines, trainer)
         return cls(tokenizer.to_str(pretty=True))
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """The vocabulary saved at `path`, a `tokenizer.json`."""
-        return cls(path.read_text(encoding="utf-8"))
 
-    def save(self, path: Path) -> None:
-        """Write the `tokenizer.json` that `load` reads."""
-        path.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
+class WordPieceVocabulary(SubwordVocabulary):
+    """Word pieces (Devlin et al. 2019); the paper's BookCorpus models read those of the cased BERT, 28,996 (p. 20).
 
-    def encode_lines(self, lines: Sequence[str]) -> np.ndarray:
-        """The stream of these lines, ids [tokens] of `dtype`: each line followed by the end-of-line token.
+    The end of a line is BERT's own separator. A word that can't be written in pieces is `[UNK]`, and white space is not
+    kept: text does not come back as it was.
+    """
 
-        Raises:
-            ValueError: if a line holds a newline.
-        """
-        ids: list[np.ndarray] = [np.empty(0, self.dtype)]
-        for start in range(0, len(lines), LINES_A_BATCH):
-            batch = lines[start : start + LINES_A_BATCH]
-            for line, encoding in zip(batch, self._tokenizer.encode_batch_fast(batch), strict=True):
-                if "\n" in line:
-                    raise ValueError(f"line {line!r} holds a newline: split it into lines first")
-                ids.append(np.array([*encoding.ids, self.end_of_line], self.dtype))
-        return np.concatenate(ids)
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a prompt: newlines become the end-of-line token, and none is added at the end."""
-        return self.encode_lines(text.split("\n"))[:-1].tolist()
-
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of these ids, the end-of-line token as a newline; bytes that are no UTF-8 as U+FFFD.
-
-        Raises:
-            ValueError: if an id is outside [0, size).
-        """
-        stream = np.asarray(ids, np.int64)
-        if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
-            raise ValueError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
-        lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
-        # Every piece but the first begins with the end-of-line token that it was split at.
-        pieces = [lines[0].tolist(), *(line[1:].tolist() for line in lines[1:])]
-        return "\n".join(self._tokenizer.decode_batch(pieces, skip_special_tokens=False))
+    END = "[SEP]"
 
 
 class WordVocabulary:
@@ -138,6 +158,7 @@ class WordVocabulary:
         ValueError: if a word is there twice.
     """
 
+    FILE = "dict.txt"
     SPECIAL = ("<s>", "<pad>", END_OF_LINE, "<unk>")
     MULTIPLE = 8
 
@@ -217,3 +238,12 @@ class WordVocabulary:
         lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
         pieces = [lines[0], *(line[1:] for line in lines[1:])]
         return "\n".join(" ".join(self.symbols[number] for number in piece) for piece in pieces)
+
+
+Vocabulary = SubwordVocabulary | WordVocabulary
+
+VOCABULARIES: dict[str, type[Vocabulary]] = {
+    "words": WordVocabulary,
+    "bytes": BytePairVocabulary,
+    "bert": WordPieceVocabulary,
+}

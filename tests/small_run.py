@@ -20,7 +20,7 @@ def period_corpus(tokens=40_000):
     stream = np.resize(np.arange(9, dtype=np.uint16), tokens)
     digest = hashlib.sha256(stream).hexdigest()
     splits = {name: Split(name, stream, tokens // 2, 3 * tokens, 1, digest) for name in ("train", "valid")}
-    return Corpus("period", "counts to nine", "none", "none", "none", 16, 0, splits, Path("nowhere"))
+    return Corpus("period", "counts to nine", "none", "none", "none", "words", 16, 0, splits, Path("nowhere"))
 
 
 def small(config, **changes):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import alibi
-from alibi import corpus
+from alibi import corpus, wikipedia_sample
 from alibi.vocabulary import BytePairVocabulary
 
 ROOT = Path(alibi.__file__).parents[1]
@@ -178,7 +178,7 @@ def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path
     assert (split.words, split.bytes, split.articles) == (own.words, own.bytes, own.articles)
     assert split.sha256 == hashlib.sha256(split.tokens.tobytes()).hexdigest() != own.sha256
     assert sample.encoded_by(sample, "valid") is own
-    with pytest.raises(ValueError, match="no split 'dev'; there are train, valid, test"):
+    with pytest.raises(ValueError, match="no split 'dev'; it has train, valid, test"):
         sample.encoded_by(other, "dev")
 
 
@@ -186,7 +186,8 @@ def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match="no corpus is named 'wikitext'; there are wikipedia-sample"):
+    known = "bookcorpus, wikipedia-sample, wikitext-103, wikitext-2"
+    with pytest.raises(ValueError, match=f"no corpus is named 'wikitext'; there are {known}"):
         corpus.load("wikitext")
 
 
@@ -217,7 +218,7 @@ def older(path):
 
 
 def other_source(path):
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"source_sha256": "0" * 64}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "0" * 64}))
 
 
 def test_a_damaged_cache_is_rebuilt(sample, cache, caplog):
@@ -285,8 +286,8 @@ def test_without_gensim_the_error_says_what_to_install(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("altered", "message"), [(False, "this gensim lacks"), (True, "has SHA-256 .*, not")])
 def test_a_gensim_with_another_dump_is_refused(tmp_path, monkeypatch, altered, message):
-    dump = Path(importlib.util.find_spec("gensim").origin).parent / "test" / "test_data" / corpus.DUMP
-    other = tmp_path / "gensim" / "test" / "test_data" / corpus.DUMP
+    dump = Path(importlib.util.find_spec("gensim").origin).parent / "test" / "test_data" / wikipedia_sample.DUMP
+    other = tmp_path / "gensim" / "test" / "test_data" / wikipedia_sample.DUMP
     other.parent.mkdir(parents=True)
     (tmp_path / "gensim" / "__init__.py").touch()
     if altered:
@@ -304,7 +305,7 @@ def test_a_gensim_with_another_dump_is_refused(tmp_path, monkeypatch, altered, m
 
 def test_dealing_keeps_the_lines_of_an_article_together():
     articles = {f"Article {number}": [f" = Article {number} = ", "word " * number] for number in range(1, 40)}
-    splits = corpus.deal(articles)
+    splits = wikipedia_sample.deal(articles)
     assert sorted(lines for dealt in splits.values() for lines in dealt) == sorted(articles.values())
     words = {split: sum(len(line.split()) for lines in dealt for line in lines) for split, dealt in splits.items()}
     for split in ("valid", "test"):

@@ -1,0 +1,270 @@
+"""Where text comes from: the lines of each split, from a folder or from the Hugging Face hub.
+
+Both are read by `datasets`, which runs no loading scripts: text and parquet files, plain or compressed.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SPLITS = ("train", "valid", "test")
+KINDS, COMPRESSIONS = ("tokens", "txt", "parquet"), ("", ".xz", ".gz", ".zst")
+Lines = Callable[[], Iterator[str]]
+
+WIKITEXT = "Salesforce/wikitext"
+WIKITEXT_REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
+BOOKCORPUS, BERT_CASED = "bookcorpus/bookcorpus", "google-bert/bert-base-cased"
+# The branch on which the hub keeps parquet files of what was once read by a script.
+PARQUET = "refs/convert/parquet"
+SENTENCES_A_BLOCK = 4096
+
+
+class CorpusError(RuntimeError):
+    """A corpus can't be read; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The lines of a corpus, and what is to say about it."""
+
+    name: str
+    description: str
+    licence: str
+    citation: str
+    where: str
+    """Folder, or repository, configuration and revision, or file of a package."""
+    identity: str
+    """Changes when the text may have."""
+    tokenisation: str
+    """Words, bytes or bert: see `alibi.vocabulary.VOCABULARIES`."""
+    splits: dict[str, Lines]
+    seen: int = 1
+    """How often a word must be seen to be an entry of a vocabulary of words."""
+    published: dict[str, int] = field(default_factory=dict)
+    """White-space tokens of a split with its ends of lines, as published; other counts are refused."""
+    published_size: int = 0
+    """Entries of the vocabulary of words, as published; 0 where there is no such number."""
+
+
+# Folders --------------------------------------------------------------------------------------------------------------
+
+CC_BY_SA = "CC BY-SA 3.0; the authors are in the history of each article, https://en.wikipedia.org/wiki/TITLE"
+MERITY = "Merity, Xiong, Bradbury and Socher (2017). Pointer Sentinel Mixture Models. ICLR."
+ZHU = "Zhu, Kiros, Zemel, Salakhutdinov, Urtasun, Torralba and Fidler (2015). Aligning Books and Movies. ICCV."
+# Of the folders with these names: what they hold, licence, citation, tokenisation, how often a word must be seen.
+STAND_INS = {
+    "wikipedia": (
+        "articles of English Wikipedia in WikiText's format: a stand-in for WikiText-103's training set, and not it",
+        CC_BY_SA,
+        "Wikipedia contributors. English Wikipedia.",
+        "words",
+        3,
+    ),
+    "books": (
+        "fiction of Project Gutenberg: a stand-in for the Toronto BookCorpus, and not it",
+        "public domain in the USA",
+        "Project Gutenberg, https://www.gutenberg.org",
+        "bytes",
+        1,
+    ),
+    "web": (
+        "pages of public and open projects: a stand-in for the CC100 + RoBERTa corpus, and not it",
+        "public domain, MIT, Apache 2.0 and CC BY; see the folder",
+        "see the folder",
+        "bytes",
+        1,
+    ),
+}
+
+
+def from_folder(name: str, folder: Path, tokenisation: str) -> Source:
+    """The splits that a folder holds: {train,valid,test}.{tokens,txt,parquet}, plain or with .xz, .gz or .zst.
+
+    Any of the three may be absent. Files named .tokens are taken as words, others as bytes, unless the name is known.
+
+    Raises:
+        CorpusError: if the folder holds no split, or one in two files.
+    """
+    files = {split: _file(folder, split) for split in SPLITS}
+    found = {split: path for split, path in files.items() if path is not None}
+    if not found:
+        wanted = f"{{{','.join(SPLITS)}}}.{{{','.join(KINDS)}}}, plain or with {', '.join(COMPRESSIONS[1:])}"
+        raise CorpusError(f"{folder} holds no split: expected files {wanted}")
+    kinds = {path.name.split(".")[1] for path in found.values()}
+    own = "words" if kinds == {"tokens"} else "bytes"
+    description, licence, citation, seen = f"text of {folder}", "not stated: see the folder", "see the folder", 1
+    if name in STAND_INS:
+        description, licence, citation, own, seen = STAND_INS[name]
+    if name in PUBLISHED:
+        description, licence, citation, own = f"{name}, from a folder", CC_BY_SA, MERITY, "words"
+    states = {split: (path.name, path.stat().st_size, path.stat().st_mtime_ns) for split, path in found.items()}
+    identity = hashlib.sha256(repr((str(folder.resolve()), states)).encode()).hexdigest()[:16]
+    return Source(
+        name=name,
+        description=description,
+        licence=licence,
+        citation=citation,
+        where=str(folder),
+        identity=f"folder {identity}",
+        tokenisation=tokenisation or own,
+        splits={split: _file_lines(path) for split, path in found.items()},
+        seen=seen,
+        published=PUBLISHED.get(name, {}),
+        published_size=PUBLISHED_SIZE.get(name, 0),
+    )
+
+
+def _file(folder: Path, split: str) -> Path | None:
+    names = [f"{split}.{kind}{compression}" for kind in KINDS for compression in COMPRESSIONS]
+    there = [folder / name for name in names if (folder / name).is_file()]
+    if len(there) > 1:
+        raise CorpusError(f"{folder} holds the split {split} twice: {', '.join(path.name for path in there)}; keep one")
+    return there[0] if there else None
+
+
+def _file_lines(path: Path) -> Lines:
+    def lines() -> Iterator[str]:
+        if not path.stat().st_size:
+            raise CorpusError(f"{path} is empty")
+        kind = "parquet" if ".parquet" in path.name else "text"
+        try:
+            yield from _rows(_datasets().load_dataset(kind, data_files=str(path), split="train", streaming=True))
+        except UnicodeDecodeError as wrong:
+            raise CorpusError(f"{path} is not UTF-8: {wrong}; convert it first") from wrong
+
+    return lines
+
+
+def _rows(rows: Any) -> Iterator[str]:
+    # WikiText keeps the end of a line in its rows; an empty line is an empty row.
+    for batch in rows.iter(batch_size=10_000):
+        if "text" not in batch:
+            raise CorpusError(f"rows have the columns {', '.join(batch)}; expected one named text")
+        for text in batch["text"]:
+            yield from text.removesuffix("\n").split("\n")
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as missing:
+        raise CorpusError("reading a corpus needs the datasets package: pip install datasets") from missing
+    datasets.disable_progress_bars()
+    return datasets
+
+
+# The hub --------------------------------------------------------------------------------------------------------------
+
+
+def _hub_lines(
+    name: str, repository: str, configuration: str | None, revision: str, split: str, streaming: bool
+) -> Lines:
+    def lines() -> Iterator[str]:
+        datasets = _datasets()
+        try:
+            yield from _rows(
+                datasets.load_dataset(repository, configuration, revision=revision, split=split, streaming=streaming)
+            )
+        except CorpusError:
+            raise
+        except Exception as wrong:  # Of four libraries: their words are passed on with what to do.
+            raise CorpusError(
+                f"{name} can't be read from {repository} at {revision} ({type(wrong).__name__}: {wrong}). It needs the "
+                f"network, or a copy that datasets made before (HF_HOME), or its files in $ALIBI_DATA/{name}"
+            ) from wrong
+
+    return lines
+
+
+# Tokens with their ends of lines.
+PUBLISHED = {
+    "wikitext-103": {"train": 103_227_021, "valid": 217_646, "test": 245_569},
+    "wikitext-2": {"train": 2_088_628, "valid": 217_646, "test": 245_569},
+}
+# Entries by fairseq's rules, with the special ones and the padding.
+PUBLISHED_SIZE = {"wikitext-103": 267_744, "wikitext-2": 33_280}
+
+
+def _wikitext(name: str) -> Callable[[str, bool], Source]:
+    def source(tokenisation: str, streaming: bool) -> Source:
+        configuration = f"{name}-v1"
+        names = {"train": "train", "valid": "validation", "test": "test"}
+        return Source(
+            name=name,
+            description=f"{name}, good and featured articles of Wikipedia, rare words as <unk>",
+            licence=CC_BY_SA,
+            citation=MERITY,
+            where=f"{WIKITEXT}, {configuration}, at {WIKITEXT_REVISION}",
+            identity=f"{WIKITEXT} {configuration} {WIKITEXT_REVISION}",
+            tokenisation=tokenisation or "words",
+            splits={
+                split: _hub_lines(name, WIKITEXT, configuration, WIKITEXT_REVISION, theirs, streaming)
+                for split, theirs in names.items()
+            },
+            published=PUBLISHED[name],
+            published_size=PUBLISHED_SIZE[name],
+        )
+
+    return source
+
+
+def bookcorpus_split(block: int) -> str:
+    """The split of a block of 4096 sentences: one in a thousand each for validation and test, by SHA-256.
+
+    The paper takes the split of Khandelwal et al. (2020), whose counts it does not give.
+    """
+    number = int(hashlib.sha256(f"bookcorpus {block}".encode()).hexdigest(), 16) % 1000
+    return {0: "valid", 1: "test"}.get(number, "train")
+
+
+def _bookcorpus(tokenisation: str, streaming: bool) -> Source:
+    every = _hub_lines("bookcorpus", BOOKCORPUS, None, PARQUET, "train", streaming)
+
+    def lines(split: str) -> Lines:
+        return lambda: (
+            line for number, line in enumerate(every()) if bookcorpus_split(number // SENTENCES_A_BLOCK) == split
+        )
+
+    return Source(
+        name="bookcorpus",
+        description=(
+            "the Toronto BookCorpus as the hub has it: a sentence a line, lower-cased, which the paper's cased "
+            "vocabulary does not expect; split by hash of blocks of 4096 sentences"
+        ),
+        licence="not stated by its makers; the books' authors hold the rights",
+        citation=ZHU,
+        where=f"{BOOKCORPUS} at {PARQUET}",
+        identity=f"{BOOKCORPUS} {PARQUET} {SENTENCES_A_BLOCK}",
+        tokenisation=tokenisation or "bert",
+        splits={split: lines(split) for split in SPLITS},
+    )
+
+
+def bert_tokenizer() -> str:
+    """The `tokenizer.json` of the cased BERT, whose 28,996 word pieces are the paper's "29K" (p. 20).
+
+    Raises:
+        CorpusError: if it can't be had, or is another one.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        text = Path(hf_hub_download(BERT_CASED, "tokenizer.json")).read_text(encoding="utf-8")
+    except Exception as wrong:
+        raise CorpusError(
+            f"the vocabulary can't be read from {BERT_CASED} ({type(wrong).__name__}: {wrong}). It needs the network, "
+            "or a copy made before (HF_HOME); another vocabulary is asked for by name, with --tokenisation bytes"
+        ) from wrong
+    if re.search(r'"lowercase"\s*:\s*true', text):
+        raise CorpusError(f"the vocabulary of {BERT_CASED} is lower-cased; the paper's is the cased one")
+    return text
+
+
+HUB: dict[str, Callable[[str, bool], Source]] = {
+    "wikitext-103": _wikitext("wikitext-103"),
+    "wikitext-2": _wikitext("wikitext-2"),
+    "bookcorpus": _bookcorpus,
+}

@@ -1,0 +1,160 @@
+"""The corpus that is there without a network: articles of Wikipedia that the gensim package carries, cleaned."""
+
+import bz2
+import hashlib
+import importlib.util
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from alibi.sources import CC_BY_SA, SPLITS, CorpusError, Lines, Source
+
+DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
+DUMP_SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
+HELD_OUT = 0.05  # of the words, in validation and in test each
+
+# Templates whose first argument is part of the sentence; all others are removed with what they hold.
+SPOKEN = r"[Nn]owrap|[Nn]ihongo|[Aa]ngbr|[Vv]r|[Kk]eypress|[Vv]al|[Qq]uote|[Qq]uotation|IPA|[Aa]s of|RailGauge|US\$"
+FORMULA = "\N{REPLACEMENT CHARACTER}"
+
+# Wikitext that gensim's filter would leave in pieces, replaced beforehand and in this order.
+BEFORE_FILTER: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"<!--.*?-->", ""),  # first, as comments hide the starts of lines
+    (r"<ref\b[^<>]*/>|<ref\b.*?</ref>", ""),  # gensim ends a footnote at the first /> in it
+    (r"<math\b.*?</math>", FORMULA),  # marks its paragraph, which doesn't read without it
+    (r"<(gallery|source|timeline)\b.*?</\1>", ""),  # no prose inside
+    # Images go with their captions, which hold links: gensim cuts a caption at the first.
+    (r"\[\[(?:File|Image|Category):(?:[^\[\]]|\[\[[^\[\]]*\]\]|\[[^\[\]]*\])*\]\] *", ""),
+    (r"(?m)^\[\[[a-z-]{2,10}:[^\[\]|]*\]\]$", ""),  # the article in other languages
+    # Links, before the bars in them are taken for those between the arguments of a template.
+    (r"\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]", r"\1"),
+    (r"\{\{[Cc]onvert *\|([^|{}]+)(?:\|([-–x]|to|and|or)\|([^|{}]+))?\|([^|{}]+)[^{}]*\}\}", r"\1 \2 \3 \4"),
+    (r"\{\{(?:[Ll]ang|[Tt]ransl)(?:-\w+)*\|(?:[^{}|]*\|)*([^{}|=]+)\}\}", r"\1"),  # foreign words
+    (r"\{\{[Cc]hem\|([^{}]*)\}\}", lambda match: match[1].replace("|", "")),
+    (r"\{\{('s?)\}\}", r"\1"),  # an apostrophe after italics
+    (rf"\{{\{{(?:{SPOKEN})\|(?:\w+=)?([^{{}}|]+)[^{{}}]*\}}\}}", r"\1"),
+]
+TABLE = r"(?m)^[ :*]*\{\|(?:(?!^[ :*]*\{\|).)*?^\s*\|\}"  # the innermost, as tables hold tables
+AFTER_FILTER = [
+    (r"(?m)^(?:[*#:;|!{}]|  ).*$", "\n"),  # list items, remnants of tables, listings of programs
+    (r"(?m)^(==+.*?==+)\s*$", r"\n\n\1\n\n"),  # a heading stands alone
+    (r"(?<=\S)[^\S\n]*\n[^\S\n]*(?=\S)", " "),  # a paragraph runs over lines, until an empty one
+    (r"[^\S\n]+", " "),
+    (r"''+(?='s\b)|''+", ""),  # bold and italic; the ''Times'''s keeps its apostrophe
+    (r"\([ ,;:]*(?:or|and)?[ ,;:]*\)", ""),  # parentheses that held templates alone
+    (r"\([ ,;:]+", "("),
+    (r"[ ,;:]+\)", ")"),
+    (r"(?<![.,;]) +([,;.])(?=\s)(?! \.)", r"\1"),  # space before punctuation, where a template stood
+    (r"  +", " "),
+]
+DROPPED_SECTION = re.compile(
+    r"references|see also|external links|further reading|(foot)?notes( and references)?|bibliography|sources"
+    r"|citations|works cited",
+    re.IGNORECASE,
+)
+PARAGRAPH = re.compile(rf"[^{FORMULA}]*[.!?:…][\"'”’)]*")  # what is left of captions and cells ends otherwise
+
+
+def _clean(title: str, wikitext: str) -> list[str]:
+    """The prose of a page: paragraphs, and the title and headings above them; no line if the page has no prose."""
+    from gensim.corpora.wikicorpus import filter_wiki
+
+    for pattern, replacement in BEFORE_FILTER:
+        wikitext = re.sub(pattern, replacement, wikitext, flags=re.DOTALL)
+    while (without := re.sub(TABLE, "", wikitext, flags=re.DOTALL)) != wikitext:
+        wikitext = without
+    text = filter_wiki(wikitext)
+    for pattern, replacement in AFTER_FILTER:
+        text = re.sub(pattern, replacement, text)
+
+    lines: list[str] = []
+    waiting = {1: title}  # headings by depth, until a paragraph follows them
+    dropped = 0  # depth of the section being dropped, 0 for none
+    for line in map(str.strip, text.split("\n")):
+        if heading := re.fullmatch(r"(==+) ?(.+?) ?==+", line):
+            depth, name = len(heading[1]), heading[2]
+            if not dropped or depth <= dropped:
+                dropped = depth if DROPPED_SECTION.fullmatch(name) else 0
+            waiting = {above: kept for above, kept in waiting.items() if above < depth} | {depth: name}
+        elif not dropped and PARAGRAPH.fullmatch(line):
+            # As in WikiText: " = Title = ", " = = Section = = ".
+            lines += [f" {'= ' * depth}{name}{' =' * depth} " for depth, name in waiting.items()]
+            lines.append(line)
+            waiting = {}
+    return lines
+
+
+def _find_dump() -> Path:
+    """The file in the gensim package; finding it imports nothing."""
+    advice = 'install it with: pip install "gensim>=4.3.3"'
+    package = importlib.util.find_spec("gensim")
+    if package is None or package.origin is None:
+        raise CorpusError(f"wikipedia-sample is read from the gensim package, which is missing: {advice}")
+    path = Path(package.origin).parent / "test" / "test_data" / DUMP
+    if not path.is_file():
+        raise CorpusError(f"wikipedia-sample is read from {path}, which this gensim lacks: {advice}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != DUMP_SHA256:
+        raise CorpusError(f"{path} has SHA-256 {found}, not {DUMP_SHA256}, as it should: {advice}")
+    return path
+
+
+def read() -> dict[str, list[list[str]]]:
+    """The articles of each split, an article being its lines.
+
+    Raises:
+        CorpusError: if gensim is missing, or carries another file.
+    """
+    dump = _find_dump()
+    from gensim.corpora.wikicorpus import extract_pages
+
+    with bz2.open(dump) as file:
+        pages = extract_pages(file, filter_namespaces=("0",))  # articles, not pages about Wikipedia
+        articles = {title: _clean(title, wikitext) for title, wikitext, _ in pages}
+    # Nothing is left of a redirect, which reads as a list item, nor of a page that is all lists.
+    return deal({title: lines for title, lines in articles.items() if lines})
+
+
+def deal(articles: dict[str, list[str]]) -> dict[str, list[list[str]]]:
+    """Articles, title to lines, dealt whole to the splits.
+
+    In the order of the SHA-256 of their titles: to validation until it holds 5 % of the words, then to test until it
+    does, and the rest to training.
+    """
+    words = {title: sum(len(line.split()) for line in lines) for title, lines in articles.items()}
+    held = {"train": 0, "valid": 0, "test": 0}
+    splits: dict[str, list[list[str]]] = {split: [] for split in held}
+    for title in sorted(articles, key=lambda title: hashlib.sha256(title.encode()).hexdigest()):
+        unfilled = (split for split in ("valid", "test") if held[split] < HELD_OUT * sum(words.values()))
+        split = next(unfilled, "train")
+        held[split] += words[title]
+        splits[split].append(articles[title])
+    return splits
+
+
+def source(tokenisation: str, streaming: bool) -> Source:
+    """The sample's lines; nothing is read before they are asked for."""
+    dealt: dict[str, list[list[str]]] = {}
+
+    def lines(split: str) -> Lines:
+        def every() -> Iterator[str]:
+            if not dealt:
+                dealt.update(read())
+            return (line for article in dealt[split] for line in article)
+
+        return every
+
+    return Source(
+        name="wikipedia-sample",
+        description=(
+            "articles of English Wikipedia of May 2016, the first of its dump: all early in the alphabet, "
+            "nearly every title beginning with A. Prose, without lists, tables and formulae."
+        ),
+        licence=CC_BY_SA,
+        citation="Wikipedia contributors (2016). English Wikipedia. As carried by gensim (Řehůřek and Sojka, 2010).",
+        where=f"gensim/test/test_data/{DUMP}",
+        identity=DUMP_SHA256,
+        tokenisation=tokenisation or "bytes",
+        splits={split: lines(split) for split in SPLITS},
+    )
