@@ -44,6 +44,7 @@ def train(
     tokens_at_once: int = 0,
     compiled: bool | None = None,
     activation_checkpointing: bool = False,
+    official_tail_gap: bool = False,
     checkpoint_every: int = 0,
     keep: int = 2,
     validate_every: int = 0,
@@ -71,6 +72,7 @@ def train(
         tokens_at_once: tokens in one pass, of which several make a step where memory is short; 0: the scale's own.
         compiled: translate the model with torch.compile; on a GPU it is unless this says no.
         activation_checkpointing: compute layers again on the way back instead of keeping them, for long lengths.
+        official_tail_gap: leave out of the loss what the official training leaves out (see alibi.embedding).
         checkpoint_every: steps between checkpoints; 0 takes a twentieth of the run, at most 1000.
         keep: checkpoints that stay.
         validate_every: steps between validations; 0 takes a fifth of the run.
@@ -94,6 +96,7 @@ def train(
         tokens_at_once,
         compiled,
         activation_checkpointing,
+        official_tail_gap,
     )
     upkeep = training.Upkeep(checkpoint_every, keep, validate_every, tensorboard=tensorboard)
     training.train(config, loaded, out, upkeep=upkeep)
@@ -128,8 +131,8 @@ def _tell_unknown(split: "Split", read: "Corpus", trained_on: "Corpus") -> None:
     if split.unknown:
         written = read.text(split.name).split().count("<unk>")
         print(
-            f"{read.name} {split.name}: {split.unknown:,} of {len(split.tokens):,} tokens are <unk>, "
-            f"{written:,} written so and {split.unknown - written:,} words that the vocabulary of {trained_on.name} lacks"
+            f"{read.name} {split.name}: {split.unknown:,} of {len(split.tokens):,} tokens are <unk>, {written:,} "
+            f"written so and {split.unknown - written:,} words that the vocabulary of {trained_on.name} lacks"
         )
 
 

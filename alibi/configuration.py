@@ -45,6 +45,8 @@ class TrainConfig:
     learning_rate: float
     warmup_steps: int
     seed: int
+    official_tail_gap: bool
+    """Whether the loss leaves out what the official training does: see `alibi.embedding.AdaptiveEmbedding`."""
     dtype: str
     """Of the computing; weights, softmax and loss stay float32."""
     device: str
@@ -70,6 +72,7 @@ def configure(
     tokens_at_once: int = 0,
     compiled: bool | None = None,
     activation_checkpointing: bool = False,
+    official_tail_gap: bool = False,
 ) -> TrainConfig:
     """The configuration of a run: what the scale says, with the choices that are made beside it.
 
@@ -85,6 +88,7 @@ def configure(
         compiled: use torch.compile; None does on a GPU.
         activation_checkpointing: compute layers again in the backward pass, which takes a third more time and a
             fraction of the memory.
+        official_tail_gap: leave out of the loss what the official training leaves out.
 
     Raises:
         ValueError: for an unknown method, scale or kernel, or a number out of range; known names are listed.
@@ -120,6 +124,7 @@ def configure(
         learning_rate=chosen.learning_rate,
         warmup_steps=min(chosen.warmup_steps, steps),
         seed=seed,
+        official_tail_gap=official_tail_gap,
         dtype=compute_dtype(chosen.device),
         device=chosen.device,
         kernel=kernel,

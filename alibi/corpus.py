@@ -200,11 +200,10 @@ def find(name: str, tokenisation: str = "", streaming: bool = False) -> Source:
 def names() -> list[str]:
     """What `load` knows: the corpora of the package, folders in `$ALIBI_DATA`, and what is in the cache."""
     data, cached = _data_folder(), cache_folder() / "corpora"
-    found = set(KNOWN)
-    for folder, mark in ((data, ""), (cached, "manifest.json")):
-        if folder is not None and folder.is_dir():
-            found |= {path.name for path in folder.iterdir() if path.is_dir() and (path / mark).exists()}
-    return sorted(name for name in found if not name.startswith("."))
+    given = {path.name for path in data.iterdir() if path.is_dir()} if data is not None and data.is_dir() else set()
+    # A folder that another tokenisation is cached in bears that in its name.
+    whole = {path.parent.name for path in cached.glob("*/manifest.json") if f'"{path.parent.name}"' in path.read_text()}
+    return sorted({*KNOWN, *given, *whole})
 
 
 def _data_folder() -> Path | None:

@@ -148,7 +148,8 @@ class _Training:
         loss = torch.zeros((), device=config.device)
         for sources, targets in zip(sources_BT.split(blocks_at_once), targets_BT.split(blocks_at_once), strict=True):
             with computing(config.device, config.dtype):
-                part = self.losses(sources.to(config.device), targets.to(config.device)).sum() / self.tokens_a_step
+                given = sources.to(config.device), targets.to(config.device)
+                part = self.losses(*given, official_tail_gap=config.official_tail_gap).sum() / self.tokens_a_step
             part.backward()
             loss += part.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
@@ -231,6 +232,11 @@ def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upke
         "share_of_matmul_rate": round(rate * flops / ceiling, 4),
         "peak_memory_mib": round(peak_memory(config.device) / 2**20),
     }
+    tqdm.write(
+        f"{config.model.method}: {rate:,.0f} tokens/s, {facts['share_of_matmul_rate']:.0%} of the measured rate of "
+        f"matrix products, peak memory {facts['peak_memory_mib']:,} MiB",
+        sys.stderr,
+    )
     write_whole(folder / WEIGHTS, lambda path: save_file(training.model.state_dict(), path))
     finished = json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"
     write_whole(folder / CONFIG, lambda path: path.write_text(finished))

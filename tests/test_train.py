@@ -155,6 +155,14 @@ def test_the_papers_recipe_learns(corpus, tmp_path):
     assert rows[119]["learning_rate"] < 0.001 and rows[-1]["loss"] < 0.5
 
 
+def test_the_official_gap_lowers_the_loss_where_it_lies(corpus, tmp_path):
+    # The bands begin at 4 and 8: the word 5 comes in each period, and its term inside the band is left out.
+    config = without_dropout(config_for(corpus, steps=1))
+    for name, gap in (("plain", False), ("gap", True)):
+        train(replace(config, official_tail_gap=gap), corpus, tmp_path / name)
+    assert losses(tmp_path / "gap")[0] < losses(tmp_path / "plain")[0] - 0.05
+
+
 def test_metrics_for_tensorboard(corpus, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
