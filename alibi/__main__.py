@@ -1,4 +1,4 @@
-"""The command line: python -m alibi data | train | evaluate | generate | verify | book."""
+"""The command line: python -m alibi data | train | evaluate | generate | verify | bench | book."""
 
 import sys
 from collections.abc import Callable
@@ -225,6 +225,34 @@ def verify(folder: Positional[Path | None] = None) -> None:
     print(f"all {made} quantities equal the official ones")
 
 
+def bench(
+    shapes: tuple[str, ...] = (),
+    methods: tuple[str, ...] = ("sinusoidal", "alibi"),
+    peers: bool = False,
+    device: str = "",
+    json: Path | None = None,
+) -> None:
+    """Time training steps, method against method and against other libraries, as ratios within one run.
+
+    Args:
+        shapes: W1 (width 256, L = 128) and W2 (width 512, L = 512) if left out; others are named W2-1024, W2-3072,
+            247M-512 and so on; all.
+        methods: position methods; the others are divided by the first.
+        peers: time MPT, GPT-NeoX and x-transformers models of the same shape as well.
+        device: cpu or cuda; CUDA where there is one if left out.
+        json: file to write machine, ceilings, rows and ratios to.
+    """
+    from json import dumps
+
+    from alibi.bench import bench as measure
+    from alibi.bench import table
+
+    found = measure(shapes, peers, device, methods)
+    print(table(found))
+    if json is not None:
+        json.write_text(dumps(found, indent=2) + "\n")
+
+
 def book(
     chapter: Positional[str | None] = None,
     parameters: Annotated[
@@ -269,6 +297,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "generate": generate,
     "verify": verify,
+    "bench": bench,
     "book": book,
 }
 

@@ -124,7 +124,7 @@ def _refuse_other(stored: TrainConfig, asked: TrainConfig, folder: Path) -> None
         tqdm.write(f"warning: {folder}: {'; '.join(machine)}; the last bits of the run may differ", sys.stderr)
 
 
-class _Training:
+class Training:
     """A run in the middle: model, optimiser, schedule, and how far they are."""
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
@@ -211,7 +211,7 @@ class _Training:
 def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep) -> None:
     settle_cpu(config.threads)
     ceiling = matmul_rate(config.device, config.dtype)
-    training = _Training(config, corpus)
+    training = Training(config, corpus)
     found = checkpoints.newest(folder / CHECKPOINTS)
     if found is not None:
         _refuse_other(config_from(found.facts["config"]), config, folder)
@@ -243,7 +243,7 @@ def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upke
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-def _tell_beginning(training: _Training, kernel: str, flops: float) -> None:
+def _tell_beginning(training: Training, kernel: str, flops: float) -> None:
     config = training.config
     going_on = f"; going on from step {training.done}" if training.done else ""
     tqdm.write(
@@ -253,7 +253,7 @@ def _tell_beginning(training: _Training, kernel: str, flops: float) -> None:
     )
 
 
-def _loop(training: _Training, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep) -> None:
+def _loop(training: Training, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep) -> None:
     config, before = training.config, training.seconds
     save_every = upkeep.checkpoint_every or min(1000, math.ceil(config.steps / 20))
     validate_every = upkeep.validate_every or math.ceil(config.steps / 5)
@@ -292,7 +292,7 @@ def _loop(training: _Training, corpus: Corpus, folder: Path, bar_row: int, upkee
                 )
 
 
-def _validate(training: _Training, corpus: Corpus) -> float:
+def _validate(training: Training, corpus: Corpus) -> float:
     split, length = corpus.splits["valid"], training.config.train_length
     found = evaluate(training.model, split, corpus.end_of_line, length, prefix=VALIDATION_TOKENS)
     training.model.train()

@@ -51,14 +51,14 @@ def content(folder):
 
 def stop_after(monkeypatch, step, number=signal.SIGTERM):
     """Sends this process a signal in the middle of the step before."""
-    right = training._Training.step
+    right = training.Training.step
 
     def stepping(self):
         if self.done == step - 1:
             signal.raise_signal(number)
         return right(self)
 
-    monkeypatch.setattr(training._Training, "step", stepping)
+    monkeypatch.setattr(training.Training, "step", stepping)
 
 
 @pytest.fixture(scope="module")
