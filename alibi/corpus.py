@@ -166,6 +166,7 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
     """
     if tokenisation not in ("", "words", "bytes", "bert"):
         raise ValueError(f"no tokenisation is named {tokenisation!r}; there are words, bytes, bert")
+    _refuse_path(name)
     folder = cache_folder() / "corpora" / (f"{name}-{tokenisation}" if tokenisation else name)
     if fault := _fault(folder, _identity(name, tokenisation)):
         _build(folder, find(name, tokenisation, streaming), fault)
@@ -180,6 +181,14 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
     return Corpus(**{field: manifest[field] for field in told}, splits=splits, folder=folder)
 
 
+def _refuse_path(name: str) -> None:
+    # A path would lead out of the folders in which names are looked up, and what lies there would be replaced.
+    if not name or name.startswith(".") or Path(name).name != name or "/" in name or "\\" in name:
+        raise ValueError(
+            f"no corpus is named {name!r}: put text into a folder of ALIBI_DATA and give the folder's name"
+        )
+
+
 def find(name: str, tokenisation: str = "", streaming: bool = False) -> Source:
     """Where the corpus of this name is read from; nothing is read yet.
 
@@ -187,6 +196,7 @@ def find(name: str, tokenisation: str = "", streaming: bool = False) -> Source:
         ValueError: if there is no such corpus; those there are are listed.
         CorpusError: if its folder in `$ALIBI_DATA` holds no split, or one twice.
     """
+    _refuse_path(name)
     given = _given(name)
     if given is not None:
         return from_folder(name, given, tokenisation)
@@ -203,7 +213,7 @@ def names() -> list[str]:
     given = {path.name for path in data.iterdir() if path.is_dir()} if data is not None and data.is_dir() else set()
     # A folder that another tokenisation is cached in bears that in its name.
     whole = {path.parent.name for path in cached.glob("*/manifest.json") if f'"{path.parent.name}"' in path.read_text()}
-    return sorted({*KNOWN, *given, *whole})
+    return sorted(name for name in {*KNOWN, *given, *whole} if not name.startswith("."))
 
 
 def _data_folder() -> Path | None:
@@ -214,7 +224,7 @@ def _data_folder() -> Path | None:
 def _given(name: str) -> Path | None:
     data = _data_folder()
     # The sample is the package's own: a folder of its name would pass for it.
-    return data / name if data and name != "wikipedia-sample" and name and (data / name).is_dir() else None
+    return data / name if data and name != "wikipedia-sample" and (data / name).is_dir() else None
 
 
 def _identity(name: str, tokenisation: str) -> str | None:
@@ -297,14 +307,21 @@ def _build(folder: Path, source: Source, fault: str) -> None:
         if scratch.exists():
             shutil.rmtree(scratch)  # what a killed build left
         scratch.mkdir()
-        _write(scratch, source)
-        if folder.exists():
-            shutil.rmtree(folder)
-        scratch.rename(folder)
+        try:
+            _write(scratch, source)
+            if folder.exists():
+                shutil.rmtree(folder)
+            scratch.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write(folder: Path, source: Source) -> None:
     """Write text, token streams, vocabulary and manifest into an empty folder."""
+    from alibi.sources import bert_tokenizer
+
+    # What has to be fetched is, before the long work.
+    given = bert_tokenizer() if source.tokenisation == "bert" else None
     sizes: dict[str, dict[str, int]] = {}
     for split, lines in source.splits.items():
         sizes[split], tokens = _write_text(folder / f"{split}.txt", lines())
@@ -314,7 +331,7 @@ def _write(folder: Path, source: Source) -> None:
                 f"{source.name} {split} from {source.where} has {tokens:,} tokens with its ends of lines; published "
                 f"are {expected:,}: this is another text, or not all of it"
             )
-    vocabulary = _vocabulary(folder, source)
+    vocabulary = given or _learned(folder, source)
     if vocabulary is not None:
         vocabulary.save(folder / vocabulary.FILE)
         for split, size in sizes.items():
@@ -361,18 +378,15 @@ def _read_lines(path: Path) -> Iterator[str]:
             yield line.removesuffix("\n")
 
 
-def _vocabulary(folder: Path, source: Source) -> "Vocabulary | None":
-    from alibi import vocabulary as vocabularies
-    from alibi.sources import bert_tokenizer
+def _learned(folder: Path, source: Source) -> "Vocabulary | None":
+    from alibi.vocabulary import BytePairVocabulary, WordVocabulary
 
-    if source.tokenisation == "bert":
-        return vocabularies.WordPieceVocabulary(bert_tokenizer())
     if "train" not in source.splits:
         return None
     lines = _read_lines(folder / "train.txt")
     if source.tokenisation == "bytes":
-        return vocabularies.BytePairVocabulary.train(lines)
-    found = vocabularies.WordVocabulary.train(lines, source.seen)
+        return BytePairVocabulary.train(lines)
+    found = WordVocabulary.train(lines, source.seen)
     if source.published_size and found.size != source.published_size:
         raise CorpusError(f"{source.name} has {found.size:,} entries; published are {source.published_size:,}")
     return found

@@ -1,17 +1,24 @@
-"""Where text comes from: the lines of each split, from a folder or from the Hugging Face hub.
+"""Where text comes from: the lines of each split, from a folder of files or from the Hugging Face hub.
 
-Both are read by `datasets`, which runs no loading scripts: text and parquet files, plain or compressed.
+The hub is read by `datasets`, which runs no loading scripts. Files are opened here, one by one: what `datasets` takes
+for the name of a file is a pattern, and it tells a server of every file that it opens.
 """
 
+import gzip
 import hashlib
+import lzma
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alibi.vocabulary import WordPieceVocabulary
 
 SPLITS = ("train", "valid", "test")
-KINDS, COMPRESSIONS = ("tokens", "txt", "parquet"), ("", ".xz", ".gz", ".zst")
+COMPRESSIONS = ("", ".xz", ".gz", ".zst")
+FILES = [".parquet", *(f".{kind}{compression}" for kind in ("tokens", "txt") for compression in COMPRESSIONS)]
 Lines = Callable[[], Iterator[str]]
 
 WIKITEXT = "Salesforce/wikitext"
@@ -91,8 +98,7 @@ def from_folder(name: str, folder: Path, tokenisation: str) -> Source:
     files = {split: _file(folder, split) for split in SPLITS}
     found = {split: path for split, path in files.items() if path is not None}
     if not found:
-        wanted = f"{{{','.join(SPLITS)}}}.{{{','.join(KINDS)}}}, plain or with {', '.join(COMPRESSIONS[1:])}"
-        raise CorpusError(f"{folder} holds no split: expected files {wanted}")
+        raise CorpusError(f"{folder} holds no split: expected files {', '.join(SPLITS)} with {', '.join(FILES)}")
     kinds = {path.name.split(".")[1] for path in found.values()}
     own = "words" if kinds == {"tokens"} else "bytes"
     description, licence, citation, seen = f"text of {folder}", "not stated: see the folder", "see the folder", 1
@@ -118,8 +124,7 @@ def from_folder(name: str, folder: Path, tokenisation: str) -> Source:
 
 
 def _file(folder: Path, split: str) -> Path | None:
-    names = [f"{split}.{kind}{compression}" for kind in KINDS for compression in COMPRESSIONS]
-    there = [folder / name for name in names if (folder / name).is_file()]
+    there = [folder / f"{split}{ending}" for ending in FILES if (folder / f"{split}{ending}").is_file()]
     if len(there) > 1:
         raise CorpusError(f"{folder} holds the split {split} twice: {', '.join(path.name for path in there)}; keep one")
     return there[0] if there else None
@@ -127,33 +132,50 @@ def _file(folder: Path, split: str) -> Path | None:
 
 def _file_lines(path: Path) -> Lines:
     def lines() -> Iterator[str]:
-        if not path.stat().st_size:
-            raise CorpusError(f"{path} is empty")
-        kind = "parquet" if ".parquet" in path.name else "text"
+        empty = True
         try:
-            yield from _rows(_datasets().load_dataset(kind, data_files=str(path), split="train", streaming=True))
+            for line in _parquet_lines(path) if path.suffix == ".parquet" else _text_lines(path):
+                empty = False
+                yield line
+        except CorpusError:
+            raise
         except UnicodeDecodeError as wrong:
             raise CorpusError(f"{path} is not UTF-8: {wrong}; convert it first") from wrong
+        except Exception as wrong:  # Of five libraries, one for each kind of file.
+            raise CorpusError(f"{path} can't be read ({type(wrong).__name__}: {wrong}); is it whole?") from wrong
+        if empty:
+            raise CorpusError(f"{path} is empty")
 
     return lines
 
 
-def _rows(rows: Any) -> Iterator[str]:
-    # WikiText keeps the end of a line in its rows; an empty line is an empty row.
-    for batch in rows.iter(batch_size=10_000):
-        if "text" not in batch:
-            raise CorpusError(f"rows have the columns {', '.join(batch)}; expected one named text")
-        for text in batch["text"]:
-            yield from text.removesuffix("\n").split("\n")
+def _text_lines(path: Path) -> Iterator[str]:
+    from backports import zstd  # Unlike others it notices a file that is cut short; part of Python from 3.14 on.
+
+    openers: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".zst": zstd.open}
+    with openers.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            yield line.removesuffix("\n")
 
 
-def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError as missing:
-        raise CorpusError("reading a corpus needs the datasets package: pip install datasets") from missing
-    datasets.disable_progress_bars()
-    return datasets
+def _parquet_lines(path: Path) -> Iterator[str]:
+    import pyarrow.parquet
+
+    if not path.stat().st_size:
+        return
+    with pyarrow.parquet.ParquetFile(path) as file:
+        if "text" not in file.schema_arrow.names:
+            raise CorpusError(f"{path} has the columns {', '.join(file.schema_arrow.names)}; expected one named text")
+        for batch in file.iter_batches(columns=["text"]):
+            yield from _rows(batch.column("text").to_pylist(), str(path))
+
+
+def _rows(texts: list[Any], where: str) -> Iterator[str]:
+    for text in texts:
+        if not isinstance(text, str):
+            raise CorpusError(f"{where} has a row of the column text that is {text!r}; expected a string")
+        # WikiText keeps the end of a line in its rows; an empty line is an empty row.
+        yield from text.removesuffix("\n").split("\n")
 
 
 # The hub --------------------------------------------------------------------------------------------------------------
@@ -163,20 +185,33 @@ def _hub_lines(
     name: str, repository: str, configuration: str | None, revision: str, split: str, streaming: bool
 ) -> Lines:
     def lines() -> Iterator[str]:
-        datasets = _datasets()
         try:
-            yield from _rows(
-                datasets.load_dataset(repository, configuration, revision=revision, split=split, streaming=streaming)
-            )
-        except CorpusError:
-            raise
+            import datasets
+        except ImportError as missing:
+            raise CorpusError("reading from the hub needs the datasets package: pip install datasets") from missing
+        datasets.disable_progress_bars()
+        where = f"{repository} at {revision}"
+        try:
+            rows = datasets.load_dataset(repository, configuration, revision=revision, split=split, streaming=streaming)
+            _check_revision(rows, revision)
+            for batch in rows.iter(batch_size=10_000):
+                if "text" not in batch:
+                    raise ValueError(f"the columns are {', '.join(batch)}; expected one named text")
+                yield from _rows(batch["text"], where)
         except Exception as wrong:  # Of four libraries: their words are passed on with what to do.
             raise CorpusError(
-                f"{name} can't be read from {repository} at {revision} ({type(wrong).__name__}: {wrong}). It needs the "
-                f"network, or a copy that datasets made before (HF_HOME), or its files in $ALIBI_DATA/{name}"
+                f"{name} can't be read from {where} ({type(wrong).__name__}: {wrong}). It needs the network, or a copy "
+                f"that datasets made before (HF_HOME), or its files in $ALIBI_DATA/{name}"
             ) from wrong
 
     return lines
+
+
+def _check_revision(rows: Any, revision: str) -> None:
+    # Out of reach of the hub, datasets takes a copy of any revision, whose files lie in a folder of that name.
+    copies = [str(file["filename"]) for file in getattr(rows, "cache_files", [])]
+    if re.fullmatch(r"[0-9a-f]{40}", revision) and not all(revision in copy for copy in copies):
+        raise ValueError(f"the copy at hand is of another revision: {copies[0]}")
 
 
 # Tokens with their ends of lines.
@@ -243,24 +278,27 @@ def _bookcorpus(tokenisation: str, streaming: bool) -> Source:
     )
 
 
-def bert_tokenizer() -> str:
-    """The `tokenizer.json` of the cased BERT, whose 28,996 word pieces are the paper's "29K" (p. 20).
+def bert_tokenizer() -> "WordPieceVocabulary":
+    """The vocabulary of the cased BERT, whose 28,996 word pieces are the paper's "29K" (p. 20).
 
     Raises:
         CorpusError: if it can't be had, or is another one.
     """
     from huggingface_hub import hf_hub_download
 
+    from alibi.vocabulary import WordPieceVocabulary
+
     try:
         text = Path(hf_hub_download(BERT_CASED, "tokenizer.json")).read_text(encoding="utf-8")
+        vocabulary = WordPieceVocabulary(text)
     except Exception as wrong:
         raise CorpusError(
             f"the vocabulary can't be read from {BERT_CASED} ({type(wrong).__name__}: {wrong}). It needs the network, "
             "or a copy made before (HF_HOME); another vocabulary is asked for by name, with --tokenisation bytes"
         ) from wrong
-    if re.search(r'"lowercase"\s*:\s*true', text):
+    if re.search(r'"lowercase"\s*:\s*true|"type"\s*:\s*"Lowercase"', text):
         raise CorpusError(f"the vocabulary of {BERT_CASED} is lower-cased; the paper's is the cased one")
-    return text
+    return vocabulary
 
 
 HUB: dict[str, Callable[[str, bool], Source]] = {

@@ -1,0 +1,828 @@
+"""Where text comes from: folders, and the hub as `datasets` and `huggingface_hub` really ask a server on loopback."""
+
+import gzip
+import hashlib
+import json
+import logging
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from backports import zstd
+from loopback_hub import Hub, parquet
+
+from alibi import corpus, sources
+from alibi.sources import CorpusError, bookcorpus_split
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPRESS = {"": bytes, ".xz": lzma.compress, ".gz": gzip.compress, ".zst": zstd.compress}
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+
+
+# A process that loads from a hub: the libraries read their settings when they are imported. Whatever it does, no socket
+# of it gets further than 127.0.0.1, and what was tried is told.
+CHILD = r"""
+import json, os, sys
+
+left = []
+
+def guard(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0]
+    else:
+        return
+    if host != "127.0.0.1":
+        left.append(str(host))
+        raise OSError(f"{host} is not on loopback")
+
+sys.addaudithook(guard)
+order = json.loads(sys.argv[1])
+from alibi import corpus, sources
+exec(order["before"])
+told = []
+for load in order["loads"]:
+    os.environ |= load.pop("environment", {})
+    exec(load.pop("before", ""))
+    try:
+        found = corpus.load(**load)
+    except Exception as error:
+        told.append({"error": type(error).__name__, "message": str(error)})
+        continue
+    told.append({
+        "source": found.source,
+        "tokenisation": found.tokenisation,
+        "text": {split: found.text(split) for split in found.splits},
+        "ids": {split: found.split(split).tokens.tolist() for split in found.splits},
+        "words": {split: found.splits[split].words for split in found.splits},
+        "unknown": {split: found.splits[split].unknown for split in found.splits},
+        "size": found.vocabulary_size,
+        "symbols": getattr(found.vocabulary, "symbols", None),
+    })
+print(json.dumps({"loads": told, "left": left}))
+"""
+
+
+def environment(address, tmp_path, **more):
+    """Of a child: nothing of the caller's that could lead elsewhere."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "ALIBI_"))}
+    return {
+        **kept,
+        "HOME": str(tmp_path),
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_ENDPOINT": address,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        "ALIBI_CACHE": str(tmp_path / "cache"),
+        "NO_PROXY": "*",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        **more,
+    }
+
+
+def ask(address, tmp_path, *loads, before="", **more):
+    """What a process tells of these loads, the keyword arguments of `corpus.load`; nothing may leave loopback."""
+    order = json.dumps({"loads": loads, "before": before})
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, order],
+        cwd=tmp_path,
+        env=environment(address, tmp_path, **more),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert child.returncode == 0, child.stderr
+    told = json.loads(child.stdout.splitlines()[-1])
+    assert told["left"] == []
+    return told["loads"]
+
+
+def refused(told):
+    """The one line of a refusal."""
+    assert told.get("error") == "CorpusError", told
+    return told["message"]
+
+
+def unbuilt(cache):
+    """Whether nothing in the cache can pass for a corpus."""
+    return not list(cache.glob("corpora/*/manifest.json")) and not list(cache.glob("corpora/[!.]*"))
+
+
+# WikiText
+
+ROWS = {
+    "train": ["", " = Ships = \n", "", " the ship sails the sea , the <unk> sea \n", " The ship \n", ""],
+    "validation": ["", " = Rafts = \n", " the raft sails \n"],
+    "test": [" the <unk> sea \n", ""],
+}
+TEXT = {
+    "train": "\n = Ships = \n\n the ship sails the sea , the <unk> sea \n The ship \n\n",
+    "valid": "\n = Rafts = \n the raft sails \n",
+    "test": " the <unk> sea \n\n",
+}
+# By falling count, ties by code point: the 3, = sea ship 2, then those seen once; <unk> is id 3 and no entry besides.
+SYMBOLS = [*SPECIAL, "the", "=", "sea", "ship", ",", "Ships", "The", "sails"]
+SYMBOLS += [f"madeupword{number:04}" for number in range(4)]
+IDS = {
+    "train": [2, 5, 9, 5, 2, 2, 4, 7, 11, 4, 6, 8, 4, 3, 6, 2, 10, 7, 2, 2],
+    "valid": [2, 5, 3, 5, 2, 4, 3, 11, 2],
+    "test": [4, 3, 6, 2, 2],
+}
+COUNTS = {split: len(ids) for split, ids in IDS.items()}
+TOY = f"sources.PUBLISHED['wikitext-103'] = {COUNTS}; sources.PUBLISHED_SIZE['wikitext-103'] = {len(SYMBOLS)}"
+AT_ONCE = "import time; time.sleep = lambda seconds: None"  # the libraries wait before they try again
+
+
+def card(configuration, rows):
+    """The README.md of a data set with one configuration, as on the hub: files and sizes of its splits."""
+    lines = ["---", "dataset_info:", f"- config_name: {configuration}", "  features:", "  - name: text"]
+    lines += ["    dtype: string", "  splits:"]
+    for split, texts in rows.items():
+        size = sum(len(text.encode()) + 4 for text in texts)
+        lines += [f"  - name: {split}", f"    num_bytes: {size}", f"    num_examples: {len(texts)}"]
+    lines += ["configs:", f"- config_name: {configuration}", "  data_files:"]
+    for split in sorted(rows):
+        lines += [f"  - split: {split}", f"    path: {configuration}/{split}-*"]
+    return "\n".join([*lines, "---", "", "# A data set", ""]).encode()
+
+
+def add_wikitext(hub, rows=ROWS, column="text", revision=sources.WIKITEXT_REVISION, with_card=True):
+    files = {f"wikitext-103-v1/{split}-00000-of-00001.parquet": parquet(texts, column) for split, texts in rows.items()}
+    readme = card("wikitext-103-v1", rows)
+    if not with_card:  # without dataset_info: the columns are those of the files
+        readme = b"---\nconfigs:" + readme.split(b"\nconfigs:")[1]
+    hub.add(sources.WIKITEXT, {"README.md": readme} | files, revision)
+
+
+@pytest.fixture
+def hub():
+    with Hub() as opened:
+        yield opened
+
+
+def test_wikitext_from_the_hub(hub, tmp_path):
+    add_wikitext(hub)
+    add_wikitext(hub, rows={split: ["another text \n"] for split in ROWS}, revision="main")
+    copied, streamed = (
+        ask(hub.address, tmp_path / way, {"name": "wikitext-103", "streaming": way == "streamed"}, before=TOY)[0]
+        for way in ("copied", "streamed")
+        if not (tmp_path / way).mkdir()
+    )
+    assert copied == streamed
+    assert copied["text"] == TEXT
+    assert list(copied["text"]) == ["train", "valid", "test"]
+    assert copied["ids"] == IDS
+    assert copied["symbols"] == SYMBOLS
+    assert copied["words"] == {"train": 14, "valid": 6, "test": 3}
+    assert copied["unknown"] == {"train": 1, "valid": 2, "test": 1}
+    assert copied["source"] == f"{sources.WIKITEXT}, wikitext-103-v1, at {sources.WIKITEXT_REVISION}"
+    # What was asked for: that repository, that revision, and the large files that it led to.
+    asked = [path for _, path in hub.requests if not path.startswith("/store/")]
+    assert asked
+    assert all(f"datasets/{sources.WIKITEXT}/" in path and sources.WIKITEXT_REVISION in path for path in asked)
+    # A copy of the parquet files is kept only when not streaming.
+    kept = {way: len(list((tmp_path / way / "hf").rglob("*.arrow"))) for way in ("copied", "streamed")}
+    assert kept == {"copied": 3, "streamed": 0}
+
+
+def test_wikitext_without_network(hub, tmp_path):
+    add_wikitext(hub)
+    load = {"name": "wikitext-103"}
+    ask(hub.address, tmp_path, load, before=TOY)
+    hub.close()
+    shutil.rmtree(tmp_path / "cache" / "corpora" / "wikitext-103")
+    for number, offline in enumerate(("1", "0")):
+        more = {"HF_HUB_OFFLINE": offline, "ALIBI_CACHE": str(tmp_path / f"cache {number}")}
+        assert ask(hub.address, tmp_path, load, before=f"{TOY}; {AT_ONCE}", **more)[0]["text"] == TEXT
+
+
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_wikitext_without_network_and_copy_is_refused(hub, tmp_path, offline):
+    hub.close()
+    loads = [{"name": "wikitext-103", "streaming": streaming} for streaming in (False, True)]
+    for told in ask(hub.address, tmp_path, *loads, before=AT_ONCE, HF_HUB_OFFLINE=offline):
+        message = refused(told)
+        for said in ("wikitext-103", sources.WIKITEXT, sources.WIKITEXT_REVISION, "network", "HF_HOME"):
+            assert said in message
+        assert "$ALIBI_DATA/wikitext-103" in message
+        assert "\n" not in message
+    assert unbuilt(tmp_path / "cache")
+
+
+def no_repository(hub):
+    pass
+
+
+def other_revision(hub):
+    add_wikitext(hub, revision="main")
+
+
+def failing(hub):
+    add_wikitext(hub)
+    hub.status = 500
+
+
+def other_column(hub):
+    add_wikitext(hub, column="sentence")
+
+
+def other_column_without_card(hub):
+    add_wikitext(hub, column="sentence", with_card=False)
+
+
+def no_test(hub):
+    add_wikitext(hub, {split: rows for split, rows in ROWS.items() if split != "test"})
+
+
+def other_configuration(hub):
+    files = {f"wikitext-2-v1/{split}-00000-of-00001.parquet": parquet(rows) for split, rows in ROWS.items()}
+    hub.add(sources.WIKITEXT, {"README.md": card("wikitext-2-v1", ROWS)} | files, sources.WIKITEXT_REVISION)
+
+
+def cut_short(hub):
+    add_wikitext(hub)
+    hub.spoil = lambda path, content: content[:-5] if "validation" in path else content
+
+
+def no_parquet(hub):
+    add_wikitext(hub)
+    hub.spoil = lambda path, content: b"<html>".ljust(len(content)) if "validation" in path else content
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        no_repository,
+        other_revision,
+        failing,
+        other_column,
+        pytest.param(other_column_without_card),
+        no_test,
+        other_configuration,
+        cut_short,
+        no_parquet,
+    ],
+)
+def test_a_hub_without_the_text_is_refused(hub, tmp_path, state):
+    state(hub)
+    loads = [{"name": "wikitext-103", "streaming": streaming} for streaming in (True, False)]
+    for told in ask(hub.address, tmp_path, *loads, before=f"{TOY}; {AT_ONCE}"):
+        message = refused(told)
+        for said in (sources.WIKITEXT, sources.WIKITEXT_REVISION, "HF_HOME", "$ALIBI_DATA/wikitext-103"):
+            assert said in message
+        if state is other_revision:
+            assert "Revision" in message
+    assert unbuilt(tmp_path / "cache")
+
+
+def test_a_refused_build_leaves_nothing(hub, tmp_path):
+    add_wikitext(hub)
+    (told,) = ask(hub.address, tmp_path, {"name": "wikitext-103"})
+    refused(told)
+    assert [path.name for path in (tmp_path / "cache" / "corpora").iterdir()] == [".wikitext-103.lock"]
+
+
+def test_other_counts_than_the_published_are_refused(hub, tmp_path):
+    add_wikitext(hub)
+    change = "sources.PUBLISHED['wikitext-103'] = {counts}; sources.PUBLISHED_SIZE['wikitext-103'] = {size}"
+    cases = {
+        "": ("wikitext-103 train", sources.WIKITEXT, sources.WIKITEXT_REVISION, " 20 tokens", "103,227,021"),
+        change.format(counts=COUNTS | {"test": 6}, size=16): ("wikitext-103 test", " 5 tokens", "are 6:"),
+        change.format(counts=COUNTS, size=24): ("wikitext-103 has 16 entries", "published are 24"),
+    }
+    every = ask(hub.address, tmp_path, *({"name": "wikitext-103", "before": before} for before in cases))
+    for told, expected in zip(every, cases.values(), strict=True):
+        message = refused(told)
+        assert [said for said in expected if said not in message] == []
+    assert unbuilt(tmp_path / "cache")
+
+
+def test_a_copy_of_another_revision_does_not_pass_for_the_pinned_one(hub, tmp_path):
+    add_wikitext(hub)
+    add_wikitext(hub, revision="0" * 40)
+    other = f"{TOY}; sources.WIKITEXT_REVISION = '{'0' * 40}'"
+    ask(hub.address, tmp_path, {"name": "wikitext-103"}, before=other)
+    (told,) = ask(
+        hub.address,
+        tmp_path,
+        {"name": "wikitext-103"},
+        before=TOY,
+        HF_HUB_OFFLINE="1",
+        ALIBI_CACHE=str(tmp_path / "other"),
+    )
+    assert sources.WIKITEXT_REVISION in refused(told)
+
+
+def test_a_folder_comes_before_the_hub(hub, tmp_path):
+    add_wikitext(hub, {"train": ["a \n"], "validation": ["b \n"], "test": ["c \n"]})
+    folder = tmp_path / "data" / "wikitext-103"
+    write(folder, train=TEXT["train"], valid=TEXT["valid"], test=TEXT["test"])
+    load = {"name": "wikitext-103"}
+    nothing = "sources.PUBLISHED['wikitext-103'] = {}; sources.PUBLISHED_SIZE['wikitext-103'] = 0"
+    loads = [
+        load,
+        load | {"environment": {"ALIBI_DATA": str(tmp_path / "data")}},
+        load | {"environment": {"ALIBI_DATA": str(tmp_path / "elsewhere")}},
+    ]
+    from_hub, from_folder, copied = ask(hub.address, tmp_path, *loads, before=nothing)
+    assert from_hub["text"] == {"train": "a \n", "valid": "b \n", "test": "c \n"}
+    assert from_hub["source"].startswith(sources.WIKITEXT)
+    assert (from_folder["text"], from_folder["ids"], from_folder["source"]) == (TEXT, IDS, str(folder))
+    assert copied == from_folder
+    # Nor is the hub asked where there is a folder from the start.
+    hub.requests.clear()
+    more = {"ALIBI_DATA": str(tmp_path / "data"), "ALIBI_CACHE": str(tmp_path / "other")}
+    assert ask(hub.address, tmp_path, load, before=TOY, **more) == [from_folder]
+    assert hub.requests == []
+
+
+# BookCorpus
+
+# By hand: sha256("bookcorpus N") modulo 1000 is 0 or 1.
+BLOCKS = [int(hashlib.sha256(f"bookcorpus {block}".encode()).hexdigest(), 16) % 1000 for block in range(10_000)]
+
+
+def test_the_split_of_a_block_is_that_of_its_hash():
+    splits = [bookcorpus_split(block) for block in range(len(BLOCKS))]
+    assert splits == [{0: "valid", 1: "test"}.get(number, "train") for number in BLOCKS]
+    counts = Counter(splits)
+    # One in a thousand each, within four standard deviations.
+    assert all(abs(counts[split] - 10) < 4 * 10**0.5 for split in ("valid", "test"))
+
+
+WORDS = ["it", "was", "late", "night", "she", "said", "##s", "##ing", "walk", "walked", ",", ".", "He", "he"]
+BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+
+
+def tokenizer(normalizer="", vocabulary=BERT):
+    """A small tokenizer.json of BERT's kind."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    made = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(vocabulary)}, unk_token="[UNK]"))
+    kinds = {
+        "": [normalizers.BertNormalizer(lowercase=False)],
+        "bert": [normalizers.BertNormalizer(lowercase=True)],
+        "sequence": [normalizers.Sequence([normalizers.NFC(), normalizers.BertNormalizer(lowercase=True)])],
+        "plain": [normalizers.Lowercase()],
+    }
+    made.normalizer = kinds[normalizer][0]
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.decoder = decoders.WordPiece()
+    return made.to_str().encode()
+
+
+SENTENCES_A_BLOCK = 2
+LAST_BLOCK = max(BLOCKS.index(0), BLOCKS.index(1)) + 1
+SENTENCES = [f"he walked , it was night {number} ." for number in range(SENTENCES_A_BLOCK * LAST_BLOCK + 1)]
+SENTENCES[:2] = ["He walks", "walking Zebra"]
+SMALL_BLOCKS = f"sources.SENTENCES_A_BLOCK = {SENTENCES_A_BLOCK}"
+
+
+def add_bookcorpus(hub):
+    """As the hub has it: on the branch of converted files, in parts, without a card."""
+    half = len(SENTENCES) // 2
+    parts = (SENTENCES[:half], SENTENCES[half:])
+    files = {f"plain_text/train/{number:04}.parquet": parquet(part) for number, part in enumerate(parts)}
+    return hub.add(sources.BOOKCORPUS, files, sources.PARQUET)
+
+
+def add_tokenizer(hub, **kind):
+    return hub.add(sources.BERT_CASED, {"tokenizer.json": tokenizer(**kind)}, kind="models")
+
+
+def test_bookcorpus_from_the_hub(hub, tmp_path):
+    commit = add_bookcorpus(hub)
+    add_tokenizer(hub)
+    load = {"name": "bookcorpus"}
+    again = {"environment": {"ALIBI_CACHE": str(tmp_path / "streamed")}}
+    copied, streamed = ask(
+        hub.address, tmp_path, load, load | again | {"streaming": True}, before=f"{SMALL_BLOCKS}; {AT_ONCE}"
+    )
+    assert copied == streamed
+    dealt = {"train": [], "valid": [], "test": []}
+    for number, sentence in enumerate(SENTENCES):
+        dealt[{0: "valid", 1: "test"}.get(BLOCKS[number // SENTENCES_A_BLOCK], "train")].append(sentence)
+    assert copied["text"] == {split: "".join(f"{line}\n" for line in lines) for split, lines in dealt.items()}
+    assert all(dealt.values())
+    assert copied["tokenisation"] == "bert"
+    assert copied["size"] == len(BERT)
+    # Cased, in pieces, each line ended by [SEP], what can't be written in pieces unknown.
+    piece = {symbol: number for number, symbol in enumerate(BERT)}
+    first = [piece[symbol] for symbol in ["He", "walk", "##s", "[SEP]", "walk", "##ing", "[UNK]", "[SEP]"]]
+    assert copied["ids"]["train"][: len(first)] == first
+    assert copied["ids"]["valid"].count(piece["[SEP]"]) == len(dealt["valid"])
+    assert copied["unknown"] == {split: ids.count(piece["[UNK]"]) for split, ids in copied["ids"].items()}
+    assert copied["source"] == f"{sources.BOOKCORPUS} at {sources.PARQUET}"
+    asked = [path for _, path in hub.requests if f"/{sources.BOOKCORPUS}/" in path]
+    assert asked
+    assert all(sources.PARQUET in path or commit in path for path in asked)
+    # Without network the copies serve, those of text and tokenizer both.
+    hub.close()
+    more = {"HF_HUB_OFFLINE": "1", "ALIBI_CACHE": str(tmp_path / "offline")}
+    assert ask(hub.address, tmp_path, load, before=SMALL_BLOCKS, **more) == [copied]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["bert", "sequence", pytest.param("plain")],
+)
+def test_a_lower_casing_vocabulary_is_refused(hub, tmp_path, kind):
+    add_bookcorpus(hub)
+    add_tokenizer(hub, normalizer=kind)
+    message = refused(ask(hub.address, tmp_path, {"name": "bookcorpus"}, before=SMALL_BLOCKS)[0])
+    assert sources.BERT_CASED in message
+    assert "lower-cased" in message
+    assert unbuilt(tmp_path / "cache")
+
+
+def test_no_other_vocabulary_replaces_a_missing_one(hub, tmp_path):
+    add_bookcorpus(hub)
+    learned = {"name": "bookcorpus", "tokenisation": "bytes"}
+    missing, asked_for = ask(hub.address, tmp_path, {"name": "bookcorpus"}, learned, before=SMALL_BLOCKS)
+    message = refused(missing)
+    for said in (sources.BERT_CASED, "network", "HF_HOME", "--tokenisation bytes"):
+        assert said in message
+    assert asked_for["tokenisation"] == "bytes"
+    assert [path.name for path in (tmp_path / "cache" / "corpora").glob("[!.]*")] == ["bookcorpus-bytes"]
+
+
+def test_a_broken_vocabulary_is_refused(hub, tmp_path):
+    add_bookcorpus(hub)
+    hub.add(sources.BERT_CASED, {"tokenizer.json": b"{}"}, kind="models")
+    assert sources.BERT_CASED in refused(ask(hub.address, tmp_path, {"name": "bookcorpus"}, before=SMALL_BLOCKS)[0])
+
+
+# Folders
+
+LINES = ["", " = Ships = ", "", " The ship — ça va ? ", "\ta  b", "x\u2028y\x85z\x0b \x0c\x1c", "船 ⛵", "", ""]
+
+
+def write(folder, ending=".tokens", **texts):
+    """Splits as files of a folder; a .parquet has a row a line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kind, _, compression = ending.removeprefix(".").partition(".")
+    for split, text in texts.items():
+        content = text.encode()
+        if kind == "parquet":
+            content = parquet(text.removesuffix("\n").split("\n"))
+        (folder / f"{split}{ending}").write_bytes(COMPRESS[compression and f".{compression}"](content))
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """The folder that ALIBI_DATA names; the cache is an empty one."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)  # or it calls s3.amazonaws.com
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")  # a lock file for each file it opens
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+ENDINGS = [f".{kind}{end}" for kind in ("tokens", "txt", "parquet") for end in COMPRESS if kind != "parquet" or not end]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_kind_of_file_gives_the_same_text(data, ending):
+    text = "".join(f"{line}\n" for line in LINES)
+    write(data / "toy", ending, train=text, valid="a\n\n", test="b\n")
+    toy = corpus.load("toy")
+    assert {split: toy.text(split) for split in toy.splits} == {"train": text, "valid": "a\n\n", "test": "b\n"}
+    assert list(toy.splits) == ["train", "valid", "test"]
+    assert toy.tokenisation == ("words" if "tokens" in ending else "bytes")
+    assert toy.source == str(data / "toy")
+    assert (toy.split("train").tokens == toy.end_of_line).sum() == len(LINES)
+
+
+@pytest.mark.parametrize("compression", [".xz", ".gz", ".zst"])
+def test_compressed_parquet_is_no_split(data, compression):
+    write(data / "toy", f".parquet{compression}", train="a\n")
+    with pytest.raises(CorpusError, match="holds no split"):
+        corpus.load("toy")
+
+
+def test_splits_may_be_of_different_kinds(data):
+    write(data / "toy", ".txt.gz", train="a b\n")
+    write(data / "toy", ".tokens", valid="b\n")
+    toy = corpus.load("toy")
+    assert (toy.text("train"), toy.text("valid"), toy.tokenisation) == ("a b\n", "b\n", "bytes")
+
+
+# What becomes of ends of lines: in a text file any of the three is one, as Python opens text; in a row of a parquet
+# file only a newline is, and a carriage return stays. A last line needs no end; a byte-order mark stays.
+@pytest.mark.parametrize(
+    ("ending", "content", "text"),
+    [
+        (".txt", "a\r\n\r\nb\r\n", "a\n\nb\n"),
+        (".txt", "a\rb\r", "a\nb\n"),
+        (".txt.xz", "a\r\nb\rc\n", "a\nb\nc\n"),
+        (".txt", "a\nb", "a\nb\n"),
+        (".txt", "\ufeffa\n", "\ufeffa\n"),
+        (".txt", "\n", "\n"),
+        (".parquet", "a\r\nb\n", "a\r\nb\n"),
+    ],
+)
+def test_ends_of_lines(data, ending, content, text):
+    write(data / "toy", ending, train=content)
+    assert corpus.load("toy").text("train") == text
+
+
+def test_rows_with_newlines_are_several_lines(data):
+    write(data / "toy", valid="b\n")
+    pq.write_table(
+        pa.table({"id": [1, 2, 3], "text": pa.array(["a\n\nb\n\n", "", "\n"], pa.large_string())}),
+        data / "toy" / "train.parquet",
+    )
+    assert corpus.load("toy").text("train") == "a\n\nb\n\n\n\n"
+
+
+def test_a_missing_split_is_an_error_when_used(data):
+    write(data / "toy", train="a b\n")
+    toy = corpus.load("toy")
+    assert toy.split("train").tokens.tolist() == [4, 5, 2]
+    for use in (toy.split, toy.text, lambda split: toy.encoded_by(toy, split)):
+        with pytest.raises(ValueError, match=r"no split 'valid'; it has train$"):
+            use("valid")
+    with pytest.raises(ValueError, match=str(data / "toy")):
+        toy.split("valid")
+
+
+def test_without_a_training_split_another_vocabulary_is_needed(data):
+    write(data / "toy", train="a b b c\n", valid="b\n")
+    write(data / "held", valid="a new b\n\n new\n", test="c\n")
+    toy, held = corpus.load("toy"), corpus.load("held")
+    assert held.vocabulary_size == 0
+    assert list(held.splits) == ["valid", "test"]
+    for use in (lambda: held.vocabulary, lambda: held.split("valid"), lambda: held.encoded_by(held, "valid")):
+        with pytest.raises(CorpusError, match=r"held .*valid, test.*--eval-corpus"):
+            use()
+    with pytest.raises(CorpusError, match="--eval-corpus"):
+        toy.encoded_by(held, "valid")
+    split = held.encoded_by(toy, "valid")
+    assert split.tokens.tolist() == [5, 3, 4, 2, 2, 3, 2]  # b first, as it is there twice
+    assert (split.unknown, split.words, split.bytes) == (2, 4, 14)
+    assert split.sha256 == hashlib.sha256(split.tokens.tobytes()).hexdigest()
+    assert toy.vocabulary.decode(split.tokens) == "a <unk> b\n\n<unk>\n"
+    assert "none of its own" in corpus.describe(held)
+
+
+def test_a_split_in_two_files_is_refused(data):
+    write(data / "toy", train="a\n")
+    write(data / "toy", ".txt.xz", train="b\n")
+    with pytest.raises(CorpusError, match=r"toy holds the split train twice: train\.tokens, train\.txt\.xz"):
+        corpus.load("toy")
+
+
+def test_a_folder_without_splits_is_refused(data):
+    (data / "toy" / "train.tokens").mkdir(parents=True)
+    (data / "toy" / "training.txt").write_text("a\n")
+    with pytest.raises(CorpusError, match=r"toy holds no split: expected .*train.*parquet.*\.zst"):
+        corpus.load("toy")
+
+
+def columns(**found):
+    def write_table(path):
+        pq.write_table(pa.table(found), path)
+
+    return write_table
+
+
+def content(found):
+    return lambda path: path.write_bytes(found)
+
+
+LATIN = "café\n".encode("latin-1")
+# Not to be compressed to less than a few blocks.
+NOISE = "".join(f"{hashlib.sha256(str(number).encode()).hexdigest()}\n" for number in range(20_000)).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        pytest.param("train.tokens", content(b""), "is empty", id="empty"),
+        pytest.param("train.parquet", content(b""), "is empty", id="empty parquet"),
+        pytest.param("train.txt.xz", content(lzma.compress(b"")), "is empty", id="compressed empty"),
+        pytest.param("train.tokens", content(LATIN), "not UTF-8.*convert", id="latin"),
+        pytest.param("train.txt.xz", content(lzma.compress(LATIN)), "not UTF-8.*convert", id="compressed latin"),
+        pytest.param("train.txt", content(NOISE + LATIN), "not UTF-8.*convert", id="latin at the end"),
+        pytest.param("train.txt.xz", content(lzma.compress(NOISE)[:-99]), None, id="cut xz"),
+        pytest.param("train.txt.gz", content(gzip.compress(NOISE)[:-99]), None, id="cut gz"),
+        pytest.param("train.txt.zst", content(zstd.compress(NOISE)[:-99]), None, id="cut zst"),
+        pytest.param("train.txt.xz", content(b"a b\n"), None, id="no xz"),
+        pytest.param("train.parquet", content(b"a b\n"), None, id="no parquet"),
+        pytest.param("train.parquet", columns(sentence=["a"]), "column.* sentence.* text", id="other column"),
+        pytest.param("train.parquet", columns(text=["a", None]), None, id="null"),
+        pytest.param("train.parquet", columns(text=[1, 2]), None, id="numbers"),
+        pytest.param("train.parquet", columns(text=pa.array([], pa.string())), "empty", id="no rows"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(data, name, make, message):
+    (data / "toy").mkdir()
+    make(data / "toy" / name)
+    with pytest.raises(CorpusError, match=message) as raised:
+        corpus.load("toy")
+    assert str(data / "toy" / name) in str(raised.value)
+    assert unbuilt(data.parent / "cache")
+
+
+@pytest.mark.parametrize(
+    ("odd", "other"),
+    [
+        ("a b#c%20&é", None),
+        pytest.param("data[1]", "data1"),
+        pytest.param("dat*", "data"),
+        pytest.param("a::b", None),
+    ],
+)
+def test_a_folder_of_any_name_is_read_and_no_other(data, monkeypatch, odd, other):
+    folder = data.parent / "odd" / odd
+    write(folder / "toy", train="this\n")
+    if other:
+        write(folder.with_name(other) / "toy", train="other\n")
+    monkeypatch.setenv("ALIBI_DATA", str(folder))
+    assert corpus.load("toy").text("train") == "this\n"
+
+
+@pytest.mark.parametrize("name", [".", "..", "../runs", "toy/..", "absolute"])
+def test_a_name_is_no_path(data, name):
+    name = str(data.parent / "mine") if name == "absolute" else name
+    (data / "toy").mkdir()
+    write(data / name, train="a\n")
+    cache = data.parent / "cache"
+    kept = [data / name / "train.tokens", cache / "runs" / "results.json", cache / "corpora" / "another" / "train.txt"]
+    for path in kept[1:]:
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    try:
+        corpus.load(name)
+    except ValueError as refusal:
+        assert "no corpus is named" in str(refusal)
+    assert [path for path in kept if not path.exists()] == []
+    assert list((cache / "corpora").glob("*/manifest.json")) == []
+
+
+def test_a_changed_file_rebuilds_the_cache(data, caplog, monkeypatch):
+    write(data / "toy", train="a b\n", valid="a\n")
+    first = corpus.load("toy")
+    written = []
+    monkeypatch.setattr(corpus, "_write", lambda *args, write=corpus._write: (written.append(1), write(*args))[1])
+    with caplog.at_level(logging.WARNING, "alibi.corpus"):
+        assert corpus.load("toy").text("train") == "a b\n"
+        assert (written, caplog.messages) == ([], [])
+        path = data / "toy" / "train.tokens"
+        before = path.stat()
+        path.write_text("c d\n")  # as long as it was, and in the same second
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        assert corpus.load("toy").text("train") == "c d\n"
+        assert caplog.messages == [f"{first.folder} is rebuilt: of another version or another source"]
+        (data / "toy" / "valid.tokens").unlink()
+        assert list(corpus.load("toy").splits) == ["train"]
+    assert len(written) == 2
+
+
+def test_an_unreadable_change_leaves_the_cache(data):
+    write(data / "toy", train="a b\n")
+    folder = corpus.load("toy").folder
+    (data / "toy" / "train.tokens").write_bytes(LATIN)
+    with pytest.raises(CorpusError, match="not UTF-8"):
+        corpus.load("toy")
+    assert (folder / "train.txt").read_text() == "a b\n"
+    write(data / "toy", train="c\n")
+    assert corpus.load("toy").text("train") == "c\n"
+
+
+def test_an_unknown_name_lists_the_known_and_the_folders(data, monkeypatch):
+    write(data / "ships", train="a\n")
+    with pytest.raises(ValueError, match="no corpus is named 'ship'; there are bookcorpus, ships, wikipedia-sample, "):
+        corpus.load("ship")
+    with pytest.raises(ValueError, match=f"ALIBI_DATA is {data}"):
+        corpus.load("ship")
+    monkeypatch.delenv("ALIBI_DATA")
+    with pytest.raises(ValueError, match=r"folders of text in ALIBI_DATA .*not set"):
+        corpus.load("ships")
+
+
+def test_published_counts_hold_for_folders_too(data):
+    write(data / "wikitext-103", valid=TEXT["valid"])
+    with pytest.raises(CorpusError, match=r"wikitext-103 valid from .*data/wikitext-103 has 9 tokens .* 217,646"):
+        corpus.load("wikitext-103")
+    assert unbuilt(data.parent / "cache")
+
+
+def test_a_folder_is_read_without_network(tmp_path):
+    write(tmp_path / "data" / "toy", train="a\n")
+    more = {"ALIBI_DATA": str(tmp_path / "data"), "HF_UPDATE_DOWNLOAD_COUNTS": "AUTO"}
+    (told,) = ask("http://127.0.0.1:9", tmp_path, {"name": "toy"}, **more)
+    assert told["text"] == {"train": "a\n"}
+
+
+@pytest.mark.parametrize("name", ["toy", "wikitext-103"])
+@pytest.mark.parametrize("ending", [".tokens", ".txt"])
+def test_a_copied_cache_is_enough(data, tmp_path, monkeypatch, name, ending):
+    monkeypatch.setitem(sources.PUBLISHED, "wikitext-103", {})
+    monkeypatch.setitem(sources.PUBLISHED_SIZE, "wikitext-103", 0)
+    write(data / name, ending, **TEXT)
+    built = corpus.load(name)
+    shutil.copytree(tmp_path / "cache" / "corpora" / name, tmp_path / "copy" / "corpora" / name)
+    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(data)
+    monkeypatch.delenv("ALIBI_DATA")
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "copy"))
+    for package in ("datasets", "gensim", "huggingface_hub", "tokenizers", "filelock"):
+        monkeypatch.setitem(sys.modules, package, None)
+    copied = corpus.load(name)
+    assert copied.source == str(data / name) == built.source
+    assert {split: copied.text(split) for split in copied.splits} == TEXT
+    for split in TEXT:
+        assert np.array_equal(copied.split(split).tokens, built.splits[split].tokens)
+    if copied.tokenisation == "words":
+        assert copied.vocabulary.decode(copied.split("test").tokens) == "the <unk> sea\n\n"
+    assert name in corpus.names()
+
+
+# Both have found the cache missing before either may build it.
+RACE = r"""
+import os, sys
+from alibi import corpus
+
+looked, built, fault, write = [], [], corpus._fault, corpus._write
+
+def look(*args):
+    found = fault(*args)
+    if not looked:
+        looked.append(found)
+        print("looked", flush=True)
+        sys.stdin.readline()
+    return found
+
+corpus._fault = look
+corpus._write = lambda *args: (built.append(1), write(*args))
+toy = corpus.load("toy")
+print(len(built), toy.splits["train"].sha256, toy.text("train").split())
+"""
+
+
+def test_two_processes_build_one_corpus(tmp_path):
+    write(tmp_path / "data" / "toy", train="a b\n")
+    more = environment("http://127.0.0.1:9", tmp_path, ALIBI_DATA=str(tmp_path / "data"), HF_HUB_OFFLINE="1")
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    children = [subprocess.Popen([sys.executable, "-c", RACE], env=more, **pipe) for _ in range(2)]
+    assert [child.stdout.readline() for child in children] == ["looked\n"] * 2
+    for child in children:
+        child.stdin.write("\n")
+        child.stdin.flush()
+    told = [child.communicate(timeout=120) for child in children]
+    digest = hashlib.sha256(np.array([4, 5, 2], np.uint8).tobytes()).hexdigest()
+    assert sorted(out for out, _ in told) == [f"{built} {digest} ['a', 'b']\n" for built in (0, 1)], told
+    assert sorted(path.name for path in (tmp_path / "cache" / "corpora").iterdir()) == [".toy.lock", "toy"]
+
+
+def test_words_of_the_stand_in_are_seen_three_times(data):
+    text = "the the the ship ship ship sea sea <unk> <unk> <unk> <unk>\n"
+    for name in ("wikipedia", "toy"):
+        write(data / name, train=text, valid="the sea ship\n")
+    wikipedia, toy = corpus.load("wikipedia"), corpus.load("toy")
+    made_up = [f"madeupword{number:04}" for number in range(2)]
+    assert wikipedia.vocabulary.symbols == [*SPECIAL, "ship", "the", *made_up]
+    assert wikipedia.split("valid").tokens.tolist() == [5, 3, 4, 2]
+    assert (wikipedia.splits["train"].unknown, wikipedia.splits["valid"].unknown) == (6, 1)
+    assert "not" in wikipedia.description
+    assert "WikiText-103" in wikipedia.description
+    assert toy.vocabulary.symbols == [*SPECIAL, "ship", "the", "sea", "madeupword0000"]
+
+
+# The real text, where it is
+
+SHARED = Path(os.environ.get("ALIBI_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture
+def shared(data, monkeypatch):
+    missing = [name for name in ("wikitext-103", "wikitext-2") if not (SHARED / name).is_dir()]
+    if missing:
+        pytest.skip(f"{SHARED} lacks {' and '.join(missing)}: point ALIBI_DATA at a folder that holds them")
+    monkeypatch.setenv("ALIBI_DATA", str(SHARED))
+
+
+def test_the_real_wikitext(shared):
+    held, trained = corpus.load("wikitext-103"), corpus.load("wikitext-2")
+    lines = {split: held.text(split).count("\n") for split in ("valid", "test")}
+    assert {split: held.splits[split].words + lines[split] for split in lines} == {"valid": 217_646, "test": 245_569}
+    assert (len(trained.split("train").tokens), trained.vocabulary_size) == (2_088_628, 33_280)
+    assert sum(symbol.startswith("madeupword") for symbol in trained.vocabulary.symbols) == 33_280 - 33_278 - 3 + 1
+    split = held.encoded_by(trained, "valid")
+    assert len(split.tokens) == 217_646
+    assert 0 < split.unknown < 0.2 * len(split.tokens)
