@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import lzma
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ Lines = Callable[[], Iterator[str]]
 WIKITEXT = "Salesforce/wikitext"
 WIKITEXT_REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
 BOOKCORPUS, BERT_CASED = "bookcorpus/bookcorpus", "google-bert/bert-base-cased"
+BERT_CASED_SIZE = 28_996
 # The branch on which the hub keeps parquet files of what was once read by a script.
 PARQUET = "refs/convert/parquet"
 SENTENCES_A_BLOCK = 4096
@@ -150,7 +152,11 @@ def _file_lines(path: Path) -> Lines:
 
 
 def _text_lines(path: Path) -> Iterator[str]:
-    from backports import zstd  # Unlike others it notices a file that is cut short; part of Python from 3.14 on.
+    # Unlike other libraries this one notices a file that is cut short; Python has it from 3.14 on.
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
 
     openers: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".zst": zstd.open}
     with openers.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
@@ -298,6 +304,8 @@ def bert_tokenizer() -> "WordPieceVocabulary":
         ) from wrong
     if re.search(r'"lowercase"\s*:\s*true|"type"\s*:\s*"Lowercase"', text):
         raise CorpusError(f"the vocabulary of {BERT_CASED} is lower-cased; the paper's is the cased one")
+    if vocabulary.size != BERT_CASED_SIZE:
+        raise CorpusError(f"the vocabulary of {BERT_CASED} has {vocabulary.size:,} entries, not {BERT_CASED_SIZE:,}")
     return vocabulary
 
 

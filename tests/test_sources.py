@@ -386,7 +386,7 @@ SENTENCES_A_BLOCK = 2
 LAST_BLOCK = max(BLOCKS.index(0), BLOCKS.index(1)) + 1
 SENTENCES = [f"he walked , it was night {number} ." for number in range(SENTENCES_A_BLOCK * LAST_BLOCK + 1)]
 SENTENCES[:2] = ["He walks", "walking Zebra"]
-SMALL_BLOCKS = f"sources.SENTENCES_A_BLOCK = {SENTENCES_A_BLOCK}"
+SMALL_BLOCKS = f"sources.SENTENCES_A_BLOCK = {SENTENCES_A_BLOCK}; sources.BERT_CASED_SIZE = {len(BERT)}"
 
 
 def add_bookcorpus(hub):
@@ -455,6 +455,13 @@ def test_no_other_vocabulary_replaces_a_missing_one(hub, tmp_path):
         assert said in message
     assert asked_for["tokenisation"] == "bytes"
     assert [path.name for path in (tmp_path / "cache" / "corpora").glob("[!.]*")] == ["bookcorpus-bytes"]
+
+
+def test_a_vocabulary_of_another_size_is_refused(hub, tmp_path):
+    add_bookcorpus(hub)
+    add_tokenizer(hub)
+    (told,) = ask(hub.address, tmp_path, {"name": "bookcorpus"})
+    assert f"has {len(BERT)} entries, not 28,996" in refused(told)
 
 
 def test_a_broken_vocabulary_is_refused(hub, tmp_path):
