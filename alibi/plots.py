@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from pandas.io.formats.style import Styler
 
-from alibi.positions import METHODS
+from alibi.positions import METHODS, PAPER_METHODS
 
+# Of columns and rows in tables.
+PAPER_ORDER = list(PAPER_METHODS)
 TITLES = {name: method.title for name, method in METHODS.items()}
 COLOURS = {
     "sinusoidal": "#D55E00",
