@@ -11,7 +11,7 @@ from alibi.attention import choose_kernel
 from alibi.corpus import Corpus
 from alibi.device import compute_dtype
 from alibi.model import ModelConfig
-from alibi.positions import METHODS
+from alibi.positions import METHODS, NoBias
 from alibi.scale import scale_named
 
 CONFIG = "config.json"
@@ -103,7 +103,7 @@ def configure(
         raise ValueError(f"train_length={train_length}: choose 1 to {chosen.batch_tokens}, a batch at scale {scale}")
     if steps < 1 or seed < 0:
         raise ValueError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
-    choose_kernel(chosen.device, train_length, True, kernel)
+    choose_kernel(chosen.device, train_length, True, NoBias(), kernel)
     if chosen.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError(f"scale {scale} needs a CUDA GPU and torch sees none; quick and laptop run on a CPU")
     size, longest = corpus.vocabulary_size, train_length if METHODS[method].limited else 0

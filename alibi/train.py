@@ -216,7 +216,8 @@ def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upke
     if found is not None:
         _refuse_other(config_from(found.facts["config"]), config, folder)
         training.restore(found)
-    kernel = choose_kernel(config.device, config.train_length, True, config.kernel)
+    bias = training.model.positions.bias()
+    kernel = choose_kernel(config.device, config.train_length, True, bias, config.kernel)
     flops = training.model.training_flops(config.train_length)
     _tell_beginning(training, kernel, flops)
     _loop(training, corpus, folder, bar_row, upkeep)

@@ -173,15 +173,21 @@ def test_key_columns_are_exact_where_the_slopes_are_and_refuse_what_is_not():
         causal_attention(position_method("t5", 32, 4).bias(), at[:3], at[:3], "columns")(*torch.randn(3, 1, 4, 3, 8))
 
 
-def test_kernel_is_chosen_by_device_and_length_and_unknown_ones_are_refused():
-    assert choose_kernel("cpu", 128, True) == choose_kernel("cpu", 512, True) == choose_kernel("cpu", 128, False)
-    assert choose_kernel("cpu", 128, True) == "baddbmm"
-    assert choose_kernel("cpu", 2048, True) == choose_kernel("cpu", 512, False) == choose_kernel("cuda", 128, True)
-    assert choose_kernel("cpu", 2048, True) == "sdpa"
-    assert choose_kernel("cpu", 2048, True, "flex") == "flex"
-    known = "'flash'; known are automatic, reference, baddbmm, sdpa, columns, flex"
-    with pytest.raises(ValueError, match=known):
-        causal_attention(position_method("alibi", 32, 4).bias(), torch.arange(3), torch.arange(3), "flash")
+def test_kernel_is_chosen_by_device_length_and_bias_and_unknown_ones_are_refused():
+    linear, none = (position_method(name, 32, 4).bias() for name in ("alibi", "none"))
+    chosen = {
+        keys: [choose_kernel("cpu", keys, training, bias) for training in (True, False) for bias in (linear, none)]
+        for keys in (128, 512, 1024, 2048, 70_000)
+    }
+    assert chosen[128] == ["baddbmm"] * 4
+    assert chosen[512] == ["baddbmm", "baddbmm", "sdpa", "sdpa"]
+    assert chosen[1024] == ["baddbmm", "baddbmm", "columns", "sdpa"]
+    assert chosen[2048] == ["columns", "sdpa"] * 2
+    assert chosen[70_000] == ["sdpa"] * 4
+    assert choose_kernel("cuda", 128, True, linear) == "sdpa"
+    assert choose_kernel("cpu", 2048, True, linear, "flex") == "flex"
+    with pytest.raises(ValueError, match="'flash'; known are automatic, reference, baddbmm, sdpa, columns, flex"):
+        causal_attention(linear, torch.arange(3), torch.arange(3), "flash")
 
 
 def test_flex_refuses_what_it_can_not_do():
