@@ -168,8 +168,8 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
         raise ValueError(f"no tokenisation is named {tokenisation!r}; there are words, bytes, bert")
     _refuse_path(name)
     folder = cache_folder() / "corpora" / (f"{name}-{tokenisation}" if tokenisation else name)
-    if fault := _fault(folder, _identity(name, tokenisation)):
-        _build(folder, find(name, tokenisation, streaming), fault)
+    if _fault(folder, _identity(name, tokenisation)):
+        _build(folder, find(name, tokenisation, streaming))
     manifest = json.loads((folder / "manifest.json").read_bytes())
     splits = {}
     for split, sizes in manifest["splits"].items():
@@ -292,17 +292,17 @@ def _fault(folder: Path, identity: str | None) -> str | None:
         return f"incomplete ({type(error).__name__}: {error})"
 
 
-def _build(folder: Path, source: Source, fault: str) -> None:
+def _build(folder: Path, source: Source) -> None:
     """Build the cache in `folder`, once however many processes ask, and never seen half written."""
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
-        again = _fault(folder, source.identity)
-        if not again:
+        fault = _fault(folder, source.identity)
+        if not fault:
             return  # another process built it while this one waited
         if folder.exists():
-            logger.warning("%s is rebuilt: %s", folder, again)
+            logger.warning("%s is rebuilt: %s", folder, fault)
         scratch = folder.parent / f".{folder.name}.building"
         if scratch.exists():
             shutil.rmtree(scratch)  # what a killed build left

@@ -63,6 +63,10 @@ class Upkeep:
     tensorboard: bool = False
     """Write the metrics for TensorBoard as well."""
 
+    def __post_init__(self) -> None:
+        if self.keep < 1 or self.log_every < 1 or min(self.checkpoint_every, self.validate_every) < 0:
+            raise ValueError(f"{self}: keep and log_every are at least 1, the other numbers not negative")
+
 
 def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0, upkeep: Upkeep | None = None) -> None:
     """Trains a model and writes its weights, configuration and metrics into the folder.

@@ -4,10 +4,11 @@ A stream follows fairseq: the lines of the text, each followed by the end-of-lin
 otherwise, and the same token is the source of the very first target.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -15,7 +16,63 @@ END_OF_LINE = "</s>"
 LINES_A_BATCH = 10_000  # bounds the memory of encoding; a batch is encoded in parallel
 
 
-class SubwordVocabulary:
+class Vocabulary(ABC):
+    """Lines of text to one stream of ids and back.
+
+    Attributes:
+        FILE: name of the file that `save` writes in the folder of a corpus.
+        size: number of entries; ids are [0, size).
+        end_of_line: id of the end-of-line token.
+        unknown: id of the entry that stands for what has no other, None if everything has one.
+        dtype: the smallest unsigned integers that hold every id.
+    """
+
+    FILE: ClassVar[str]
+    size: int
+    end_of_line: int
+    unknown: int | None
+    dtype: np.dtype
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path) -> Self:
+        """The vocabulary saved at `path`."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write the file that `load` reads."""
+
+    @abstractmethod
+    def encode_lines(self, lines: Sequence[str]) -> np.ndarray:
+        """The stream of these lines, ids [tokens] of `dtype`: each line followed by the end-of-line token.
+
+        Raises:
+            ValueError: if a line holds a newline.
+        """
+
+    @abstractmethod
+    def _texts(self, lines: list[list[int]]) -> list[str]:
+        """The text of each line of ids."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a prompt: newlines become the end-of-line token, and none is added at the end."""
+        return self.encode_lines(text.split("\n"))[:-1].tolist()
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of these ids, the end-of-line token as a newline; of byte pairs, what is no UTF-8 as U+FFFD.
+
+        Raises:
+            ValueError: if an id is outside [0, size).
+        """
+        stream = np.asarray(ids, np.int64)
+        if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
+            raise ValueError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
+        lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
+        # Every piece but the first begins with the end-of-line token that it was split at.
+        return "\n".join(self._texts([lines[0].tolist(), *(line[1:].tolist() for line in lines[1:])]))
+
+
+class SubwordVocabulary(Vocabulary):
     """Pieces of words, as a `tokenizer.json` of the `tokenizers` library describes them.
 
     Args:
@@ -40,12 +97,12 @@ class SubwordVocabulary:
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         # "</s>" spelt out in a text is four characters of that text, never the end of a line.
         self._tokenizer.encode_special_tokens = True
-        self.size: int = self._tokenizer.get_vocab_size()
+        self.size = self._tokenizer.get_vocab_size()
         end_of_line = self._tokenizer.token_to_id(self.END)
         if end_of_line is None:
             raise ValueError(f"the tokenizer has no entry {self.END!r} for the end of a line")
-        self.end_of_line: int = end_of_line
-        self.unknown: int | None = self._tokenizer.token_to_id("[UNK]")
+        self.end_of_line = end_of_line
+        self.unknown = self._tokenizer.token_to_id("[UNK]")
         self.dtype = np.min_scalar_type(self.size - 1)
 
     @classmethod
@@ -73,23 +130,9 @@ class SubwordVocabulary:
                 ids.append(np.array([*encoding.ids, self.end_of_line], self.dtype))
         return np.concatenate(ids)
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a prompt: newlines become the end-of-line token, and none is added at the end."""
-        return self.encode_lines(text.split("\n"))[:-1].tolist()
-
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of these ids, the end-of-line token as a newline; bytes that are no UTF-8 as U+FFFD.
-
-        Raises:
-            ValueError: if an id is outside [0, size).
-        """
-        stream = np.asarray(ids, np.int64)
-        if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
-            raise ValueError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
-        lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
-        # Every piece but the first begins with the end-of-line token that it was split at.
-        pieces = [lines[0].tolist(), *(line[1:].tolist() for line in lines[1:])]
-        return "\n".join(self._tokenizer.decode_batch(pieces, skip_special_tokens=False))
+    def _texts(self, lines: list[list[int]]) -> list[str]:
+        found: list[str] = self._tokenizer.decode_batch(lines, skip_special_tokens=False)
+        return found
 
 
 class BytePairVocabulary(SubwordVocabulary):
@@ -135,7 +178,7 @@ class WordPieceVocabulary(SubwordVocabulary):
     END = "[SEP]"
 
 
-class WordVocabulary:
+class WordVocabulary(Vocabulary):
     """Words, by fairseq's rules: what the paper's WikiText-103 models read.
 
     The entries are `<s>`, `<pad>`, `</s>`, `<unk>`, then the words by falling count, ties by code point, then
@@ -215,32 +258,17 @@ class WordVocabulary:
             ValueError: if a line holds a newline.
         """
         ids: list[int] = []
+        unknown = self._ids["<unk>"]
         for line in lines:
             if "\n" in line:
                 raise ValueError(f"line {line!r} holds a newline: split it into lines first")
-            ids += [self._ids.get(word, self.unknown) for word in line.split()]
+            ids += [self._ids.get(word, unknown) for word in line.split()]
             ids.append(self.end_of_line)
         return np.array(ids, self.dtype)
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a prompt: newlines become the end-of-line token, and none is added at the end."""
-        return self.encode_lines(text.split("\n"))[:-1].tolist()
+    def _texts(self, lines: list[list[int]]) -> list[str]:
+        return [" ".join(self.symbols[number] for number in line) for line in lines]
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of these ids, words apart by a space, the end-of-line token as a newline.
-
-        Raises:
-            ValueError: if an id is outside [0, size).
-        """
-        stream = np.asarray(ids, np.int64)
-        if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
-            raise ValueError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
-        lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
-        pieces = [lines[0], *(line[1:] for line in lines[1:])]
-        return "\n".join(" ".join(self.symbols[number] for number in piece) for piece in pieces)
-
-
-Vocabulary = SubwordVocabulary | WordVocabulary
 
 VOCABULARIES: dict[str, type[Vocabulary]] = {
     "words": WordVocabulary,

@@ -114,6 +114,12 @@ def test_an_empty_or_too_short_stream_is_refused(corpus, tmp_path):
         train(config_for(corpus), cut(500), tmp_path)
 
 
+@pytest.mark.parametrize("wrong", [{"keep": 0}, {"log_every": 0}, {"checkpoint_every": -1}, {"validate_every": -1}])
+def test_upkeep_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+        Upkeep(**wrong)
+
+
 def losses(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return torch.tensor([row["loss"] for row in rows if "loss" in row])
