@@ -1,0 +1,194 @@
+"""Records as evidence: what one seed gave at one scale, asked in the paper's lengths."""
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from alibi.records import MEASURED_COLUMNS
+
+SCALES = ("paper", "gpu", "laptop")
+"""Scales that count, the largest first."""
+EXPERIMENTS = {
+    "wikitext103": ("Table 2", "Table 3", "Table 4", "Table 5", "Table 6", "Table 7"),
+    "bookcorpus": ("Table 8", "Table 9", "Table 10"),
+    "cc100_roberta": ("Table 11", "Table 12", "Figure 5", "Figure 6"),
+    "efficiency": ("Table 1", "Figure 7"),
+    "early_token_curse": ("Table 13", "Table 14", "Table 15"),
+}
+"""Which of our experiments stands for which table or figure."""
+Curve = dict[float, float]
+"""Perplexity by window, in ascending order."""
+# fmt: off
+SAMPLE_COLUMNS = [
+    "method", "paper_length", "metric", "value", "protocol", "stride", "window", "prefix", "equal_time", "parameters",
+]
+# fmt: on
+
+
+def as_records(paper: pd.DataFrame) -> pd.DataFrame:
+    """The paper's numbers as records of scale paper, one seed, sources named as the experiments are."""
+    experiment = {table: name for name, tables in EXPERIMENTS.items() for table in tables}
+    # Where a number is both printed and read off a figure, the printed one comes last, and the last counts.
+    ordered = paper.sort_values("provenance", kind="stable")
+    return ordered.assign(
+        source=ordered["source"].map(experiment),
+        scale="paper",
+        seed=1,
+        corpus_used=ordered["corpus"],
+        paper_length=ordered["train_length"],
+    ).reindex(columns=MEASURED_COLUMNS)
+
+
+def evidence(records: pd.DataFrame) -> pd.DataFrame:
+    """The records that count: not of scale quick, the validation split.
+
+    New columns: window (L_valid in the paper's tokens), prefix (tokens of the text that were read, infinite for all),
+    equal_time (a run stopped early, so that it took no longer than the one it is compared with: Table 11).
+    """
+
+    def text(column: str, missing: str = "") -> pd.Series:
+        return records[column].astype(object).where(records[column].notna(), missing).astype(str)
+
+    def number(column: str) -> pd.Series:
+        return pd.to_numeric(records[column]).astype("float64")
+
+    note, length = text("note"), number("paper_length").fillna(number("train_length"))
+    prefix = pd.to_numeric(note.str.extract(r"first ([\d,]+) tokens", expand=False).str.replace(",", "", regex=False))
+    tokens = number("tokens_trained")
+    most = tokens.groupby([text("source"), text("scale"), text("corpus_used")]).transform("max")
+    stopped = text("source").eq("cc100_roberta") & (tokens < 0.99 * most)
+    joined = records.assign(
+        source=text("source"),
+        paper_length=length,
+        window=number("eval_length") * length / number("train_length"),
+        prefix=prefix.fillna(math.inf),
+        stride=number("stride"),
+        value=number("value"),
+        parameters=number("parameters"),
+        equal_time=note.str.contains("equal training time", regex=False) | stopped,
+        seed=number("seed").fillna(0),
+        model=text("model"),
+        corpus_used=text("corpus_used"),
+    )
+    # Smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
+    meaningless = note.str.contains("smoke", regex=False) | note.str.startswith("after ")
+    counts = text("scale").isin(SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
+    return joined[counts]
+
+
+class Sample:
+    """What one seed gave at one scale on one corpus. A number that is not there is nan, and its name is kept."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.missing: list[str] = []
+        self._numbers: dict[tuple[str, str, float], float] = {}
+        self._parameters: dict[str, float] = {}
+        self._curves: dict[tuple[str, float, float | None, bool], dict[float, Curve]] = {}
+        columns = [rows[column].tolist() for column in SAMPLE_COLUMNS]
+        # Of two records of the same number the last counts.
+        for method, length, metric, value, protocol, stride, window, prefix, equal_time, parameters in zip(
+            *columns, strict=True
+        ):
+            self._numbers[metric, method, length] = value
+            if not math.isnan(parameters):
+                self._parameters[method] = parameters
+            if metric == "perplexity":
+                kind = method, length, None if protocol == "nonoverlapping" else stride, equal_time
+                self._curves.setdefault(kind, {}).setdefault(prefix, {})[window] = value
+
+    def lacks(self, what: str) -> float:
+        """nan, and what is missing goes on the list."""
+        if what not in self.missing:
+            self.missing.append(what)
+        return math.nan
+
+    def lengths(self, method: str) -> list[int]:
+        """Training lengths of a method, the paper's."""
+        return sorted({int(length) for _, of, length in self._numbers if of == method and not math.isnan(length)})
+
+    def number(self, metric: str, method: str, length: int, optional: bool = False) -> float:
+        """A number that belongs to a method and an L, such as train_speed."""
+        found = self._numbers.get((metric, method, length), math.nan)
+        return self.lacks(f"{metric} of {method} at L = {length}") if math.isnan(found) and not optional else found
+
+    def ratio(
+        self, metric: str, length: int, other_length: int = 0, method: str = "alibi", other: str = "sinusoidal"
+    ) -> float:
+        """Such a number of one method at L over that of another at L, or at the length given."""
+        return self.number(metric, method, length) / self.number(metric, other, other_length or length)
+
+    def memory(self, method: str, length: int) -> float:
+        """GB at most in use while training."""
+        return self.number("train_memory", method, length)
+
+    def parameters(self, method: str) -> float:
+        """How many parameters the method's model has."""
+        return self._parameters[method] if method in self._parameters else self.lacks(f"parameters of {method}")
+
+    def curves(
+        self, method: str, length: int, stride: int | None = None, equal_time: bool = False
+    ) -> dict[float, Curve]:
+        """Perplexity by window, one curve for each prefix of the text that was read, the longest first.
+
+        Without a stride the windows do not overlap.
+        """
+        found = self._curves.get((method, length, stride, equal_time), {})
+        return {prefix: dict(sorted(found[prefix].items())) for prefix in sorted(found, reverse=True)}
+
+    def perplexity(
+        self, method: str, length: int, window: float, stride: int | None = None, equal_time: bool = False
+    ) -> float:
+        """Perplexity of a model trained at L = length on windows of this many tokens.
+
+        Between two measured windows at most a factor 1.5 apart, log perplexity is interpolated in log window: the
+        paper's tables step by 100 and 1000 tokens from L. Our records have the windows themselves. Under a sliding
+        window, of several prefixes the longest that has L and a window past it counts.
+        """
+        curves = self.curves(method, length, stride, equal_time)
+        if stride is None:
+            curve = curves.get(math.inf, {})
+        else:
+            curve = next((c for c in curves.values() if length in c and max(c) > length), {})
+        below = max((w for w in curve if w <= window * (1 + 1e-9)), default=0)
+        above = min((w for w in curve if w >= window * (1 - 1e-9)), default=math.inf)
+        if above <= 1.5 * below:
+            return math.exp(np.interp(math.log(window), np.log(list(curve)), np.log(list(curve.values()))))
+        kind = "" if stride is None else f" (sliding window, stride {stride})"
+        kind += " at equal training time" if equal_time else ""
+        return self.lacks(f"perplexity of {method} trained at {length} on windows of {window:g}{kind}")
+
+    def growth(self, method: str, length: int, multiple: float, stride: int | None = None) -> float:
+        """Perplexity at multiple x L over perplexity at L."""
+        longer = self.perplexity(method, length, multiple * length, stride)
+        return longer / self.perplexity(method, length, length, stride)
+
+    def beyond(self, method: str, length: int, start: float, reach: float) -> Curve:
+        """The measured curve from start x L on: from L to reach x L it must leave out no more than a doubling.
+
+        Five per cent less than reach will do, because Table 3 ends at 15.6 L.
+        """
+        curve = {w: value for w, value in self.curves(method, length).get(math.inf, {}).items() if w >= length}
+        windows = [*curve]
+        gaps = [after / before for before, after in pairwise(windows) if before < 0.95 * reach * length]
+        if length not in curve or windows[-1] < 0.95 * reach * length or max(gaps) > 2.1:
+            lacking = f"perplexity of {method} trained at {length} on windows of {length} to {reach * length:g}"
+            return {math.nan: self.lacks(lacking)}
+        return {window: value for window, value in curve.items() if window >= start * length}
+
+    def time_ratio(self, kind: Literal["train", "eval"], method: str, length: int) -> float:
+        """Time per token over sinusoidal's at the same L: measured side by side, else from the two speeds."""
+        side_by_side = self.number(f"{kind}_time_ratio", method, length, optional=True)
+        if not math.isnan(side_by_side):
+            return side_by_side
+        return self.number(f"{kind}_speed", "sinusoidal", length) / self.number(f"{kind}_speed", method, length)
+
+    def cost(self, method: str, length: int) -> float:
+        """Training time for a fixed number of tokens, in units that cancel in a ratio."""
+        hours = self.number("train_time", method, length, optional=True)
+        updates = self.number("updates", method, length, optional=True)
+        if not math.isnan(hours / updates):
+            return hours / updates
+        return 1 / self.number("train_speed", method, length)
