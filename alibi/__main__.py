@@ -1,6 +1,7 @@
 """The command line: python -m alibi data | train | evaluate | generate | verify | bench | book."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,7 +60,8 @@ def train(
         srun python -m alibi train ... || { [ $? = 75 ] && scontrol requeue $SLURM_JOB_ID; }
 
     Args:
-        method: position method: sinusoidal, rotary, t5, alibi, learned or none.
+        method: position method: sinusoidal, rotary, t5, alibi, learned, none, or a variant of ALiBi: alibi-learned,
+            alibi-random, alibi-half, alibi-quadratic, alibi-exponential, alibi-logarithmic, alibi-multiplied.
         out: output folder, made if missing.
         corpus: what to train on.
         tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; empty takes the corpus's own.
@@ -253,6 +255,71 @@ def bench(
         json.write_text(dumps(found, indent=2) + "\n")
 
 
+def reproduce(
+    experiment: Positional[str],
+    scale: str = "quick",
+    minutes: float = 0,
+    methods: tuple[str, ...] = (),
+    lengths: tuple[int, ...] = (),
+    seeds: tuple[int, ...] = (),
+    list: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Run what is missing of an experiment and append its records to data/results/; stop and go on at any time.
+
+    Cells that are recorded are passed over, so the same command goes on after a stop, by Ctrl-C or otherwise.
+
+    Args:
+        experiment: wikitext103, bookcorpus, cc100_roberta, early_token_curse or slopes.
+        scale: quick, laptop, gpu or paper.
+        minutes: stop after so many, in order; 0 sets no limit.
+        methods: only these position methods.
+        lengths: only these training lengths.
+        seeds: seeds of weights and data order, such as 0 1 2; 0 alone if left out.
+        list: show the cells, which are recorded, and what the others will cost here; run nothing.
+        dry_run: the same, with the whole configuration of the first cell.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from alibi import reproduce as reproduction
+
+    chosen = reproduction.cells(experiment, scale, methods, seeds, lengths)
+    if dry_run:
+        print(dumps(asdict(chosen[0].config()), indent=2))
+    if list or dry_run:
+        print(reproduction.listing(reproduction.states(experiment, chosen)))
+        return
+    try:
+        reproduction.reproduce(experiment, chosen, minutes)
+    finally:
+        print(reproduction.listing(reproduction.states(experiment, chosen)))
+
+
+def scorecard(json: Path | None = None) -> None:
+    """Say of each of the paper's claims whether the records in data/results/ reproduce it.
+
+    Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/claims.py.
+
+    Args:
+        json: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
+    """
+    from json import dumps
+
+    from rich.console import Console
+
+    from alibi.claims import as_json, table
+    from alibi.claims import scorecard as judged
+
+    verdicts = judged()
+    # A file or a pipe has no width of its own.
+    Console(width=None if sys.stdout.isatty() else 160).print(table(verdicts))
+    for verdict, count in Counter(verdict.verdict for verdict in verdicts).items():
+        print(f"{count:2} {verdict}")
+    if json is not None:
+        json.write_text(dumps(as_json(verdicts), indent=2) + "\n")
+
+
 def book(
     chapter: Positional[str | None] = None,
     parameters: Annotated[
@@ -284,7 +351,7 @@ def book(
         from alibi.experiments import experiment, wikitext103
 
         # Before the chapters, which then find the runs in the cache: here the progress bars are seen.
-        experiment.run(wikitext103.cells())
+        experiment.run(wikitext103.live())
     if refresh:
         building.refresh()
     else:
@@ -298,6 +365,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate,
     "verify": verify,
     "bench": bench,
+    "reproduce": reproduce,
+    "scorecard": scorecard,
     "book": book,
 }
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alibi.positions.base import SPLIT, Bias, LinearBias, NoBias
+from alibi.positions.base import SPLIT, Bias, LinearBias, MultipliedBias, NoBias
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -34,13 +34,19 @@ def reference(
 ) -> Attend:
     """The definition: softmax(q k^T / sqrt(D) + bias) v over the keys not after the query, scores in `dtype`.
 
-    The bias is not divided by sqrt(D) (the paper's footnote 10). Dropout sets weights to zero after the softmax.
+    The bias is not divided by sqrt(D) (the paper's footnote 10). Dropout sets weights to zero after the softmax. A bias
+    that multiplies does so instead of being added.
     """
+    factor_HTS = None
+    if isinstance(bias, MultipliedBias):
+        factor_HTS, bias = bias.factor(query_positions_T, key_positions_S, dtype), NoBias()
     mask = additive_mask(bias, query_positions_T, key_positions_S, dtype)
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
-        scores_BHTS = q_BHTD.to(dtype) @ k_BHSD.to(dtype).transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1]) + mask
-        weights_BHTS = F.dropout(scores_BHTS.softmax(dim=-1), dropout)
+        scores_BHTS = q_BHTD.to(dtype) @ k_BHSD.to(dtype).transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1])
+        if factor_HTS is not None:
+            scores_BHTS = scores_BHTS * factor_HTS
+        weights_BHTS = F.dropout((scores_BHTS + mask).softmax(dim=-1), dropout)
         return (weights_BHTS @ v_BHSD.to(dtype)).to(v_BHSD.dtype)
 
     return attend
@@ -139,7 +145,7 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     from torch.nn.attention.flex_attention import create_block_mask
 
     if dropout:
-        raise ValueError(f"kernel flex has no attention dropout (asked for {dropout}): choose sdpa or columns")
+        raise ValueError(f"kernel flex has no attention dropout ({dropout}): choose reference, sdpa or columns")
     on_gpu = query_positions_T.device.type == "cuda"
     score_mod = bias.score_mod(query_positions_T, key_positions_S)
 
@@ -178,6 +184,8 @@ def choose_kernel(device: str, keys: int, training: bool, bias: Bias, kernel: st
         ValueError: if no kernel has this name; the known names are listed.
     """
     if kernel == "automatic":
+        if isinstance(bias, MultipliedBias):  # The others only add.
+            return "flex" if device == "cuda" else "reference"
         if device == "cpu" and keys < (2048 if training else 1024):
             return "baddbmm" if training or keys < 512 else "sdpa"
         exact = SPLIT * SPLIT  # as many positions as columns hold in 16 bits

@@ -73,6 +73,7 @@ def configure(
     compiled: bool | None = None,
     activation_checkpointing: bool = False,
     official_tail_gap: bool = False,
+    large: bool = False,
 ) -> TrainConfig:
     """The configuration of a run: what the scale says, with the choices that are made beside it.
 
@@ -89,10 +90,10 @@ def configure(
         activation_checkpointing: compute layers again in the backward pass, which takes a third more time and a
             fraction of the memory.
         official_tail_gap: leave out of the loss what the official training leaves out.
+        large: take the scale's larger model, which stands for the paper's 1.3B parameters.
 
     Raises:
         ValueError: for an unknown method, scale or kernel, or a number out of range; known names are listed.
-        TrainingError: if the scale's device is not there.
     """
     if method not in METHODS:
         raise ValueError(f"no position method is named {method!r}; known are {', '.join(METHODS)}")
@@ -104,10 +105,8 @@ def configure(
     if steps < 1 or seed < 0:
         raise ValueError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
     choose_kernel(chosen.device, train_length, True, NoBias(), kernel)
-    if chosen.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"scale {scale} needs a CUDA GPU and torch sees none; quick and laptop run on a CPU")
     size, longest = corpus.vocabulary_size, train_length if METHODS[method].limited else 0
-    model = replace(chosen.model, method=method, vocabulary_size=size, longest=longest)
+    model = replace(chosen.large if large else chosen.model, method=method, vocabulary_size=size, longest=longest)
     if model.cutoffs and model.cutoffs[-1] >= size:
         # As the paper does for BookCorpus: a small vocabulary has no rare words to save on (p. 20).
         model = replace(model, cutoffs=())
@@ -134,6 +133,16 @@ def configure(
         compiled=chosen.device == "cuda" if compiled is None else compiled,
         activation_checkpointing=activation_checkpointing,
     )
+
+
+def require_device(config: TrainConfig) -> None:
+    """Refuses a configuration whose device is not there.
+
+    Raises:
+        TrainingError: which names the scales that run here.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"scale {config.scale} needs a CUDA GPU and torch sees none; quick and laptop run on a CPU")
 
 
 def differences(stored: TrainConfig, asked: TrainConfig) -> tuple[list[str], list[str]]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from alibi.positions import PositionMethod
+
 WEIGHT_DECAY = 0.1
 LAST_SHARE = 0.1
 
@@ -113,11 +115,21 @@ def cosine_restarts(
 
 
 def adamw(model: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:
-    """AdamW with betas (0.9, 0.95); matrices decay by 0.1, biases, norms and position tables do not."""
-    named = list(model.named_parameters())
-    matrices = [p for name, p in named if p.dim() >= 2 and not name.startswith("positions.")]
-    others = [p for name, p in named if p.dim() < 2 or name.startswith("positions.")]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    """AdamW with betas (0.9, 0.95); matrices decay by 0.1, biases, norms and the position method's parameters do not.
+
+    The method's parameters have a learning rate of their own, the model's times the method's factor
+    (`alibi.positions.PositionMethod.rate`).
+    """
+    methods = [module for module in model.modules() if isinstance(module, PositionMethod)]
+    placed = {id(p) for method in methods for p in method.parameters()}
+    rest = [p for p in model.parameters() if id(p) not in placed]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    for method in methods:
+        if own := list(method.parameters()):
+            groups.append({"params": own, "weight_decay": 0.0, "lr": learning_rate * method.rate})
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), fused=True)
 
 

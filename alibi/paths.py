@@ -23,6 +23,14 @@ def data_folder() -> Path:
     return PACKAGE / "data" if root is None else root / "data"
 
 
+def results_folder() -> Path:
+    """Measured records, a file an experiment: `$ALIBI_RESULTS`, else `data/results/` (of a wheel: in the cache)."""
+    if chosen := os.environ.get("ALIBI_RESULTS"):
+        return Path(chosen).expanduser().resolve()
+    root = checkout()
+    return cache_folder() / "results" if root is None else root / "data" / "results"
+
+
 def golden_folder() -> Path:
     """Vectors of the official code: `tests/golden/` of the checkout, `alibi/golden/` of an installed wheel."""
     root = checkout()

@@ -1,7 +1,7 @@
 """The paper's figures and ours, from records; a method has one colour, marker and dash everywhere.
 
-Every function draws on axes that it is given or makes, and returns them. Colours are Okabe and Ito's, which stay
-apart for colour-blind readers; markers and dashes say the same once more.
+Every function draws on axes that it is given or makes, and returns them. Colours are Okabe and Ito's, those of ALiBi's
+variants Paul Tol's, which stay apart for colour-blind readers; markers and dashes say the same once more.
 """
 
 import math
@@ -28,8 +28,30 @@ COLOURS = {
     "alibi": "#0072B2",
     "learned": "#E69F00",
     "none": "#000000",
+    # Other slopes cool, other growth warm.
+    "alibi-learned": "#332288",
+    "alibi-random": "#44AA99",
+    "alibi-half": "#88CCEE",
+    "alibi-quadratic": "#882255",
+    "alibi-exponential": "#CC6677",
+    "alibi-logarithmic": "#DDCC77",
+    "alibi-multiplied": "#999933",
 }
-MARKERS = {"sinusoidal": "s", "rotary": "^", "t5": "D", "alibi": "o", "learned": "v", "none": "P"}
+MARKERS = {
+    "sinusoidal": "s",
+    "rotary": "^",
+    "t5": "D",
+    "alibi": "o",
+    "learned": "v",
+    "none": "P",
+    "alibi-learned": "<",
+    "alibi-random": "X",
+    "alibi-half": ">",
+    "alibi-quadratic": "p",
+    "alibi-exponential": "d",
+    "alibi-logarithmic": "*",
+    "alibi-multiplied": "h",
+}
 DASHES = {
     "sinusoidal": (4, 1.5),
     "rotary": (1, 1),
@@ -37,6 +59,13 @@ DASHES = {
     "alibi": "",
     "learned": (2, 1),
     "none": (6, 2),
+    "alibi-learned": (7, 1),
+    "alibi-random": (1, 2),
+    "alibi-half": (3, 1, 1, 1),
+    "alibi-quadratic": (3, 2),
+    "alibi-exponential": (5, 3),
+    "alibi-logarithmic": (8, 1, 1, 1),
+    "alibi-multiplied": (2, 2),
 }
 
 

@@ -6,9 +6,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
+from filelock import FileLock
 
+from alibi.checkpoint import write_whole
 from alibi.device import device_name
-from alibi.paths import checkout, data_folder
+from alibi.paths import cache_folder, checkout, data_folder, results_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,7 @@ MEASURED_COLUMNS = [
     "torch_version", "dtype", "commit", "config_hash", "seconds", "date",
 ]
 # fmt: on
+COUNTS = ("page", "train_length", "eval_length", "stride", "seed", "tokens_trained", "parameters", "paper_length")
 
 
 def paper_results() -> "pd.DataFrame":
@@ -35,6 +38,34 @@ def paper_results() -> "pd.DataFrame":
     import pandas as pd
 
     return pd.read_csv(data_folder() / "paper" / "paper_results.csv")
+
+
+def measured_results(experiment: str = "") -> "pd.DataFrame":
+    """The measured records of an experiment, or of all, in the columns of `MEASURED_COLUMNS`; none is an empty table.
+
+    `source` names the experiment, `corpus` the paper's set and `corpus_used` what was read, `train_length` our length
+    and `paper_length` the one that it stands for.
+    """
+    import pandas as pd
+
+    files = [path for path in sorted(results_folder().glob("*.csv")) if experiment in ("", path.stem)]
+    tables = [pd.read_csv(path).reindex(columns=MEASURED_COLUMNS) for path in files]
+    found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MEASURED_COLUMNS)
+    return found.astype(dict.fromkeys(COUNTS, "Int64"))
+
+
+def append(experiment: str, rows: "pd.DataFrame") -> None:
+    """Adds records to the file of an experiment, whole or not at all, however many processes add at a time."""
+    import pandas as pd
+
+    path = results_folder() / f"{experiment}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_folder() / "locks" / f"{experiment}.lock"):
+        tables = [measured_results(experiment), rows.assign(source=experiment)]
+        together = pd.concat([table for table in tables if len(table)], ignore_index=True)
+        typed = together.reindex(columns=MEASURED_COLUMNS).astype(dict.fromkeys(COUNTS, "Int64"))
+        write_whole(path, lambda part: typed.to_csv(part, index=False, float_format="%.7g", lineterminator="\n"))
 
 
 @cache

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from alibi.configuration import CONFIG, TrainConfig, configure
+from alibi.configuration import CONFIG, TrainConfig, configure, require_device
 from alibi.corpus import Corpus, load
 from alibi.device import device_name, settle_cpu
 from alibi.evaluate import Evaluation, evaluate
 from alibi.model import Decoder
 from alibi.paths import PACKAGE, cache_folder
 from alibi.records import MEASURED_COLUMNS
+from alibi.scale import scale_named
 from alibi.train import load_model, train
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ SCIENCE = [
     "evaluate.py",
     "device.py",
 ]
-SMOKE_TOKENS = 4096
+SMOKE_TOKENS = 1024
 METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"}
 
 
@@ -98,21 +99,37 @@ class Run:
 
         return pd.read_json(self.folder / "metrics.jsonl", lines=True)
 
-    def evaluation(self, length: int, stride: int | None = None, split: str = "valid") -> Evaluation:
+    def evaluation(
+        self,
+        length: int,
+        stride: int | None = None,
+        split: str = "valid",
+        prefix: int | None = None,
+        text: Corpus | None = None,
+    ) -> Evaluation:
         """The loss over a split at this window length, measured once and kept beside the weights.
+
+        Args:
+            length: tokens in a window, L_valid.
+            stride: new tokens a window; None for nonoverlapping windows.
+            split: of the text.
+            prefix: score only so many tokens from its start; None scores all.
+            text: what is read, in the vocabulary of the run; the corpus of the run if left out.
 
         Raises:
             ValueError: for an unknown split (the known are listed), or a length or stride out of range.
         """
-        if split not in self.corpus.splits:
-            raise ValueError(f"{self.corpus.name} has no split {split!r}; it has {', '.join(self.corpus.splits)}")
-        prefix = SMOKE_TOKENS if self.smoke else None
-        name = f"{self.corpus.name}-{split}-{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}.json"
+        text = text or self.corpus
+        if split not in text.splits:
+            raise ValueError(f"{text.name} has no split {split!r}; it has {', '.join(text.splits)}")
+        prefix = min(SMOKE_TOKENS, prefix or SMOKE_TOKENS) if self.smoke else prefix
+        name = f"{text.name}-{split}-{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}.json"
         path = self.folder / "evaluations" / name
         with FileLock(f"{self.folder}.lock"):
             if not path.is_file():
                 settle_cpu(self.config.threads)
-                found = evaluate(self.model, self.corpus.splits[split], self.corpus.end_of_line, length, stride, prefix)
+                stream = text.encoded_by(self.corpus, split)
+                found = evaluate(self.model, stream, self.corpus.end_of_line, length, stride, prefix)
                 fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(found).items()}
                 path.parent.mkdir(exist_ok=True)
                 temporary = path.with_suffix(".part")
@@ -122,43 +139,59 @@ class Run:
         stored |= {name: np.array(values) for name, values in stored.items() if isinstance(values, list)}
         return Evaluation(**stored)
 
-    def records(self, lengths: Iterable[int], stride: int | None = None, split: str = "valid") -> "pd.DataFrame":
+    def records(
+        self,
+        lengths: Iterable[int],
+        stride: int | None = None,
+        split: str = "valid",
+        prefix: int | None = None,
+        text: Corpus | None = None,
+        corpus: str = "wikitext-103",
+    ) -> "pd.DataFrame":
         """Perplexity per token, per word and bits per byte at these window lengths, with provenance.
 
-        One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`.
+        One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`. Arguments as for `evaluation`; `corpus` is
+        the paper's set, by which our records join its numbers, whatever was read.
         """
         import pandas as pd
 
         rows = []
         for length in lengths:
-            found = self.evaluation(length, stride, split)
-            common = {
-                # The paper's set, to join on; what was read stands in corpus_used.
-                "corpus": "wikitext-103",
+            found = self.evaluation(length, stride, split, prefix, text)
+            first = "" if prefix is None and not self.smoke else f"first {found.tokens} tokens"
+            common = self.provenance(text) | {
+                "corpus": corpus,
                 "split": split,
-                "model": f"{self.facts['parameters'] / 1e6:.1f}M",
-                "method": self.config.model.method,
-                "train_length": self.config.train_length,
                 "eval_length": length,
                 "protocol": "nonoverlapping" if stride is None else "sliding_window",
                 "stride": stride,
-                "provenance": "measured",
-                "note": f"smoke run: first {found.tokens} tokens" if self.smoke else "",
-                "scale": self.config.scale,
-                "seed": self.config.seed,
-                "tokens_trained": self.facts["tokens"],
-                "parameters": self.facts["parameters"],
-                "corpus_used": self.corpus.name,
-                "device": self.facts["device"],
-                "torch_version": self.facts["torch_version"],
-                "dtype": self.config.dtype,
-                "commit": self.facts["commit"],
-                "config_hash": config_hash(self.config),
-                "seconds": self.facts["seconds"],
-                "date": self.facts["date"],
+                "note": f"smoke run: {first}" if self.smoke else first,
             }
             rows += [common | {"metric": m, "value": getattr(found, m), "unit": unit} for m, unit in METRICS.items()]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
+
+    def provenance(self, text: Corpus | None = None) -> dict[str, Any]:
+        """What every record of this run says: model, method, training, texts, machine and code."""
+        trained_on, read = self.corpus.name, text.name if text else self.corpus.name
+        return {
+            "model": f"{self.facts['parameters'] / 1e6:.1f}M",
+            "method": self.config.model.method,
+            "train_length": self.config.train_length,
+            "paper_length": self.config.train_length * scale_named(self.config.scale).paper_factor,
+            "provenance": "measured",
+            "scale": self.config.scale,
+            "seed": self.config.seed,
+            "tokens_trained": self.facts["tokens"],
+            "parameters": self.facts["parameters"],
+            "corpus_used": trained_on if read == trained_on else f"{trained_on} -> {read}",
+            "device": self.facts["device"],
+            "torch_version": self.facts["torch_version"],
+            "dtype": self.config.dtype,
+            "commit": self.facts["commit"],
+            "config_hash": config_hash(self.config),
+            "seconds": self.facts["seconds"],
+            "date": self.facts["date"],
+        }
 
 
 def trained(
@@ -169,6 +202,8 @@ def trained(
     seed: int = 1,
     steps: int = 0,
     bar_row: int = 0,
+    tokenisation: str = "",
+    large: bool = False,
 ) -> Run:
     """The finished run of this configuration: from the cache, or trained now with a progress bar.
 
@@ -183,13 +218,16 @@ def trained(
         seed: of weights, order and dropout.
         steps: optimiser steps; 0 takes the scale's own number.
         bar_row: line of the terminal for the progress bar, where several runs are trained side by side.
+        tokenisation: words, bytes or bert; empty takes the corpus's own.
+        large: take the scale's larger model.
 
     Raises:
         ValueError: for an unknown name or a number out of range.
-        alibi.train.TrainingError: if the training fails.
+        alibi.configuration.TrainingError: if the training fails, or the scale's device is not there.
     """
-    loaded = load(corpus)
-    config = configure(method, loaded, scale, train_length, seed, steps)
+    loaded = load(corpus, tokenisation)
+    config = configure(method, loaded, scale, train_length, seed, steps, large=large)
+    require_device(config)
     folder, smoke = run_folder(config), False
     if not (folder / CONFIG).is_file() and (short := os.environ.get("ALIBI_SMOKE")):
         fewer = min(config.steps, int(short))

@@ -13,8 +13,12 @@ class Scale:
     purpose: str
     model: ModelConfig
     """Its shape; method and vocabulary are those of the run."""
+    large: ModelConfig
+    """What stands for the paper's 1.3B parameters beside its 247M."""
     train_length: int
     """Tokens in a training block where none is asked for."""
+    paper_factor: int
+    """A length stands for one so many times as long in the paper."""
     batch_tokens: int
     """Tokens in an optimiser step, the same for every training length."""
     tokens_at_once: int
@@ -72,7 +76,9 @@ SCALES: dict[str, Scale] = {
             name="quick",
             purpose="the two README commands, CI and the chapters' live runs: minutes on two cores, deterministic",
             model=ModelConfig("alibi", 0, layers=4, width=256, heads=8, feedforward=1024),
+            large=ModelConfig("alibi", 0, layers=4, width=320, heads=16, feedforward=1280),
             train_length=128,
+            paper_factor=8,
             batch_tokens=2048,
             tokens_at_once=2048,
             steps=300,
@@ -84,23 +90,31 @@ SCALES: dict[str, Scale] = {
         ),
         Scale(
             name="laptop",
-            purpose="a reader without a GPU: the same kind of model trained for longer, under an hour a chapter",
-            model=ModelConfig("alibi", 0, layers=6, width=256, heads=8, feedforward=1024, dropout=0.1),
-            train_length=128,
-            batch_tokens=4096,
-            tokens_at_once=4096,
-            steps=4000,
+            purpose="a reader without a GPU: the paper's lengths divided by eight, about ten minutes a run on a core",
+            model=ModelConfig(
+                "alibi", 0, layers=4, width=256, heads=8, feedforward=1024, cutoffs=(5_000, 25_000), band_factor=4
+            ),
+            large=ModelConfig("alibi", 0, layers=4, width=384, heads=16, feedforward=1536),
+            train_length=64,
+            paper_factor=8,
+            batch_tokens=3072,
+            tokens_at_once=3072,
+            steps=800,
             recipe="adamw",
             learning_rate=2e-3,
-            warmup_steps=200,
-            threads=None,
+            warmup_steps=100,
+            threads=1,
             device="cpu",
         ),
         Scale(
             name="gpu",
             purpose="one modern GPU: the paper's own lengths on a scaled-down model, minutes a run",
-            model=ModelConfig("alibi", 0, layers=8, width=512, heads=8, feedforward=2048, dropout=0.1),
+            model=ModelConfig(
+                "alibi", 0, layers=8, width=512, heads=8, feedforward=2048, dropout=0.1, cutoffs=(10_000, 40_000)
+            ),
+            large=ModelConfig("alibi", 0, layers=12, width=1024, heads=16, feedforward=4096),
             train_length=512,
+            paper_factor=1,
             batch_tokens=36864,
             tokens_at_once=36864,
             steps=5000,
@@ -114,7 +128,9 @@ SCALES: dict[str, Scale] = {
             name="paper",
             purpose="what the paper did on WikiText-103: 247M parameters, 205 epochs, one large GPU for days",
             model=paper_model("247M"),
+            large=paper_model("1.3B"),
             train_length=512,
+            paper_factor=1,
             batch_tokens=73_728,
             tokens_at_once=9216,
             steps=286_000,

@@ -28,7 +28,15 @@ from tqdm import tqdm
 from alibi import checkpoint as checkpoints
 from alibi.attention import choose_kernel
 from alibi.checkpoint import Checkpoint, write_whole
-from alibi.configuration import CONFIG, TrainConfig, TrainingError, config_from, differences, read_config
+from alibi.configuration import (
+    CONFIG,
+    TrainConfig,
+    TrainingError,
+    config_from,
+    differences,
+    read_config,
+    require_device,
+)
 from alibi.corpus import Corpus
 from alibi.device import computing, matmul_rate, peak_memory, settle_cpu
 from alibi.evaluate import evaluate
@@ -83,7 +91,8 @@ def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0, u
 
     Raises:
         TrainingError: if the folder holds a run of another configuration (the fields are named), can't be written or is
-            in use by another process, the corpus is another one, or the loss or gradient is no longer finite.
+            in use by another process, the device is not there, the corpus is another one, or the loss or gradient is
+            no longer finite.
         StoppedError: after SIGTERM or SIGINT, once the step is done and its checkpoint saved.
         alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or none of those there are is whole.
         ValueError: if the corpus does not fill a batch, or holds an id outside the vocabulary.
@@ -91,6 +100,7 @@ def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0, u
     if _finished(config, folder):
         return
     _check_stream(config, corpus)
+    require_device(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK, timeout=0):

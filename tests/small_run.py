@@ -10,7 +10,7 @@ import numpy as np
 
 from alibi.configuration import configure
 from alibi.corpus import Corpus, Split
-from alibi.train import Upkeep, train
+from alibi.train import Training, Upkeep, train
 
 DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1, "softmax_dropout": 0.2}
 
@@ -31,6 +31,20 @@ def small(config, **changes):
 
 def config_for(corpus, method="alibi", **changes):
     return small(configure(method, corpus, train_length=32, steps=12), **changes)
+
+
+def steps_done(training, steps):
+    """The same training after so many steps."""
+    for _ in range(steps):
+        training.step()
+    return training
+
+
+def resumed_after(config, corpus, steps):
+    """A training that goes on from the checkpoint of another one, made after so many steps."""
+    resumed = Training(config, corpus)
+    resumed.restore(steps_done(Training(config, corpus), steps).checkpoint())
+    return resumed
 
 
 if __name__ == "__main__":

@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from alibi.attention import KERNELS, causal_attention, choose_kernel
-from alibi.positions import METHODS, position_method, slopes
+from alibi.positions import METHODS, LinearBias, MultipliedBias, NoBias, position_method, slopes
 
 
-def by_loops(q, k, v, bias, offset):
+def by_loops(q, k, v, factor, bias, offset):
     """Softmax attention written out key by key, in float64."""
     out = torch.zeros_like(q)
     for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
         scores = torch.stack(
-            [q[b, h, i] @ k[b, h, j] / math.sqrt(q.shape[-1]) + bias[h, i, j] for j in range(offset + i + 1)]
+            [
+                q[b, h, i] @ k[b, h, j] / math.sqrt(q.shape[-1]) * factor[h, i, j] + bias[h, i, j]
+                for j in range(offset + i + 1)
+            ]
         )
         out[b, h, i] = (scores.softmax(0)[:, None] * v[b, h, : offset + i + 1]).sum(0)
     return out
@@ -24,9 +27,26 @@ def method_named(name, width, heads):
     return position_method(name, width, heads, longest=200)
 
 
+# Methods whose bias has parameters.
+LEARNING = ("t5", "alibi-learned")
+
+
 def can(kernel, name):
-    """Whether this kernel serves the bias of this method: key columns hold a linear one, or none."""
-    return kernel != "columns" or name != "t5"
+    """Whether this kernel serves the bias of this method: key columns hold a linear one or none, and two multiply."""
+    bias = method_named(name, 32, 4).bias()
+    if isinstance(bias, MultipliedBias):
+        return kernel in ("reference", "flex")
+    return kernel != "columns" or isinstance(bias, LinearBias | NoBias)
+
+
+def factor_and_bias(bias, queries, keys):
+    """What scores are multiplied by and what is added to them: [heads, T, S], ones and zeros where nothing is."""
+    if isinstance(bias, MultipliedBias):
+        factor = bias.factor(queries, keys)
+        return factor, torch.zeros_like(factor)
+    dense = bias.dense(queries, keys)
+    dense = torch.zeros(4, len(queries), len(keys)) if dense is None else dense
+    return torch.ones_like(dense), dense
 
 
 PAIRS = [(kernel, name) for kernel in KERNELS for name in METHODS if can(kernel, name)]
@@ -40,9 +60,8 @@ def test_kernels_equal_the_loops(kernel, name, queries, keys):
     bias = method_named(name, 32, 4).requires_grad_(False).bias()
     q, k, v = (torch.randn(2, 4, n, 8) for n in (queries, keys, keys))
     positions, offset = torch.arange(keys), keys - queries
-    dense = bias.dense(positions[offset:], positions)
-    dense = torch.zeros(4, queries, keys) if dense is None else dense
-    expected = by_loops(q.double(), k.double(), v.double(), dense.double(), offset)
+    factor, added = factor_and_bias(bias, positions[offset:], positions)
+    expected = by_loops(*(x.double() for x in (q, k, v, factor, added)), offset)
     found = causal_attention(bias, positions[offset:], positions, kernel)(q, k, v)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
 
@@ -61,7 +80,7 @@ def equal_with_gradients(kernel, name, dtype, tolerance, length, head_width, dev
         out = causal_attention(method.bias(), at, at, chosen)(*inputs)
         (out.float() * weights).sum().backward()
         results.append([out, *(x.grad for x in inputs), *(p.grad for p in method.parameters() if p.grad is not None)])
-    assert len(results[0]) == len(results[1]) == 4 + (name == "t5")
+    assert len(results[0]) == len(results[1]) == 4 + (name in LEARNING)
     for expected, found in zip(*results, strict=True):
         scale = max(1.0, expected.float().abs().max().item())
         torch.testing.assert_close(found.float() / scale, expected.float() / scale, rtol=0, atol=tolerance)
@@ -82,17 +101,18 @@ def test_score_mod_is_the_dense_bias_with_its_gradient(name):
     at = [torch.arange(n) for n in (4, len(queries), len(positions))]
     future_TS = queries[:, None] < positions
     scores_HTS, weights_HTS = torch.randn(2, 4, 110, 150)
-    score_mod, dense = bias.score_mod(queries, positions), bias.dense(queries, positions)
-    assert (score_mod is None) == (dense is None) == (name not in ("t5", "alibi"))
+    score_mod = bias.score_mod(queries, positions)
+    assert (score_mod is None) == isinstance(bias, NoBias)
     if score_mod is None:
         return
+    factor, added = factor_and_bias(bias, queries, positions)
     results = []
     for biased in (
         score_mod(scores_HTS, torch.tensor(0), at[0][:, None, None], at[1][:, None], at[2]),
-        scores_HTS + dense,
+        scores_HTS * factor + added,
     ):
         method.zero_grad()
-        if name == "t5":
+        if name in LEARNING:
             (biased.masked_fill(future_TS, 0) * weights_HTS).sum().backward()
         results.append([biased.masked_fill(future_TS, 0), *(p.grad for p in method.parameters())])
     for found, expected in zip(*results, strict=True):
@@ -186,6 +206,11 @@ def test_kernel_is_chosen_by_device_length_and_bias_and_unknown_ones_are_refused
     assert chosen[70_000] == ["sdpa"] * 4
     assert choose_kernel("cuda", 128, True, linear) == "sdpa"
     assert choose_kernel("cpu", 2048, True, linear, "flex") == "flex"
+    multiplied = position_method("alibi-multiplied", 32, 4).bias()
+    assert {choose_kernel("cpu", keys, training, multiplied) for keys in chosen for training in (True, False)} == {
+        "reference"
+    }
+    assert choose_kernel("cuda", 128, True, multiplied) == "flex"
     with pytest.raises(ValueError, match="'flash'; known are automatic, reference, baddbmm, sdpa, columns, flex"):
         causal_attention(linear, torch.arange(3), torch.arange(3), "flash")
 

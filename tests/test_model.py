@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from test_attention import can
 
 from alibi.attention import KERNELS, causal_attention
 from alibi.model import Decoder, KeyValueCache, ModelConfig
-from alibi.positions import METHODS, position_method
+from alibi.positions import METHODS, VARIANTS, position_method
 
 
 @pytest.fixture(params=METHODS)
@@ -40,7 +41,7 @@ def any_model(name, kernel):
 @given(data=st.data(), name=st.sampled_from(sorted(METHODS)), kernel=st.sampled_from(KERNELS_WITHOUT_FLEX))
 @settings(max_examples=60, deadline=None)
 def test_causality(data, name, kernel):
-    assume((name, kernel) != ("t5", "columns"))
+    assume(can(kernel, name))
     model = any_model(name, kernel)
     length = data.draw(st.integers(2, 40))
     place = data.draw(st.integers(1, length - 1))
@@ -54,7 +55,7 @@ def test_causality(data, name, kernel):
 @given(data=st.data(), name=st.sampled_from(sorted(METHODS)), kernel=st.sampled_from(KERNELS_WITHOUT_FLEX))
 @settings(max_examples=60, deadline=None)
 def test_cached_steps_equal_the_full_pass_for_any_split(data, name, kernel):
-    assume((name, kernel) != ("t5", "columns"))
+    assume(can(kernel, name))
     model = any_model(name, kernel)
     steps = data.draw(st.lists(st.integers(1, 13), min_size=1, max_size=8).filter(lambda drawn: sum(drawn) <= 40))
     tokens, cache, start, outputs = torch.randint(50, (2, sum(steps))), KeyValueCache(), 0, []
@@ -66,7 +67,7 @@ def test_cached_steps_equal_the_full_pass_for_any_split(data, name, kernel):
         torch.testing.assert_close(torch.cat(outputs, dim=1), model(tokens), rtol=0, atol=2e-5)
 
 
-@given(st.integers(0, 100_000), st.sampled_from(["rotary", "t5", "alibi", "none"]))
+@given(st.integers(0, 100_000), st.sampled_from([name for name in METHODS if name not in ("sinusoidal", "learned")]))
 @settings(max_examples=40, deadline=None)
 def test_relative_methods_do_not_see_a_shift_of_all_positions(shift, name):
     method, (q, k, v) = position_method(name, 32, 4), torch.randn(3, 1, 4, 12, 8)
@@ -106,6 +107,8 @@ def test_parameters_are_counted_as_the_formula_says():
     assert counts["alibi"] == counts["sinusoidal"] == counts["rotary"] == counts["none"]
     assert counts["t5"] == counts["alibi"] + 32 * 8
     assert counts["learned"] == counts["alibi"] + 128 * width
+    assert counts["alibi-learned"] == counts["alibi"] + 8
+    assert {counts[name] for name in VARIANTS if name != "alibi-learned"} == {counts["alibi"]}
 
 
 def test_methods_of_one_seed_share_every_other_weight():

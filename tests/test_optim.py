@@ -5,9 +5,13 @@ import math
 
 import pytest
 import torch
+from small_run import config_for, period_corpus, resumed_after, steps_done
 from torch import nn
 
-from alibi.optim import NAG, cosine_restarts
+from alibi.model import Decoder, ModelConfig
+from alibi.optim import NAG, RECIPES, WEIGHT_DECAY, adamw, cosine_restarts
+from alibi.positions import METHODS, T5Bias
+from alibi.train import Training
 
 
 def made(seed=0, **options):
@@ -92,3 +96,63 @@ def test_a_parameter_without_gradient_stays_and_a_closure_is_called():
 def test_wrong_numbers_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
         NAG([nn.Parameter(torch.zeros(1))], **{"lr": 0.1} | wrong)
+
+
+def small_model(name):
+    return Decoder(ModelConfig(name, vocabulary_size=20, layers=1, width=16, heads=2, feedforward=32, longest=8))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_adamw_gives_the_positions_a_rate_of_their_own_and_no_decay(name):
+    model = small_model(name)
+    named = {id(p): parameter for parameter, p in model.named_parameters()}
+    found = {}
+    for group in adamw(model, 0.01).param_groups:
+        found |= {named[id(p)]: (group["lr"], group["weight_decay"]) for p in group["params"]}
+    assert found.keys() == set(named.values())
+    for parameter, p in model.named_parameters():
+        placed = parameter.startswith("positions.")
+        decay = WEIGHT_DECAY if p.dim() >= 2 and not placed else 0.0
+        rate = 0.01 * (30 if parameter.startswith("positions.") and name == "t5" else 1)
+        assert found[parameter] == (pytest.approx(rate), decay)
+
+
+def test_the_schedule_of_adamw_keeps_the_factor_and_the_paper_s_recipe_has_none():
+    for recipe, factor in (("adamw", 30.0), ("paper", None)):
+        optimizer, schedule, _ = RECIPES[recipe](small_model("t5"), 0.01, 5, 20)
+        for _ in range(20):
+            rates = [group["lr"] for group in optimizer.param_groups]
+            assert len(set(rates[:2])) == 1
+            assert rates[2:] == ([] if factor is None else [pytest.approx(factor * rates[0])])
+            assert schedule.get_last_lr()[0] == rates[0]
+            optimizer.step()
+            schedule.step()
+
+
+def test_the_t5_table_can_travel_as_far_as_attention_scores_ask(monkeypatch):
+    def travelled():
+        model = small_model("t5")
+        optimizer, schedule, _ = RECIPES["adamw"](model, 2e-3, 30, 300)
+        begin = model.positions.weights_KH.detach().clone()
+        for _ in range(300):
+            optimizer.zero_grad()
+            model.positions.weights_KH.sum().backward()
+            optimizer.step()
+            schedule.step()
+        return (begin - model.positions.weights_KH).min().item()
+
+    assert 9 < travelled() < 11
+    monkeypatch.setattr(T5Bias, "rate", 1.0)
+    assert 0.3 < travelled() < 0.4
+
+
+def test_a_run_with_a_rate_of_its_own_resumes_to_the_same_bits():
+    corpus = period_corpus()
+    config = config_for(corpus, "t5")
+    whole = steps_done(Training(config, corpus), 12)
+    resumed = resumed_after(config, corpus, 5)
+    rates = [group["lr"] for group in resumed.optimizer.param_groups]
+    assert rates[2] == pytest.approx(30 * rates[0]) and rates[0] == rates[1] == resumed.schedule.get_last_lr()[0]
+    steps_done(resumed, 7)
+    for tensor, other in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(tensor, other)

@@ -7,7 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alibi.positions import METHODS, LinearBias, NoBias, TableBias, position_method, slopes
+from alibi.positions import (
+    METHODS,
+    PAPER_METHODS,
+    VARIANTS,
+    GrowthBias,
+    LinearBias,
+    MultipliedBias,
+    NoBias,
+    TableBias,
+    position_method,
+    slopes,
+)
 from alibi.positions.rotary import rotate
 from alibi.positions.sinusoidal import FIRST_ROW, sinusoid
 from alibi.positions.t5 import bucket
@@ -121,14 +132,28 @@ def test_sinusoid_is_fairseqs():
     assert FIRST_ROW == 2 and torch.equal(added, table[2:12])
 
 
+KINDS = {
+    "t5": TableBias,
+    **dict.fromkeys(("alibi", "alibi-learned", "alibi-random", "alibi-half"), LinearBias),
+    **dict.fromkeys(("alibi-quadratic", "alibi-exponential", "alibi-logarithmic"), GrowthBias),
+    "alibi-multiplied": MultipliedBias,
+}
+LEARNED_NUMBERS = {"t5": 32 * 8, "learned": 5 * 64, "alibi-learned": 8}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_does_only_what_it_is_known_for(name):
     method = position_method(name, 64, 8, longest=5)
     x = torch.randn(1, 8, 5, 8)
     assert (method.embeddings(torch.arange(5)) is not None) == (name in ("sinusoidal", "learned"))
     assert torch.equal(method.turn(x, torch.arange(5)), x) == (name != "rotary")
-    assert isinstance(method.bias(), {"alibi": LinearBias, "t5": TableBias}.get(name, NoBias))
-    assert sum(p.numel() for p in method.parameters()) == {"t5": 32 * 8, "learned": 5 * 64}.get(name, 0)
+    assert type(method.bias()) is KINDS.get(name, NoBias)
+    assert sum(p.numel() for p in method.parameters()) == LEARNED_NUMBERS.get(name, 0)
+    assert method.rate == (30.0 if name == "t5" else 1.0)
+
+
+def test_the_paper_s_four_are_known_and_its_variants_are_others():
+    assert {*PAPER_METHODS, *VARIANTS} < set(METHODS) and not {*PAPER_METHODS} & {*VARIANTS}
 
 
 def test_wrong_names_and_sizes_are_refused():

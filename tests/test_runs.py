@@ -112,9 +112,9 @@ def test_the_code_hash_ignores_text_and_sees_code(tmp_path, monkeypatch):
 
 
 def test_spawned_workers_fill_the_cache(short):
-    from alibi.experiments.experiment import Cell, run
+    from alibi.experiments.experiment import Cell, Measure, run
 
-    cells = [Cell(method, "quick", 64, seed=15, multiples=(1,)) for method in ("alibi", "sinusoidal")]
+    cells = [Cell(method, "quick", 64, seed=15, measures=(Measure(64),)) for method in ("alibi", "sinusoidal")]
     run(cells)
     assert multiprocessing.active_children() == []
     for cell in cells:

@@ -1,1 +1,13 @@
 """The paper's experiments as data: one file a table or figure, each listing its training runs and evaluations."""
+
+from collections.abc import Callable
+from types import ModuleType
+
+from alibi.experiments import bookcorpus, cc100_roberta, early_token_curse, slopes, wikitext103
+from alibi.experiments.experiment import Cell
+
+MODULES: dict[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (wikitext103, bookcorpus, cc100_roberta, early_token_curse, slopes)
+}
+EXPERIMENTS: dict[str, Callable[..., list[Cell]]] = {name: module.cells for name, module in MODULES.items()}

@@ -1,41 +1,177 @@
-"""What an experiment is made of, and how its cells are run side by side."""
+"""What an experiment is made of: cells, each a training run and what is measured of it, and how cells are run."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from tqdm import tqdm
 
+from alibi.configuration import TrainConfig, configure
 from alibi.corpus import load
-from alibi.runs import trained
+from alibi.evaluate import Evaluation
+from alibi.model import Decoder
+from alibi.runs import run_folder, trained
 from alibi.scale import scale_named
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Evaluation lengths as multiples of the training length.
+# Evaluation lengths as multiples of the training length, in the chapters' live runs.
 EXTRAPOLATION = (0.5, 1, 1.25, 2, 4, 8, 16)
+# The same in the experiments, up to the scale's longest: just past the training length, and doublings.
+MULTIPLES = (1, 1.125, 1.25, 2, 4, 8, 16, 32)
+LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
+# Tokens that the sliding window scores, from the start of the split: at stride 1 each costs a whole window.
+HALF_STRIDE_TOKENS, STRIDE_1_TOKENS = 32_768, 1024
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is trained on, and what is evaluated on in its vocabulary (the same corpus if left out)."""
+
+    train: str
+    evaluate: str = ""
+    tokenisation: str = ""
+    """Words, bytes or bert; empty takes the corpus's own."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One evaluation of a trained run."""
+
+    length: int
+    """Tokens in a window, L_valid."""
+    stride: int | None = None
+    """New tokens a window; None for nonoverlapping windows."""
+    prefix: int | None = None
+    """Tokens that are scored, from the start of the split; None scores all."""
+    split: str = "valid"
+
+    @property
+    def note(self) -> str:
+        """How its records say what was scored."""
+        return f"first {self.prefix} tokens" if self.prefix else ""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run and the lengths at which it is evaluated, nonoverlapping, on the validation split."""
+    """One training run and what is measured of it."""
 
     method: str
     scale: str
     train_length: int
-    corpus: str = "wikipedia-sample"
+    text: Text = Text("wikipedia-sample")
+    corpus: str = "wikitext-103"
+    """The paper's set, whatever text is read."""
     seed: int = 1
     steps: int = 0
     """Optimiser steps; 0 takes the scale's own number."""
-    multiples: tuple[float, ...] = EXTRAPOLATION
+    large: bool = False
+    """Whether the scale's larger model is trained."""
+    measures: tuple[Measure, ...] = ()
+    by_position: bool = False
+    """Whether the loss is recorded by the position in the window as well."""
+
+    @property
+    def title(self) -> str:
+        """Such as "alibi, L = 64, seed 0"."""
+        return f"{self.method}, L = {self.train_length}, seed {self.seed}"
+
+    def config(self) -> TrainConfig:
+        """The configuration of the run; its corpus is loaded, and built first if it is missing."""
+        text = load(self.text.train, self.text.tokenisation)
+        return configure(self.method, text, self.scale, self.train_length, self.seed, self.steps, large=self.large)
 
     def records(self, bar_row: int = 0) -> "pd.DataFrame":
         """Trains what is not in the cache, evaluates, and returns one number a row (see `alibi.records`)."""
-        run = trained(self.method, self.corpus, self.scale, self.train_length, self.seed, self.steps, bar_row)
-        return run.records(round(multiple * self.train_length) for multiple in self.multiples)
+        import pandas as pd
+
+        run = trained(
+            self.method, self.text.train, self.scale, self.train_length, self.seed, self.steps, bar_row,
+            self.text.tokenisation, self.large,
+        )  # fmt: skip
+        read = load(self.text.evaluate) if self.text.evaluate else None
+        tables = []
+        for m in self.measures or _live(self):
+            tables.append(run.records([m.length], m.stride, m.split, m.prefix, read, self.corpus))
+            if self.by_position:
+                tables.append(_by_position(tables[-1], run.evaluation(m.length, m.stride, m.split, m.prefix, read)))
+        return pd.concat(tables, ignore_index=True)
+
+    def recorded(self, records: "pd.DataFrame") -> bool:
+        """Whether every measure of this cell is among these records."""
+        used = f"{self.text.train} -> {self.text.evaluate}" if self.text.evaluate else self.text.train
+        own = records[
+            (records.method == self.method)
+            & (records.scale == self.scale)
+            & (records.train_length == self.train_length)
+            & (records.seed == self.seed)
+            & (records.corpus_used == used)
+            & (records.tokens_trained == self.tokens)
+        ]
+        found = set(zip(own.split, own.eval_length, own.stride.fillna(0), own.note.fillna(""), strict=True))
+        return all((m.split, m.length, m.stride or 0, m.note) in found for m in self.measures)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on."""
+        chosen = scale_named(self.scale)
+        batch = chosen.batch_tokens // self.train_length * self.train_length
+        return (self.steps or chosen.steps) * batch
+
+    def flops(self) -> tuple[float, float]:
+        """Floating point operations of the training, and of the evaluations that follow."""
+        config = self.config()
+        with torch.device("meta"):
+            model = Decoder(config.model)
+        text = load(self.text.evaluate) if self.text.evaluate else load(self.text.train, self.text.tokenisation)
+        evaluations = 0.0
+        for measure in self.measures:
+            # A pass forward is a third of a training step; a window's context is run and not scored.
+            scored = measure.prefix or text.splits[measure.split].words
+            evaluations += (
+                model.training_flops(measure.length) / 3 * scored * measure.length / (measure.stride or measure.length)
+            )
+        return model.training_flops(self.train_length) * self.tokens, evaluations
+
+    def begun(self) -> bool:
+        """Whether the cache holds a part of the run."""
+        return run_folder(self.config()).is_dir()
+
+
+def _live(cell: Cell) -> Iterable[Measure]:
+    return [Measure(round(multiple * cell.train_length)) for multiple in EXTRAPOLATION]
+
+
+def _by_position(records: "pd.DataFrame", found: Evaluation) -> "pd.DataFrame":
+    """The mean loss (nats) of the tokens at positions 1, 2, 3 to 4, 5 to 8 and so on of the window."""
+    import pandas as pd
+
+    edges = [0, *(2**power for power in range(found.length.bit_length()))]
+    rows = []
+    for low, high in zip(edges, [*edges[1:], found.length], strict=True):
+        tokens = int(found.tokens_by_position[low:high].sum())
+        if tokens:
+            nats = float(found.nats_by_position[low:high].sum()) / tokens
+            note = f"{tokens} tokens at positions {low + 1} to {high}"
+            rows.append(records.iloc[0].to_dict() | {"metric": "loss", "value": nats, "unit": "nats", "note": note})
+    return pd.DataFrame(rows).reindex(columns=records.columns)
+
+
+def nonoverlapping(scale: str, train_length: int, others: Iterable[int] = ()) -> tuple[Measure, ...]:
+    """Evaluations of the whole validation split at `MULTIPLES` of the training length, and at other lengths."""
+    lengths = {round(multiple * train_length) for multiple in MULTIPLES} | set(others)
+    return tuple(Measure(length) for length in sorted(lengths) if length <= LONGEST[scale])
+
+
+def sliding(train_length: int) -> tuple[Measure, ...]:
+    """Sliding windows of 1, 2 and 4 training lengths, strides L_valid / 2 and 1, over the beginning of the split."""
+    lengths = [multiple * train_length for multiple in (1, 2, 4)]
+    half = [Measure(length, length // 2, HALF_STRIDE_TOKENS) for length in lengths]
+    return (*half, *(Measure(length, 1, STRIDE_1_TOKENS) for length in lengths))
 
 
 def records(cells: Sequence[Cell]) -> "pd.DataFrame":
@@ -49,8 +185,8 @@ def run(cells: Sequence[Cell]) -> None:
     """Fills the cache with these cells, as many at a time as there are cores, a progress bar each."""
     cores = multiprocessing.cpu_count()
     threads = max((scale_named(cell.scale).threads or cores) for cell in cells)
-    for corpus in {cell.corpus for cell in cells}:
-        load(corpus)  # Built once, here, and not by the first of several waiting processes.
+    for text in {cell.text for cell in cells}:
+        load(text.train, text.tokenisation)  # Built once, here, and not by the first of several waiting processes.
     # Spawned: a forked process inherits torch's threads in an unknown state.
     with ProcessPoolExecutor(
         max(1, cores // threads),

@@ -1,18 +1,30 @@
 """The position methods, one file each. A new one is a file and a line in `METHODS`."""
 
 from alibi.positions.alibi import ALiBi, slopes
-from alibi.positions.base import Bias, LinearBias, NoBias, PositionMethod, TableBias
+from alibi.positions.base import Bias, GrowthBias, LinearBias, MultipliedBias, NoBias, PositionMethod, TableBias
 from alibi.positions.learned import Learned
 from alibi.positions.none import NoPositions
 from alibi.positions.rotary import Rotary
 from alibi.positions.sinusoidal import Sinusoidal
 from alibi.positions.t5 import T5Bias
+from alibi.positions.variants import (
+    Exponential,
+    HalfBiased,
+    LearnedSlopes,
+    Logarithmic,
+    Multiplied,
+    Quadratic,
+    RandomSlopes,
+)
 
+_VARIANTS = (LearnedSlopes, RandomSlopes, HalfBiased, Quadratic, Exponential, Logarithmic, Multiplied)
 METHODS: dict[str, type[PositionMethod]] = {
-    method.name: method for method in (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions)
+    method.name: method for method in (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions, *_VARIANTS)
 }
 # The four that the paper compares.
 PAPER_METHODS = ("sinusoidal", "rotary", "t5", "alibi")
+# ALiBi with other slopes, another growth, or multiplied.
+VARIANTS = tuple(method.name for method in _VARIANTS)
 
 
 def position_method(name: str, width: int, heads: int, longest: int = 0) -> PositionMethod:
@@ -35,10 +47,13 @@ def position_method(name: str, width: int, heads: int, longest: int = 0) -> Posi
 __all__ = [
     "METHODS",
     "PAPER_METHODS",
+    "VARIANTS",
     "ALiBi",
     "Bias",
+    "GrowthBias",
     "Learned",
     "LinearBias",
+    "MultipliedBias",
     "NoBias",
     "NoPositions",
     "PositionMethod",

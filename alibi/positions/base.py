@@ -6,7 +6,7 @@ asked with absolute positions, so that an answer is right with a key-value cache
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -47,6 +47,14 @@ class Bias:
         """
         raise ValueError(f"a {type(self).__name__} can't be written as columns of the keys: only a linear one can")
 
+    def within(self, decay_window: float) -> "Bias":
+        """This bias where it has lowered a score by `decay_window` nats at most; farther keys are not seen at all.
+
+        Raises:
+            ValueError: if this kind of bias does not fall with the distance, or the window is not positive.
+        """
+        raise ValueError(f"decay_window={decay_window}: a {type(self).__name__} has none, only a linear bias (alibi)")
+
 
 class NoBias(Bias):
     """Nothing is added to the scores."""
@@ -68,28 +76,69 @@ class NoBias(Bias):
 
 @dataclass(frozen=True)
 class LinearBias(Bias):
-    """Each head's slope times the distance: bias[h, i, j] = -slopes[h] * (i - j) (section 3, Figure 3)."""
+    """Each head's slope times the distance: bias[h, i, j] = -slopes[h] * (i - j) (section 3, Figure 3).
+
+    With a decay window t a head of slope m sees no key farther than t / m: see `alibi.decay_window`.
+
+    Raises:
+        ValueError: if the decay window is not positive.
+    """
 
     slopes_H: Tensor
+    decay_window: float | None = None
+    """In nats; None lets every head see all keys."""
+
+    def __post_init__(self) -> None:
+        if self.decay_window is not None and not self.decay_window > 0:
+            raise ValueError(f"decay_window={self.decay_window}: choose a positive number of nats")
+
+    def within(self, decay_window: float) -> "LinearBias":
+        """The same slopes with this decay window.
+
+        Raises:
+            ValueError: if it is not positive.
+        """
+        return replace(self, decay_window=decay_window)
+
+    def reach_H(self) -> Tensor:
+        """The farthest distance that each head sees, floor(t / slope), float64.
+
+        Infinite without a window, and where a slope is not positive.
+        """
+        slopes_H = self.slopes_H.detach().double()
+        decay_window = torch.inf if self.decay_window is None else self.decay_window
+        return torch.where(slopes_H > 0, decay_window / slopes_H, torch.inf).floor()
 
     def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """[heads, T, S] from the difference of positions, which stays exact at any length.
 
         The official code adds slope * j instead. The softmax cancels the difference of slope * i per row, but
-        the absolute values grow with the length and lose precision in 16 bits; the relative ones do not.
+        the absolute values grow with the length and lose precision in 16 bits; the relative ones do not. Beyond a
+        decay window it is minus infinity.
         """
         # Keys after the query are masked anyway; positive values there would only invite overflow.
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
-        return -self.slopes_H.to(dtype)[:, None, None] * distance_TS
+        bias_HTS = -self.slopes_H.to(dtype)[:, None, None] * distance_TS
+        if self.decay_window is None:
+            return bias_HTS
+        return bias_HTS.masked_fill(distance_TS > self.reach_H().to(dtype)[:, None, None], -torch.inf)
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
-        """score - slope * (i - j)."""
+        """score - slope * (i - j), minus infinity beyond a decay window."""
         slopes_H = self.slopes_H.float()
 
         def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return score - slopes_H[head] * (query_positions_T[query] - key_positions_S[key])
 
-        return biased
+        if self.decay_window is None:
+            return biased
+        reach_H = self.reach_H().float()
+
+        def windowed(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            seen = query_positions_T[query] - key_positions_S[key] <= reach_H[head]
+            return torch.where(seen, biased(score, batch, head, query, key), -torch.inf)
+
+        return windowed
 
     def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Queries carry the slopes, keys their positions: the product is slope * (j - first key).
@@ -98,8 +147,11 @@ class LinearBias(Bias):
         the sum, which the hardware keeps in float32, errs by its rounding alone: slope * S * 2^-24 for S keys.
 
         Raises:
-            ValueError: if 16 bits are asked to hold more than 65,536 positions.
+            ValueError: if 16 bits are asked to hold more than 65,536 positions, or there is a decay window: columns
+                can lower a score but hide no key.
         """
+        if self.decay_window is not None:
+            raise ValueError("columns of the keys can't hold a decay window: choose kernel window, flex or sdpa")
         from_first_S = key_positions_S - key_positions_S[0]
         if dtype.itemsize == 2 and int(from_first_S[-1]) >= SPLIT * SPLIT:
             raise ValueError(f"{int(from_first_S[-1]) + 1} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
@@ -141,6 +193,58 @@ class TableBias(Bias):
         return biased
 
 
+@dataclass(frozen=True)
+class GrowthBias(Bias):
+    """Each head's slope times a function of the distance: bias[h, i, j] = -slopes[h] * growth(i - j)."""
+
+    slopes_H: Tensor
+    growth: Callable[[Tensor], Tensor]
+    """Of floating point distances, not negative, elementwise; 0 at 0."""
+
+    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[heads, T, S]; minus infinity where the function leaves the dtype's range."""
+        distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
+        return -self.slopes_H.to(dtype)[:, None, None] * self.growth(distance_TS)
+
+    def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
+        """score - slope * growth(i - j)."""
+        slopes_H = self.slopes_H.float()
+
+        def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            distance = (query_positions_T[query] - key_positions_S[key]).clamp(min=0).float()
+            return score - slopes_H[head] * self.growth(distance)
+
+        return biased
+
+
+@dataclass(frozen=True)
+class MultipliedBias(Bias):
+    """A linear bias that scores are multiplied by: score * -slopes[h] * (i - j). Kernels that only add refuse it."""
+
+    slopes_H: Tensor
+
+    def factor(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """What the scores are multiplied by, after they are divided by sqrt(head width): [heads, T, S]."""
+        return LinearBias(self.slopes_H).dense(query_positions_T, key_positions_S, dtype)
+
+    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Not defined.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("a MultipliedBias can't be added to scores: choose kernel reference or flex, which multiply")
+
+    def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
+        """score * -slope * (i - j)."""
+        slopes_H = self.slopes_H.float()
+
+        def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return score * -(slopes_H[head] * (query_positions_T[query] - key_positions_S[key]))
+
+        return biased
+
+
 class PositionMethod(nn.Module):
     """How a transformer learns where its tokens stand.
 
@@ -160,6 +264,12 @@ class PositionMethod(nn.Module):
     title: ClassVar[str]
     limited: ClassVar[bool] = False
     """Whether the method has a table of positions and knows none past its end."""
+    rate: ClassVar[float] = 1.0
+    """Factor for the learning rate of the method's own parameters under AdamW.
+
+    A step of Adam is hardly longer than its learning rate, however steep the loss. That suits weights, of which many
+    act together; a parameter that alone must travel far, in units of scores, needs a rate of that size.
+    """
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__()

@@ -1,0 +1,31 @@
+"""What of ALiBi matters: section 3 (p. 5 and 9) and the official FAQ, of which the paper gives no table.
+
+Expected: learned slopes extrapolate worse and train 3% slower; slopes drawn at random sometimes work; multiplying the
+score by the bias, or a bias that grows faster than the distance, is worse than the linear bias.
+
+    python -m alibi reproduce slopes --scale laptop
+"""
+
+from alibi.experiments.experiment import Cell, nonoverlapping
+from alibi.experiments.wikitext103 import TEXTS
+from alibi.scale import scale_named
+
+VARIANTS = (
+    "alibi",
+    "alibi-learned",
+    "alibi-random",
+    "alibi-multiplied",
+    "alibi-exponential",
+    "alibi-quadratic",
+    "alibi-logarithmic",
+    "alibi-half",
+)
+
+
+def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+    """Every variant at the scale's own length; of random slopes each seed draws others."""
+    length = scale_named(scale).train_length
+    measures = nonoverlapping(scale, length)
+    return [
+        Cell(method, scale, length, TEXTS[scale], seed=seed, measures=measures) for seed in seeds for method in VARIANTS
+    ]

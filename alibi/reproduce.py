@@ -1,0 +1,194 @@
+"""Runs what is missing of an experiment, most valuable first, and appends records; it may be stopped at any moment.
+
+A cell is a training run and its evaluations. Cells run side by side, each in a process of its own; a run that was
+stopped goes on from its checkpoint, an evaluation that was made is not made again, and a cell's records are appended
+once all of them are there.
+"""
+
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+from tqdm import tqdm
+
+from alibi.configuration import TrainingError
+from alibi.corpus import load
+from alibi.device import compute_dtype, matmul_rate, settle_cpu
+from alibi.experiments import EXPERIMENTS
+from alibi.experiments.experiment import Cell
+from alibi.positions import METHODS
+from alibi.records import append, measured_results
+from alibi.scale import scale_named
+
+# What runs of these sizes reach of the rate of large matrix products, for estimates where no record tells better.
+USUAL_SHARE = 0.4
+
+
+class ReproduceError(RuntimeError):
+    """Some of the cells that were asked for could not be run."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A cell, whether its records are there, and what is left to pay for them."""
+
+    cell: Cell
+    recorded: bool
+    begun: bool
+    seconds: float
+    """Estimate on this machine, with all its cores at work on it; 0 for a cell that is recorded."""
+
+
+def cells(
+    experiment: str, scale: str, methods: Sequence[str] = (), seeds: Sequence[int] = (), lengths: Sequence[int] = ()
+) -> list[Cell]:
+    """The cells of an experiment, most valuable first.
+
+    Args:
+        experiment: a name of `alibi.experiments.EXPERIMENTS`.
+        scale: a name of `alibi.scale.SCALES`.
+        methods: only these position methods; empty takes all.
+        seeds: 0 alone if empty.
+        lengths: only these training lengths; empty takes all.
+
+    Raises:
+        ValueError: for an unknown name (the known are listed), or a choice that leaves no cell.
+    """
+    if experiment not in EXPERIMENTS:
+        raise ValueError(f"no experiment is named {experiment!r}; known are {', '.join(EXPERIMENTS)}")
+    scale_named(scale)
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise ValueError(f"no position method is named {unknown[0]!r}; known are {', '.join(METHODS)}")
+    every = EXPERIMENTS[experiment](scale, tuple(seeds) or (0,))
+    chosen = [c for c in every if c.method in (methods or METHODS) and c.train_length in (lengths or [c.train_length])]
+    if not chosen:
+        has = sorted({(cell.method, cell.train_length) for cell in every})
+        raise ValueError(
+            f"{experiment} at scale {scale} has no such cell; it has {', '.join(f'{m} at {n}' for m, n in has)}"
+        )
+    return chosen
+
+
+def states(experiment: str, chosen: Sequence[Cell]) -> list[State]:
+    """What is recorded of these cells, and what the others will cost.
+
+    The cost is an estimate: floating point operations, by the share of this machine's rate of matrix products that
+    recorded runs of the same scale reached, or by `USUAL_SHARE` where there are none.
+    """
+    records = measured_results(experiment)
+    settle_cpu(multiprocessing.cpu_count())
+    rate = matmul_rate("cpu", compute_dtype("cpu")) * USUAL_SHARE
+    found = []
+    for cell in chosen:
+        recorded = cell.recorded(records)
+        found.append(
+            State(cell, recorded, not recorded and cell.begun(), 0.0 if recorded else sum(cell.flops()) / rate)
+        )
+    return found
+
+
+def listing(found: Sequence[State]) -> str:
+    """A line a cell with its state, and what is left in all."""
+    lines = []
+    for state in found:
+        told = "recorded" if state.recorded else "begun" if state.begun else "missing"
+        cost = "" if state.recorded else f"about {duration(state.seconds)}"
+        steps = f"{state.cell.steps:,} steps" if state.cell.steps else ""
+        lines.append(
+            f"{told:9} {state.cell.title:36} {len(state.cell.measures):3} evaluations  {cost:18} {steps}".rstrip()
+        )
+    left = [state for state in found if not state.recorded]
+    total = duration(sum(state.seconds for state in left))
+    lines.append(f"{len(found) - len(left)} of {len(found)} cells recorded; left: about {total} on this machine")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Such as 40 s, 12 min, 3.5 h or 20 days."""
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> None:
+    """Runs those of the cells that are not recorded, in their order, until done or the time is up.
+
+    Args:
+        experiment: whose records are appended to.
+        chosen: from `cells`.
+        minutes: after so many the cells at work are stopped, to be gone on with; 0 sets no limit.
+
+    Raises:
+        ReproduceError: if cells failed; the others were run all the same.
+        ValueError: if a corpus is not there.
+    """
+    records = measured_results(experiment)
+    waiting = [cell for cell in chosen if not cell.recorded(records)]
+    for text in {cell.text for cell in waiting}:
+        # Built here once, and not by the first of several waiting processes.
+        load(text.train, text.tokenisation)
+        if text.evaluate:
+            load(text.evaluate)
+    deadline = time.monotonic() + 60 * minutes if minutes else None
+    failed = []
+    with _interruptible() as interrupted:
+        running: dict[BaseProcess, Cell] = {}
+        while (waiting or running) and not interrupted and (deadline is None or time.monotonic() < deadline):
+            while waiting and len(running) < _at_a_time(waiting[0]):
+                row = min(set(range(len(running) + 1)) - {int(process.name) for process in running})
+                process = _CONTEXT.Process(target=_work, args=(experiment, waiting[0], row), name=str(row))
+                process.start()
+                running[process] = waiting.pop(0)
+            wait([process.sentinel for process in running], timeout=1)
+            for process in [process for process in running if not process.is_alive()]:
+                cell = running.pop(process)
+                if process.exitcode:
+                    failed.append(f"{cell.title} (exit status {process.exitcode})")
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join()
+    if failed:
+        raise ReproduceError(f"{len(failed)} cells of {experiment} failed: {'; '.join(failed)}; the others were run")
+
+
+# Spawned: a forked process inherits torch's threads in an unknown state.
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+def _at_a_time(cell: Cell) -> int:
+    scale, cores = scale_named(cell.scale), multiprocessing.cpu_count()
+    return 1 if scale.device == "cuda" else max(1, cores // (scale.threads or cores))
+
+
+def _work(experiment: str, cell: Cell, row: int) -> None:
+    try:
+        append(experiment, cell.records(row))
+    except (TrainingError, ValueError) as wrong:
+        tqdm.write(f"{cell.title}: {wrong}", sys.stderr)
+        sys.exit(getattr(wrong, "exit_status", 1))
+    tqdm.write(f"{cell.title}: recorded", sys.stderr)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that the cells at work are stopped in order."""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
