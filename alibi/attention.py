@@ -7,12 +7,13 @@ position method. Letters in tensor names: B batch, H heads, T queries, S keys, D
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alibi.decay_window import WindowedAttention, flex_blocks
 from alibi.positions.base import SPLIT, Bias, LinearBias, MultipliedBias, NoBias
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -137,7 +138,8 @@ def _flex_attention(compiled: bool) -> Any:
 def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype) -> Attend:
     """FlexAttention: on CUDA one fused kernel that computes the bias and skips blocks of future keys, forward and back.
 
-    On a CPU it is there to be compared with, forward only.
+    Where the bias has a decay window it skips the blocks beyond it as well. On a CPU it is there to be compared with,
+    forward only.
 
     Raises:
         ValueError: if attention dropout is asked for, or on a CPU a gradient: it knows neither.
@@ -152,8 +154,11 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     def not_after(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return query_positions_T[query] >= key_positions_S[key]
 
-    shape = len(query_positions_T), len(key_positions_S)
-    blocks = create_block_mask(not_after, None, None, *shape, device=query_positions_T.device)
+    if _has_window(bias):
+        blocks = flex_blocks(bias, query_positions_T, key_positions_S)
+    else:
+        shape = len(query_positions_T), len(key_positions_S)
+        blocks = create_block_mask(not_after, None, None, *shape, device=query_positions_T.device)
     apply = _flex_attention(on_gpu)
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
@@ -165,20 +170,61 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     return attend
 
 
+def window(
+    bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
+) -> Attend:
+    """For a linear bias with a decay window: each head meets the keys within its reach only, forward and back.
+
+    See `alibi.decay_window`. With a cache, where queries are fewer than keys, it is sdpa with a mask.
+
+    Raises:
+        ValueError: if the bias has no decay window or its slopes learn, or attention dropout is asked for.
+    """
+    if not _has_window(bias):
+        raise ValueError(f"kernel window is for a linear bias with a decay window, not for a {type(bias).__name__}")
+    if dropout or _learns(bias):
+        raise ValueError(f"kernel window has no attention dropout ({dropout}) and no gradient for slopes: choose sdpa")
+    if len(query_positions_T) < len(key_positions_S):
+        return sdpa(bias, query_positions_T, key_positions_S, dropout, dtype)
+    return WindowedAttention(bias, len(key_positions_S))
+
+
+def _has_window(bias: Bias) -> TypeGuard[LinearBias]:
+    return isinstance(bias, LinearBias) and bias.decay_window is not None
+
+
+def _learns(bias: LinearBias) -> bool:
+    return torch.is_grad_enabled() and bias.slopes_H.requires_grad
+
+
 KERNELS: dict[str, Callable[[Bias, Tensor, Tensor, float, torch.dtype], Attend]] = {
     "reference": reference,
     "baddbmm": baddbmm,
     "sdpa": sdpa,
     "columns": columns,
     "flex": flex,
+    "window": window,
 }
+# Keys from which on the window kernel is the fastest on a CPU, in training and without.
+WINDOW_PAYS = 512
 
 
-def choose_kernel(device: str, keys: int, training: bool, bias: Bias, kernel: str = "automatic") -> str:
+def choose_kernel(
+    device: str,
+    keys: int,
+    training: bool,
+    bias: Bias,
+    kernel: str = "automatic",
+    dropout: float = 0.0,
+    cached: bool = False,
+) -> str:
     """The kernel that computes: the one asked for by name, else the one for this device, number of keys and bias.
 
     On a CPU the batched product wins at short lengths, and for longer in training, where the fused kernel's backward
-    pass is slow. Beyond, a linear bias rides in columns, which takes about half the time of a mask and no memory.
+    pass is slow. Beyond, a linear bias rides in columns, which takes about half the time of a mask and no memory. A
+    bias that multiplies has the kernels that can: the reference on a CPU, flex on CUDA.
+    With a decay window, the kernels that skip what lies beyond it come first; they know neither attention dropout nor,
+    to any use, the few queries of a pass with cached keys.
 
     Raises:
         ValueError: if no kernel has this name; the known names are listed.
@@ -186,10 +232,16 @@ def choose_kernel(device: str, keys: int, training: bool, bias: Bias, kernel: st
     if kernel == "automatic":
         if isinstance(bias, MultipliedBias):  # The others only add.
             return "flex" if device == "cuda" else "reference"
+        if _has_window(bias) and not dropout and not cached:
+            if device == "cuda":
+                return "flex"
+            if device == "cpu" and keys >= WINDOW_PAYS and not _learns(bias):
+                return "window"
         if device == "cpu" and keys < (2048 if training else 1024):
             return "baddbmm" if training or keys < 512 else "sdpa"
-        exact = SPLIT * SPLIT  # as many positions as columns hold in 16 bits
-        return "columns" if device == "cpu" and isinstance(bias, LinearBias) and keys <= exact else "sdpa"
+        if device == "cpu" and isinstance(bias, LinearBias) and not _has_window(bias) and keys <= SPLIT * SPLIT:
+            return "columns"  # They hold so many positions in 16 bits.
+        return "sdpa"
     if kernel not in KERNELS:
         raise ValueError(f"no attention kernel is named {kernel!r}; known are automatic, {', '.join(KERNELS)}")
     return kernel
@@ -220,5 +272,6 @@ def causal_attention(
         ValueError: if no kernel has this name (the known names are listed), or the kernel can't do what is asked.
     """
     device, keys = query_positions_T.device.type, len(key_positions_S)
-    chosen = choose_kernel(device, keys, torch.is_grad_enabled(), bias, kernel)
+    cached = len(query_positions_T) < keys
+    chosen = choose_kernel(device, keys, torch.is_grad_enabled(), bias, kernel, dropout, cached)
     return KERNELS[chosen](bias, query_positions_T, key_positions_S, dropout, dtype)

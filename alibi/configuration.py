@@ -11,7 +11,7 @@ from alibi.attention import choose_kernel
 from alibi.corpus import Corpus
 from alibi.device import compute_dtype
 from alibi.model import ModelConfig
-from alibi.positions import METHODS, NoBias
+from alibi.positions import METHODS, NoBias, position_method
 from alibi.scale import scale_named
 
 CONFIG = "config.json"
@@ -74,6 +74,7 @@ def configure(
     activation_checkpointing: bool = False,
     official_tail_gap: bool = False,
     large: bool = False,
+    decay_window: float = 0.0,
 ) -> TrainConfig:
     """The configuration of a run: what the scale says, with the choices that are made beside it.
 
@@ -91,9 +92,11 @@ def configure(
             fraction of the memory.
         official_tail_gap: leave out of the loss what the official training leaves out.
         large: take the scale's larger model, which stands for the paper's 1.3B parameters.
+        decay_window: how far heads see, in nats of a linear bias (see `alibi.decay_window`); 0 sets no limit.
 
     Raises:
-        ValueError: for an unknown method, scale or kernel, or a number out of range; known names are listed.
+        ValueError: for an unknown method, scale or kernel, or a number out of range; known names are listed. A decay
+            window is refused if negative, or with a method that has no linear bias.
     """
     if method not in METHODS:
         raise ValueError(f"no position method is named {method!r}; known are {', '.join(METHODS)}")
@@ -107,6 +110,9 @@ def configure(
     choose_kernel(chosen.device, train_length, True, NoBias(), kernel)
     size, longest = corpus.vocabulary_size, train_length if METHODS[method].limited else 0
     model = replace(chosen.large if large else chosen.model, method=method, vocabulary_size=size, longest=longest)
+    if decay_window:
+        position_method(method, model.width, model.heads, longest).bias().within(decay_window)
+        model = replace(model, decay_window=decay_window)
     if model.cutoffs and model.cutoffs[-1] >= size:
         # As the paper does for BookCorpus: a small vocabulary has no rare words to save on (p. 20).
         model = replace(model, cutoffs=())

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from alibi.attention import Attend, causal_attention
 from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
-from alibi.positions import position_method
+from alibi.positions import Bias, position_method
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class ModelConfig:
     """The table of a band is so many times narrower than that of the band before."""
     longest: int = 0
     """Positions in the table of a method that has one."""
+    decay_window: float = 0.0
+    """How far heads see, in nats of a linear bias: see `alibi.decay_window`. 0 sets no limit."""
 
     def __post_init__(self) -> None:
         # Read back from JSON it is a list.
@@ -110,7 +112,8 @@ class Decoder(nn.Module):
             back.
 
     Raises:
-        ValueError: for an unknown position method, or a width that the heads do not divide.
+        ValueError: for an unknown position method, a width that the heads do not divide, or a decay window that is
+            negative or that the method's bias can't have.
     """
 
     def __init__(self, config: ModelConfig, kernel: str = "automatic", activation_checkpointing: bool = False) -> None:
@@ -126,6 +129,12 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         # Last, so that models of one seed share all other weights whatever their method draws.
         self.positions = position_method(config.method, config.width, config.heads, config.longest)
+        self.bias()  # Refuses a decay window that can't be, before anything is trained.
+
+    def bias(self) -> Bias:
+        """What the position method adds to the scores, within the decay window if the model has one."""
+        bias = self.positions.bias()
+        return bias.within(self.config.decay_window) if self.config.decay_window else bias
 
     @property
     def device(self) -> torch.device:
@@ -146,7 +155,7 @@ class Decoder(nn.Module):
             x_BTC = x_BTC + added
         x_BTC = F.dropout(x_BTC, self.config.dropout, self.training)
         attend = causal_attention(
-            self.positions.bias(),
+            self.bias(),
             queries_T,
             keys_S,
             self.kernel,

@@ -70,7 +70,7 @@ def test_data_shows_the_corpus(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["data", "wikipedia"], "wikipedia-sample"),
+        (["data", "wikipedias"], "wikipedia-sample"),
         (["train", "--method", "alibbi", "--out", "x"], "known are sinusoidal, rotary, t5, alibi"),
         (["train", "--method", "alibi", "--scale", "huge", "--out", "x"], "known are quick, laptop, gpu, paper"),
         (["train", "--method", "alibi", "--corpus", "pile", "--out", "x"], "wikipedia-sample"),
@@ -92,7 +92,9 @@ def test_wrong_words_exit_with_2_and_say_what_is_right(arguments, told, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [[], ["data"], ["train"], ["evaluate"], ["generate"], ["book"]])
+@pytest.mark.parametrize(
+    "command", [[], ["data"], ["train"], ["evaluate"], ["generate"], ["reproduce"], ["scorecard"], ["book"]]
+)
 def test_help_of_every_command(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["alibi", *command, "--help"])
     with pytest.raises(SystemExit) as ended:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from test_attention import PAIRS, equal_with_gradients
 
+from alibi.attention import causal_attention
 from alibi.model import Decoder, KeyValueCache, ModelConfig
-from alibi.positions import METHODS
+from alibi.positions import METHODS, LinearBias, slopes
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device: nothing here was checked", allow_module_level=True)
@@ -31,3 +32,20 @@ def test_a_model_computes_what_it_computes_on_a_cpu(name):
     cache = KeyValueCache()
     steps = torch.cat([model(tokens[:, start : start + 8], cache) for start in range(0, 40, 8)], dim=1)
     torch.testing.assert_close(steps, model(tokens[:, :-1]), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kernel", ["flex", "window", "sdpa"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 4e-2)])
+@pytest.mark.parametrize("length", [1, 200, 512, 1100])
+def test_a_decay_window_is_the_masked_reference_with_gradients(kernel, dtype, tolerance, length):
+    torch.manual_seed(2)
+    bias = LinearBias(torch.tensor(slopes(8), dtype=torch.float64, device="cuda"), 2.0)
+    *inputs, weights = torch.randn(4, 2, 8, length, 64, device="cuda").to(dtype)
+    inputs, at = [x.requires_grad_() for x in inputs], torch.arange(length, device="cuda")
+    results = []
+    for chosen in ("reference", kernel):
+        out = causal_attention(bias, at, at, chosen)(*inputs)
+        results.append([out, *torch.autograd.grad((out * weights).sum(), inputs)])
+    for expected, found in zip(*results, strict=True):
+        scale = max(1.0, expected.float().abs().max().item())
+        torch.testing.assert_close(found.float() / scale, expected.float() / scale, rtol=0, atol=tolerance)

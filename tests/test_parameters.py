@@ -35,7 +35,7 @@ def test_bounds_themselves_are_allowed(values):
         ("evaluation_length", 65537, "from 16 to 65536"),
         ("scale", "paper-ish", "one of quick, laptop, gpu"),
         ("scale", ["quick"], "one of quick, laptop, gpu"),
-        ("corpus", "wikipedia", "wikipedia-sample"),
+        ("corpus", "wikipedias", "wikipedia-sample"),
     ],
 )
 def test_refusal_names_parameter_value_and_what_is_allowed(name, value, told):

@@ -79,7 +79,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(corpus, tmp_
     assert max(checkpoint.steps(tmp_path / "checkpoints")) == step
 
 
-def test_wrong_choices_are_refused_before_work(corpus):
+def test_wrong_choices_are_refused_before_work(corpus, tmp_path):
     with pytest.raises(ValueError, match="'relative'; known are sinusoidal, rotary, t5, alibi"):
         configure("relative", corpus)
     with pytest.raises(ValueError, match="'huge'; known are quick, laptop, gpu, paper"):
@@ -88,7 +88,8 @@ def test_wrong_choices_are_refused_before_work(corpus):
         configure("alibi", corpus, train_length=4096)
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="needs a CUDA GPU"):
-            configure("alibi", corpus, scale="gpu")
+            train(configure("alibi", corpus, scale="gpu"), corpus, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""The position methods, one file each. A new one is a file and a line in `METHODS`."""
+"""The position methods, one file each, ALiBi's variants in one. A new one is a file and a line in `METHODS`."""
 
 from alibi.positions.alibi import ALiBi, slopes
 from alibi.positions.base import Bias, GrowthBias, LinearBias, MultipliedBias, NoBias, PositionMethod, TableBias

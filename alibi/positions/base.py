@@ -24,7 +24,8 @@ COLUMN_ALIGNMENT = 8
 class Bias:
     """What is added to attention scores; a kernel looks at the kind of bias, never at the method it came from.
 
-    One value, three forms: a dense tensor, a function of single scores, or columns that extend queries and keys.
+    One value, three forms: a dense tensor, a function of single scores, or columns that extend queries and keys. One
+    kind is multiplied with the scores instead of being added.
     """
 
     def dense(
@@ -100,8 +101,8 @@ class LinearBias(Bias):
         """
         return replace(self, decay_window=decay_window)
 
-    def reach_H(self) -> Tensor:
-        """The farthest distance that each head sees, floor(t / slope), float64.
+    def reach(self) -> Tensor:
+        """The farthest distance that each head sees, floor(t / slope): [heads], float64.
 
         Infinite without a window, and where a slope is not positive.
         """
@@ -121,7 +122,7 @@ class LinearBias(Bias):
         bias_HTS = -self.slopes_H.to(dtype)[:, None, None] * distance_TS
         if self.decay_window is None:
             return bias_HTS
-        return bias_HTS.masked_fill(distance_TS > self.reach_H().to(dtype)[:, None, None], -torch.inf)
+        return bias_HTS.masked_fill(distance_TS > self.reach().to(dtype)[:, None, None], -torch.inf)
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
         """score - slope * (i - j), minus infinity beyond a decay window."""
@@ -132,7 +133,7 @@ class LinearBias(Bias):
 
         if self.decay_window is None:
             return biased
-        reach_H = self.reach_H().float()
+        reach_H = self.reach().float()
 
         def windowed(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             seen = query_positions_T[query] - key_positions_S[key] <= reach_H[head]
