@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from alibi.configuration import CONFIG, TrainConfig, configure, require_device
 from alibi.corpus import Corpus, load
-from alibi.device import device_name, settle_cpu
+from alibi.device import device_name, give_back_memory, settle_cpu
 from alibi.evaluate import Evaluation, evaluate
 from alibi.model import Decoder
 from alibi.paths import PACKAGE, cache_folder
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SCIENCE = [
     "positions",
     "attention.py",
+    "decay_window.py",
     "embedding.py",
     "model.py",
     "windows.py",
@@ -130,6 +131,7 @@ class Run:
                 settle_cpu(self.config.threads)
                 stream = text.encoded_by(self.corpus, split)
                 found = evaluate(self.model, stream, self.corpus.end_of_line, length, stride, prefix)
+                give_back_memory()
                 fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(found).items()}
                 path.parent.mkdir(exist_ok=True)
                 temporary = path.with_suffix(".part")

@@ -38,7 +38,7 @@ from alibi.configuration import (
     require_device,
 )
 from alibi.corpus import Corpus
-from alibi.device import computing, matmul_rate, peak_memory, settle_cpu
+from alibi.device import computing, give_back_memory, matmul_rate, peak_memory, settle_cpu
 from alibi.evaluate import evaluate
 from alibi.model import Decoder
 from alibi.optim import RECIPES
@@ -47,6 +47,7 @@ from alibi.windows import TrainingOrder
 
 WEIGHTS, METRICS, CHECKPOINTS, LOCK = "model.safetensors", "metrics.jsonl", "checkpoints", ".lock"
 VALIDATION_TOKENS = 8192
+GIVE_BACK_EVERY = 64
 
 
 class StoppedError(TrainingError):
@@ -230,8 +231,8 @@ def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upke
     if found is not None:
         _refuse_other(config_from(found.facts["config"]), config, folder)
         training.restore(found)
-    bias = training.model.positions.bias()
-    kernel = choose_kernel(config.device, config.train_length, True, bias, config.kernel)
+    bias, dropout = training.model.bias(), config.model.attention_dropout
+    kernel = choose_kernel(config.device, config.train_length, True, bias, config.kernel, dropout)
     flops = training.model.training_flops(config.train_length)
     _tell_beginning(training, kernel, flops)
     _loop(training, corpus, folder, bar_row, upkeep)
@@ -300,6 +301,8 @@ def _loop(training: Training, corpus: Corpus, folder: Path, bar_row: int, upkeep
                 write(row)
             if not last and (training.done % save_every == 0 or received):
                 checkpoints.save(folder / CHECKPOINTS, training.checkpoint(), upkeep.keep)
+            if training.done % GIVE_BACK_EVERY == 0:
+                give_back_memory()
             if received and not last:
                 raise StoppedError(
                     f"{received[0].name}: stopped after step {training.done} of {config.steps}, checkpoint saved in "
