@@ -43,9 +43,9 @@ def as_records(paper: pd.DataFrame) -> pd.DataFrame:
 
 
 def evidence(records: pd.DataFrame) -> pd.DataFrame:
-    """The records that count: not of scale quick, the validation split.
+    """The records that count (not of scale quick, validation split), in the columns that statistics use.
 
-    New columns: window (L_valid in the paper's tokens), prefix (tokens of the text that were read, infinite for all),
+    New are: window (L_valid in the paper's tokens), prefix (tokens of the text that were read, infinite for all),
     equal_time (a run stopped early, so that it took no longer than the one it is compared with: Table 11).
     """
 
@@ -76,7 +76,7 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
     # Smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
     meaningless = note.str.contains("smoke", regex=False) | note.str.startswith("after ")
     counts = text("scale").isin(SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
-    return joined[counts]
+    return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", *SAMPLE_COLUMNS]]
 
 
 class Sample:

@@ -77,6 +77,8 @@ PARAMETERS: dict[str, Number | Name] = {
     "corpus": CorpusName("text that is trained and evaluated on"),
     "train_length": Number("tokens in a training block (L)", 16, 4096),
     "evaluation_length": Number("tokens in an evaluation window (L_valid)", 16, 65536),
+    "train_missing": Number("whether cells without a record are trained: 0 or 1", 0, 1),
+    "seeds": Number("seeds of the cells that are trained, from 0 on", 1, 10),
     "stride": Number("new tokens that each evaluation window brings", 1, 4096),
     "steps": Number("optimiser steps; 0 takes the scale's own number", 0, 1_000_000),
     "heads": Number("attention heads of a layer", 1, 128),

@@ -189,6 +189,7 @@ METRIC_NAMES = {
     "eval_speed": "inference speed",
     "train_memory": "training memory",
 }
+CORPUS_NAMES = {"wikitext-103": "WikiText-103", "bookcorpus": "BookCorpus", "cc100+roberta": "CC100 + RoBERTa"}
 KEY_NAMES = {"train_length": "L", "eval_length": "L_valid", "multiple": "L_valid / L"}
 
 
@@ -218,8 +219,13 @@ def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Seq
     names = list(heads)
     pivot = heads.assign(text=texts).pivot(index=names[: len(rows)], columns=names[len(rows) :], values="text")
     pivot = pivot.sort_index().sort_index(axis=1)
-    # A fixed id: the same records give the same page. The table, and not the page, scrolls on a narrow screen.
-    shown = pivot.astype(object).fillna("").style.set_uuid(caption.split(":")[0].replace(" ", "-").lower())
+    return styled(pivot.astype(object).fillna(""), caption)
+
+
+def styled(texts: pd.DataFrame, caption: str) -> Styler:
+    """A table of texts as the book shows it: a caption above, and wide ones scroll by themselves on a narrow screen."""
+    # A fixed id: the same records give the same page.
+    shown = texts.style.set_uuid(caption.split(":")[0].replace(" ", "-").lower())
     shown = shown.set_caption(caption).set_table_attributes(
         'class="dataframe" style="display: block; overflow-x: auto; width: max-content; max-width: 100%"'
     )
@@ -245,7 +251,11 @@ def _heads(column: pd.Series) -> pd.Series:
 def _parts(records: pd.DataFrame, *sources: str) -> list[tuple[str, pd.DataFrame]]:
     """The paper's rows of these tables or figures, then the measured rows of each corpus and scale, with titles."""
     measured = records.provenance == "measured"
-    parts = [("The paper: WikiText-103, 247M parameters", records[records.source.isin(sources) & ~measured])]
+    paper = records[records.source.isin(sources) & ~measured]
+    parts = []
+    if len(paper):
+        corpus, model = CORPUS_NAMES.get(paper.corpus.iloc[0], paper.corpus.iloc[0]), paper.model.dropna().iloc[0]
+        parts.append((f"The paper: {corpus}, {model} parameters", paper))
     if measured.any():
         for (corpus, _), group in records[measured].groupby(["corpus_used", "scale"]):
             parts.append((f"Measured: {corpus}, {group.parameters.max() / 1e6:.1f}M parameters", group))

@@ -51,7 +51,7 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     files = [path for path in sorted(results_folder().glob("*.csv")) if experiment in ("", path.stem)]
     tables = [pd.read_csv(path).reindex(columns=MEASURED_COLUMNS) for path in files]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MEASURED_COLUMNS)
-    return found.astype(dict.fromkeys(COUNTS, "Int64"))
+    return found.astype(dict.fromkeys(COUNTS, "Int64") | {"note": "object"})
 
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:

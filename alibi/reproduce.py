@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from types import FrameType
 
 from tqdm import tqdm
@@ -140,7 +140,7 @@ def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> No
     deadline = time.monotonic() + 60 * minutes if minutes else None
     failed = []
     with _interruptible() as interrupted:
-        running: dict[BaseProcess, Cell] = {}
+        running: dict[SpawnProcess, Cell] = {}
         while (waiting or running) and not interrupted and (deadline is None or time.monotonic() < deadline):
             while waiting and len(running) < _at_a_time(waiting[0]):
                 row = min(set(range(len(running) + 1)) - {int(process.name) for process in running})
@@ -148,14 +148,14 @@ def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> No
                 process.start()
                 running[process] = waiting.pop(0)
             wait([process.sentinel for process in running], timeout=1)
-            for process in [process for process in running if not process.is_alive()]:
-                cell = running.pop(process)
-                if process.exitcode:
-                    failed.append(f"{cell.title} (exit status {process.exitcode})")
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.join()
+            for ended in [process for process in running if not process.is_alive()]:
+                cell = running.pop(ended)
+                if ended.exitcode:
+                    failed.append(f"{cell.title} (exit status {ended.exitcode})")
+        for left in running:
+            left.terminate()
+        for left in running:
+            left.join()
     if failed:
         raise ReproduceError(f"{len(failed)} cells of {experiment} failed: {'; '.join(failed)}; the others were run")
 

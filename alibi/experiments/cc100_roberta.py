@@ -1,7 +1,7 @@
 """The larger model on a larger text: Tables 11 and 12, Figures 5 and 6, 1.3B parameters on CC100 and RoBERTa's corpus.
 
-Expected after equal updates (Table 12): at 2048, ALiBi trained at 1024 has 8.92 and sinusoidal trained at 2048 has 8.83;
-sinusoidal trained at 1024 has 48.85 there. In equal time (Table 11), 8.92 against 9.01, with 26.2 GB against
+Expected after equal updates (Table 12): at 2048, ALiBi trained at 1024 has 8.92, sinusoidal trained at 2048 8.83 and
+sinusoidal trained at 1024 48.85. In equal time (Table 11), 8.92 against 9.01, with 26.2 GB against
 29.3 GB of memory. ALiBi is best near twice its training length: 9.79, 9.30, 9.54 at 512, 1024, 2048.
 
 In equal time the sinusoidal models get the paper's share of updates, 46,700 and 44,200 of 50,000.

@@ -112,7 +112,8 @@ class Cell:
             & (records.corpus_used == used)
             & (records.tokens_trained == self.tokens)
         ]
-        found = set(zip(own.split, own.eval_length, own.stride.fillna(0), own.note.fillna(""), strict=True))
+        note = own.note.where(own.note.notna(), "")
+        found = set(zip(own.split, own.eval_length, own.stride.fillna(0), note, strict=True))
         return all((m.split, m.length, m.stride or 0, m.note) in found for m in self.measures)
 
     @property

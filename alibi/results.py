@@ -1,0 +1,111 @@
+"""Measured records beside the paper's numbers: which are shown, what a caption must say of them, what they cost."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from alibi import plots
+from alibi.records import measured_results
+from alibi.reproduce import duration
+from alibi.scale import SCALES
+
+# The paper's tables have other lengths than ours; what lies so near stands beside.
+NEAR = 0.03
+# What a run is: its records share these.
+RUN = ["source", "scale", "method", "train_length", "seed", "corpus_used", "tokens_trained", "parameters"]
+
+
+def results(experiment: str, scale: str = "") -> pd.DataFrame:
+    """The measured records of an experiment at a scale, or at the largest that has any; none is an empty table.
+
+    New column `window`: the evaluation length in the paper's tokens, as `paper_length` is of the training length.
+
+    Raises:
+        ValueError: if no scale has this name.
+    """
+    if scale and scale not in SCALES:
+        raise ValueError(f"no scale is named {scale!r}; known are {', '.join(SCALES)}")
+    records = measured_results(experiment)
+    recorded = [name for name in SCALES if (records.scale == name).any()]
+    chosen = records[records.scale == (scale or (recorded or [""])[-1])].reset_index(drop=True)
+    factor = chosen.paper_length / chosen.train_length
+    return chosen.assign(window=(chosen.eval_length * factor).astype("Float64"))
+
+
+def described(records: pd.DataFrame) -> str:
+    """What the caption of a figure says of measured records: scale, model, text, seeds, device and commit."""
+    if records.empty:
+        return "Not yet measured."
+
+    def each(column: str, form: str = "{}") -> str:
+        return " and ".join(form.format(value) for value in sorted(records[column].dropna().unique()))
+
+    seeds = sorted(records.seed.dropna().unique())
+    told = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    text = each("corpus_used").replace("->", "evaluated on")
+    return (
+        f"Measured at scale {each('scale')}: {each('parameters', '{:,}')} parameters, {each('tokens_trained', '{:,}')} "
+        f"tokens of {text}; {told}; {each('device')}, torch {each('torch_version')}, {each('dtype')}; "
+        f"commit {each('commit')}."
+    )
+
+
+def cost(records: pd.DataFrame) -> str:
+    """The time that the training of these records' runs took, such as "8 runs, 3.5 h of training"."""
+    runs = records.dropna(subset="seconds").drop_duplicates(RUN)
+    return f"{len(runs)} runs, {duration(float(runs.seconds.sum()))} of training in all"
+
+
+def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: int = 2) -> Styler:
+    """Perplexities of the paper and ours, where both were evaluated at the same length within 3 %, and the difference.
+
+    Lengths are ours in the paper's tokens (times the scale's factor); of several seeds the mean and the standard
+    deviation. Models and texts are others, so levels differ; the ratio to the same model's perplexity at L compares.
+
+    Args:
+        paper: rows of the paper's tables.
+        measured: from `results`; one protocol and stride.
+        caption: of the table.
+        decimals: of perplexities.
+    """
+    keys = ["method", "paper_length", "window"]
+    theirs = paper[(paper.metric == "perplexity") & (paper.split == "valid")].dropna(subset="value")
+    theirs = theirs.assign(paper_length=theirs.train_length, window=theirs.eval_length)
+    ours = plots.perplexities(measured, protocol=measured.protocol.iloc[0]) if len(measured) else measured
+    ours = ours.astype(dict.fromkeys(keys[1:], float)).groupby(keys).value.agg(["mean", "std"]).reset_index()
+    theirs = theirs.astype(dict.fromkeys(keys[1:], float)).drop_duplicates(keys)
+    paired = ours.merge(theirs, on=keys[:2], suffixes=("", "_of_paper"))
+    apart = (paired.window_of_paper / paired.window - 1).abs()
+    nearest = paired.assign(apart=apart)[apart <= NEAR].sort_values("apart").drop_duplicates(keys)
+    both = nearest.set_index(keys).rename(columns={"value": "paper", "mean": "measured", "std": "deviation"})
+    own = both.index.get_level_values("window") == both.index.get_level_values("paper_length")
+    relative = {
+        name: both[name] / both[name].where(own).groupby(level=keys[:2]).transform("max")
+        for name in ("paper", "measured")
+    }
+    shown = pd.DataFrame(
+        {
+            "the paper": both.paper.map(f"{{:,.{decimals}f}}".format),
+            "measured": [
+                f"{mean:,.{decimals}f}" + ("" if pd.isna(spread) else f" ± {spread:.{decimals}f}")
+                for mean, spread in zip(both.measured, both.deviation, strict=True)
+            ],
+            "difference": (both.measured - both.paper).map(f"{{:+,.{decimals}f}}".format),
+            "the paper, over that at L": relative["paper"].map("{:.3f}".format),
+            "measured, over that at L": relative["measured"].map("{:.3f}".format),
+        },
+        index=both.index,
+    ).replace("nan", "")
+    order = {name: place for place, name in enumerate(plots.COLOURS)}
+    shown = shown.sort_index(key=lambda level: level.map(order) if level.name == "method" else level)
+    shown.index = pd.MultiIndex.from_tuples(
+        [(plots.TITLES[method], f"{length:g}", f"{window:g}") for method, length, window in shown.index],
+        names=["", "L", "L_valid"],
+    )
+    return plots.styled(shown, caption)
+
+
+def curves(paper: pd.DataFrame, measured: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
+    """The paper's rows of these tables and the measured records in one frame, as the functions of `plots` take them."""
+    return pd.concat([paper[paper.source.isin(sources)], measured], ignore_index=True)

@@ -1,0 +1,466 @@
+"""The scorecard: verdicts from made-up records, both sides of each threshold, and from the paper's own numbers."""
+
+import json
+import math
+import re
+import sys
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+
+from alibi.__main__ import main
+from alibi.claims import (
+    ABOUT_TWICE,
+    CLAIMS,
+    NOT_MEASURED,
+    NOT_REPRODUCED,
+    REDUCED,
+    REPRODUCED,
+    Part,
+    as_json,
+    interval,
+    judge,
+    scorecard,
+)
+from alibi.evidence import Sample, as_records, evidence
+from alibi.records import MEASURED_COLUMNS, append, paper_results
+
+PAPER = paper_results()
+EMPTY = pd.DataFrame(columns=MEASURED_COLUMNS)
+# Perplexities by multiple of L, for which every claim holds.
+CURVES = {
+    "sinusoidal": {0.5: 24, 1: 20, 1.25: 24, 2: 40, 4: 90, 8: 200, 16: 300},
+    "rotary": {0.5: 24, 1: 20, 1.25: 20.2, 2: 22, 4: 26, 8: 36, 16: 60},
+    "t5": {0.5: 23, 1: 19.8, 1.25: 19.4, 2: 19, 4: 21, 8: 26, 16: 45},
+    "alibi": {0.5: 23, 1: 19.6, 1.25: 19.2, 2: 18.8, 4: 18.6, 8: 18.5, 16: 18.4, 32: 18.4},
+}
+WEB_CURVES = {
+    "sinusoidal": {1: 20, 2: 60},
+    "alibi": {1: 20.1, 1.25: 19.8, 2: 19.5, 4: 19.9, 8: 20.5},
+}
+SLIDING = {"sinusoidal": {1: 18, 2: 200}, "t5": {1: 17.8, 2: 19, 4: 24}, "alibi": {1: 18, 2: 18, 4: 18.2}}
+SPEEDS = {"sinusoidal": 1, "rotary": 0.7, "t5": 0.4, "alibi": 0.995}
+PARAMETERS = {"sinusoidal": 9000, "rotary": 9000, "t5": 9256, "alibi": 9000}
+
+
+def everything(scale="gpu", seed=0, shrink=1):
+    """Records with which every claim holds; lengths are the paper's divided by shrink."""
+    rows = []
+
+    def add(source, method, length, value, metric="perplexity", window=0.0, **more):
+        corpus = {"bookcorpus": "bookcorpus", "cc100_roberta": "cc100+roberta"}.get(source, "wikitext-103")
+        rows.append(
+            {
+                "source": source,
+                "corpus": corpus,
+                "split": "valid",
+                "method": method,
+                "train_length": length // shrink,
+                "paper_length": length,
+                "eval_length": (window or length) / shrink,
+                "protocol": "nonoverlapping",
+                "metric": metric,
+                "value": value,
+                "scale": scale,
+                "seed": seed,
+                "corpus_used": corpus,
+                "tokens_trained": 1000,
+                "parameters": PARAMETERS.get(method),
+                "model": "shape" if source == "efficiency" else "",
+            }
+            | more
+        )
+
+    for source in ("wikitext103", "bookcorpus"):
+        for length in (512, 1024, 3072):
+            for method, curve in CURVES.items():
+                for multiple, value in curve.items():
+                    better = 0.95 if (method, length) == ("alibi", 3072) else 1
+                    add(source, method, length, value * better, window=multiple * length)
+        add(source, "alibi", 512, 18.7, window=3072)
+    for method, curve in SLIDING.items():
+        for length in (512, 1024):
+            for multiple, value in curve.items():
+                common = {"protocol": "sliding_window", "stride": 1, "note": "first 2048 tokens"}
+                add("early_token_curse", method, length, value, window=multiple * length, **common)
+                add("wikitext103", method, length, 19, window=multiple * length, **common | {"stride": length // 2})
+    for length in (512, 1024, 2048):
+        for method, curve in WEB_CURVES.items():
+            for multiple, value in curve.items():
+                add("cc100_roberta", method, length, value, window=multiple * length)
+            speed, memory = (10 - length / 512, 20 + length / 512)
+            for metric, value in (("train_speed", speed), ("train_memory", memory)):
+                add("cc100_roberta", method, length, value, metric, model="large")
+        add("cc100_roberta", "sinusoidal", length, 19.6, tokens_trained=900)
+    for length, speed, memory in ((512, 200, 10), (1024, 150, 16), (3072, 100, 20)):
+        for method, share in SPEEDS.items():
+            add("efficiency", method, length, speed * share, "train_speed")
+            add("efficiency", method, length, 3 * speed * share, "eval_speed")
+            add("efficiency", method, length, memory + (0.05 if method == "alibi" else 0), "train_memory")
+    for number, method in enumerate(("alibi", *(f"alibi-{kind}" for kind in VARIANTS))):
+        for multiple, value in CURVES["alibi"].items():
+            worse = 0.1 * number * (1 + (multiple > 1 and method == "alibi-learned"))
+            add("slopes", method, 1024, value + worse, window=multiple * 1024)
+        add("slopes", method, 1024, 97 if method == "alibi-learned" else 100, "train_speed")
+    return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
+
+
+VARIANTS = ("learned", "random", "multiplied", "quadratic", "exponential")
+
+
+def seeds(*frames):
+    return pd.concat([frame.assign(seed=seed) for seed, frame in enumerate(frames)], ignore_index=True)
+
+
+# Of random slopes three draws are needed.
+COMPLETE = seeds(*[everything()] * 3)
+
+
+def changed(frame, source, value, method="alibi", multiple=None, length=None, metric="perplexity", **where):
+    """The records with another value, or without these if it is None."""
+    of_length = frame["paper_length"].notna() if length is None else frame["paper_length"].eq(length)
+    window = frame["eval_length"] / frame["train_length"]
+    chosen = frame["source"].eq(source) & frame["method"].eq(method) & frame["metric"].eq(metric) & of_length
+    if multiple is not None:
+        chosen &= window.eq(multiple)
+    for column, wanted in where.items():
+        chosen &= frame[column].eq(wanted)
+    assert chosen.any()
+    if value is None:
+        return frame[~chosen]
+    return frame.assign(value=frame["value"].where(~chosen, value))
+
+
+def claim(number):
+    return CLAIMS[number - 1]
+
+
+def verdict(number, records):
+    return judge(claim(number), records, PAPER).verdict
+
+
+def test_claims_are_numbered_and_say_their_rule_in_words():
+    assert [one.number for one in CLAIMS] == list(range(1, 19))
+    for one in CLAIMS:
+        assert one.paper_place.startswith("p. ") and one.scales == ("paper", "gpu", "laptop")
+        for part in one.parts:
+            assert part.statistic in one.statistic and f"{part.statistic}: {part.rule}" in one.rule
+            assert re.fullmatch(r"(above|below|at least|at most|exactly) [\d.]+|between [\d.]+ and [\d.]+", part.rule)
+
+
+def test_the_papers_own_numbers_reproduce_its_claims():
+    verdicts = scorecard(as_records(PAPER), PAPER)
+    # Of these its tables have no numbers.
+    assert {v.number for v in verdicts if v.verdict != REPRODUCED} == {15, 16, 17, 18}
+    for found in verdicts[:14]:
+        assert found.scale == "paper"
+        assert all(part.effect == part.paper and part.interval is None and part.seeds == 1 for part in found.findings)
+    for found in verdicts[14:]:
+        assert found.verdict == NOT_MEASURED and all(part.paper is None for part in found.findings)
+
+
+def test_statistics_of_the_paper_are_those_of_its_tables():
+    """By hand from Tables 1, 2, 5, 11, 12 and 15."""
+    found = {v.number: [part.effect for part in v.findings] for v in scorecard(as_records(PAPER), PAPER)}
+    assert found[5] == [pytest.approx(19.73 / 20.05)]
+    assert found[6] == [pytest.approx(18.40 / 18.67)]
+    assert found[7][1] == pytest.approx(77.8 / 76.4) and found[7][3] == pytest.approx(0.1)
+    assert found[8][0] == pytest.approx((14.4 / 28.5 + 13.0 / 26.0 + 4.3 / 15.3) / 3)
+    assert found[9] == [pytest.approx(28.3 / 15.3)]
+    assert found[11] == pytest.approx([9.79 / 9.71 - 1, 9.30 / 9.24, 24.6 / 26.2, 5500 / 5900])
+    assert found[12] == pytest.approx([2024 / 1024, 3024 / 1024])
+    assert found[13][0] == pytest.approx(17.92 / 17.46 - 1)
+    assert found[14] == [pytest.approx(1 - math.log(17.98 / 18.30) / math.log(19.73 / 18.40))]
+
+
+def test_thresholds_come_from_the_paper():
+    table_2 = PAPER[(PAPER.source == "Table 2") & (PAPER.method == "alibi") & (PAPER.metric == "perplexity")]
+    at = table_2.set_index("eval_length")["value"]
+    assert claim(4).parts[0].high == pytest.approx(at[512] / at[513], abs=1e-3)
+    assert claim(9).parts[0].low == (1 + 1.84) / 2
+    assert claim(16).parts[0].high == pytest.approx(1 + 2 * 0.24 / 18.67, abs=5e-4)
+    assert pytest.approx((math.sqrt(1 * 2), math.sqrt(2 * 4))) == ABOUT_TWICE
+
+
+def test_complete_records_at_reduced_scale():
+    for found in scorecard(COMPLETE, PAPER):
+        assert (found.number, found.verdict, found.scale) == (found.number, REDUCED, "gpu")
+        assert all(part.seeds == 3 and part.holds and part.missing == () for part in found.findings)
+
+
+def test_lengths_divided_by_8_give_the_same_effects():
+    def effects(records):
+        return [part.effect for found in scorecard(records, PAPER) for part in found.findings]
+
+    small = seeds(*[everything("laptop", shrink=8)] * 3)
+    assert set(small.train_length) >= {64, 128, 384}
+    assert effects(small) == pytest.approx(effects(COMPLETE))
+
+
+def test_only_scale_paper_reproduces_without_qualification_and_quick_never_counts():
+    for found in scorecard(COMPLETE.assign(scale="paper"), PAPER):
+        assert found.verdict == REPRODUCED
+    nothing = as_json(scorecard(EMPTY, PAPER))
+    assert as_json(scorecard(COMPLETE.assign(scale="quick"), PAPER)) == nothing
+    assert {found["verdict"] for found in nothing} == {NOT_MEASURED}
+    assert all(part["missing"] and part["effect"] is None for found in nothing for part in found["findings"])
+
+
+# Claim, part, the records that are changed, a value with which the claim holds, one with which it does not.
+SIDES = [
+    (1, 0, {"source": "wikitext103", "method": "sinusoidal", "multiple": 1.25, "length": 512}, 20.11, 20.09),
+    (1, 1, {"source": "wikitext103", "method": "sinusoidal", "multiple": 2, "length": 1024}, 22.0, 21.9),
+    (2, 0, {"source": "wikitext103", "method": "rotary", "multiple": 1.25, "length": 512}, 23.9, 24.1),
+    (2, 1, {"source": "wikitext103", "method": "rotary", "multiple": 8, "length": 512}, 22.0, 21.9),
+    (3, 0, {"source": "wikitext103", "method": "t5", "multiple": 2, "length": 1024}, 19.89, 19.91),
+    (3, 1, {"source": "wikitext103", "method": "t5", "multiple": 8, "length": 512}, 21.8, 21.7),
+    (4, 0, {"source": "wikitext103", "method": "alibi", "multiple": 32, "length": 512}, 19.69, 19.71),
+    (4, 0, {"source": "wikitext103", "method": "alibi", "multiple": 4, "length": 1024}, 19.69, 19.71),
+    (5, 0, {"source": "wikitext103", "method": "alibi", "multiple": 1, "length": 512}, 20.0, 20.01),
+    (5, 0, {"source": "wikitext103", "method": "alibi", "multiple": 1, "length": 3072}, 20.0, 20.01),
+    (6, 0, {"source": "wikitext103", "method": "alibi", "multiple": 6, "length": 512}, 19.99, 20.0),
+    (7, 0, {"source": "efficiency", "metric": "train_speed", "length": 512}, 200 / 1.0099, 200 / 1.0101),
+    (7, 1, {"source": "efficiency", "metric": "eval_speed", "length": 1024}, 450 / 1.029, 450 / 1.031),
+    (7, 2, {"source": "efficiency", "metric": "train_memory", "length": 512}, 10.069, 10.071),
+    (7, 3, {"source": "efficiency", "metric": "train_memory", "length": 3072}, 20.1, 20.101),
+    (8, 0, {"source": "efficiency", "metric": "train_speed", "method": "t5", "length": 3072}, 69.9, 70.1),
+    (8, 1, {"source": "efficiency", "metric": "train_speed", "method": "rotary", "length": 512}, 199, 200),
+    (9, 0, {"source": "efficiency", "metric": "train_speed", "length": 512}, 142.1, 141.9),
+    (10, 0, {"source": "bookcorpus", "multiple": 1, "length": 1024}, 20.0, 20.01),
+    (10, 1, {"source": "bookcorpus", "method": "sinusoidal", "multiple": 1, "length": 3072}, 18.71, 18.7),
+    (10, 2, {"source": "bookcorpus", "multiple": 6, "length": 512}, 19.69, 19.71),
+    (11, 0, {"source": "cc100_roberta", "multiple": 1, "length": 512}, 20.2, 20.21),
+    (11, 0, {"source": "cc100_roberta", "multiple": 1, "length": 2048}, 19.8, 19.79),
+    (11, 1, {"source": "cc100_roberta", "multiple": 2, "length": 1024}, 19.7, 19.8),
+    (11, 1, {"source": "cc100_roberta", "method": "sinusoidal", "length": 2048, "tokens_trained": 900}, 19.4, 19.3),
+    (11, 2, {"source": "cc100_roberta", "metric": "train_memory", "length": 512}, 21.9, 22),
+    (11, 3, {"source": "cc100_roberta", "metric": "train_speed", "length": 1024}, 6.1, 6),
+    (12, 0, {"source": "cc100_roberta", "multiple": 4, "length": 512}, 19.51, 19.49),
+    (12, 1, {"source": "wikitext103", "multiple": 2, "length": 512}, 18.41, 18.39),
+    (13, 0, {"source": "early_token_curse", "multiple": 4, "length": 512}, 18.53, 18.55),
+    (13, 0, {"source": "early_token_curse", "multiple": 2, "length": 1024}, 17.47, 17.45),
+    (13, 1, {"source": "early_token_curse", "method": "sinusoidal", "multiple": 2, "length": 512}, 36, 35.9),
+    (13, 2, {"source": "early_token_curse", "method": "t5", "multiple": 2, "length": 512}, 17.81, 17.79),
+    (13, 2, {"source": "early_token_curse", "method": "t5", "multiple": 2, "length": 1024}, 197, 198),
+    # Nonoverlapping 19.6 to 18.6, in nats 0.0524; half of it from 18.
+    (14, 0, {"source": "early_token_curse", "multiple": 4, "length": 1024}, 17.54, 17.53),
+    (15, 0, {"source": "slopes", "method": "alibi-learned", "multiple": 1}, 19.8, 19.9),
+    (15, 1, {"source": "slopes", "method": "alibi-learned", "metric": "train_speed"}, 99.9, 100),
+    (16, 0, {"source": "slopes", "method": "alibi-random", "multiple": 1}, 20.1, 20.12),
+    (16, 1, {"source": "slopes", "method": "alibi-random", "multiple": 16}, 19.89, 19.9),
+    (17, 0, {"source": "slopes", "method": "alibi-multiplied", "multiple": 8}, 18.41, 18.4),
+    (17, 1, {"source": "slopes", "method": "alibi-quadratic", "multiple": 16}, 18.41, 18.4),
+    (17, 2, {"source": "slopes", "method": "alibi-exponential", "multiple": 2}, 18.41, 18.39),
+]
+
+
+@pytest.mark.parametrize(("number", "part", "where", "inside", "outside"), SIDES)
+def test_both_sides_of_each_threshold(number, part, where, inside, outside):
+    records = COMPLETE if number == 16 else everything()
+    holds, breaks = (judge(claim(number), changed(records, value=v, **where), PAPER) for v in (inside, outside))
+    assert holds.verdict == REDUCED and holds.findings[part].holds
+    assert breaks.verdict == NOT_REPRODUCED and not breaks.findings[part].holds
+    assert all(other.holds for number, other in enumerate(breaks.findings) if number != part)
+
+
+def test_every_part_is_tried_on_both_sides():
+    tried = {(number, part) for number, part, *_ in SIDES}
+    # Claim 18 is about counts of parameters, not values.
+    assert tried == {(one.number, part) for one in CLAIMS[:17] for part in range(len(one.parts))}
+
+
+@pytest.mark.parametrize(("method", "parameters"), [("alibi", 9001), ("alibi", 8999), ("t5", 9000)])
+def test_parameters(method, parameters):
+    records = COMPLETE.assign(parameters=COMPLETE["parameters"].where(COMPLETE["method"].ne(method), parameters))
+    assert verdict(18, COMPLETE) == REDUCED and verdict(18, records) == NOT_REPRODUCED
+
+
+def test_side_by_side_ratios_come_before_speeds():
+    rows = COMPLETE[COMPLETE["metric"].eq("train_speed") & COMPLETE["method"].eq("alibi")]
+    rows = rows[rows["source"].eq("efficiency")].assign(metric="train_time_ratio")
+    for ratio, expected in ((1.009, REDUCED), (1.02, NOT_REPRODUCED)):
+        found = judge(claim(7), pd.concat([COMPLETE, rows.assign(value=ratio)]), PAPER)
+        assert found.verdict == expected and found.findings[0].effect == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    ("number", "where", "missing"),
+    [
+        (
+            1,
+            {"method": "sinusoidal", "multiple": 1.25, "length": 1024},
+            "sinusoidal trained at 1024 on windows of 1280",
+        ),
+        (2, {"method": "rotary", "length": 512}, "rotary trained at 512 on windows of 640"),
+        (4, {"multiple": 4, "length": 512}, "alibi trained at 512 on windows of 512 to 8192"),
+        (6, {"method": "sinusoidal", "length": 3072}, "sinusoidal trained at 3072 on windows of 3072"),
+        (8, {"source": "efficiency", "metric": "train_speed", "method": "t5", "length": 1024}, "train_speed of t5"),
+        (11, {"source": "cc100_roberta", "method": "sinusoidal", "tokens_trained": 900}, "at equal training time"),
+        (13, {"source": "early_token_curse", "method": "t5"}, "windows of 1024 (sliding window, stride 1)"),
+        (14, {"source": "early_token_curse", "length": 1024}, "without overlap and at stride 1"),
+        (17, {"source": "slopes", "method": "alibi-exponential"}, "alibi-exponential"),
+    ],
+)
+def test_partial_data_is_not_yet_measured_and_the_missing_is_named(number, where, missing):
+    found = judge(claim(number), changed(COMPLETE, value=None, **{"source": "wikitext103"} | where), PAPER)
+    assert found.verdict == NOT_MEASURED
+    assert any(missing in name for part in found.findings for name in part.missing), found.findings
+
+
+def test_a_length_that_is_only_wanted_where_measured_is_not_missing():
+    records = COMPLETE[COMPLETE["paper_length"].ne(3072)]
+    assert verdict(5, records) == REDUCED and verdict(6, records) == NOT_MEASURED
+
+
+def test_interval_is_students():
+    assert interval([1.0]) is None
+    # t(0.975, 2) = 4.3027, standard deviation 1.
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+
+
+def of_seeds(*perplexities):
+    """ALiBi at L = 512 over sinusoidal's 20, a seed each."""
+    frames = [changed(everything(), "wikitext103", p, multiple=1, length=512) for p in perplexities]
+    return judge(claim(5), seeds(*frames), PAPER)
+
+
+def test_with_three_seeds_the_whole_interval_counts():
+    close, wide = of_seeds(19.8, 19.81, 19.82), of_seeds(19.0, 20.2, 19.9)
+    assert close.verdict == REDUCED and close.findings[0].seeds == 3
+    assert close.findings[0].interval == pytest.approx(interval([0.99, 0.9905, 0.991]))
+    assert wide.findings[0].effect < 1 < wide.findings[0].interval[1] and wide.verdict == NOT_REPRODUCED
+
+
+def test_with_fewer_seeds_the_mean_counts():
+    two, one = of_seeds(19.0, 20.2), of_seeds(19.9)
+    assert two.verdict == REDUCED and two.findings[0].interval[1] > 1 and two.findings[0].seeds == 2
+    assert one.verdict == REDUCED and one.findings[0].interval is None and one.findings[0].seeds == 1
+
+
+def test_methods_are_paired_by_seed():
+    """ALiBi of one seed is not held against sinusoidal of another."""
+    frame = everything()
+    other = frame.assign(seed=frame["method"].eq("alibi").astype(int))
+    assert verdict(5, other) == NOT_MEASURED
+
+
+def test_one_random_draw_that_works_is_enough_and_three_are_needed():
+    fails = changed(everything(), "slopes", 25, "alibi-random", 16)
+    assert verdict(16, seeds(fails, fails, everything())) == REDUCED
+    assert verdict(16, seeds(fails, fails, fails)) == NOT_REPRODUCED
+    assert judge(claim(16), seeds(fails, fails), PAPER).findings[1].missing == ("1 more random draws",)
+
+
+def test_largest_scale_that_has_the_records_decides():
+    bad = changed(COMPLETE, "wikitext103", 30, multiple=1)
+    laptop = COMPLETE.assign(scale="laptop")
+    assert verdict(5, pd.concat([bad, laptop])) == NOT_REPRODUCED
+    assert verdict(5, pd.concat([bad.assign(scale="laptop"), COMPLETE])) == REDUCED
+    assert verdict(5, pd.concat([COMPLETE.assign(scale="paper"), bad])) == REPRODUCED
+    incomplete = bad[bad["paper_length"].ne(512)].assign(scale="paper")
+    found = judge(claim(5), pd.concat([incomplete, laptop]), PAPER)
+    assert found.verdict == REDUCED and found.scale == "laptop"
+
+
+def test_a_claim_is_as_large_as_its_smallest_part():
+    large = COMPLETE[COMPLETE["source"].eq("cc100_roberta")].assign(scale="paper")
+    found = judge(claim(12), pd.concat([large, COMPLETE]), PAPER)
+    assert [part.scale for part in found.findings] == ["paper", "gpu"]
+    assert found.verdict == REDUCED and found.scale == "gpu"
+
+
+def test_the_papers_corpus_comes_before_a_stand_in():
+    bad = changed(COMPLETE, "wikitext103", 30, multiple=1)
+    order = ["wikitext-103", "wikipedia -> wikitext-103", "wikipedia"]
+    for better, worse in pairwise(order):
+        records = pd.concat([bad.assign(corpus_used=worse), COMPLETE.assign(corpus_used=better)])
+        found = judge(claim(5), records, PAPER)
+        assert found.verdict == REDUCED and found.findings[0].corpus_used == better
+
+
+def test_the_shape_with_most_parameters_decides_costs():
+    bad = changed(COMPLETE, "efficiency", 1, metric="train_speed").assign(model="small")
+    large = COMPLETE.assign(model="large", parameters=COMPLETE["parameters"] * 10)
+    found = judge(claim(7), pd.concat([bad, large]), PAPER)
+    assert found.verdict == REDUCED and found.findings[0].model == "large"
+
+
+def test_what_is_no_evidence():
+    bad = changed(COMPLETE, "wikitext103", 30, multiple=1)
+    for more in ({"split": "test"}, {"note": "smoke run: first 512 tokens"}, {"note": "first 512 tokens"}):
+        assert verdict(5, pd.concat([COMPLETE, bad.assign(**more)])) == REDUCED
+    slow = changed(COMPLETE, "efficiency", 1, metric="train_speed")
+    assert verdict(7, pd.concat([COMPLETE, slow.assign(note="smoke run")])) == REDUCED
+    assert verdict(7, pd.concat([COMPLETE, slow])) == NOT_REPRODUCED
+    # Figure 5 is perplexity in the middle of training.
+    assert "Figure 5" in set(PAPER.source)
+    assert evidence(as_records(PAPER[PAPER.source == "Figure 5"])).empty
+    assert verdict(5, pd.concat([COMPLETE, bad])) == NOT_REPRODUCED  # The last of two records counts.
+
+
+def test_a_window_between_two_measured_is_interpolated_only_where_they_are_close():
+    def sample(*windows):
+        frame = everything()
+        chosen = frame["source"].eq("wikitext103") & frame["method"].eq("alibi") & frame["train_length"].eq(512)
+        rows = frame[chosen & frame["protocol"].eq("nonoverlapping")].iloc[: len(windows)]
+        return Sample(evidence(rows.assign(eval_length=windows, value=[10.0 * 2**i for i in range(len(windows))])))
+
+    close = sample(1000, 1440)
+    assert close.perplexity("alibi", 512, 1200) == pytest.approx(10 * 2**0.5)  # Half-way in logarithms.
+    assert not close.missing
+    far = sample(1000, 1600)
+    assert math.isnan(far.perplexity("alibi", 512, 1200)) and len(far.missing) == 1
+    assert math.isnan(far.perplexity("alibi", 512, 900))
+
+
+def test_no_gain_past_the_training_length_has_no_share():
+    records = COMPLETE
+    for multiple in (2, 4, 8, 16, 32, 1.25):
+        records = changed(records, "wikitext103", 19.7, multiple=multiple, protocol="nonoverlapping")
+    found = judge(claim(14), records, PAPER)
+    assert found.verdict == NOT_REPRODUCED and found.findings[0].effect == 0
+
+
+def test_the_longest_prefix_of_the_text_counts():
+    short = COMPLETE[COMPLETE["stride"].eq(1)].assign(note="first 100 tokens")
+    bad = changed(short, "early_token_curse", 30, multiple=2)
+    assert verdict(13, pd.concat([COMPLETE, bad])) == REDUCED
+    assert verdict(13, pd.concat([COMPLETE, bad.assign(note="first 10,000 tokens")])) == NOT_REPRODUCED
+
+
+def test_bounds():
+    def part(**bounds):
+        return Part("", (), lambda sample: [], **bounds)
+
+    assert part(high=1).holds(1.0) and not part(high=1, strict=True).holds(1.0)
+    assert part(low=0, high=0).holds(0) and not part(low=0, high=0).holds(1)
+    assert part(high=0.1).holds(19.3 - 19.2)  # 0.1 and a rounding error.
+
+
+def test_command_prints_all_claims_and_writes_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    records = changed(COMPLETE, "efficiency", 190, "t5", metric="train_speed")
+    for source, rows in records.groupby("source"):
+        append(source, rows)
+    monkeypatch.setattr(sys, "argv", ["alibi", "scorecard", "--json", str(tmp_path / "verdicts.json")])
+    main()
+    printed = capsys.readouterr().out
+    for one in CLAIMS:
+        assert re.search(rf"^{one.number}\s+{one.title.split()[0]}", printed, re.MULTILINE)
+    assert "17 reproduced at reduced scale" in printed and " 1 not reproduced" in printed
+    assert "Kernels of today" in " ".join(printed.split())
+    written = json.loads((tmp_path / "verdicts.json").read_text())
+    assert [found["number"] for found in written] == list(range(1, 19))
+    assert {found["number"] for found in written if found["verdict"] != REDUCED} == {8}
+    assert written[4]["findings"][0]["effect"] == pytest.approx(19.6 / 20, rel=1e-5)
+    assert written[4]["findings"][0]["paper"] == pytest.approx(19.73 / 20.05)
+
+
+def test_command_without_any_records(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "none"))
+    monkeypatch.setattr(sys, "argv", ["alibi", "scorecard"])
+    main()
+    printed = capsys.readouterr().out
+    assert "18 not yet measured" in printed and "missing: perplexity of sinusoidal trained at 512" in printed

@@ -1,0 +1,161 @@
+"""Experiments as data, and the engine that runs what is missing of them and keeps records."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from alibi import reproduce as reproduction
+from alibi.experiments import EXPERIMENTS, MODULES
+from alibi.experiments.experiment import Cell, Measure, Text
+from alibi.positions import METHODS, PAPER_METHODS
+from alibi.records import MEASURED_COLUMNS, append, measured_results
+from alibi.reproduce import ReproduceError, cells, duration, listing, reproduce, states
+from alibi.runs import trained
+from alibi.scale import SCALES
+
+TINY = Cell("alibi", "quick", 64, seed=21, measures=(Measure(64), Measure(96, 1, 32)))
+
+
+@pytest.fixture
+def results(monkeypatch, tmp_path, tmp_path_factory):
+    """Runs of two steps, records in a folder of their own."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    cache.mkdir(exist_ok=True)
+    monkeypatch.setenv("ALIBI_CACHE", str(cache))
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
+    monkeypatch.setenv("ALIBI_SMOKE", "2")
+    return tmp_path
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
+    found = cells(experiment, scale, seeds=(0, 1))
+    assert len(set(found)) == len(found)
+    assert all(cell.measures and cell.scale == scale for cell in found)
+    assert {cell.method for cell in found} <= set(METHODS)
+    # The first seed of every cell comes before the second of any.
+    seeds = [cell.seed for cell in found]
+    assert seeds == sorted(seeds) and seeds.count(0) == seeds.count(1)
+    assert all(measure.split == "valid" for cell in found for measure in cell.measures)
+    assert f"python -m alibi reproduce {experiment} --scale" in MODULES[experiment].__doc__
+
+
+def test_lengths_stand_for_the_papers():
+    for scale in SCALES.values():
+        stand_for = {cell.train_length * scale.paper_factor for cell in cells("wikitext103", scale.name)}
+        assert stand_for <= {64, 128, 256, 512, 1024, 1536, 2048, 3072}
+        assert scale.batch_tokens % scale.train_length == 0
+    laptop = cells("wikitext103", "laptop")
+    assert {(c.method, c.train_length) for c in laptop} == {(m, n) for m in PAPER_METHODS for n in (64, 128, 384)}
+    assert laptop[0].text == Text("wikipedia", "wikitext-103")
+    # Trained at L / 6, evaluated at L: claim 6.
+    assert 384 in {m.length for m in laptop[0].measures} and laptop[0].train_length == 64
+
+
+def test_choices_that_leave_nothing_are_refused():
+    with pytest.raises(ValueError, match="known are wikitext103, bookcorpus"):
+        cells("wikitext", "quick")
+    with pytest.raises(ValueError, match="no scale is named 'huge'"):
+        cells("wikitext103", "huge")
+    with pytest.raises(ValueError, match="no position method is named 'rope'"):
+        cells("wikitext103", "quick", methods=("rope",))
+    with pytest.raises(ValueError, match="no such cell; it has alibi at 128"):
+        cells("wikitext103", "quick", lengths=(64,))
+
+
+def test_a_cell_is_run_once_and_recorded_whole(results, capfd):
+    assert [state.recorded for state in states("wikitext103", [TINY])] == [False]
+    reproduce("wikitext103", [TINY])
+    found = measured_results("wikitext103")
+    assert list(found.columns) == MEASURED_COLUMNS
+    assert set(found.source) == {"wikitext103"} and set(found.paper_length) == {512} and set(found.seed) == {21}
+    assert set(zip(found.eval_length, found.stride.fillna(0), strict=True)) == {(64, 0), (96, 1)}
+    # A smoke run says so, and does not pass for the cell.
+    assert found.note.str.startswith("smoke run").all()
+    assert not states("wikitext103", [TINY])[0].recorded
+
+
+def test_what_is_recorded_is_not_run_again(results, monkeypatch):
+    run = trained("alibi", train_length=64, seed=21)
+    rows = pd.concat([run.records([64]), run.records([96], 1, prefix=32)])
+    whole = rows.assign(tokens_trained=TINY.tokens, note=["", "", "", *["first 32 tokens"] * 3])
+    append("wikitext103", whole[whole.eval_length == 64])
+    assert not TINY.recorded(measured_results("wikitext103"))
+    append("wikitext103", whole[whole.eval_length == 96])
+    assert TINY.recorded(measured_results("wikitext103"))
+    for other in ({"seed": 22}, {"train_length": 32}, {"steps": 299}, {"method": "t5"}, {"text": Text("wikipedia")}):
+        assert not replace(TINY, **other).recorded(measured_results("wikitext103"))
+    monkeypatch.setattr(reproduction, "_CONTEXT", None)  # A worker could not be started.
+    reproduce("wikitext103", [TINY])
+    assert "1 of 1 cells recorded; left: about 0 s" in listing(states("wikitext103", [TINY]))
+
+
+def test_records_of_several_processes_all_arrive(results):
+    rows = trained("alibi", train_length=64, seed=21).records([64])
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=append, args=("slopes", rows.assign(seed=seed))) for seed in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    found = measured_results("slopes")
+    assert sorted(found.seed) == sorted(list(range(4)) * len(rows))
+    assert found.value.tolist() == pytest.approx(rows.value.tolist() * 4, rel=1e-6)
+    assert [path.name for path in results.iterdir()] == ["slopes.csv"]
+    assert len(measured_results()) == len(found) and measured_results("bookcorpus").empty
+
+
+def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
+    broken = replace(TINY, train_length=4096)
+    with pytest.raises(ReproduceError, match=r"1 cells of wikitext103 failed: alibi, L = 4096, seed 21 \(exit"):
+        reproduce("wikitext103", [broken, TINY])
+    assert "train_length=4096: choose 1 to 2048" in capfd.readouterr().err
+    assert set(measured_results("wikitext103").train_length) == {64}
+
+
+def test_a_stopped_run_goes_on(results):
+    command = [sys.executable, "-m", "alibi", "reproduce", "slopes", "--methods", "alibi-half", "--seeds", "23"]
+    environment = {name: value for name, value in os.environ.items() if name != "ALIBI_SMOKE"}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in process.stderr:
+        if "loss=" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "begun" in output and "0 of 1 cells recorded" in output
+    assert "the same command goes on from there" in errors
+    runs = Path(environment["ALIBI_CACHE"]) / "runs"
+    assert len(list(runs.glob("alibi-half-quick-128-seed23-*/checkpoints/*/manifest.json"))) == 1
+    assert measured_results("slopes").empty
+
+
+def test_the_command_line_lists_and_refuses():
+    def run(*arguments):
+        command = [sys.executable, "-m", "alibi", "reproduce", *arguments]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    listed = run("cc100_roberta", "--scale", "quick", "--list")
+    assert listed.returncode == 0 and "sinusoidal, L = 128, seed 0" in listed.stdout
+    assert "280 steps" in listed.stdout  # 46,700 of 50,000 updates, in equal time.
+    assert "5 cells recorded; left: about" in listed.stdout
+    dry = run("wikitext103", "--methods", "t5", "--dry-run")
+    assert json.loads(dry.stdout[: dry.stdout.index("\n}\n") + 2])["model"]["method"] == "t5"
+    wrong = run("wikitext")
+    assert wrong.returncode == 2 and "no experiment is named 'wikitext'" in wrong.stderr
+
+
+def test_durations_read_well():
+    told = [duration(s) for s in (40, 100, 720, 12_600, 1_728_000)]
+    assert told == ["40 s", "1.67 min", "12 min", "3.5 h", "20 days"]
