@@ -1,4 +1,4 @@
-"""The command line: python -m alibi data | train | evaluate | generate | verify | bench | book."""
+"""The command line: python -m alibi data | train | evaluate | generate | verify | bench | reproduce | ... | book."""
 
 import sys
 from collections import Counter
@@ -50,6 +50,7 @@ def train(
     keep: int = 2,
     validate_every: int = 0,
     tensorboard: bool = False,
+    decay_window: float = 0.0,
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length.
 
@@ -70,7 +71,7 @@ def train(
         scale: quick (minutes on two cores), laptop (under an hour), gpu or paper.
         seed: of weights, data order and dropout.
         steps: optimiser steps; 0 takes the scale's own number.
-        kernel: attention kernel: automatic, reference, baddbmm, sdpa, columns or flex.
+        kernel: attention kernel: automatic, reference, baddbmm, sdpa, columns, flex or window.
         tokens_at_once: tokens in one pass, of which several make a step where memory is short; 0: the scale's own.
         compiled: translate the model with torch.compile; on a GPU it is unless this says no.
         activation_checkpointing: compute layers again on the way back instead of keeping them, for long lengths.
@@ -79,6 +80,8 @@ def train(
         keep: checkpoints that stay.
         validate_every: steps between validations; 0 takes a fifth of the run.
         tensorboard: write the metrics for TensorBoard as well.
+        decay_window: how far heads see, in nats of a linear bias: 12 loses nothing that can be measured; 0 sets no
+            limit.
     """
     from alibi import train as training
     from alibi.configuration import configure
@@ -99,6 +102,7 @@ def train(
         compiled,
         activation_checkpointing,
         official_tail_gap,
+        decay_window=decay_window,
     )
     upkeep = training.Upkeep(checkpoint_every, keep, validate_every, tensorboard=tensorboard)
     training.train(config, loaded, out, upkeep=upkeep)
@@ -231,16 +235,22 @@ def bench(
     shapes: tuple[str, ...] = (),
     methods: tuple[str, ...] = ("sinusoidal", "alibi"),
     peers: bool = False,
+    parts: tuple[str, ...] = (),
     device: str = "",
     json: Path | None = None,
 ) -> None:
     """Time training steps, method against method and against other libraries, as ratios within one run.
 
+    Under two minutes on two cores; --peers --shapes all is the whole table, and takes up to twenty.
+
     Args:
         shapes: W1 (width 256, L = 128) and W2 (width 512, L = 512) if left out; others are named W2-1024, W2-3072,
             247M-512 and so on; all.
-        methods: position methods; the others are divided by the first.
-        peers: time MPT, GPT-NeoX and x-transformers models of the same shape as well.
+        methods: position methods; the others are divided by the first. With +window at its end a method sees as far
+            as its slopes let it (alibi+window).
+        peers: time MPT, GPT-NeoX and x-transformers models of the same shape as well, in our settings and as installed.
+        parts: train, evaluation, memory, kernels (attention alone, by length); train if left out, with shapes all
+            every one.
         device: cpu or cuda; CUDA where there is one if left out.
         json: file to write machine, ceilings, rows and ratios to.
     """
@@ -249,7 +259,7 @@ def bench(
     from alibi.bench import bench as measure
     from alibi.bench import table
 
-    found = measure(shapes, peers, device, methods)
+    found = measure(shapes, peers, device, methods, parts)
     print(table(found))
     if json is not None:
         json.write_text(dumps(found, indent=2) + "\n")
@@ -270,7 +280,7 @@ def reproduce(
     Cells that are recorded are passed over, so the same command goes on after a stop, by Ctrl-C or otherwise.
 
     Args:
-        experiment: wikitext103, bookcorpus, cc100_roberta, early_token_curse or slopes.
+        experiment: wikitext103, bookcorpus, cc100_roberta, efficiency, early_token_curse or slopes.
         scale: quick, laptop, gpu or paper.
         minutes: stop after so many, in order; 0 sets no limit.
         methods: only these position methods.
@@ -279,14 +289,13 @@ def reproduce(
         list: show the cells, which are recorded, and what the others will cost here; run nothing.
         dry_run: the same, with the whole configuration of the first cell.
     """
-    from dataclasses import asdict
     from json import dumps
 
     from alibi import reproduce as reproduction
 
     chosen = reproduction.cells(experiment, scale, methods, seeds, lengths)
     if dry_run:
-        print(dumps(asdict(chosen[0].config()), indent=2))
+        print(dumps(chosen[0].configured(), indent=2))
     if list or dry_run:
         print(reproduction.listing(reproduction.states(experiment, chosen)))
         return

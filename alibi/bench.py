@@ -1,71 +1,45 @@
-"""Speed and memory of training steps: ours, method against method, and against other libraries, in one process.
+"""Speed and memory, ours method against method and against other libraries, as ratios within one run.
 
 Steps of all contestants take turns, so that what else the machine does falls on all of them; medians are compared, and
 a ratio is the median of the ratios of neighbouring steps. Each method runs on the attention kernel that is its fastest
-for the shape, which the table names.
+for the shape, compiled or not, which the table names; so does each peer.
 """
 
-import contextlib
+import math
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+import torch._dynamo
 
-from alibi.configuration import TrainConfig
-from alibi.corpus import Corpus, Split
-from alibi.device import compute_dtype, computing, matmul_rate, settle_cpu
-from alibi.model import ModelConfig
+from alibi import gauges
+from alibi.device import compute_dtype, matmul_rate, settle_cpu
+from alibi.peers import PEERS, AsInstalled, as_installed, peer_steps, require_peers
+from alibi.positions import METHODS
 from alibi.records import provenance
+from alibi.shapes import DEFAULT_SHAPES, SHAPES, WINDOWED, Shape, paired_ratio, seconds_of, take_turns, training
 from alibi.train import Training
 
-Step = Callable[[], object]
-CPU_KERNELS, GPU_KERNELS = ("baddbmm", "sdpa", "columns"), ("sdpa", "columns", "flex")
+# Attention kernels that may be a method's fastest, and those that gain by a decay window.
+KERNELS: dict[str, tuple[str, ...]] = {"cpu": ("baddbmm", "sdpa", "columns"), "cuda": ("sdpa", "columns", "flex")}
+WINDOW_KERNELS: dict[str, tuple[str, ...]] = {"cpu": ("window", "sdpa"), "cuda": ("flex",)}
+PARTS = ("train", "evaluation", "memory", "kernels")
+# Seconds in which the timed steps of a shape begin, a contestant.
+SECONDS_A_CONTESTANT = 6.0
+LOADED = 0.5
+# Steps by which a method's fastest kernel is found.
+TRIALS = 3
+WIDEST = 120
 
 
 class BenchError(RuntimeError):
     """What was asked for can't be measured here."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A model, a training length and the tokens of a step."""
-
-    name: str
-    layers: int
-    width: int
-    heads: int
-    length: int
-    tokens: int
-    vocabulary: int = 4096
-
-    @property
-    def feedforward(self) -> int:
-        """Four times the width."""
-        return 4 * self.width
-
-
-SHAPES = {
-    shape.name: shape
-    for shape in (
-        Shape("W1", 4, 256, 8, 128, 4096),
-        Shape("W2", 6, 512, 8, 512, 4096),
-        Shape("W2-1024", 6, 512, 8, 1024, 4096),
-        Shape("W2-3072", 6, 512, 8, 3072, 3072),
-        Shape("247M-512", 16, 1024, 8, 512, 9216, 32_768),
-        Shape("247M-1024", 16, 1024, 8, 1024, 9216, 32_768),
-        Shape("247M-3072", 16, 1024, 8, 3072, 9216, 32_768),
-        Shape("1.3B-1024", 25, 2048, 16, 1024, 8192, 50_304),
-    )
-}
-DEFAULT_SHAPES = {"cpu": ("W1", "W2"), "cuda": ("247M-512", "247M-1024", "247M-3072")}
 
 
 @dataclass(frozen=True)
@@ -75,15 +49,40 @@ class Row:
     shape: str
     contestant: str
     kernel: str
+    """Attention kernel; of peers their own."""
+    form: str
+    """Whether eager, compiled, or as installed."""
     seconds: float
     """Median."""
     low: float
     """First quartile."""
     high: float
     """Third quartile."""
+    steps: int
+    """That were timed."""
+    warm_up: float
+    """Seconds of the first steps, compilation included; not part of the others."""
     tokens_per_second: float
     share_of_matmul_rate: float | None
     """Of the rate of matrix products measured in this process; None for peers, whose operations are not counted."""
+    tried: dict[str, float]
+    """Seconds of a step on each kernel that was tried, of which the fastest was chosen."""
+    refused: dict[str, str]
+    """What could not be measured of this contestant, and why."""
+
+
+@dataclass(frozen=True)
+class _Contestant:
+    name: str
+    kernel: str
+    form: str
+    step: Callable[[], float]
+    """Makes a step and returns its seconds."""
+    warm_up: float
+    flops: float | None = None
+    """For each token; None for peers."""
+    tried: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 def bench(
@@ -91,29 +90,40 @@ def bench(
     peers: bool = False,
     device: str = "",
     methods: tuple[str, ...] = ("sinusoidal", "alibi"),
-    rounds: int = 12,
+    parts: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Measures training steps and returns machine, ceilings, rows and ratios.
+    """Measures and returns machine, ceilings, rows and ratios, and what else was asked for.
+
+    Ratios of times, `train_step METHOD/FIRST`, are below 1 where the method is faster; `speed alibi/peer NAME` is the
+    inverse, above 1 where ours is.
 
     Args:
         shapes: names of `SHAPES`; empty takes the device's default, "all" every one that it has memory for.
-        peers: measure other libraries' models of the same shape as well.
+        peers: measure other libraries' models as well, at the shapes that a bar is set for.
         device: cpu or cuda; empty takes CUDA where there is one.
-        methods: position methods; the first is what the others are divided by.
-        rounds: steps of each contestant that are timed.
+        methods: position methods, ALiBi's with or without "+window"; the first is what the others are divided by.
+        parts: of `PARTS`; empty takes train, and with shapes "all" every one. Evaluation and memory leave out shapes
+            at which 16 L tokens would take minutes.
 
     Raises:
-        ValueError: for an unknown shape; the known are listed.
-        BenchError: if the device is not there, or peers are asked for that are not installed.
+        ValueError: for an unknown shape, method or part; the known are listed.
+        BenchError: if the device is not there.
+        alibi.peers.PeerError: if peers are asked for that are not installed.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BenchError("device cuda is asked for, and torch sees no CUDA GPU")
+    parts = parts or (PARTS if shapes == ("all",) else ("train",))
     if shapes == ("all",):
         shapes = tuple(name for name in SHAPES if device == "cuda" or name.startswith("W"))
-    chosen = shapes or DEFAULT_SHAPES[device]
-    if unknown := [name for name in chosen if name not in SHAPES]:
-        raise ValueError(f"no shape is named {unknown[0]!r}; known are {', '.join(SHAPES)}, all")
+    chosen = shapes or DEFAULT_SHAPES.get(device, ())
+    _refuse_unknown("device", (device,), ("cpu", "cuda"))
+    _refuse_unknown("shape", chosen, (*SHAPES, "all"))
+    _refuse_unknown("position method", tuple(m.removesuffix(WINDOWED) for m in methods), tuple(METHODS))
+    _refuse_unknown("part", parts, PARTS)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BenchError("device cuda is asked for, and torch sees no CUDA GPU")
+    if peers:
+        require_peers()
+    started = time.perf_counter()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     settle_cpu(torch.get_num_threads())
     dtype = compute_dtype(device)
@@ -121,220 +131,256 @@ def bench(
         "threads": torch.get_num_threads(),
         "dtype": dtype,
         "load_before": round(load, 2),
-        "note": "the machine was busy before the start: expect noise" if load > 0.5 else "",
+        "note": "the machine was busy before the start: expect noise" if load > LOADED else "",
     }
-    rows: list[Row] = []
-    ratios: dict[str, dict[str, float]] = {}
-    ceiling = matmul_rate(device, dtype)
-    for name in chosen:
-        shape = SHAPES[name]
-        contestants = _ours(shape, methods, device) | (_peers(shape, device) if peers else {})
-        times = _take_turns(contestants, device, rounds, name)
-        rows += [_row(shape, contestant, times[contestant.name], ceiling) for contestant in contestants.values()]
-        for title, ratio in _ratios(times, methods):
-            ratios.setdefault(title, {})[name] = ratio
-    return {
+    found: dict[str, Any] = {
         "machine": machine,
-        "ceilings": {f"matmul {dtype}, FLOP/s": ceiling},
-        "rows": [asdict(row) for row in rows],
-        "ratios": ratios,
+        "ceilings": {f"matmul {dtype}, FLOP/s": matmul_rate(device, dtype)},
+        "rows": [],
+        "ratios": {},
     }
+    with ExitStack() as stack:
+        # Contestants share code, of which each needs a translation of its own.
+        stack.enter_context(torch._dynamo.config.patch(cache_size_limit=128))
+        beside = stack.enter_context(as_installed(device)) if peers and "train" in parts else None
+        for name in chosen:
+            _measure_shape(found, SHAPES[name], methods, device, parts, beside)
+    if "kernels" in parts:
+        rows, ratios = gauges.attention(device)
+        _add(found, "kernels", rows, ratios)
+    machine["seconds"] = round(time.perf_counter() - started, 1)
+    return found
 
 
-@dataclass(frozen=True)
-class _Contestant:
-    name: str
-    kernel: str
-    step: Step
-    flops: float | None
-    """For each token; None for peers."""
+def _refuse_unknown(kind: str, asked: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for name in asked:
+        if name not in known:
+            raise ValueError(f"no {kind} is named {name!r}; known are {', '.join(known)}")
 
 
-def _take_turns(contestants: dict[str, _Contestant], device: str, rounds: int, label: str) -> dict[str, list[float]]:
-    for contestant in contestants.values():
-        contestant.step(), contestant.step()  # Warm-up and compilation.
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in tqdm(range(rounds), desc=label, leave=False, delay=1):
-        for name, contestant in contestants.items():
-            times[name].append(_time(contestant.step, device))
-    return times
+def _add(found: dict[str, Any], part: str, rows: gauges.Rows, ratios: gauges.Ratios) -> None:
+    found.setdefault(part, []).extend(rows)
+    for title, by_shape in ratios.items():
+        found["ratios"].setdefault(title, {}).update(by_shape)
 
 
-def _time(step: Step, device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
+def _measure_shape(
+    found: dict[str, Any],
+    shape: Shape,
+    methods: tuple[str, ...],
+    device: str,
+    parts: tuple[str, ...],
+    beside: AsInstalled | None,
+) -> None:
+    kernels = dict.fromkeys(methods, "automatic")
+    if "train" in parts:
+        # On a CPU a compiler takes half a minute a method: it is tried where peers are compiled too.
+        contestants = [_fastest(shape, method, device, beside is not None and shape.peers) for method in methods]
+        kernels = {contestant.name: contestant.kernel for contestant in contestants}
+        if beside is not None and shape.peers:
+            contestants += _peers(shape, device, beside)
+        budget = SECONDS_A_CONTESTANT * len(contestants)
+        times = take_turns({c.name: c.step for c in contestants}, budget, shape.name)
+        # Again, and the higher counts: a machine that was busy at the start would flatter every row.
+        matmul_rate.cache_clear()
+        (label, ceiling), *_ = found["ceilings"].items()
+        found["ceilings"][label] = ceiling = max(ceiling, matmul_rate(device, compute_dtype(device)))
+        rows = [asdict(_row(shape, contestant, times[contestant.name], ceiling)) for contestant in contestants]
+        _add(found, "rows", rows, {title: {shape.name: ratio} for title, ratio in _ratios(times, methods)})
+        del contestants
+        torch.compiler.reset()
+    if "evaluation" in parts and shape.evaluated:
+        _add(found, "evaluation", *gauges.evaluation(shape, methods, device))
+    if "memory" in parts and shape.evaluated:
+        _add(found, "memory", *gauges.memory(shape, kernels, device))
+
+
+def _fastest(shape: Shape, method: str, device: str, compiled: bool) -> _Contestant:
+    """The method on its fastest kernel: on a GPU compiled, on a CPU eager or, if asked for, compiled if faster."""
     started = time.perf_counter()
-    step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    kernels = (WINDOW_KERNELS if method.endswith(WINDOWED) else KERNELS)[device]
+    runs: dict[str, tuple[str, str, Training]] = {}
+    tried: dict[str, float] = {}
+    refused: dict[str, str] = {}
+
+    def attempt(kernel: str, form: str) -> None:
+        try:
+            run = training(shape, method, kernel, device, form == "compiled")
+            run.step()
+        except Exception as refusal:  # A compiler may raise anything. That nothing runs at all is an error below.
+            refused[f"{kernel}, {form}"] = _first_line(refusal)
+        else:
+            runs[f"{kernel}, {form}"] = kernel, form, run
+
+    def compare() -> str:
+        # In turns as well: what else the machine does must not choose a method's kernel.
+        for _ in range(TRIALS):
+            for name, (_, _, run) in runs.items():
+                tried[name] = min(tried.get(name, math.inf), seconds_of(run.step, device))
+        return min(runs, key=tried.__getitem__)
+
+    for kernel in kernels:
+        attempt(kernel, "compiled" if device == "cuda" else "eager")
+    if not runs:
+        raise BenchError(f"no attention kernel runs {method} at shape {shape.name} on {device}: {refused}")
+    best = compare()
+    if device == "cpu":
+        runs = {best: runs[best]}
+        attempt(runs[best][0], "compiled")
+        best = compare()
+    kernel, form, run = runs[best]
+    step, flops = partial(seconds_of, run.step, device), run.model.training_flops(shape.length)
+    return _Contestant(method, kernel, form, step, time.perf_counter() - started, flops, tried, refused)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _peers(shape: Shape, device: str, beside: AsInstalled) -> Iterator[_Contestant]:
+    """Each peer in our settings, eager and compiled, and as installed."""
+    started = time.perf_counter()
+    beside.build(shape)
+    building = (time.perf_counter() - started) / len(PEERS)
+    for peer in PEERS:
+        refused: dict[str, str] = {}
+        for form, step in peer_steps(peer, shape, device).items():
+            started, name = time.perf_counter(), f"peer {peer} ({form})"
+            try:
+                step(), step()
+            except Exception as refusal:
+                refused[name] = _first_line(refusal)
+            else:
+                timed = partial(seconds_of, step, device)
+                yield _Contestant(name, "its own", form, timed, time.perf_counter() - started)
+        warm_up = building + beside.step(peer) + beside.step(peer)
+        step_there = partial(beside.step, peer)
+        yield _Contestant(
+            f"peer {peer} (as installed)", "its own", "as installed", step_there, warm_up, refused=refused
+        )
 
 
 def _row(shape: Shape, contestant: _Contestant, times: list[float], ceiling: float) -> Row:
     low, median, high = statistics.quantiles(times, n=4)
     rate = shape.tokens / median
-    share = None if contestant.flops is None else rate * contestant.flops / ceiling
-    return Row(shape.name, contestant.name, contestant.kernel, median, low, high, rate, share)
+    return Row(
+        shape=shape.name,
+        contestant=contestant.name,
+        kernel=contestant.kernel,
+        form=contestant.form,
+        seconds=median,
+        low=low,
+        high=high,
+        steps=len(times),
+        warm_up=contestant.warm_up,
+        tokens_per_second=rate,
+        share_of_matmul_rate=None if contestant.flops is None else rate * contestant.flops / ceiling,
+        tried=contestant.tried,
+        refused=contestant.refused,
+    )
 
 
 def _ratios(times: dict[str, list[float]], methods: tuple[str, ...]) -> Iterator[tuple[str, float]]:
-    def ratio(numerator: str, denominator: str) -> float:
-        return statistics.median(a / b for a, b in zip(times[numerator], times[denominator], strict=True))
-
     first, *others = methods
     for method in others:
-        yield f"train_step {method}/{first}", ratio(method, first)
+        yield f"train_step {method}/{first}", paired_ratio(times[method], times[first])
     ours = "alibi" if "alibi" in methods else first
-    for peer in (name for name in times if name not in methods):
-        # As a speed: above 1 ours is faster.
-        yield f"speed {ours}/{peer}", ratio(peer, ours)
+    installed = [name for name in times if name.endswith("(as installed)")]
+    settled = [name for name in times if name not in (*methods, *installed)]
+    for name in (*settled, *installed):
+        yield f"speed {ours}/{name}", paired_ratio(times[name], times[ours])
+    # In our settings a peer counts at its own fastest of eager and compiled.
+    for title, names in (
+        ("best ALiBi peer", [name for name in settled if " ALiBi " in name]),
+        ("best peer of any method", settled),
+        ("best ALiBi peer as installed", [name for name in installed if " ALiBi " in name]),
+        ("best peer of any method as installed", installed),
+    ):
+        if names:
+            best = min(names, key=lambda name: statistics.median(times[name]))
+            yield f"speed {ours}/{title}", paired_ratio(times[best], times[ours])
 
 
-def _ours(shape: Shape, methods: tuple[str, ...], device: str) -> dict[str, _Contestant]:
-    contestants = {}
-    for method in methods:
-        kernel = _fastest_kernel(shape, method, device)
-        training = _training(shape, method, kernel, device)
-        flops = training.model.training_flops(shape.length)
-        contestants[method] = _Contestant(method, kernel, training.step, flops)
-    return contestants
-
-
-def _fastest_kernel(shape: Shape, method: str, device: str) -> str:
-    seconds: dict[str, float] = {}
-    for kernel in CPU_KERNELS if device == "cpu" else GPU_KERNELS:
-        training = _training(shape, method, kernel, device)
-        # A kernel may not serve this bias, or not hold this length.
-        with contextlib.suppress(ValueError, torch.OutOfMemoryError):
-            training.step()
-            seconds[kernel] = min(_time(training.step, device) for _ in range(3))
-    if not seconds:
-        raise BenchError(f"no attention kernel runs {method} at shape {shape.name} on {device}")
-    return min(seconds, key=seconds.__getitem__)
-
-
-def _training(shape: Shape, method: str, kernel: str, device: str) -> Training:
-    tokens = np.random.default_rng(0).integers(shape.vocabulary, size=64 * shape.tokens, dtype=np.uint16)
-    split = Split("train", tokens, len(tokens), len(tokens), 1, "")
-    corpus = Corpus("random", "", "", "", "", "words", shape.vocabulary, 0, {"train": split}, Path())
-    model = ModelConfig(
-        method, shape.vocabulary, shape.layers, shape.width, shape.heads, shape.feedforward, longest=shape.length
-    )
-    config = TrainConfig(
-        corpus="random",
-        tokenisation="words",
-        stream_sha256="",
-        model=model,
-        scale="bench",
-        train_length=shape.length,
-        batch_tokens=shape.tokens,
-        steps=10_000,
-        recipe="adamw",
-        learning_rate=1e-4,
-        warmup_steps=100,
-        seed=1,
-        official_tail_gap=False,
-        dtype=compute_dtype(device),
-        device=device,
-        kernel=kernel,
-        threads=torch.get_num_threads(),
-        torch_version=torch.__version__,
-        tokens_at_once=shape.tokens,
-        compiled=device == "cuda",
-        activation_checkpointing=False,
-    )
-    return Training(config, corpus)
-
-
-# Other libraries ------------------------------------------------------------------------------------------------------
-
-
-def _peers(shape: Shape, device: str) -> dict[str, _Contestant]:
-    try:
-        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MptConfig, MptForCausalLM
-        from x_transformers import Decoder as XDecoder
-        from x_transformers import TransformerWrapper
-    except ImportError as missing:
-        raise BenchError(f"peers are not installed ({missing}): pip install alibi-book[test]") from missing
-
-    mpt = MptConfig(
-        d_model=shape.width,
-        n_heads=shape.heads,
-        n_layers=shape.layers,
-        expansion_ratio=4,
-        max_seq_len=shape.length,
-        vocab_size=shape.vocabulary,
-    )
-    neox = GPTNeoXConfig(
-        hidden_size=shape.width,
-        num_attention_heads=shape.heads,
-        num_hidden_layers=shape.layers,
-        intermediate_size=shape.feedforward,
-        max_position_embeddings=shape.length,
-        vocab_size=shape.vocabulary,
-    )
-
-    def of_x_transformers(**positions: Any) -> nn.Module:
-        layers = XDecoder(dim=shape.width, depth=shape.layers, heads=shape.heads, attn_flash=False, **positions)
-        absolute = not positions
-        return TransformerWrapper(
-            num_tokens=shape.vocabulary,
-            max_seq_len=shape.length,
-            attn_layers=layers,
-            tie_embedding=True,
-            use_abs_pos_emb=absolute,
-            scaled_sinu_pos_emb=absolute,
-        )
-
-    made = {
-        "transformers MPT (ALiBi)": (MptForCausalLM(mpt), True),
-        "transformers GPT-NeoX (rotary)": (GPTNeoXForCausalLM(neox), True),
-        "x-transformers ALiBi": (of_x_transformers(alibi_pos_bias=True), False),
-        "x-transformers rotary": (of_x_transformers(rotary_pos_emb=True), False),
-        "x-transformers sinusoidal": (of_x_transformers(), False),
-    }
-    steps = {name: _peer_step(model.to(device).train(), shape, device, wraps) for name, (model, wraps) in made.items()}
-    return {f"peer {name}": _Contestant(f"peer {name}", "its own", step, None) for name, step in steps.items()}
-
-
-def _peer_step(model: nn.Module, shape: Shape, device: str, returns_object: bool) -> Step:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    batch = shape.tokens // shape.length
-    tokens_BT = torch.randint(shape.vocabulary, (batch, shape.length + 1), device=device)
-    dtype = compute_dtype(device)
-
-    def step() -> None:
-        with computing(device, dtype):
-            found = model(tokens_BT[:, :-1])
-            logits_BTV: Tensor = found.logits if returns_object else found
-            loss = nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), tokens_BT[:, 1:].flatten())
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss.item()
-
-    return step
+# Text ---------------------------------------------------------------------------------------------------------------
 
 
 def table(found: dict[str, Any]) -> str:
-    """The result of `bench` as text."""
+    """The result of `bench` as text of at most 120 columns."""
     machine = found["machine"]
     lines = [
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch_version']}, {machine['dtype']}",
         *(f"measured ceiling, {name}: {value:.3g}" for name, value in found["ceilings"].items()),
         *([machine["note"]] if machine["note"] else []),
-        "",
-        f"{'shape':10} {'contestant':36} {'kernel':9} {'ms/step':>9} {'quartiles':>17} {'tokens/s':>11} {'of peak':>8}",
     ]
+    lines += _columns(
+        "training steps",
+        ("shape", "contestant", "kernel", "form", "ms/step", "quartiles", "tokens/s", "of peak", "warm-up s"),
+        [
+            (
+                row["shape"],
+                row["contestant"].removesuffix(f" ({row['form']})"),
+                row["kernel"],
+                row["form"],
+                f"{1e3 * row['seconds']:.1f}",
+                f"{1e3 * row['low']:.0f} to {1e3 * row['high']:.0f}",
+                f"{row['tokens_per_second']:,.0f}",
+                "" if row["share_of_matmul_rate"] is None else f"{row['share_of_matmul_rate']:.0%}",
+                f"{row['warm_up']:.1f}",
+            )
+            for row in found["rows"]
+        ],
+    )
     for row in found["rows"]:
-        share = "-" if row["share_of_matmul_rate"] is None else f"{row['share_of_matmul_rate']:.0%}"
-        quartiles = f"{1e3 * row['low']:.1f} to {1e3 * row['high']:.1f}"
-        lines.append(
-            f"{row['shape']:10} {row['contestant']:36} {row['kernel']:9} {1e3 * row['seconds']:9.1f} {quartiles:>17} "
-            f"{row['tokens_per_second']:11,.0f} {share:>8}"
-        )
-    lines.append("")
+        for what, why in row["refused"].items():
+            lines.append(f"  refused at {row['shape']}, {row['contestant']}: {what}: {why}"[:WIDEST])
+    lines += _columns(
+        "evaluation",
+        ("shape", "method", "protocol", "length", "ms", "tokens/s"),
+        [
+            (
+                row["shape"],
+                row["method"],
+                row["protocol"],
+                f"{row['length']:,}",
+                f"{1e3 * row['seconds']:.1f}",
+                f"{row['tokens_per_second']:,.0f}",
+            )
+            for row in found.get("evaluation", [])
+        ],
+    )
+    lines += _columns(
+        "peak memory, MiB",
+        ("shape", "method", "training step", "evaluation at 8 L", "at 16 L"),
+        [
+            (row["shape"], row["method"], *(f"{row[column] / 2**20:,.1f}" for column in gauges.MEMORY_COLUMNS))
+            for row in found.get("memory", [])
+        ],
+    )
+    lines += _columns(
+        "attention alone, forward and backward pass",
+        ("length", "bias", "kernel", "ms"),
+        [
+            (f"{row['length']:,}", row["bias"], row["kernel"], row.get("refused") or f"{1e3 * row['seconds']:.1f}")
+            for row in found.get("kernels", [])
+        ],
+    )
+    by_columns: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for name, by_shape in found["ratios"].items():
-        lines.append(f"{name:50} " + "  ".join(f"{shape}: {ratio:.3f}" for shape, ratio in by_shape.items()))
+        by_columns.setdefault(tuple(by_shape), []).append((name, *(f"{ratio:.3f}" for ratio in by_shape.values())))
+    for columns, rows in by_columns.items():
+        lines += _columns("ratios", ("", *columns), rows)
     return "\n".join(lines)
+
+
+def _columns(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """A table's lines after an empty one, numbers to the right; none without rows."""
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    right = [all(row[i][:1].isdigit() or not row[i] for row in rows) for i in range(len(heads))]
+
+    def line(cells: tuple[str, ...]) -> str:
+        aligned = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
+        return "  ".join(aligned).rstrip()[:WIDEST]
+
+    return ["", title, line(heads), "-" * min(WIDEST, sum(widths) + 2 * len(widths) - 2), *map(line, rows)]

@@ -1,6 +1,6 @@
 """Runs what is missing of an experiment, most valuable first, and appends records; it may be stopped at any moment.
 
-A cell is a training run and its evaluations. Cells run side by side, each in a process of its own; a run that was
+A cell is a training run and its evaluations. AnyCells run side by side, each in a process of its own; a run that was
 stopped goes on from its checkpoint, an evaluation that was made is not made again, and a cell's records are appended
 once all of them are there.
 """
@@ -19,10 +19,8 @@ from types import FrameType
 from tqdm import tqdm
 
 from alibi.configuration import TrainingError
-from alibi.corpus import load
 from alibi.device import compute_dtype, matmul_rate, settle_cpu
-from alibi.experiments import EXPERIMENTS
-from alibi.experiments.experiment import Cell
+from alibi.experiments import EXPERIMENTS, AnyCell
 from alibi.positions import METHODS
 from alibi.records import append, measured_results
 from alibi.scale import scale_named
@@ -39,7 +37,7 @@ class ReproduceError(RuntimeError):
 class State:
     """A cell, whether its records are there, and what is left to pay for them."""
 
-    cell: Cell
+    cell: AnyCell
     recorded: bool
     begun: bool
     seconds: float
@@ -48,7 +46,7 @@ class State:
 
 def cells(
     experiment: str, scale: str, methods: Sequence[str] = (), seeds: Sequence[int] = (), lengths: Sequence[int] = ()
-) -> list[Cell]:
+) -> list[AnyCell]:
     """The cells of an experiment, most valuable first.
 
     Args:
@@ -67,16 +65,20 @@ def cells(
     if unknown := [method for method in methods if method not in METHODS]:
         raise ValueError(f"no position method is named {unknown[0]!r}; known are {', '.join(METHODS)}")
     every = EXPERIMENTS[experiment](scale, tuple(seeds) or (0,))
-    chosen = [c for c in every if c.method in (methods or METHODS) and c.train_length in (lengths or [c.train_length])]
+    chosen = [
+        cell
+        for cell in every
+        if set(cell.methods) & set(methods or METHODS) and cell.train_length in (lengths or [cell.train_length])
+    ]
     if not chosen:
-        has = sorted({(cell.method, cell.train_length) for cell in every})
+        has = sorted({(method, cell.train_length) for cell in every for method in cell.methods})
         raise ValueError(
             f"{experiment} at scale {scale} has no such cell; it has {', '.join(f'{m} at {n}' for m, n in has)}"
         )
     return chosen
 
 
-def states(experiment: str, chosen: Sequence[Cell]) -> list[State]:
+def states(experiment: str, chosen: Sequence[AnyCell]) -> list[State]:
     """What is recorded of these cells, and what the others will cost.
 
     The cost is an estimate: floating point operations, by the share of this machine's rate of matrix products that
@@ -118,7 +120,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> None:
+def reproduce(experiment: str, chosen: Sequence[AnyCell], minutes: float = 0) -> None:
     """Runs those of the cells that are not recorded, in their order, until done or the time is up.
 
     Args:
@@ -132,17 +134,14 @@ def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> No
     """
     records = measured_results(experiment)
     waiting = [cell for cell in chosen if not cell.recorded(records)]
-    for text in {cell.text for cell in waiting}:
-        # Built here once, and not by the first of several waiting processes.
-        load(text.train, text.tokenisation)
-        if text.evaluate:
-            load(text.evaluate)
+    for cell in waiting:
+        cell.prepare()
     deadline = time.monotonic() + 60 * minutes if minutes else None
     failed = []
     with _interruptible() as interrupted:
-        running: dict[SpawnProcess, Cell] = {}
+        running: dict[SpawnProcess, AnyCell] = {}
         while (waiting or running) and not interrupted and (deadline is None or time.monotonic() < deadline):
-            while waiting and len(running) < _at_a_time(waiting[0]):
+            while waiting and len(running) < min(_at_a_time(cell) for cell in [waiting[0], *running.values()]):
                 row = min(set(range(len(running) + 1)) - {int(process.name) for process in running})
                 process = _CONTEXT.Process(target=_work, args=(experiment, waiting[0], row), name=str(row))
                 process.start()
@@ -164,12 +163,12 @@ def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> No
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
-def _at_a_time(cell: Cell) -> int:
+def _at_a_time(cell: AnyCell) -> int:
     scale, cores = scale_named(cell.scale), multiprocessing.cpu_count()
-    return 1 if scale.device == "cuda" else max(1, cores // (scale.threads or cores))
+    return 1 if cell.alone or scale.device == "cuda" else max(1, cores // (scale.threads or cores))
 
 
-def _work(experiment: str, cell: Cell, row: int) -> None:
+def _work(experiment: str, cell: AnyCell, row: int) -> None:
     try:
         append(experiment, cell.records(row))
     except (TrainingError, ValueError) as wrong:

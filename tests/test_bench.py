@@ -1,53 +1,155 @@
 """The benchmark: what it compares, how it names it, and what it refuses. No speed is asserted."""
 
+import itertools
 import json
+import multiprocessing
+import os
 
 import pytest
+import torch
 from conftest import ROOT
 
-from alibi import bench
+from alibi import bench, gauges, peers, shapes
 from alibi.__main__ import main
-from alibi.bench import BenchError, Shape
+from alibi.bench import BenchError
+from alibi.peers import PeerError
+from alibi.shapes import Shape
+
+TINY = Shape("tiny", 1, 32, 4, 16, 64, vocabulary=60)
+compile_ = torch.compile
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setitem(bench.SHAPES, "tiny", Shape("tiny", 1, 32, 4, 16, 64, vocabulary=60))
+    monkeypatch.setitem(shapes.SHAPES, "tiny", TINY)
+    # Without the C++ compiler, which takes half a minute for a model.
+    monkeypatch.setattr(torch, "compile", lambda function, **given: compile_(function, backend="eager", **given))
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["alibi", "bench", "--shapes", "tiny", "--device", "cpu", *arguments])
+    main()
 
 
 def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, capsys):
+    def some_compiled(function, **given):
+        broken = given.get("dynamic") is False and next(compilations) == 2
+        return compile_(function, backend=fail if broken else "eager", **given)
+
+    def fail(*_):
+        raise RuntimeError("no code for this")
+
+    compilations = itertools.count()
+    monkeypatch.setattr(torch, "compile", some_compiled)
+    monkeypatch.setattr("os.getloadavg", lambda: (1.9, 0.0, 0.0))
     out = tmp_path / "bench.json"
-    arguments = ["--shapes", "tiny", "--methods", "sinusoidal", "alibi", "t5", "--peers", "--json", str(out)]
-    monkeypatch.setattr("sys.argv", ["alibi", "bench", *arguments, "--device", "cpu"])
-    main()
+    run(monkeypatch, "--methods", "sinusoidal", "alibi", "t5", "--peers", "--json", str(out))
     found, told = json.loads(out.read_text()), capsys.readouterr().out
     assert found.keys() == {"machine", "ceilings", "rows", "ratios"}
     assert {"device", "torch_version", "threads", "dtype", "commit", "date"} <= found["machine"].keys()
+    assert "busy" in found["machine"]["note"] and found["machine"]["note"] in told
+    assert bench.table(found) == told.rstrip("\n")
+    assert max(map(len, told.splitlines())) <= 120
+
     rows = {row["contestant"]: row for row in found["rows"]}
-    peers = {name for name in rows if name.startswith("peer ")}
-    assert set(rows) - peers == {"sinusoidal", "alibi", "t5"}
-    assert {
-        "peer transformers MPT (ALiBi)",
-        "peer x-transformers ALiBi",
-        "peer transformers GPT-NeoX (rotary)",
-    } <= peers
+    failed = "peer x-transformers ALiBi (compiled)"
+    forms = ("eager", "compiled", "as installed")
+    expected = {f"peer {peer} ({form})" for peer in peers.PEERS for form in forms} - {failed}
+    assert set(rows) == {"sinusoidal", "alibi", "t5"} | expected
     for row in rows.values():
-        assert 0 < row["low"] <= row["seconds"] <= row["high"]
+        assert 0 < row["low"] <= row["seconds"] <= row["high"] and row["warm_up"] > 0 and row["steps"] >= 5
         assert row["tokens_per_second"] == pytest.approx(64 / row["seconds"])
         assert (row["share_of_matmul_rate"] is None) == row["contestant"].startswith("peer")
-        assert row["contestant"] in told
-    assert rows["alibi"]["kernel"] in bench.CPU_KERNELS and rows["t5"]["kernel"] != "columns"
-    expected = {"train_step alibi/sinusoidal", "train_step t5/sinusoidal", *(f"speed alibi/{peer}" for peer in peers)}
-    assert found["ratios"].keys() == expected
+        assert row["form"] in forms
+    for method in ("sinusoidal", "alibi", "t5"):
+        row = rows[method]
+        assert row["kernel"] in bench.KERNELS["cpu"] and len(row["tried"]) + len(row["refused"]) == 4
+    assert list(rows["t5"]["refused"]) == ["columns, eager"]
+    # A peer that can't be compiled is told, in its next row.
+    assert failed in rows["peer x-transformers ALiBi (as installed)"]["refused"] and f"{failed}: " in told
+
+    best = ("ALiBi peer", "peer of any method", "ALiBi peer as installed", "peer of any method as installed")
+    assert found["ratios"].keys() == {
+        "train_step alibi/sinusoidal",
+        "train_step t5/sinusoidal",
+        *(f"speed alibi/{peer}" for peer in expected),
+        *(f"speed alibi/best {kind}" for kind in best),
+    }
     assert all(by_shape.keys() == {"tiny"} and by_shape["tiny"] > 0 for by_shape in found["ratios"].values())
+    assert not multiprocessing.active_children()
+
+
+def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
+    found = bench.bench(("tiny",), device="cpu", parts=("evaluation", "memory"))
+    assert not found["rows"]
+    assert {(row["method"], row["protocol"], row["length"]) for row in found["evaluation"]} == {
+        *((method, "nonoverlapping", length) for method in ("sinusoidal", "alibi") for length in (16, 256)),
+        ("alibi", "sliding window, batched", 16),
+        ("alibi", "sliding window, one at a time", 16),
+    }
+    for row in found["memory"]:
+        train, *evaluate = (row[column] for column in gauges.MEMORY_COLUMNS)
+        # Far below what this process has taken, from which the children were started.
+        assert 0 < train < 2**29 and 0 <= evaluate[0] <= evaluate[1]
+    assert found["ratios"].keys() == {
+        "evaluate alibi/sinusoidal at L",
+        "evaluate alibi/sinusoidal at 16 L",
+        "evaluate sliding batched/one at a time",
+        "train_memory alibi/sinusoidal",
+        "evaluate_memory alibi/sinusoidal",
+        "evaluate_memory alibi at 16 L/8 L",
+        "evaluate_memory sinusoidal at 16 L/8 L",
+    }
+    assert "at 16 L" in bench.table(found)
+
+
+def test_attention_alone_names_kernels_and_refusals():
+    rows, ratios = gauges.attention("cpu", (64,))
+    measured = {(row["bias"], row["kernel"]) for row in rows if "seconds" in row}
+    assert {("none", "sdpa"), ("alibi", "baddbmm"), ("alibi", "columns")} <= measured
+    assert any(row["bias"] == "alibi+window" for row in rows)
+    assert [row["kernel"] for row in rows if "no backward pass" in row.get("refused", "")] == ["flex", "flex"]
+    assert ratios.keys() == {"attention alibi/none", "attention alibi+window/none"}
+    assert all(ratio["64"] > 0 for ratio in ratios.values())
+
+
+def test_the_process_of_the_peers_knows_no_settings_and_ends_with_the_block(monkeypatch):
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "65536")
+    with pytest.raises(KeyError, match="nobody"), peers.as_installed("cpu") as beside:
+        (child,) = multiprocessing.active_children()
+        assert beside._ask(os.getenv, "MALLOC_TOP_PAD_") is None
+        assert beside._ask(torch.get_num_threads) == torch.get_num_threads()
+        beside.step("nobody")
+    assert not child.is_alive()
+    assert os.environ["MALLOC_TOP_PAD_"] == "65536"
+
+
+def test_the_death_of_the_process_is_told():
+    with pytest.raises(PeerError, match="died"), peers.as_installed("cpu") as beside:
+        beside._ask(os._exit, 1)
 
 
 def test_what_can_not_be_measured_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="no shape is named 'W9'; known are W1, W2, W2-1024"):
         bench.bench(("W9",))
+    with pytest.raises(ValueError, match="no position method is named 'alibbi'; known are sinusoidal"):
+        bench.bench(("tiny",), methods=("alibbi",))
+    with pytest.raises(ValueError, match="no part is named 'speed'; known are train, evaluation, memory, kernels"):
+        bench.bench(("tiny",), parts=("speed",))
+    with pytest.raises(BenchError, match="only a linear"):
+        bench.bench(("tiny",), device="cpu", methods=("rotary+window",))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BenchError, match="torch sees no CUDA GPU"):
         bench.bench(("tiny",), device="cuda")
+    monkeypatch.setitem(bench.KERNELS, "cpu", ("columns",))
+    with pytest.raises(BenchError, match=r"no attention kernel runs t5 at shape tiny on cpu: .*TableBias"):
+        bench.bench(("tiny",), device="cpu", methods=("t5",))
+
+
+def test_missing_libraries_are_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "x_transformers", None)
+    with pytest.raises(PeerError, match=r"x_transformers.*pip install alibi-book\[test\]"):
+        bench.bench(("tiny",), peers=True, device="cpu")
 
 
 def test_the_readme_names_the_command():

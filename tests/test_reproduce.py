@@ -14,6 +14,7 @@ import pytest
 
 from alibi import reproduce as reproduction
 from alibi.experiments import EXPERIMENTS, MODULES
+from alibi.experiments.efficiency import AttentionCell, SpeedCell
 from alibi.experiments.experiment import Cell, Measure, Text
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.records import MEASURED_COLUMNS, append, measured_results
@@ -40,12 +41,15 @@ def results(monkeypatch, tmp_path, tmp_path_factory):
 def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     found = cells(experiment, scale, seeds=(0, 1))
     assert len(set(found)) == len(found)
-    assert all(cell.measures and cell.scale == scale for cell in found)
-    assert {cell.method for cell in found} <= set(METHODS)
-    # The first seed of every cell comes before the second of any.
-    seeds = [cell.seed for cell in found]
+    assert all(cell.scale == scale for cell in found)
+    assert {method for cell in found for method in cell.methods} <= set(METHODS)
+    trained_cells = [cell for cell in found if type(cell) is Cell]
+    # The first seed of every cell comes before the second of any, and speed, which has none, after both.
+    seeds = [cell.seed for cell in trained_cells]
     assert seeds == sorted(seeds) and seeds.count(0) == seeds.count(1)
-    assert all(measure.split == "valid" for cell in found for measure in cell.measures)
+    assert all(cell.measures for cell in trained_cells)
+    assert all(measure.split == "valid" for cell in trained_cells for measure in cell.measures)
+    assert all(cell.alone for cell in found if isinstance(cell, SpeedCell | AttentionCell))
     assert f"python -m alibi reproduce {experiment} --scale" in MODULES[experiment].__doc__
 
 

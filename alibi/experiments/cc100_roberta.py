@@ -17,6 +17,7 @@ All have 16 heads, as the paper's. Its text, 461 GB, is not among the project's 
     python -m alibi reproduce cc100_roberta --scale laptop
 """
 
+from alibi.experiments.efficiency import SpeedCell, large
 from alibi.experiments.experiment import Cell, Text, nonoverlapping
 from alibi.scale import scale_named
 
@@ -27,9 +28,9 @@ LENGTHS = {"quick": (64, 128), "laptop": (64, 128, 256), "gpu": (512, 1024, 2048
 EQUAL_TIME = {1024: 46_700 / 50_000, 2048: 44_200 / 50_000}
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
-    """Both methods at every length for equal updates, then the sinusoidal models that equal time leaves."""
-    found = []
+def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell | SpeedCell]:
+    """Both methods at every length for equal updates, then sinusoidal for as long as equal time leaves; costs last."""
+    found: list[Cell | SpeedCell] = []
     for seed in seeds:
         for length in LENGTHS[scale]:
             measures = nonoverlapping(scale, length, LENGTHS[scale])
@@ -39,4 +40,4 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
             if paper_length in EQUAL_TIME:
                 steps = round(scale_named(scale).steps * EQUAL_TIME[paper_length])
                 found.append(Cell("sinusoidal", *common, steps, large=True, measures=measures))
-    return found
+    return found + large(scale)

@@ -3,17 +3,17 @@
 import multiprocessing
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from tqdm import tqdm
 
 from alibi.configuration import TrainConfig, configure
-from alibi.corpus import load
+from alibi.corpus import Corpus, load
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
-from alibi.runs import run_folder, trained
+from alibi.runs import Run, run_folder, trained
 from alibi.scale import scale_named
 
 if TYPE_CHECKING:
@@ -75,6 +75,19 @@ class Cell:
     by_position: bool = False
     """Whether the loss is recorded by the position in the window as well."""
 
+    alone: ClassVar[bool] = False
+    """Whether nothing else may run beside it."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Its position method, in the form that cells of several have."""
+        return (self.method,)
+
+    def prepare(self) -> None:
+        """Builds the corpora that are missing: once, and not by the first of several waiting processes."""
+        load(self.text.train, self.text.tokenisation)
+        self.read()
+
     @property
     def title(self) -> str:
         """Such as "alibi, L = 64, seed 0"."""
@@ -85,16 +98,26 @@ class Cell:
         text = load(self.text.train, self.text.tokenisation)
         return configure(self.method, text, self.scale, self.train_length, self.seed, self.steps, large=self.large)
 
+    def configured(self) -> dict[str, Any]:
+        """The configuration as plain data."""
+        return asdict(self.config())
+
+    def run(self, bar_row: int = 0) -> Run:
+        """The trained run, from the cache or trained now."""
+        return trained(
+            self.method, self.text.train, self.scale, self.train_length, self.seed, self.steps, bar_row,
+            self.text.tokenisation, self.large,
+        )  # fmt: skip
+
+    def read(self) -> Corpus | None:
+        """What is evaluated on, where it is not the corpus of the run."""
+        return load(self.text.evaluate) if self.text.evaluate else None
+
     def records(self, bar_row: int = 0) -> "pd.DataFrame":
         """Trains what is not in the cache, evaluates, and returns one number a row (see `alibi.records`)."""
         import pandas as pd
 
-        run = trained(
-            self.method, self.text.train, self.scale, self.train_length, self.seed, self.steps, bar_row,
-            self.text.tokenisation, self.large,
-        )  # fmt: skip
-        read = load(self.text.evaluate) if self.text.evaluate else None
-        tables = []
+        run, read, tables = self.run(bar_row), self.read(), []
         for m in self.measures or _live(self):
             tables.append(run.records([m.length], m.stride, m.split, m.prefix, read, self.corpus))
             if self.by_position:
@@ -128,7 +151,7 @@ class Cell:
         config = self.config()
         with torch.device("meta"):
             model = Decoder(config.model)
-        text = load(self.text.evaluate) if self.text.evaluate else load(self.text.train, self.text.tokenisation)
+        text = self.read() or load(self.text.train, self.text.tokenisation)
         evaluations = 0.0
         for measure in self.measures:
             # A pass forward is a third of a training step; a window's context is run and not scored.
@@ -186,8 +209,8 @@ def run(cells: Sequence[Cell]) -> None:
     """Fills the cache with these cells, as many at a time as there are cores, a progress bar each."""
     cores = multiprocessing.cpu_count()
     threads = max((scale_named(cell.scale).threads or cores) for cell in cells)
-    for text in {cell.text for cell in cells}:
-        load(text.train, text.tokenisation)  # Built once, here, and not by the first of several waiting processes.
+    for cell in cells:
+        cell.prepare()
     # Spawned: a forked process inherits torch's threads in an unknown state.
     with ProcessPoolExecutor(
         max(1, cores // threads),

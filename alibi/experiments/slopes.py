@@ -6,26 +6,20 @@ score by the bias, or a bias that grows faster than the distance, is worse than 
     python -m alibi reproduce slopes --scale laptop
 """
 
+from alibi.experiments.efficiency import SpeedCell, learned
 from alibi.experiments.experiment import Cell, nonoverlapping
 from alibi.experiments.wikitext103 import TEXTS
+from alibi.positions import VARIANTS
 from alibi.scale import scale_named
 
-VARIANTS = (
-    "alibi",
-    "alibi-learned",
-    "alibi-random",
-    "alibi-multiplied",
-    "alibi-exponential",
-    "alibi-quadratic",
-    "alibi-logarithmic",
-    "alibi-half",
-)
 
-
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
-    """Every variant at the scale's own length; of random slopes each seed draws others."""
+def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell | SpeedCell]:
+    """Every variant at the scale's own length, of random slopes each seed draws others; then what learning costs."""
     length = scale_named(scale).train_length
     measures = nonoverlapping(scale, length)
-    return [
-        Cell(method, scale, length, TEXTS[scale], seed=seed, measures=measures) for seed in seeds for method in VARIANTS
+    trained = [
+        Cell(method, scale, length, TEXTS[scale], seed=seed, measures=measures)
+        for seed in seeds
+        for method in ("alibi", *VARIANTS)
     ]
+    return trained + learned(scale)

@@ -1,0 +1,181 @@
+"""Other libraries' models of the same shape: in the same process settings as ours, and as they come.
+
+As they come means: their defaults, eager, in 16 bits by autocast, in a process of its own that keeps the allocator and
+the handling of subnormal numbers that Python starts with.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alibi.device import compute_dtype, computing
+from alibi.shapes import Shape, Step, seconds_of
+
+# What would settle the allocator of a process before it starts.
+ALLOCATOR_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+
+
+class PeerError(RuntimeError):
+    """Other libraries are asked for that are not installed, or their process died."""
+
+
+def _mpt(shape: Shape, tuned: bool) -> nn.Module:
+    from transformers import MptConfig, MptForCausalLM
+
+    config = MptConfig(
+        d_model=shape.width,
+        n_heads=shape.heads,
+        n_layers=shape.layers,
+        expansion_ratio=4,
+        max_seq_len=shape.length,
+        vocab_size=shape.vocabulary,
+    )
+    config.use_cache = not tuned
+    return MptForCausalLM(config)
+
+
+def _neox(shape: Shape, tuned: bool) -> nn.Module:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    config = GPTNeoXConfig(
+        hidden_size=shape.width,
+        num_attention_heads=shape.heads,
+        num_hidden_layers=shape.layers,
+        intermediate_size=shape.feedforward,
+        max_position_embeddings=shape.length,
+        vocab_size=shape.vocabulary,
+    )
+    config.use_cache = not tuned
+    return GPTNeoXForCausalLM(config)
+
+
+def _x_transformers(**positions: Any) -> Callable[[Shape, bool], nn.Module]:
+    def build(shape: Shape, tuned: bool) -> nn.Module:
+        from x_transformers import Decoder, TransformerWrapper
+
+        # Its fused attention is slower than its plain one on a CPU.
+        fused = tuned and torch.cuda.is_available()
+        layers = Decoder(dim=shape.width, depth=shape.layers, heads=shape.heads, attn_flash=fused, **positions)
+        return TransformerWrapper(
+            num_tokens=shape.vocabulary,
+            max_seq_len=shape.length,
+            attn_layers=layers,
+            tie_embedding=True,
+            use_abs_pos_emb=not positions,
+            scaled_sinu_pos_emb=not positions,
+        )
+
+    return build
+
+
+# Library and position method to what builds its model of a shape, as it comes or tuned for training.
+PEERS: dict[str, Callable[[Shape, bool], nn.Module]] = {
+    "transformers MPT ALiBi": _mpt,
+    "transformers GPT-NeoX rotary": _neox,
+    "x-transformers ALiBi": _x_transformers(alibi_pos_bias=True),
+    "x-transformers rotary": _x_transformers(rotary_pos_emb=True),
+    "x-transformers sinusoidal": _x_transformers(),
+}
+
+
+def require_peers() -> None:
+    """Raises PeerError if a library is missing, with the way to install it."""
+    try:
+        import transformers
+        import x_transformers  # noqa: F401
+
+        del transformers
+    except ImportError as missing:
+        raise PeerError(f"peers are not installed ({missing}): pip install alibi-book[test]") from missing
+
+
+def peer_steps(peer: str, shape: Shape, device: str, tuned: bool = True) -> dict[str, Step]:
+    """Training steps of a peer, eager and compiled, of the same weights; compiled at its first step.
+
+    Args:
+        peer: a name of `PEERS`.
+        shape: of the model and its batches.
+        device: cpu or cuda.
+        tuned: without what only generation needs, and with the faster of its attentions; else as it comes.
+    """
+    torch.manual_seed(1)
+    model = PEERS[peer](shape, tuned).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    tokens_BT = torch.randint(shape.vocabulary, (shape.tokens // shape.length, shape.length + 1), device=device)
+    dtype = compute_dtype(device)
+
+    def loss_of(sources_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        found = model(sources_BT)
+        logits_BTV: Tensor = found if isinstance(found, Tensor) else found.logits
+        return nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+
+    def stepping(loss_of: Callable[[Tensor, Tensor], Tensor]) -> Step:
+        def step() -> None:
+            with computing(device, dtype):
+                loss = loss_of(tokens_BT[:, :-1], tokens_BT[:, 1:])
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            loss.item()
+
+        return step
+
+    return {"eager": stepping(loss_of), "compiled": stepping(torch.compile(loss_of, dynamic=False))}
+
+
+# As they come -------------------------------------------------------------------------------------------------------
+
+_steps_here: dict[str, Step] = {}
+
+
+def _build_here(shape: Shape, device: str) -> None:
+    _steps_here.clear()
+    for peer in PEERS:
+        _steps_here[peer] = peer_steps(peer, shape, device, tuned=False)["eager"]
+
+
+def _step_here(peer: str, device: str) -> float:
+    return seconds_of(_steps_here[peer], device)
+
+
+class AsInstalled:
+    """A process that holds every peer as it comes, and makes a step of one whenever it is asked."""
+
+    def __init__(self, pool: ProcessPoolExecutor, device: str) -> None:
+        self.pool, self.device = pool, device
+
+    def build(self, shape: Shape) -> None:
+        """The peers of this shape, in place of those before."""
+        self._ask(_build_here, shape, self.device)
+
+    def step(self, peer: str) -> float:
+        """Seconds of one training step, as that process measures them."""
+        return float(self._ask(_step_here, peer, self.device))
+
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return self.pool.submit(function, *arguments).result()
+        except BrokenProcessPool as died:
+            raise PeerError("the process of the peers as installed died, perhaps for want of memory") from died
+
+
+@contextmanager
+def as_installed(device: str) -> Iterator[AsInstalled]:
+    """Starts the process, without settings for the allocator in its environment, and ends it however the block ends."""
+    threads = torch.get_num_threads()
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawned, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(ALLOCATOR_SETTINGS)}
+        try:
+            pool.submit(os.getpid).result()  # The process starts with the first task.
+        finally:
+            os.environ.update(taken)
+        yield AsInstalled(pool, device)
