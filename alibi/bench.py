@@ -5,7 +5,6 @@ a ratio is the median of the ratios of neighbouring steps. Each method runs on t
 for the shape, compiled or not, which the table names; so does each peer.
 """
 
-import math
 import os
 import statistics
 import time
@@ -33,8 +32,8 @@ PARTS = ("train", "evaluation", "memory", "kernels")
 # Seconds in which the timed steps of a shape begin, a contestant.
 SECONDS_A_CONTESTANT = 6.0
 LOADED = 0.5
-# Steps by which a method's fastest kernel is found.
-TRIALS = 3
+# Steps by which a method's fastest kernel is found, and how much slower one may be at first to be tried again.
+TRIALS, SLOW = 2, 1.4
 WIDEST = 120
 
 
@@ -207,16 +206,18 @@ def _fastest(shape: Shape, method: str, device: str, compiled: bool) -> _Contest
         try:
             run = training(shape, method, kernel, device, form == "compiled")
             run.step()
+            tried[f"{kernel}, {form}"] = seconds_of(run.step, device)
         except Exception as refusal:  # A compiler may raise anything. That nothing runs at all is an error below.
             refused[f"{kernel}, {form}"] = _first_line(refusal)
         else:
             runs[f"{kernel}, {form}"] = kernel, form, run
 
     def compare() -> str:
-        # In turns as well: what else the machine does must not choose a method's kernel.
+        near = [name for name in runs if tried[name] < SLOW * min(tried.values())]
+        # In turns: what else the machine does must not choose a method's kernel.
         for _ in range(TRIALS):
-            for name, (_, _, run) in runs.items():
-                tried[name] = min(tried.get(name, math.inf), seconds_of(run.step, device))
+            for name in near:
+                tried[name] = min(tried[name], seconds_of(runs[name][2].step, device))
         return min(runs, key=tried.__getitem__)
 
     for kernel in kernels:
@@ -224,7 +225,7 @@ def _fastest(shape: Shape, method: str, device: str, compiled: bool) -> _Contest
     if not runs:
         raise BenchError(f"no attention kernel runs {method} at shape {shape.name} on {device}: {refused}")
     best = compare()
-    if device == "cpu":
+    if device == "cpu" and compiled:
         runs = {best: runs[best]}
         attempt(runs[best][0], "compiled")
         best = compare()
