@@ -5,6 +5,7 @@ variants Paul Tol's, which stay apart for colour-blind readers; markers and dash
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -225,7 +226,7 @@ def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Seq
 def styled(texts: pd.DataFrame, caption: str) -> Styler:
     """A table of texts as the book shows it: a caption above, and wide ones scroll by themselves on a narrow screen."""
     # A fixed id: the same records give the same page.
-    shown = texts.style.set_uuid(caption.split(":")[0].replace(" ", "-").lower())
+    shown = texts.style.set_uuid("-".join(re.findall("[a-z0-9]+", caption.split(":")[0].lower())))
     shown = shown.set_caption(caption).set_table_attributes(
         'class="dataframe" style="display: block; overflow-x: auto; width: max-content; max-width: 100%"'
     )

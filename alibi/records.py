@@ -49,7 +49,9 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     import pandas as pd
 
     files = [path for path in sorted(results_folder().glob("*.csv")) if experiment in ("", path.stem)]
-    tables = [pd.read_csv(path).reindex(columns=MEASURED_COLUMNS) for path in files]
+    # A commit such as 12345678e901 would be read as a number.
+    text = {"commit": str, "config_hash": str, "note": str}
+    tables = [pd.read_csv(path, dtype=text).reindex(columns=MEASURED_COLUMNS) for path in files]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MEASURED_COLUMNS)
     return found.astype(dict.fromkeys(COUNTS, "Int64") | {"note": "object"})
 

@@ -1,6 +1,6 @@
 """Runs what is missing of an experiment, most valuable first, and appends records; it may be stopped at any moment.
 
-A cell is a training run and its evaluations. AnyCells run side by side, each in a process of its own; a run that was
+A cell is a training run and its evaluations. Cells run side by side, each in a process of its own; a run that was
 stopped goes on from its checkpoint, an evaluation that was made is not made again, and a cell's records are appended
 once all of them are there.
 """

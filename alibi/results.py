@@ -54,7 +54,8 @@ def described(records: pd.DataFrame) -> str:
 def cost(records: pd.DataFrame) -> str:
     """The time that the training of these records' runs took, such as "8 runs, 3.5 h of training"."""
     runs = records.dropna(subset="seconds").drop_duplicates(RUN)
-    return f"{len(runs)} runs, {duration(float(runs.seconds.sum()))} of training in all"
+    many = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+    return f"{many}, {duration(float(runs.seconds.sum()))} of training in all"
 
 
 def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: int = 2) -> Styler:

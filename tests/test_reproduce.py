@@ -104,7 +104,7 @@ def test_what_is_recorded_is_not_run_again(results, monkeypatch):
 
 
 def test_records_of_several_processes_all_arrive(results):
-    rows = trained("alibi", train_length=64, seed=21).records([64])
+    rows = trained("alibi", train_length=64, seed=21).records([64]).assign(commit="1234e5")
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=append, args=("slopes", rows.assign(seed=seed))) for seed in range(4)]
     for writer in writers:
@@ -113,6 +113,7 @@ def test_records_of_several_processes_all_arrive(results):
         writer.join()
     found = measured_results("slopes")
     assert sorted(found.seed) == sorted(list(range(4)) * len(rows))
+    assert set(found.commit) == {"1234e5"}  # Not a number, though it looks like one.
     assert found.value.tolist() == pytest.approx(rows.value.tolist() * 4, rel=1e-6)
     assert [path.name for path in results.iterdir()] == ["slopes.csv"]
     assert len(measured_results()) == len(found) and measured_results("bookcorpus").empty

@@ -1,0 +1,482 @@
+"""Measured numbers in the book: records beside the paper's, and no table that shows a number without a record."""
+
+import ast
+import contextlib
+import io
+import re
+from html.parser import HTMLParser
+from unittest.mock import MagicMock
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+import pytest
+from conftest import ROOT
+from IPython.lib.pretty import pretty
+from nbformat.v4 import new_code_cell, new_notebook
+
+from alibi import plots, results, runs
+from alibi.experiments import experiment
+from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
+
+PAPER = paper_results()
+CHAPTERS = ["wikitext103", "bookcorpus", "scaling", "early-token-curse", "slopes", "efficiency", "scorecard"]
+PRESENT = [name for name in CHAPTERS if (ROOT / "book" / f"{name}.ipynb").is_file()]
+PICTURES = [name for name in vars(plots) if re.fullmatch(r"figure_\d+|relative|extrapolation|headline", name)]
+SPEAKS_OF_RECORDS = re.compile(r"\b(measured|records?|recorded|ours|findings?)\b", re.IGNORECASE)
+
+
+def record(value, method="alibi", length=64, window=64, seed=0, **changes):
+    row = {
+        "source": "wikitext103",
+        "corpus": "wikitext-103",
+        "split": "valid",
+        "method": method,
+        "train_length": length,
+        "paper_length": 8 * length,
+        "eval_length": window,
+        "protocol": "nonoverlapping",
+        "metric": "perplexity",
+        "value": value,
+        "provenance": "measured",
+        "scale": "laptop",
+        "seed": seed,
+        "tokens_trained": 2_457_600,
+        "parameters": 16_000_000,
+        "corpus_used": "wikipedia -> wikitext-103",
+        "device": "some processor",
+        "torch_version": "2.9.0",
+        "dtype": "float32",
+        "commit": "0123456789ab",
+        "seconds": 1800.0,
+    }
+    return row | changes
+
+
+def frame(*rows):
+    return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """Records in a folder of their own."""
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def beside(*rows, tables=("Table 2",), caption="Table 2: ours beside"):
+    """The texts of the table that lays the records beside the paper's tables, by method, L and L_valid."""
+    append("wikitext103", frame(*rows))
+    return results.beside(PAPER[PAPER.source.isin(tables)], results.results("wikitext103"), caption).data
+
+
+def test_without_records_everything_says_so(folder):
+    empty = results.results("wikitext103", "laptop")
+    assert empty.empty and "window" in empty
+    assert results.described(empty) == "Not yet measured."
+    assert results.cost(empty).startswith("0 runs")
+    assert results.beside(PAPER[PAPER.source == "Table 2"], empty, "Table 2: nothing").data.empty
+    assert results.curves(PAPER, empty, ["Table 2"]).source.unique().tolist() == ["Table 2"]
+
+
+def test_the_largest_scale_is_shown_unless_one_is_named(folder):
+    small = [record(90, scale="quick"), record(80)]
+    append("wikitext103", frame(*small, record(20, length=512, window=640, scale="gpu", paper_length=512)))
+    assert results.results("wikitext103").value.tolist() == [20]
+    assert results.results("wikitext103").window.tolist() == [640]
+    assert results.results("wikitext103", "laptop").value.tolist() == [80]
+    assert results.results("wikitext103", "laptop").window.tolist() == [512]
+    assert results.results("wikitext103", "paper").empty and results.results("slopes").empty
+    with pytest.raises(ValueError, match="no scale is named 'huge'; known are quick, laptop"):
+        results.results("wikitext103", "huge")
+
+
+def test_a_caption_names_scale_size_text_seeds_and_machine():
+    rows = [record(80), record(81, seed=1), record(82, method="t5", parameters=16_000_256)]
+    assert results.described(frame(*rows)) == (
+        "Measured at scale laptop: 16,000,000 and 16,000,256 parameters, 2,457,600 tokens of wikipedia evaluated on "
+        "wikitext-103; seeds 0, 1; some processor, torch 2.9.0, float32; commit 0123456789ab."
+    )
+    assert "; seed 1; " in results.described(frame(rows[1]))
+
+
+def test_the_cost_counts_each_run_once():
+    two_windows = [record(80), record(81, window=128)]
+    assert results.cost(frame(*two_windows)) == "1 run, 30 min of training in all"
+    others = [record(80, seed=1), record(80, method="t5"), record(80, length=128), record(80, seconds=None, seed=2)]
+    assert results.cost(frame(*two_windows, *others)).startswith("4 runs, 2 h")
+
+
+def test_the_papers_number_ours_and_the_difference_stand_in_a_row(folder):
+    shown = beside(record(100), record(97, window=128), record(200, "sinusoidal"))
+    # Table 2: ALiBi 19.73 at 512 tokens and 18.73 at 1012, the nearest to 1024; sinusoidal 20.05.
+    assert shown.loc[("ALiBi", "512", "512")].tolist() == ["19.73", "100.00", "+80.27", "1.000", "1.000"]
+    assert shown.loc[("ALiBi", "512", "1024")].tolist()[:3] == ["18.73", "97.00", "+78.27"]
+    assert shown.loc[("ALiBi", "512", "1024")].tolist()[3:] == [f"{18.73 / 19.73:.3f}", "0.970"]
+    assert shown.loc[("Sinusoidal", "512", "512")].tolist()[:3] == ["20.05", "200.00", "+179.95"]
+    assert [index[0] for index in shown.index] == ["Sinusoidal", "ALiBi", "ALiBi"]
+
+
+def test_lengths_pair_within_three_per_cent_and_no_further(folder):
+    # The paper's neighbours: 612 and 712, 1012 and 1112, 2512. Windows are ours times 8.
+    windows = {"74": 592, "80": 640, "136": 1088, "137": 1096, "300": 2400, "306": 2448}
+    shown = beside(*[record(100, window=int(window)) for window in windows])
+    found = {int(length) for _, _, length in shown.index}
+    assert found == {592, 1088, 1096, 2448}
+    assert (shown["the paper, over that at L"] == "").all(), "at L itself nothing was measured"
+
+
+def test_a_method_or_length_without_a_counterpart_is_left_out(folder):
+    assert beside(record(100, "alibi-random"), record(100, length=128, window=128)).empty
+
+
+def test_several_seeds_give_mean_and_standard_deviation(folder):
+    shown = beside(*[record(value, seed=seed) for seed, value in enumerate((98, 100, 102))])
+    assert shown["measured"].tolist() == ["100.00 ± 2.00"] and shown["difference"].tolist() == ["+80.27"]
+
+
+def test_protocol_and_metric_are_not_mixed(folder):
+    sliding = {"protocol": "sliding_window", "stride": 1}
+    assert beside(record(90, **sliding), tables=["Table 15"]).loc[("ALiBi", "512", "512"), "the paper"] == "17.98"
+    append("slopes", frame(record(100), record(3000, metric="word_perplexity"), record(50, split="test")))
+    rows = results.results("slopes")
+    assert results.beside(PAPER[PAPER.source == "Table 2"], rows, "Table 2: x").data["measured"].tolist() == ["100.00"]
+
+
+# What chapters show of records. Their cells are run again in this process, without figures and training.
+
+
+class WantsTrainingError(Exception):
+    """A cell wants to train."""
+
+
+def _train(*_, **__):
+    raise WantsTrainingError
+
+
+def names_of(source):
+    """What a cell needs from before it, and the names it sets: each with whether it sets them anew, and for certain."""
+    needs, anew, touched = set(), set(), set()
+    imported = set()
+    for statement in ast.parse(source).body:
+        nodes = list(ast.walk(statement))
+        stored = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+        inner = {n.arg for n in nodes if isinstance(n, ast.arg)}
+        bound = {(n.asname or n.name).split(".")[0] for n in nodes if isinstance(n, ast.alias)}
+        imported |= bound
+        named = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        changed = {n.target.id for n in nodes if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
+        for node in nodes:
+            base = node
+            written = isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                # Such as names.append(1); whatever a method is called for may have changed.
+                base, written = node.value.func, isinstance(node.value.func, ast.Attribute)
+            while isinstance(base, ast.Subscript | ast.Attribute | ast.Call):
+                base = base.func if isinstance(base, ast.Call) else base.value
+            if written and base is not node and isinstance(base, ast.Name):
+                changed.add(base.id)
+        loaded = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        simple = isinstance(statement, ast.Assign | ast.AnnAssign)
+        own = set() if simple and not inner else stored
+        comprehended = {
+            name.id
+            for n in nodes
+            if isinstance(n, ast.comprehension)
+            for name in ast.walk(n.target)
+            if isinstance(name, ast.Name)
+        }
+        needs |= (loaded | changed) - own - inner - named - comprehended - anew
+        certain = not isinstance(statement, ast.If | ast.For | ast.While | ast.Try)
+        anew |= (stored | bound | named) - changed if certain else set()
+        touched |= stored | bound | named | changed
+    return needs, anew, touched - anew - (needs & imported)
+
+
+def sliced(cells, wanted):
+    """The places of the cells that a cell's outputs come from, its own among them."""
+    chosen, needs = {wanted}, names_of(cells[wanted].source)[0]
+    modules = {name for cell in cells for name in names_imported(cell.source)}
+    for place in range(wanted - 1, -1, -1):
+        own_needs, anew, touched = names_of(cells[place].source)
+        if needs & (anew | (touched - modules)):
+            chosen.add(place)
+            needs = (needs - anew) | own_needs
+    return chosen
+
+
+def names_imported(source):
+    aliases = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.alias)]
+    return {(alias.asname or alias.name).split(".")[0] for alias in aliases}
+
+
+class Tables(HTMLParser):
+    """The tables of a page: the heading of every column, and the rows of cells."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found, self.words, self._cell, self._style = [], [], None, False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "table":
+            self.found.append({"head": [], "body": []})
+        elif tag in ("thead", "tbody"):
+            self._part = self.found[-1]["head" if tag == "thead" else "body"]
+        elif tag == "tr":
+            self._part.append([])
+        elif tag in ("td", "th"):
+            self._cell, self._span = "", int(dict(attributes).get("colspan") or 1)
+        self._style = tag == "style"
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._part[-1] += [self._cell.strip()] * self._span
+            self._cell = None
+        self._style = False
+
+    def handle_data(self, text):
+        if not self._style:
+            self.words += text.split()
+            if self._cell is not None:
+                self._cell += text
+
+
+def measured_numbers(html):
+    """The numbers that stand under a heading which says that they were measured."""
+    numbers = []
+    for table in Tables(html).found:
+        heads = list(zip(*table["head"], strict=False))
+        columns = [place for place, head in enumerate(heads) if "measured" in " ".join(head).lower()]
+        for row in table["body"]:
+            # Counted from the right: a row leaves out index cells that it shares with the one above.
+            texts = [row[place - len(heads)] for place in columns if len(row) >= len(heads) - place]
+            numbers += [text for text in texts if re.search(r"\d", text)]
+    return numbers
+
+
+def told(outputs):
+    """Texts and tables among the outputs of a cell, as words."""
+    words, html = [], ""
+    for output in outputs:
+        data = output.get("data", {})
+        if output.output_type == "stream":
+            words += output.text.split() if output.name == "stdout" else []
+        elif "text/html" in data:
+            words += Tables(data["text/html"]).words
+            html += data["text/html"]
+        elif "image/png" not in data:
+            words += data.get("text/markdown", data.get("text/plain", "")).split()
+    return words, html
+
+
+class Screen:
+    """Takes what a cell prints and displays."""
+
+    def __init__(self):
+        self.words, self.html = [], ""
+
+    def display(self, *objects):
+        for shown in objects:
+            if (html := getattr(shown, "_repr_html_", lambda: None)()) and not isinstance(shown, MagicMock):
+                self.words += Tables(html).words
+                self.html += html
+            elif not isinstance(shown, MagicMock):
+                markdown = getattr(shown, "_repr_markdown_", lambda: None)()
+                self.words += (markdown or pretty(shown)).split()
+
+    def run(self, source, namespace):
+        body = ast.parse(source).body
+        last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+        printed = io.StringIO()
+
+        def display(*objects):
+            flush()
+            self.display(*objects)
+
+        def flush():
+            self.words += printed.getvalue().split()
+            printed.seek(0)
+            printed.truncate()
+
+        namespace["display"] = display
+        with contextlib.redirect_stdout(printed):
+            exec(compile(ast.Module(body, []), "cell", "exec"), namespace)
+            value = eval(compile(ast.Expression(last.value), "cell", "eval"), namespace) if last else None
+        flush()
+        if value is not None:
+            self.display(value)
+
+
+def run_again(cells, wanted, monkeypatch):
+    """What these cells print and display now, by their place; a cell that rests on training is left out."""
+    slices = {place: sliced(cells, place) for place in wanted}
+    live, screens, namespace = set(), {}, {"__name__": "__main__"}
+    with monkeypatch.context() as patched, plt.rc_context():
+        for module in (runs, experiment):
+            patched.setattr(module, "trained", _train)
+        for name in PICTURES:
+            patched.setattr(plots, name, MagicMock())
+        patched.setattr(plt, "show", lambda: plt.close("all"))
+        for place in sorted(set().union(*slices.values())):
+            rests_on = slices[place] if place in slices else sliced(cells, place)
+            if rests_on & live:
+                live.add(place)
+                continue
+            screens[place] = Screen()
+            try:
+                screens[place].run(cells[place].source, namespace)
+            except WantsTrainingError:
+                live.add(place)
+        plt.close("all")
+    return {place: screens[place] for place in wanted if place not in live}
+
+
+def unfounded(notebook, monkeypatch, empty):
+    """Complaints about the stored outputs of a chapter that do not follow from the records."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    stored = [told(cell.outputs) for cell in cells]
+    wanted = [
+        place
+        for place, (cell, (words, html)) in enumerate(zip(cells, stored, strict=True))
+        # Those that are tagged are compared by nbval (test_notebooks.py).
+        if words
+        and "nbval-check-output" not in cell.metadata.get("tags", [])
+        and SPEAKS_OF_RECORDS.search(f"{cell.source} {' '.join(words)}")
+    ]
+    again = run_again(cells, wanted, monkeypatch)
+    with monkeypatch.context() as patched:
+        patched.setenv("ALIBI_RESULTS", str(empty))
+        without = run_again(cells, wanted, monkeypatch)
+    complaints = []
+    for place in wanted:
+        name, (words, html) = cells[place].id, stored[place]
+        if place not in again:
+            if numbers := measured_numbers(html):
+                complaints.append(f"{name}: {numbers} are no records but a live run's")
+        elif again[place].words != words:
+            pairs = zip([*again[place].words, "nothing"], [*words, "nothing"], strict=False)
+            now, before = next(pair for pair in pairs if pair[0] != pair[1])
+            complaints.append(f"{name}: stored is {before!r} where the records give {now!r}: make notebooks")
+        if place in without and (numbers := measured_numbers(without[place].html)):
+            complaints.append(f"{name}: {numbers} are shown as measured without any record")
+    return complaints
+
+
+@pytest.fixture(autouse=True)
+def _records_of_the_repository(monkeypatch):
+    monkeypatch.delenv("ALIBI_RESULTS", raising=False)
+
+
+@pytest.mark.parametrize("chapter", PRESENT)
+def test_every_measured_number_of_a_chapter_has_its_record(chapter, monkeypatch, tmp_path):
+    notebook = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4)
+    assert unfounded(notebook, monkeypatch, tmp_path) == []
+
+
+@pytest.mark.parametrize("chapter", PRESENT)
+def test_chapters_have_something_to_judge(chapter):
+    notebook = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4)
+    assert any(re.search(r"results\.|measured_results|scorecard\(", cell.source) for cell in notebook.cells)
+
+
+SMALL = (
+    "from alibi import plots, results\nfrom alibi.records import paper_results",
+    "paper, ours = paper_results(), results.results('wikitext103')",
+    "noise = 'no part of it'",
+    "results.beside(paper[paper.source == 'Table 2'], ours, 'Table 2: ours beside')",
+    "print('measured:', results.described(ours))",
+)
+
+
+def small(*sources):
+    cells = [new_code_cell(source, id=f"cell-{place}") for place, source in enumerate(sources)]
+    return new_notebook(cells=cells)
+
+
+def with_outputs(notebook):
+    """The notebook as it is stored: its last cells' outputs are what they give now."""
+    namespace = {}
+    for cell in notebook.cells:
+        screen = Screen()
+        screen.run(cell.source, namespace)
+        if screen.html:
+            cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": screen.html})]
+        elif screen.words:
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=" ".join(screen.words))]
+    return notebook
+
+
+def test_a_number_that_the_records_give_passes_and_another_does_not(folder, monkeypatch):
+    (folder / "none").mkdir()
+    monkeypatch.setenv("ALIBI_RESULTS", str(folder / "results"))
+    append("wikitext103", frame(record(100), record(97, window=128)))
+    notebook = with_outputs(small(*SMALL))
+    assert measured_numbers(notebook.cells[3].outputs[0].data["text/html"]) == ["100.00", "1.000", "97.00", "0.970"]
+    assert unfounded(notebook, monkeypatch, folder / "none") == []
+    table = notebook.cells[3].outputs[0].data
+    table["text/html"] = table["text/html"].replace("97.00", "96.00")
+    (complaint,) = unfounded(notebook, monkeypatch, folder / "none")
+    assert complaint.startswith("cell-3: stored is '96.00' where the records give '97.00'")
+
+
+def test_a_caption_that_the_records_no_longer_give_is_found(folder, monkeypatch):
+    (folder / "none").mkdir()
+    monkeypatch.setenv("ALIBI_RESULTS", str(folder / "results"))
+    append("wikitext103", frame(record(100)))
+    notebook = with_outputs(small(*SMALL))
+    append("wikitext103", frame(record(101, seed=1)))
+    complaints = unfounded(notebook, monkeypatch, folder / "none")
+    assert [complaint.split(":")[0] for complaint in complaints] == ["cell-3", "cell-4"]
+
+
+def test_a_number_without_a_record_is_found_though_the_cell_repeats_it(folder, monkeypatch):
+    (folder / "none").mkdir()
+    made_up = "from alibi import plots\nimport pandas as pd"
+    table = "plots.styled(pd.DataFrame({'measured': ['18.40']}), 'Table: x')"
+    (complaint,) = unfounded(with_outputs(small(made_up, table)), monkeypatch, folder / "none")
+    assert complaint == "cell-1: ['18.40'] are shown as measured without any record"
+
+
+def test_a_live_run_does_not_pass_for_a_record(folder, monkeypatch):
+    (folder / "none").mkdir()
+    sources = ("from alibi import runs", "run = runs.trained('alibi')", "run  # measured")
+    notebook = small(*sources)
+    html = (
+        "<table><thead><tr><th></th><th>measured</th></tr></thead><tbody><tr><th>1</th><td>9</td></tr></tbody></table>"
+    )
+    notebook.cells[2].outputs = [nbformat.v4.new_output("display_data", {"text/html": html})]
+    (complaint,) = unfounded(notebook, monkeypatch, folder / "none")
+    assert complaint == "cell-2: ['9'] are no records but a live run's"
+
+
+@pytest.mark.parametrize(
+    ("sources", "wanted"),
+    [
+        (("a = 1", "b = 2", "c = a", "print(c)"), {0, 2, 3}),
+        (("a = 1", "a = 2", "print(a)"), {1, 2}),
+        (("a = {}", "a['b'] = 2", "print(a)"), {0, 1, 2}),
+        (("a = []", "a.append(2)", "print(a)"), {0, 1, 2}),
+        (("a = 1", "a += 1", "print(a)"), {0, 1, 2}),
+        (("a = 1", "if True:\n    a = 2", "print(a)"), {0, 1, 2}),
+        (("a = 1", "b = print\nprint(b)", "print(a)"), {0, 2}),
+        (("import math", "math.sqrt(2)", "def f(x):\n    return math.pi * x", "print(f(1))"), {0, 2, 3}),
+        (("x = 1", "print([x for x in range(3)])"), {1}),
+        (("figure = 1", "figure, ax = 1, 2\nfigure.show()", "ax"), {1, 2}),
+    ],
+)
+def test_only_what_an_output_comes_from_is_run_again(sources, wanted):
+    assert sliced(small(*sources).cells, len(sources) - 1) == wanted
+
+
+def test_records_in_the_repository_are_whole():
+    found = measured_results()
+    assert list(found.columns) == MEASURED_COLUMNS
+    for path in sorted((ROOT / "data" / "results").glob("*.csv")):
+        rows = measured_results(path.stem)
+        assert set(rows.source) == {path.stem}
+        needed = ["metric", "method", "scale", "device", "torch_version", "commit", "date"]
+        assert rows[needed].notna().all().all(), path.name
+        assert (rows.value.notna() | rows.note.notna()).all(), path.name
+        assert not rows.note.astype(str).str.contains("smoke").any(), path.name
