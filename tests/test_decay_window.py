@@ -22,7 +22,7 @@ def linear(heads, within=None):
     return LinearBias(torch.tensor(slopes(heads), dtype=torch.float64), within)
 
 
-@given(heads=st.integers(1, 20), within=st.floats(0.01, 30), start=st.integers(0, 10_000))
+@given(heads=st.integers(1, 20), within=st.floats(0.01, 30, allow_subnormal=False), start=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_a_head_sees_as_far_as_its_bias_is_within_the_window(heads, within, start):
     bias, at = linear(heads, within), start + torch.arange(40)
@@ -239,9 +239,9 @@ def test_configurations_stored_without_a_window_are_read():
 
 
 @given(
-    slope=st.floats(0.003, 1),
-    within=st.floats(0.5, 20),
-    spread=st.floats(0, 8),
+    slope=st.floats(0.003, 1, allow_subnormal=False),
+    within=st.floats(0.5, 20, allow_subnormal=False),
+    spread=st.floats(0, 8, allow_subnormal=False),
     seed=st.integers(0, 1000),
     adverse=st.booleans(),
 )
