@@ -25,7 +25,7 @@ from alibi.positions import METHODS
 from alibi.records import append, measured_results
 from alibi.scale import scale_named
 
-# What runs of these sizes reach of the rate of large matrix products, for estimates where no record tells better.
+# What runs of these sizes reach of the rate of large matrix products: a guess, for estimates alone.
 USUAL_SHARE = 0.4
 
 
@@ -81,8 +81,8 @@ def cells(
 def states(experiment: str, chosen: Sequence[AnyCell]) -> list[State]:
     """What is recorded of these cells, and what the others will cost.
 
-    The cost is an estimate: floating point operations, by the share of this machine's rate of matrix products that
-    recorded runs of the same scale reached, or by `USUAL_SHARE` where there are none.
+    The cost is an estimate: floating point operations, over `USUAL_SHARE` of this machine's rate of matrix products,
+    measured now. While something else runs that rate is low, and the estimate far too high.
     """
     records = measured_results(experiment)
     settle_cpu(multiprocessing.cpu_count())
