@@ -357,10 +357,11 @@ def book(
     if parameters:
         raise ParameterError(f"{parameters[0]}: name the chapter that takes it, as in book alibi -p {parameters[0]}")
     if building.changed():
-        from alibi.experiments import experiment, wikitext103
+        from alibi.experiments import wikitext103
+        from alibi.reproduce import fill_cache
 
         # Before the chapters, which then find the runs in the cache: here the progress bars are seen.
-        experiment.run(wikitext103.live())
+        fill_cache(wikitext103.live())
     if refresh:
         building.refresh()
     else:

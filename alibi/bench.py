@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch._dynamo
 
 from alibi import gauges
 from alibi.device import compute_dtype, matmul_rate, settle_cpu
@@ -138,9 +137,11 @@ def bench(
         "rows": [],
         "ratios": {},
     }
+    from torch import _dynamo  # A second of imports, which no other command should wait for.
+
     with ExitStack() as stack:
         # Contestants share code, of which each needs a translation of its own.
-        stack.enter_context(torch._dynamo.config.patch(cache_size_limit=128))
+        stack.enter_context(_dynamo.config.patch(cache_size_limit=128))
         beside = stack.enter_context(as_installed(device)) if peers and "train" in parts else None
         for name in chosen:
             _measure_shape(found, SHAPES[name], methods, device, parts, beside)

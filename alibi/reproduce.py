@@ -133,7 +133,19 @@ def reproduce(experiment: str, chosen: Sequence[AnyCell], minutes: float = 0) ->
         ValueError: if a corpus is not there.
     """
     records = measured_results(experiment)
-    waiting = [cell for cell in chosen if not cell.recorded(records)]
+    _side_by_side([cell for cell in chosen if not cell.recorded(records)], experiment, minutes)
+
+
+def fill_cache(chosen: Sequence[AnyCell]) -> None:
+    """Trains and evaluates what the cache lacks of these cells, and records nothing: for the chapters' live runs.
+
+    Raises:
+        ReproduceError: if cells failed.
+    """
+    _side_by_side(list(chosen), "", 0)
+
+
+def _side_by_side(waiting: list[AnyCell], experiment: str, minutes: float) -> None:
     for cell in waiting:
         cell.prepare()
     deadline = time.monotonic() + 60 * minutes if minutes else None
@@ -156,7 +168,8 @@ def reproduce(experiment: str, chosen: Sequence[AnyCell], minutes: float = 0) ->
         for left in running:
             left.join()
     if failed:
-        raise ReproduceError(f"{len(failed)} cells of {experiment} failed: {'; '.join(failed)}; the others were run")
+        told = f" of {experiment}" if experiment else ""
+        raise ReproduceError(f"{len(failed)} cells{told} failed: {'; '.join(failed)}; the others were run")
 
 
 # Spawned: a forked process inherits torch's threads in an unknown state.
@@ -170,11 +183,13 @@ def _at_a_time(cell: AnyCell) -> int:
 
 def _work(experiment: str, cell: AnyCell, row: int) -> None:
     try:
-        append(experiment, cell.records(row))
+        records = cell.records(row)
+        if experiment:
+            append(experiment, records)
     except (TrainingError, ValueError) as wrong:
         tqdm.write(f"{cell.title}: {wrong}", sys.stderr)
         sys.exit(getattr(wrong, "exit_status", 1))
-    tqdm.write(f"{cell.title}: recorded", sys.stderr)
+    tqdm.write(f"{cell.title}: {'recorded' if experiment else 'done'}", sys.stderr)
 
 
 @contextmanager

@@ -112,10 +112,11 @@ def test_the_code_hash_ignores_text_and_sees_code(tmp_path, monkeypatch):
 
 
 def test_spawned_workers_fill_the_cache(short):
-    from alibi.experiments.experiment import Cell, Measure, run
+    from alibi.experiments.experiment import Cell, Measure
+    from alibi.reproduce import fill_cache
 
     cells = [Cell(method, "quick", 64, seed=15, measures=(Measure(64),)) for method in ("alibi", "sinusoidal")]
-    run(cells)
+    fill_cache(cells)
     assert multiprocessing.active_children() == []
     for cell in cells:
         assert (trained(cell.method, train_length=64, seed=15).folder / "evaluations").is_dir()

@@ -1,13 +1,10 @@
 """What an experiment is made of: cells, each a training run and what is measured of it, and how cells are run."""
 
-import multiprocessing
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from tqdm import tqdm
 
 from alibi.configuration import TrainConfig, configure
 from alibi.corpus import Corpus, load
@@ -203,21 +200,3 @@ def records(cells: Sequence[Cell]) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.concat([cell.records() for cell in cells], ignore_index=True)
-
-
-def run(cells: Sequence[Cell]) -> None:
-    """Fills the cache with these cells, as many at a time as there are cores, a progress bar each."""
-    cores = multiprocessing.cpu_count()
-    threads = max((scale_named(cell.scale).threads or cores) for cell in cells)
-    for cell in cells:
-        cell.prepare()
-    # Spawned: a forked process inherits torch's threads in an unknown state.
-    with ProcessPoolExecutor(
-        max(1, cores // threads),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=tqdm.set_lock,
-        initargs=(multiprocessing.get_context("spawn").RLock(),),
-    ) as pool:
-        waiting = [pool.submit(cell.records, row) for row, cell in enumerate(cells)]
-        for done in waiting:
-            done.result()
