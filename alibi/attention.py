@@ -58,19 +58,17 @@ def baddbmm(
 ) -> Attend:
     """Score product and bias in one batched call, scores in the inputs' dtype: the fastest on CPU at short lengths."""
     mask = additive_mask(bias, query_positions_T, key_positions_S, dtype)
-    expanded: dict[tuple[int, torch.dtype], Tensor] = {}
-
-    def mask_for(batch: int, heads: int, dtype: torch.dtype) -> Tensor:
-        # The layers of one pass share it: expanded once to batch x heads, which is what baddbmm takes.
-        if (batch, dtype) not in expanded:
-            shape = (batch, heads, *mask.shape[-2:])
-            expanded[batch, dtype] = mask.to(dtype).expand(shape).reshape(batch * heads, *mask.shape[-2:])
-        return expanded[batch, dtype]
+    mask = mask if mask.dim() == 3 else mask[None]
+    typed: dict[torch.dtype, Tensor] = {}
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         batch, heads, queries, head_width = q_BHTD.shape
-        scores = torch.baddbmm(
-            mask_for(batch, heads, q_BHTD.dtype) if mask.dim() == 3 else mask.to(q_BHTD.dtype)[None],
+        if q_BHTD.dtype not in typed:
+            typed[q_BHTD.dtype] = mask.to(q_BHTD.dtype)
+        # The one copy that baddbmm would itself make for its result, and no more; repeat's is no view, whose gradient
+        # would be copied too.
+        scores = typed[q_BHTD.dtype].repeat(batch * heads // len(mask), 1, 1)
+        scores.baddbmm_(
             q_BHTD.reshape(batch * heads, queries, head_width),
             k_BHSD.reshape(batch * heads, -1, head_width).transpose(1, 2),
             alpha=1 / math.sqrt(head_width),

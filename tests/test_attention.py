@@ -68,6 +68,18 @@ def test_kernels_equal_the_loops(kernel, name, queries, keys):
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize(("kernel", "name"), [pair for pair in PAIRS if pair[0] != "flex"])
+def test_what_is_prepared_for_a_pass_serves_every_layer_and_batch_of_it(kernel, name):
+    torch.manual_seed(3)
+    at, bias = torch.arange(9), method_named(name, 32, 4).bias()
+    prepared = causal_attention(bias, at, at, kernel)
+    for batch in (1, 2, 1):
+        q, k, v = torch.randn(3, batch, 4, 9, 8)
+        again = causal_attention(bias, at, at, kernel)(q, k, v)
+        assert torch.equal(prepared(q, k, v), again)
+
+
+
 def equal_with_gradients(kernel, name, dtype, tolerance, length, head_width, device="cpu"):
     """The kernel's output, and its gradients for queries, keys, values and table, are the reference's."""
     torch.manual_seed(1)
