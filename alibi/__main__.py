@@ -10,6 +10,8 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from alibi.configuration import TrainConfig
     from alibi.corpus import Corpus, Split
 
@@ -233,7 +235,7 @@ def verify(folder: Positional[Path | None] = None) -> None:
 
 def bench(
     shapes: tuple[str, ...] = (),
-    methods: tuple[str, ...] = ("sinusoidal", "alibi"),
+    methods: tuple[str, ...] = (),
     peers: bool = False,
     parts: tuple[str, ...] = (),
     device: str = "",
@@ -246,8 +248,8 @@ def bench(
     Args:
         shapes: W1 (width 256, L = 128) and W2 (width 512, L = 512) if left out; others are named W2-1024, W2-3072,
             247M-512 and so on; all.
-        methods: position methods; the others are divided by the first. With +window at its end a method sees as far
-            as its slopes let it (alibi+window).
+        methods: position methods, sinusoidal and alibi if left out; the others are divided by the first. With +window
+            at its end a method sees as far as its slopes let it (alibi+window).
         peers: time MPT, GPT-NeoX and x-transformers models of the same shape as well, in our settings and as installed.
         parts: train, evaluation, memory, kernels (attention alone, by length); train if left out, with shapes all
             every one.
@@ -257,10 +259,10 @@ def bench(
     from json import dumps
 
     from alibi.bench import bench as measure
-    from alibi.bench import table
+    from alibi.bench import report
 
     found = measure(shapes, peers, device, methods, parts)
-    print(table(found))
+    _console(120).print(report(found))
     if json is not None:
         json.write_text(dumps(found, indent=2) + "\n")
 
@@ -315,18 +317,22 @@ def scorecard(json: Path | None = None) -> None:
     """
     from json import dumps
 
-    from rich.console import Console
-
     from alibi.claims import as_json, table
     from alibi.claims import scorecard as judged
 
     verdicts = judged()
-    # A file or a pipe has no width of its own.
-    Console(width=None if sys.stdout.isatty() else 160).print(table(verdicts))
+    _console(160).print(table(verdicts))
     for verdict, count in Counter(verdict.verdict for verdict in verdicts).items():
         print(f"{count:2} {verdict}")
     if json is not None:
         json.write_text(dumps(as_json(verdicts), indent=2) + "\n")
+
+
+def _console(width: int) -> "Console":
+    """A terminal in its own width; a file or a pipe, which has none, in this one."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else width, highlight=False)
 
 
 def book(

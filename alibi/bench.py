@@ -8,11 +8,11 @@ for the shape, compiled or not, which the table names; so does each peer.
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,19 +21,24 @@ from alibi.device import compute_dtype, matmul_rate, settle_cpu
 from alibi.peers import PEERS, AsInstalled, as_installed, peer_steps, require_peers
 from alibi.positions import METHODS
 from alibi.records import provenance
-from alibi.shapes import DEFAULT_SHAPES, SHAPES, WINDOWED, Shape, paired_ratio, seconds_of, take_turns, training
-from alibi.train import Training
+from alibi.shapes import DEFAULT_SHAPES, SHAPES, WINDOWED, Shape, Step, paired_ratio, seconds_of, take_turns, training
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
 
 # Attention kernels that may be a method's fastest, and those that gain by a decay window.
 KERNELS: dict[str, tuple[str, ...]] = {"cpu": ("baddbmm", "sdpa", "columns"), "cuda": ("sdpa", "columns", "flex")}
 WINDOW_KERNELS: dict[str, tuple[str, ...]] = {"cpu": ("window", "sdpa"), "cuda": ("flex",)}
+FIRST_METHODS = ("sinusoidal", "alibi")
 PARTS = ("train", "evaluation", "memory", "kernels")
 # Seconds in which the timed steps of a shape begin, a contestant.
 SECONDS_A_CONTESTANT = 6.0
 LOADED = 0.5
 # Steps by which a method's fastest kernel is found, and how much slower one may be at first to be tried again.
 TRIALS, SLOW = 2, 1.4
-WIDEST = 120
+# Letters of what a compiler may say at length.
+REFUSAL = 200
 
 
 class BenchError(RuntimeError):
@@ -66,7 +71,7 @@ class Row:
     tried: dict[str, float]
     """Seconds of a step on each kernel that was tried, of which the fastest was chosen."""
     refused: dict[str, str]
-    """What could not be measured of this contestant, and why."""
+    """What it could not do, and why."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,49 @@ class _Contestant:
     refused: dict[str, str] = field(default_factory=dict)
 
 
+class _Trials:
+    """The ways in which one contestant can make its steps, of which the fastest competes."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.started = device, time.perf_counter()
+        self.steps: dict[str, Step] = {}
+        self.tried: dict[str, float] = {}
+        self.refused: dict[str, str] = {}
+
+    def attempt(self, name: str, make: Callable[[], Step]) -> None:
+        """Builds this way and makes two steps; what it raises is kept as its refusal."""
+        try:
+            step = make()
+            step()
+            self.tried[name] = seconds_of(step, self.device)
+        except Exception as refusal:  # A compiler may raise anything. That nothing runs at all is an error elsewhere.
+            self.refused[name] = f"{type(refusal).__name__}: {' '.join(str(refusal).split())[:REFUSAL]}"
+        else:
+            self.steps[name] = step
+
+    def fastest(self) -> str:
+        """The name of the fastest, after more steps in turns: what else the machine does must not choose it."""
+        near = [name for name in self.steps if self.tried[name] < SLOW * min(self.tried.values())]
+        for _ in range(TRIALS):
+            for name in near:
+                self.tried[name] = min(self.tried[name], seconds_of(self.steps[name], self.device))
+        best = min(self.steps, key=self.tried.__getitem__)
+        self.steps = {best: self.steps[best]}
+        return best
+
+    def contestant(self, name: str, kernel: str, form: str, flops: float | None = None) -> _Contestant:
+        """The fastest way as a contestant."""
+        (step,) = self.steps.values()
+        seconds = time.perf_counter() - self.started
+        timed = partial(seconds_of, step, self.device)
+        return _Contestant(name, kernel, form, timed, seconds, flops, self.tried, self.refused)
+
+
 def bench(
     shapes: tuple[str, ...] = (),
     peers: bool = False,
     device: str = "",
-    methods: tuple[str, ...] = ("sinusoidal", "alibi"),
+    methods: tuple[str, ...] = (),
     parts: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Measures and returns machine, ceilings, rows and ratios, and what else was asked for.
@@ -100,6 +143,7 @@ def bench(
         peers: measure other libraries' models as well, at the shapes that a bar is set for.
         device: cpu or cuda; empty takes CUDA where there is one.
         methods: position methods, ALiBi's with or without "+window"; the first is what the others are divided by.
+            Empty takes sinusoidal and alibi, and with shapes "all" the shape's `rivals` too.
         parts: of `PARTS`; empty takes train, and with shapes "all" every one. Evaluation and memory leave out shapes
             at which 16 L tokens would take minutes.
 
@@ -109,8 +153,9 @@ def bench(
         alibi.peers.PeerError: if peers are asked for that are not installed.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    parts = parts or (PARTS if shapes == ("all",) else ("train",))
-    if shapes == ("all",):
+    whole_table = shapes == ("all",)
+    parts = parts or (PARTS if whole_table else ("train",))
+    if whole_table:
         shapes = tuple(name for name in SHAPES if device == "cuda" or name.startswith("W"))
     chosen = shapes or DEFAULT_SHAPES.get(device, ())
     _refuse_unknown("device", (device,), ("cpu", "cuda"))
@@ -144,7 +189,9 @@ def bench(
         stack.enter_context(_dynamo.config.patch(cache_size_limit=128))
         beside = stack.enter_context(as_installed(device)) if peers and "train" in parts else None
         for name in chosen:
-            _measure_shape(found, SHAPES[name], methods, device, parts, beside)
+            shape = SHAPES[name]
+            contest = methods or (*FIRST_METHODS, *(shape.rivals if whole_table else ()))
+            _measure_shape(found, shape, contest, device, parts, beside)
     if "kernels" in parts:
         rows, ratios = gauges.attention(device)
         _add(found, "kernels", rows, ratios)
@@ -175,7 +222,7 @@ def _measure_shape(
     kernels = dict.fromkeys(methods, "automatic")
     if "train" in parts:
         # On a CPU a compiler takes half a minute a method: it is tried where peers are compiled too.
-        contestants = [_fastest(shape, method, device, beside is not None and shape.peers) for method in methods]
+        contestants = [_ours(shape, method, device, beside is not None and shape.peers) for method in methods]
         kernels = {contestant.name: contestant.kernel for contestant in contestants}
         if beside is not None and shape.peers:
             contestants += _peers(shape, device, beside)
@@ -195,71 +242,41 @@ def _measure_shape(
         _add(found, "memory", *gauges.memory(shape, kernels, device))
 
 
-def _fastest(shape: Shape, method: str, device: str, compiled: bool) -> _Contestant:
+def _ours(shape: Shape, method: str, device: str, compiled: bool) -> _Contestant:
     """The method on its fastest kernel: on a GPU compiled, on a CPU eager or, if asked for, compiled if faster."""
-    started = time.perf_counter()
-    kernels = (WINDOW_KERNELS if method.endswith(WINDOWED) else KERNELS)[device]
-    runs: dict[str, tuple[str, str, Training]] = {}
-    tried: dict[str, float] = {}
-    refused: dict[str, str] = {}
+    trials = _Trials(device)
 
     def attempt(kernel: str, form: str) -> None:
-        try:
-            run = training(shape, method, kernel, device, form == "compiled")
-            run.step()
-            tried[f"{kernel}, {form}"] = seconds_of(run.step, device)
-        except Exception as refusal:  # A compiler may raise anything. That nothing runs at all is an error below.
-            refused[f"{kernel}, {form}"] = _first_line(refusal)
-        else:
-            runs[f"{kernel}, {form}"] = kernel, form, run
+        trials.attempt(f"{kernel}, {form}", lambda: training(shape, method, kernel, device, form == "compiled").step)
 
-    def compare() -> str:
-        near = [name for name in runs if tried[name] < SLOW * min(tried.values())]
-        # In turns: what else the machine does must not choose a method's kernel.
-        for _ in range(TRIALS):
-            for name in near:
-                tried[name] = min(tried[name], seconds_of(runs[name][2].step, device))
-        return min(runs, key=tried.__getitem__)
-
-    for kernel in kernels:
+    for kernel in (WINDOW_KERNELS if method.endswith(WINDOWED) else KERNELS)[device]:
         attempt(kernel, "compiled" if device == "cuda" else "eager")
-    if not runs:
-        raise BenchError(f"no attention kernel runs {method} at shape {shape.name} on {device}: {refused}")
-    best = compare()
+    if not trials.steps:
+        raise BenchError(f"no attention kernel runs {method} at shape {shape.name} on {device}: {trials.refused}")
+    best = trials.fastest()
     if device == "cpu" and compiled:
-        runs = {best: runs[best]}
-        attempt(runs[best][0], "compiled")
-        best = compare()
-    kernel, form, run = runs[best]
-    step, flops = partial(seconds_of, run.step, device), run.model.training_flops(shape.length)
-    return _Contestant(method, kernel, form, step, time.perf_counter() - started, flops, tried, refused)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        attempt(best.partition(", ")[0], "compiled")
+        best = trials.fastest()
+    kernel, _, form = best.partition(", ")
+    return trials.contestant(method, kernel, form, shape.unmade(method).training_flops(shape.length))
 
 
 def _peers(shape: Shape, device: str, beside: AsInstalled) -> Iterator[_Contestant]:
-    """Each peer in our settings, eager and compiled, and as installed."""
+    """Each peer in our settings, eager or compiled, whichever is faster, and as installed."""
     started = time.perf_counter()
     beside.build(shape)
     building = (time.perf_counter() - started) / len(PEERS)
     for peer in PEERS:
-        refused: dict[str, str] = {}
-        for form, step in peer_steps(peer, shape, device).items():
-            started, name = time.perf_counter(), f"peer {peer} ({form})"
-            try:
-                step(), step()
-            except Exception as refusal:
-                refused[name] = _first_line(refusal)
-            else:
-                timed = partial(seconds_of, step, device)
-                yield _Contestant(name, "its own", form, timed, time.perf_counter() - started)
-        warm_up = building + beside.step(peer) + beside.step(peer)
+        trials = _Trials(device)
+        steps = peer_steps(peer, shape, device)
+        for form in steps:
+            trials.attempt(form, partial(steps.__getitem__, form))
+        if not trials.steps:
+            raise BenchError(f"{peer} runs in no form at shape {shape.name} on {device}: {trials.refused}")
+        yield trials.contestant(f"peer {peer}", "its own", trials.fastest())
         step_there = partial(beside.step, peer)
-        yield _Contestant(
-            f"peer {peer} (as installed)", "its own", "as installed", step_there, warm_up, refused=refused
-        )
+        warm_up = building + step_there() + step_there()
+        yield _Contestant(f"peer {peer} (as installed)", "its own", "as installed", step_there, warm_up)
 
 
 def _row(shape: Shape, contestant: _Contestant, times: list[float], ceiling: float) -> Row:
@@ -287,15 +304,15 @@ def _ratios(times: dict[str, list[float]], methods: tuple[str, ...]) -> Iterator
     for method in others:
         yield f"train_step {method}/{first}", paired_ratio(times[method], times[first])
     ours = "alibi" if "alibi" in methods else first
-    installed = [name for name in times if name.endswith("(as installed)")]
-    settled = [name for name in times if name not in (*methods, *installed)]
-    for name in (*settled, *installed):
+    peers = [name for name in times if name not in methods]
+    for name in peers:
         yield f"speed {ours}/{name}", paired_ratio(times[name], times[ours])
-    # In our settings a peer counts at its own fastest of eager and compiled.
+    installed = [name for name in peers if name.endswith("(as installed)")]
+    settled = [name for name in peers if name not in installed]
     for title, names in (
-        ("best ALiBi peer", [name for name in settled if " ALiBi " in name]),
+        ("best ALiBi peer", [name for name in settled if " ALiBi" in name]),
         ("best peer of any method", settled),
-        ("best ALiBi peer as installed", [name for name in installed if " ALiBi " in name]),
+        ("best ALiBi peer as installed", [name for name in installed if " ALiBi" in name]),
         ("best peer of any method as installed", installed),
     ):
         if names:
@@ -306,83 +323,80 @@ def _ratios(times: dict[str, list[float]], methods: tuple[str, ...]) -> Iterator
 # Text ---------------------------------------------------------------------------------------------------------------
 
 
-def table(found: dict[str, Any]) -> str:
-    """The result of `bench` as text of at most 120 columns."""
+def report(found: dict[str, Any]) -> "Group":
+    """The result of `bench` for a terminal: the machine, then a table for each part and one of ratios."""
+    from rich.console import Group
+
     machine = found["machine"]
     lines = [
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch_version']}, {machine['dtype']}",
         *(f"measured ceiling, {name}: {value:.3g}" for name, value in found["ceilings"].items()),
         *([machine["note"]] if machine["note"] else []),
     ]
-    lines += _columns(
-        "training steps",
-        ("shape", "contestant", "kernel", "form", "ms/step", "quartiles", "tokens/s", "of peak", "warm-up s"),
-        [
-            (
-                row["shape"],
-                row["contestant"].removesuffix(f" ({row['form']})"),
-                row["kernel"],
-                row["form"],
-                f"{1e3 * row['seconds']:.1f}",
-                f"{1e3 * row['low']:.0f} to {1e3 * row['high']:.0f}",
-                f"{row['tokens_per_second']:,.0f}",
-                "" if row["share_of_matmul_rate"] is None else f"{row['share_of_matmul_rate']:.0%}",
-                f"{row['warm_up']:.1f}",
-            )
-            for row in found["rows"]
-        ],
-    )
-    for row in found["rows"]:
-        for what, why in row["refused"].items():
-            lines.append(f"  refused at {row['shape']}, {row['contestant']}: {what}: {why}"[:WIDEST])
-    lines += _columns(
-        "evaluation",
-        ("shape", "method", "protocol", "length", "ms", "tokens/s"),
-        [
-            (
-                row["shape"],
-                row["method"],
-                row["protocol"],
-                f"{row['length']:,}",
-                f"{1e3 * row['seconds']:.1f}",
-                f"{row['tokens_per_second']:,.0f}",
-            )
-            for row in found.get("evaluation", [])
-        ],
-    )
-    lines += _columns(
-        "peak memory, MiB",
-        ("shape", "method", "training step", "evaluation at 8 L", "at 16 L"),
-        [
-            (row["shape"], row["method"], *(f"{row[column] / 2**20:,.1f}" for column in gauges.MEMORY_COLUMNS))
-            for row in found.get("memory", [])
-        ],
-    )
-    lines += _columns(
-        "attention alone, forward and backward pass",
-        ("length", "bias", "kernel", "ms"),
-        [
-            (f"{row['length']:,}", row["bias"], row["kernel"], row.get("refused") or f"{1e3 * row['seconds']:.1f}")
-            for row in found.get("kernels", [])
-        ],
-    )
+    steps = [
+        (
+            row["shape"],
+            row["contestant"].removesuffix(f" ({row['form']})"),
+            row["kernel"],
+            row["form"],
+            f"{1e3 * row['seconds']:.1f}",
+            f"{1e3 * row['low']:.0f} to {1e3 * row['high']:.0f}",
+            f"{row['tokens_per_second']:,.0f}",
+            "" if row["share_of_matmul_rate"] is None else f"{row['share_of_matmul_rate']:.0%}",
+            f"{row['warm_up']:.1f}",
+        )
+        for row in found["rows"]
+    ]
+    heads = ("shape", "contestant", "kernel", "form", "ms/step", "quartiles", "tokens/s", "of peak", "warm-up s")
+    refused = [
+        f"refused at {row['shape']}, {row['contestant']}: {what}: {why}"
+        for row in found["rows"]
+        for what, why in row["refused"].items()
+    ]
+    evaluated = [
+        (
+            row["shape"],
+            row["method"],
+            row["protocol"],
+            f"{row['length']:,}",
+            f"{1e3 * row['seconds']:.1f}",
+            f"{row['tokens_per_second']:,.0f}",
+        )
+        for row in found.get("evaluation", [])
+    ]
+    weighed = [
+        (row["shape"], row["method"], *(f"{row[column] / 2**20:,.1f}" for column in gauges.MEMORY_COLUMNS))
+        for row in found.get("memory", [])
+    ]
+    alone = [
+        (f"{row['length']:,}", row["bias"], row["kernel"], row.get("refused") or f"{1e3 * row['seconds']:.1f}")
+        for row in found.get("kernels", [])
+    ]
+    tables = [
+        _table("training steps", heads, steps),
+        *refused,
+        _table("evaluation", ("shape", "method", "protocol", "length", "ms", "tokens/s"), evaluated),
+        _table("peak memory, MiB", ("shape", "method", "training step", "evaluation at 8 L", "at 16 L"), weighed),
+        _table("attention alone, forward and backward pass", ("length", "bias", "kernel", "ms"), alone),
+    ]
     by_columns: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for name, by_shape in found["ratios"].items():
         by_columns.setdefault(tuple(by_shape), []).append((name, *(f"{ratio:.3f}" for ratio in by_shape.values())))
-    for columns, rows in by_columns.items():
-        lines += _columns("ratios", ("", *columns), rows)
-    return "\n".join(lines)
+    tables += [_table("ratios", ("", *columns), rows) for columns, rows in by_columns.items()]
+    return Group(*lines, *(shown for shown in tables if shown))
 
 
-def _columns(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    """A table's lines after an empty one, numbers to the right; none without rows."""
+def _table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> "Table | None":
+    """A table with numbers to the right; None without rows."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     if not rows:
-        return []
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    right = [all(row[i][:1].isdigit() or not row[i] for row in rows) for i in range(len(heads))]
-
-    def line(cells: tuple[str, ...]) -> str:
-        aligned = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
-        return "  ".join(aligned).rstrip()[:WIDEST]
-
-    return ["", title, line(heads), "-" * min(WIDEST, sum(widths) + 2 * len(widths) - 2), *map(line, rows)]
+        return None
+    shown = Table(title=f"\n{title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, head in enumerate(heads):
+        digits = all(row[number][:1].isdigit() or not row[number] for row in rows)
+        shown.add_column(head, justify="right" if digits else "left")
+    for row in rows:
+        shown.add_row(*row)
+    return shown

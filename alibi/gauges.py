@@ -21,9 +21,16 @@ Ratios = dict[str, dict[str, float]]
 
 # Evaluation is measured at the training length and at so many times it.
 LONGER = 16
-ATTENTION_LENGTHS = {"cpu": (128, 512, 1024, 3072), "cuda": (512, 1024, 3072, 8192)}
-# Where plain causal attention is compared with the decay window.
-WINDOW_LENGTHS = {"cpu": (2048, 8192, 16_384), "cuda": (2048, 4096, 8192, 16_384, 32_768, 65_536)}
+ATTENTION_LENGTHS = {
+    "cpu": (128, 512, 1024, 2048, 3072, 8192),
+    "cuda": (512, 1024, 2048, 3072, 4096, 8192, 16_384, 32_768, 65_536),
+}
+# Beyond this length every kernel takes minutes, or T x T memory, but these of each bias.
+ALL_KERNELS_UP_TO = {"cpu": 3072, "cuda": 8192}
+LONG_KERNELS = {
+    "cpu": {"none": ["sdpa"], "alibi": ["columns"]},
+    "cuda": {"none": ["sdpa", "flex"], "alibi": ["flex"]},
+}
 ATTENTION_TOKENS, ATTENTION_HEADS, ATTENTION_WIDTH = 4096, 8, 64
 SECONDS_A_LENGTH = 10.0
 MEMORY_COLUMNS = ("train_bytes", "evaluate_8L_bytes", "evaluate_16L_bytes")
@@ -36,8 +43,8 @@ def _scoring(model: Decoder, shape: Shape, tokens: int, length: int, stride: int
 def evaluation(shape: Shape, methods: tuple[str, ...], device: str) -> tuple[Rows, Ratios]:
     """Tokens a second of evaluation, kernels chosen automatically, and ratios of the times to the first method's.
 
-    Nonoverlapping at L and at 16 L; of the last method also with a sliding window of L tokens, an eighth of them new,
-    batched against one window at a time.
+    Nonoverlapping at L and at 16 L; of ALiBi, or else the last method, also with a sliding window of L tokens, an
+    eighth of them new, batched against one window at a time.
     """
     models = {method: training(shape, method, "automatic", device, compiled=False).model for method in methods}
     rows: Rows = []
@@ -53,7 +60,7 @@ def evaluation(shape: Shape, methods: tuple[str, ...], device: str) -> tuple[Row
             rows.append(
                 {
                     "shape": shape.name,
-                    "method": name if name in methods else methods[-1],
+                    "method": name if name in methods else slid,
                     "protocol": protocol if name in methods else f"{protocol}, {name}",
                     "length": length,
                     "seconds": median,
@@ -62,7 +69,7 @@ def evaluation(shape: Shape, methods: tuple[str, ...], device: str) -> tuple[Row
             )
         return times
 
-    first, last = methods[0], methods[-1]
+    first, slid = methods[0], "alibi" if "alibi" in methods else methods[-1]
     for length, at in ((shape.length, "L"), (LONGER * shape.length, f"{LONGER} L")):
         tokens = max(shape.tokens, length)
         steps = {m: _scoring(model, shape, tokens, length, None, tokens) for m, model in models.items()}
@@ -71,7 +78,7 @@ def evaluation(shape: Shape, methods: tuple[str, ...], device: str) -> tuple[Row
             ratios[f"evaluate {method}/{first} at {at}"] = {shape.name: paired_ratio(times[method], times[first])}
     length, tokens = shape.length, 5 * shape.length
     sliding = {
-        name: _scoring(models[last], shape, tokens, length, length // 8, at_once)
+        name: _scoring(models[slid], shape, tokens, length, length // 8, at_once)
         for name, at_once in (("batched", 64 * length), ("one at a time", 1))
     }
     times = measure("sliding window", tokens, length, sliding)
@@ -153,16 +160,12 @@ def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[Rows, Ratios]
     windowed = LinearBias(slopes_H, DECAY_WINDOW)
     rows: Rows = []
     ratios: Ratios = {}
-    for length in lengths or sorted({*ATTENTION_LENGTHS[device], *WINDOW_LENGTHS[device]}):
-        if lengths or length in ATTENTION_LENGTHS[device]:
-            exact = [kernel for kernel in KERNELS if kernel not in ("reference", "window")]
-        else:
-            exact = (
-                ["sdpa", "columns"] if device == "cpu" else ["sdpa", "flex"]
-            )  # Others take too long, or T x T memory.
+    for length in lengths or ATTENTION_LENGTHS[device]:
+        every = [kernel for kernel in KERNELS if kernel not in ("reference", "window")]
+        exact = {} if length <= ALL_KERNELS_UP_TO[device] else LONG_KERNELS[device]
         biases: list[tuple[str, Bias, list[str]]] = [
-            ("none", NoBias(), exact),
-            ("alibi", LinearBias(slopes_H), exact),
+            ("none", NoBias(), exact.get("none", every)),
+            ("alibi", LinearBias(slopes_H), exact.get("alibi", every)),
             ("alibi+window", windowed, [choose_kernel(device, length, True, windowed)]),
         ]
         steps: dict[tuple[str, str], Step] = {}

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from alibi.configuration import TrainConfig
 from alibi.corpus import Corpus, Split
 from alibi.device import compute_dtype
-from alibi.model import ModelConfig
+from alibi.model import Decoder, ModelConfig
 from alibi.train import Training
 
 Step = Callable[[], object]
@@ -41,6 +41,8 @@ class Shape:
     """Whether other libraries are measured at it: where a bar is set, since their steps are long."""
     evaluated: bool = True
     """Whether memory and evaluation are, up to 16 times the length."""
+    rivals: tuple[str, ...] = ()
+    """Methods that the whole table has beside sinusoidal and ALiBi."""
 
     @property
     def feedforward(self) -> int:
@@ -60,20 +62,25 @@ class Shape:
             decay_window=DECAY_WINDOW if method.endswith(WINDOWED) else 0.0,
         )
 
+    def unmade(self, method: str) -> Decoder:
+        """The model without memory for its weights, to count with."""
+        with torch.device("meta"):
+            return Decoder(self.model(method))
+
 
 SHAPES = {
     shape.name: shape
     for shape in (
-        Shape("W1", 4, 256, 8, 128, 4096),
+        Shape("W1", 4, 256, 8, 128, 4096, rivals=("rotary", "t5")),
         Shape("W2", 6, 512, 8, 512, 4096),
-        Shape("W2-1024", 6, 512, 8, 1024, 4096, peers=False, evaluated=False),
-        Shape("W2-3072", 6, 512, 8, 3072, 3072, peers=False, evaluated=False),
+        Shape("W2-1024", 6, 512, 8, 1024, 4096, peers=False, evaluated=False, rivals=("alibi+window",)),
+        Shape("W2-3072", 6, 512, 8, 3072, 3072, peers=False, evaluated=False, rivals=("alibi+window",)),
         Shape("large-512", 6, 768, 16, 512, 4096, peers=False, evaluated=False),
         Shape("large-1024", 6, 768, 16, 1024, 4096, peers=False, evaluated=False),
         Shape("large-2048", 6, 768, 16, 2048, 4096, peers=False, evaluated=False),
-        Shape("247M-512", 16, 1024, 8, 512, 9216, 32_768),
-        Shape("247M-1024", 16, 1024, 8, 1024, 9216, 32_768),
-        Shape("247M-3072", 16, 1024, 8, 3072, 9216, 32_768),
+        Shape("247M-512", 16, 1024, 8, 512, 9216, 32_768, rivals=("rotary", "t5", "alibi+window")),
+        Shape("247M-1024", 16, 1024, 8, 1024, 9216, 32_768, rivals=("rotary", "t5", "alibi+window")),
+        Shape("247M-3072", 16, 1024, 8, 3072, 9216, 32_768, rivals=("rotary", "t5", "alibi+window")),
         Shape("1.3B-512", 25, 2048, 16, 512, 8192, 50_304),
         Shape("1.3B-1024", 25, 2048, 16, 1024, 8192, 50_304),
         Shape("1.3B-2048", 25, 2048, 16, 2048, 8192, 50_304),

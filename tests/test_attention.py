@@ -79,7 +79,6 @@ def test_what_is_prepared_for_a_pass_serves_every_layer_and_batch_of_it(kernel, 
         assert torch.equal(prepared(q, k, v), again)
 
 
-
 def equal_with_gradients(kernel, name, dtype, tolerance, length, head_width, device="cpu"):
     """The kernel's output, and its gradients for queries, keys, values and table, are the reference's."""
     torch.manual_seed(1)

@@ -15,7 +15,7 @@ The text of quick has nothing to do with books: it shows that everything runs, a
     python -m alibi reproduce bookcorpus --scale laptop
 """
 
-from alibi.experiments.experiment import Cell, Text, nonoverlapping, sliding
+from alibi.experiments.experiment import Cell, Text, grid
 from alibi.experiments.wikitext103 import LENGTHS
 
 TEXTS = {
@@ -28,18 +28,4 @@ TEXTS = {
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
     """ALiBi and sinusoidal at the three training lengths of Table 8."""
-    lengths = LENGTHS[scale][:3]
-    return [
-        Cell(
-            method,
-            scale,
-            length,
-            TEXTS[scale],
-            "bookcorpus",
-            seed,
-            measures=nonoverlapping(scale, length, lengths) + sliding(length),
-        )
-        for seed in seeds
-        for length in lengths
-        for method in ("alibi", "sinusoidal")
-    ]
+    return grid(("alibi", "sinusoidal"), scale, LENGTHS[scale][:3], seeds, TEXTS[scale], "bookcorpus")

@@ -24,9 +24,9 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
     length = scale_named(scale).train_length
     windows = [multiple * length for multiple in WINDOWS]
     measures = (
-        *(Measure(window, None, HALF_STRIDE_TOKENS) for window in windows),
-        *(Measure(window, window // 2, HALF_STRIDE_TOKENS) for window in windows),
-        *(Measure(window, 1, STRIDE_1_TOKENS) for window in windows),
+        *(Measure(window, None, HALF_STRIDE_TOKENS[scale]) for window in windows),
+        *(Measure(window, window // 2, HALF_STRIDE_TOKENS[scale]) for window in windows),
+        *(Measure(window, 1, STRIDE_1_TOKENS[scale]) for window in windows),
     )
     of_wikitext = {cell.method: cell for cell in wikitext103.cells(scale) if cell.train_length == length}
     return [

@@ -26,7 +26,6 @@ from alibi.evaluate import evaluate
 from alibi.experiments.experiment import HALF_STRIDE_TOKENS, Cell, Measure
 from alibi.experiments.wikitext103 import TEXTS
 from alibi.gauges import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_WIDTH, LONGER, attention, evaluation, memory
-from alibi.model import Decoder
 from alibi.positions import PAPER_METHODS
 from alibi.records import MEASURED_COLUMNS, provenance
 from alibi.scale import scale_named
@@ -102,9 +101,7 @@ class SpeedCell:
 
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training steps, and of the evaluations."""
-        with torch.device("meta"):
-            model = Decoder(self.at.model(self.methods[0]))
-        step = model.training_flops(self.at.length) * self.at.tokens * len(self.methods)
+        step = self.at.unmade(self.methods[0]).training_flops(self.at.length) * self.at.tokens * len(self.methods)
         return step * (12 + 2 * FASTEST_OF), step * 12
 
     def recorded(self, records: "pd.DataFrame") -> bool:
@@ -135,7 +132,8 @@ class SpeedCell:
         rows = []
         for method in self.methods:
             form = f"{trained[method]['form']}, attention kernel {kernels[method]}"
-            own = common | {"method": method, "note": form, "parameters": self._parameters(method)}
+            parameters = shape.unmade(method).parameter_count()
+            own = common | {"method": method, "note": form, "parameters": parameters}
             at_length = [r for r in evaluated if r["method"] == method and r["protocol"] == "nonoverlapping"]
             bytes_used = next(r["train_bytes"] for r in weighed if r["method"] == method)
             measured = {
@@ -152,10 +150,6 @@ class SpeedCell:
                 }
             rows += [own | {"metric": metric, "unit": unit, "value": v} for (metric, unit), v in measured.items()]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
-
-    def _parameters(self, method: str) -> int:
-        with torch.device("meta"):
-            return Decoder(self.at.model(method)).parameter_count()
 
 
 @dataclass(frozen=True)
@@ -259,7 +253,7 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[SpeedCell | Cell]:
     Speed has no seed: the cells are the same whatever the seeds.
     """
     length = scale_named(scale).train_length
-    measured = (Measure(LONGER * length, None, HALF_STRIDE_TOKENS),)
+    measured = (Measure(LONGER * length, None, HALF_STRIDE_TOKENS[scale]),)
     return [
         *(SpeedCell(shape, scale, PAPER_METHODS) for shape in MODELS[scale]),
         *(AttentionCell("alibi", scale, length) for length in sorted(KERNEL_LENGTHS[scale])),

@@ -22,7 +22,8 @@ EXTRAPOLATION = (0.5, 1, 1.25, 2, 4, 8, 16)
 MULTIPLES = (1, 1.125, 1.25, 2, 4, 8, 16, 32)
 LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
 # Tokens that the sliding window scores, from the start of the split: at stride 1 each costs a whole window.
-HALF_STRIDE_TOKENS, STRIDE_1_TOKENS = 32_768, 1024
+HALF_STRIDE_TOKENS = {"quick": 4096, "laptop": 32_768, "gpu": 32_768, "paper": 32_768}
+STRIDE_1_TOKENS = {"quick": 64, "laptop": 1024, "gpu": 1024, "paper": 1024}
 
 
 @dataclass(frozen=True)
@@ -188,11 +189,31 @@ def nonoverlapping(scale: str, train_length: int, others: Iterable[int] = ()) ->
     return tuple(Measure(length) for length in sorted(lengths) if length <= LONGEST[scale])
 
 
-def sliding(train_length: int) -> tuple[Measure, ...]:
+def sliding(scale: str, train_length: int) -> tuple[Measure, ...]:
     """Sliding windows of 1, 2 and 4 training lengths, strides L_valid / 2 and 1, over the beginning of the split."""
     lengths = [multiple * train_length for multiple in (1, 2, 4)]
-    half = [Measure(length, length // 2, HALF_STRIDE_TOKENS) for length in lengths]
-    return (*half, *(Measure(length, 1, STRIDE_1_TOKENS) for length in lengths))
+    half = [Measure(length, length // 2, HALF_STRIDE_TOKENS[scale]) for length in lengths]
+    return (*half, *(Measure(length, 1, STRIDE_1_TOKENS[scale]) for length in lengths))
+
+
+def grid(
+    methods: Sequence[str], scale: str, lengths: Sequence[int], seeds: Sequence[int], text: Text, corpus: str
+) -> list[Cell]:
+    """Every method at every training length, both protocols; the first seed and the shortest lengths first."""
+    return [
+        Cell(
+            method,
+            scale,
+            length,
+            text,
+            corpus,
+            seed,
+            measures=nonoverlapping(scale, length, lengths) + sliding(scale, length),
+        )
+        for seed in seeds
+        for length in lengths
+        for method in methods
+    ]
 
 
 def records(cells: Sequence[Cell]) -> "pd.DataFrame":

@@ -15,7 +15,7 @@ Scale quick asks for the shape of the curves only; laptop is evaluated on the re
     python -m alibi reproduce wikitext103 --scale laptop
 """
 
-from alibi.experiments.experiment import Cell, Text, nonoverlapping, sliding
+from alibi.experiments.experiment import Cell, Text, grid
 from alibi.positions import PAPER_METHODS
 from alibi.scale import scale_named
 
@@ -35,19 +35,7 @@ LENGTHS = {
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
     """Every method at every training length, the shortest lengths and the first seed first."""
-    return [
-        Cell(
-            method,
-            scale,
-            length,
-            TEXTS[scale],
-            seed=seed,
-            measures=nonoverlapping(scale, length, LENGTHS[scale]) + sliding(length),
-        )
-        for seed in seeds
-        for length in LENGTHS[scale]
-        for method in reversed(PAPER_METHODS)
-    ]
+    return grid(PAPER_METHODS[::-1], scale, LENGTHS[scale], seeds, TEXTS[scale], "wikitext-103")
 
 
 def live(scale: str = "quick") -> list[Cell]:
