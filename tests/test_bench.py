@@ -104,9 +104,8 @@ def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
 
 
 def test_the_whole_table_has_rivals_and_every_part(monkeypatch):
-    for name in list(shapes.SHAPES):
-        monkeypatch.delitem(shapes.SHAPES, name)
-    monkeypatch.setitem(shapes.SHAPES, "W", Shape("W", 1, 32, 4, 16, 64, vocabulary=60, rivals=("alibi+window",)))
+    whole = {"W": Shape("W", 1, 32, 4, 16, 64, vocabulary=60, rivals=("alibi+window",))}
+    monkeypatch.setattr(bench, "SHAPES", whole)
     monkeypatch.setitem(gauges.ATTENTION_LENGTHS, "cpu", (32,))
     found = bench.bench(("all",), device="cpu")
     assert [row["contestant"] for row in found["rows"]] == ["sinusoidal", "alibi", "alibi+window"]
