@@ -22,52 +22,26 @@ from alibi.positions import METHODS, PAPER_METHODS
 # Of columns and rows in tables.
 PAPER_ORDER = list(PAPER_METHODS)
 TITLES = {name: method.title for name, method in METHODS.items()}
-COLOURS = {
-    "sinusoidal": "#D55E00",
-    "rotary": "#CC79A7",
-    "t5": "#009E73",
-    "alibi": "#0072B2",
-    "learned": "#E69F00",
-    "none": "#000000",
+# Colour, marker and dashes of a line.
+LOOKS: dict[str, tuple[str, str, tuple[float, ...] | str]] = {
+    "sinusoidal": ("#D55E00", "s", (4, 1.5)),
+    "rotary": ("#CC79A7", "^", (1, 1)),
+    "t5": ("#009E73", "D", (5, 1, 1, 1)),
+    "alibi": ("#0072B2", "o", ""),
+    "learned": ("#E69F00", "v", (2, 1)),
+    "none": ("#000000", "P", (6, 2)),
     # Other slopes cool, other growth warm.
-    "alibi-learned": "#332288",
-    "alibi-random": "#44AA99",
-    "alibi-half": "#88CCEE",
-    "alibi-quadratic": "#882255",
-    "alibi-exponential": "#CC6677",
-    "alibi-logarithmic": "#DDCC77",
-    "alibi-multiplied": "#999933",
+    "alibi-learned": ("#332288", "<", (7, 1)),
+    "alibi-random": ("#44AA99", "X", (1, 2)),
+    "alibi-half": ("#88CCEE", ">", (3, 1, 1, 1)),
+    "alibi-quadratic": ("#882255", "p", (3, 2)),
+    "alibi-exponential": ("#CC6677", "d", (5, 3)),
+    "alibi-logarithmic": ("#DDCC77", "*", (8, 1, 1, 1)),
+    "alibi-multiplied": ("#999933", "h", (2, 2)),
 }
-MARKERS = {
-    "sinusoidal": "s",
-    "rotary": "^",
-    "t5": "D",
-    "alibi": "o",
-    "learned": "v",
-    "none": "P",
-    "alibi-learned": "<",
-    "alibi-random": "X",
-    "alibi-half": ">",
-    "alibi-quadratic": "p",
-    "alibi-exponential": "d",
-    "alibi-logarithmic": "*",
-    "alibi-multiplied": "h",
-}
-DASHES = {
-    "sinusoidal": (4, 1.5),
-    "rotary": (1, 1),
-    "t5": (5, 1, 1, 1),
-    "alibi": "",
-    "learned": (2, 1),
-    "none": (6, 2),
-    "alibi-learned": (7, 1),
-    "alibi-random": (1, 2),
-    "alibi-half": (3, 1, 1, 1),
-    "alibi-quadratic": (3, 2),
-    "alibi-exponential": (5, 3),
-    "alibi-logarithmic": (8, 1, 1, 1),
-    "alibi-multiplied": (2, 2),
-}
+COLOURS = {name: colour for name, (colour, _, _) in LOOKS.items()}
+MARKERS = {name: marker for name, (_, marker, _) in LOOKS.items()}
+DASHES = {name: dashes for name, (_, _, dashes) in LOOKS.items()}
 
 
 def use_style() -> None:

@@ -107,6 +107,23 @@ def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: 
     return plots.styled(shown, caption)
 
 
+def relative(records: pd.DataFrame) -> pd.DataFrame:
+    """Perplexities without overlap, of the paper or measured, each beside the same model's at its training length.
+
+    Adds `multiple`, L_valid / L, and `ratio`, perplexity over that at L (missing where that is); numbers are floats,
+    lengths in the paper's tokens, `paper_length` and `window`. Of equal rows the last counts.
+    """
+    keys = ["method", "paper_length", "seed"]
+    rows = plots.perplexities(records)
+    if "window" not in rows:
+        rows = rows.assign(paper_length=rows.train_length, window=rows.eval_length, seed=0)
+    rows = rows.drop_duplicates([*keys, "window"], keep="last")
+    rows = rows.astype(dict.fromkeys(["paper_length", "window", "train_length", "eval_length", "value"], float))
+    own = rows[rows.window == rows.paper_length].set_index(keys).value.rename("own")
+    rows = rows.join(own, on=keys)
+    return rows.assign(multiple=rows.window / rows.paper_length, ratio=rows.value / rows.own).drop(columns="own")
+
+
 def curves(paper: pd.DataFrame, measured: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
     """The paper's rows of these tables and the measured records in one frame, as the functions of `plots` take them."""
     return pd.concat([paper[paper.source.isin(sources)], measured], ignore_index=True)

@@ -136,6 +136,18 @@ def test_several_seeds_give_mean_and_standard_deviation(folder):
     assert shown["measured"].tolist() == ["100.00 ± 2.00"] and shown["difference"].tolist() == ["+80.27"]
 
 
+def test_each_run_is_divided_by_its_own_perplexity_at_the_training_length(folder):
+    rows = [record(100), record(90, window=128), record(200, seed=1), record(150, window=128, seed=1)]
+    append("wikitext103", frame(*rows, record(50, window=128, seed=2), record(70, window=128)))
+    sliding = frame(record(1, protocol="sliding_window", stride=1, window=128))
+    append("wikitext103", sliding)
+    found = results.relative(results.results("wikitext103")).set_index(["seed", "multiple"]).ratio
+    assert found[0, 2] == 0.7, "of equal rows the last counts"
+    assert found[0, 1] == found[1, 1] == 1 and found[1, 2] == 0.75 and pd.isna(found[2, 2])
+    paper = results.relative(PAPER[PAPER.source == "Table 2"]).query("method == 'alibi' and eval_length == 1012")
+    assert paper.ratio.item() == pytest.approx(18.73 / 19.73) and paper.multiple.item() == 1012 / 512
+
+
 def test_protocol_and_metric_are_not_mixed(folder):
     sliding = {"protocol": "sliding_window", "stride": 1}
     assert beside(record(90, **sliding), tables=["Table 15"]).loc[("ALiBi", "512", "512"), "the paper"] == "17.98"
