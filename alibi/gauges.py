@@ -40,11 +40,15 @@ def _scoring(model: Decoder, shape: Shape, tokens: int, length: int, stride: int
     return partial(evaluate, model, random_split(shape, tokens), 0, length, stride, batch_tokens=batch_tokens)
 
 
-def evaluation(shape: Shape, methods: tuple[str, ...], device: str) -> tuple[Rows, Ratios]:
+def evaluation(shape: Shape, methods: tuple[str, ...], device: str, beyond: bool = True) -> tuple[Rows, Ratios]:
     """Tokens a second of evaluation, kernels chosen automatically, and ratios of the times to the first method's.
 
-    Nonoverlapping at L and at 16 L; of ALiBi, or else the last method, also with a sliding window of L tokens, an
-    eighth of them new, batched against one window at a time.
+    Args:
+        shape: of the models.
+        methods: whose models are evaluated in nonoverlapping windows of L tokens.
+        device: cpu or cuda.
+        beyond: at 16 L as well, and of ALiBi, or else the last method, with a sliding window of L tokens, an eighth of
+            them new, batched against one window at a time.
     """
     models = {method: training(shape, method, "automatic", device, compiled=False).model for method in methods}
     rows: Rows = []
@@ -70,12 +74,15 @@ def evaluation(shape: Shape, methods: tuple[str, ...], device: str) -> tuple[Row
         return times
 
     first, slid = methods[0], "alibi" if "alibi" in methods else methods[-1]
-    for length, at in ((shape.length, "L"), (LONGER * shape.length, f"{LONGER} L")):
+    for multiple, at in ((1, "L"), (LONGER, f"{LONGER} L"))[: 1 + beyond]:
+        length = multiple * shape.length
         tokens = max(shape.tokens, length)
         steps = {m: _scoring(model, shape, tokens, length, None, tokens) for m, model in models.items()}
         times = measure("nonoverlapping", tokens, length, steps)
         for method in methods[1:]:
             ratios[f"evaluate {method}/{first} at {at}"] = {shape.name: paired_ratio(times[method], times[first])}
+    if not beyond:
+        return rows, ratios
     length, tokens = shape.length, 5 * shape.length
     sliding = {
         name: _scoring(models[slid], shape, tokens, length, length // 8, at_once)
@@ -119,7 +126,7 @@ def _evaluation_memory(shape: Shape, method: str, device: str, threads: int) -> 
     return found[0], found[1]
 
 
-def memory(shape: Shape, kernels: dict[str, str], device: str) -> tuple[Rows, Ratios]:
+def memory(shape: Shape, kernels: dict[str, str], device: str, beyond: bool = True) -> tuple[Rows, Ratios]:
     """Peak bytes of training and of evaluating one window of 8 L and 16 L, each in a process of its own; ratios.
 
     Training: above the process that has nothing but the libraries loaded. Evaluation: above what a window of L took,
@@ -129,6 +136,7 @@ def memory(shape: Shape, kernels: dict[str, str], device: str) -> tuple[Rows, Ra
         shape: of the model.
         kernels: the attention kernel that each method trains on; the first method is what others are divided by.
         device: cpu or cuda.
+        beyond: evaluation as well, not training alone.
     """
     threads, spawned = torch.get_num_threads(), multiprocessing.get_context("spawn")
     rows: Rows = []
@@ -136,14 +144,19 @@ def memory(shape: Shape, kernels: dict[str, str], device: str) -> tuple[Rows, Ra
     for method, kernel in kernels.items():
         # One process for each task: a peak does not go down again.
         with ProcessPoolExecutor(1, spawned, max_tasks_per_child=1) as pool:
-            trained = pool.submit(_training_memory, shape, method, kernel, device, threads).result()
-            at_half, at_whole = pool.submit(_evaluation_memory, shape, method, device, threads).result()
-        bytes_by_column = dict(zip(MEMORY_COLUMNS, (trained, at_half, at_whole), strict=True))
-        rows.append({"shape": shape.name, "method": method, "kernel": kernel} | bytes_by_column)
-        ratios[f"evaluate_memory {method} at {LONGER} L/{LONGER // 2} L"] = {shape.name: at_whole / max(1, at_half)}
+            found = [pool.submit(_training_memory, shape, method, kernel, device, threads).result()]
+            if beyond:
+                found += pool.submit(_evaluation_memory, shape, method, device, threads).result()
+                ratios[f"evaluate_memory {method} at {LONGER} L/{LONGER // 2} L"] = {
+                    shape.name: found[2] / max(1, found[1])
+                }
+        columns = MEMORY_COLUMNS[: len(found)]
+        rows.append({"shape": shape.name, "method": method, "kernel": kernel} | dict(zip(columns, found, strict=True)))
     for row in rows[1:]:
         for what, column in (("train_memory", MEMORY_COLUMNS[0]), ("evaluate_memory", MEMORY_COLUMNS[2])):
-            ratios[f"{what} {row['method']}/{rows[0]['method']}"] = {shape.name: row[column] / max(1, rows[0][column])}
+            if column in row:
+                ratio = row[column] / max(1, rows[0][column])
+                ratios[f"{what} {row['method']}/{rows[0]['method']}"] = {shape.name: ratio}
     return rows, ratios
 
 

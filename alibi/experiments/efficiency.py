@@ -121,8 +121,8 @@ class SpeedCell:
         found = bench((self.shape,), device=device, methods=self.methods)
         trained = {row["contestant"]: row for row in found["rows"]}
         kernels = {method: trained[method]["kernel"] for method in self.methods}
-        evaluated, eval_ratios = evaluation(shape, self.methods, device)
-        weighed, memory_ratios = memory(shape, kernels, device)
+        evaluated, eval_ratios = evaluation(shape, self.methods, device, beyond=False)
+        weighed, memory_ratios = memory(shape, kernels, device, beyond=False)
         common = {
             "corpus": self.corpus, "split": "valid", "model": self.model, "train_length": shape.length,
             "eval_length": shape.length, "protocol": "nonoverlapping", "provenance": "measured", "scale": self.scale,
@@ -134,11 +134,11 @@ class SpeedCell:
             form = f"{trained[method]['form']}, attention kernel {kernels[method]}"
             parameters = shape.unmade(method).parameter_count()
             own = common | {"method": method, "note": form, "parameters": parameters}
-            at_length = [r for r in evaluated if r["method"] == method and r["protocol"] == "nonoverlapping"]
+            eval_speed = next(row["tokens_per_second"] for row in evaluated if row["method"] == method)
             bytes_used = next(r["train_bytes"] for r in weighed if r["method"] == method)
             measured = {
                 ("train_speed", "tokens/s"): trained[method]["tokens_per_second"],
-                ("eval_speed", "tokens/s"): at_length[0]["tokens_per_second"],
+                ("eval_speed", "tokens/s"): eval_speed,
                 ("train_memory", "GB"): bytes_used / 1e9,
             }
             if method != first:
