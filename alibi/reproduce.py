@@ -141,11 +141,14 @@ def fill_cache(chosen: Sequence[AnyCell]) -> None:
 
     Raises:
         ReproduceError: if cells failed.
+        KeyboardInterrupt: if it was stopped by SIGINT or SIGTERM, so that nothing is built on half a cache.
     """
-    _side_by_side(list(chosen), "", 0)
+    if _side_by_side(list(chosen), "", 0):
+        raise KeyboardInterrupt
 
 
-def _side_by_side(waiting: list[AnyCell], experiment: str, minutes: float) -> None:
+def _side_by_side(waiting: list[AnyCell], experiment: str, minutes: float) -> bool:
+    """Whether it was interrupted."""
     for cell in waiting:
         cell.prepare()
     deadline = time.monotonic() + 60 * minutes if minutes else None
@@ -170,6 +173,7 @@ def _side_by_side(waiting: list[AnyCell], experiment: str, minutes: float) -> No
     if failed:
         told = f" of {experiment}" if experiment else ""
         raise ReproduceError(f"{len(failed)} cells{told} failed: {'; '.join(failed)}; the others were run")
+    return bool(interrupted)
 
 
 # Spawned: a forked process inherits torch's threads in an unknown state.

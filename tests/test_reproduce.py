@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,23 +128,48 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
     assert set(measured_results("wikitext103").train_length) == {64}
 
 
-def test_a_stopped_run_goes_on(results):
-    command = [sys.executable, "-m", "alibi", "reproduce", "slopes", "--methods", "alibi-half", "--seeds", "23"]
+def stopped_while_training(arguments, number):
+    """Exit status, output and errors of a Python process that gets a signal once a loss is shown."""
     environment = {name: value for name, value in os.environ.items() if name != "ALIBI_SMOKE"}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     for line in process.stderr:
         if "loss=" in line:
             break
-    process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    process.send_signal(number)
+    output = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def test_a_stopped_run_goes_on(results):
+    command = ["-m", "alibi", "reproduce", "slopes", "--methods", "alibi-half", "--seeds", "23"]
+    status, (output, errors) = stopped_while_training(command, signal.SIGTERM)
+    assert status == 0, errors
     assert "begun" in output and "0 of 1 cells recorded" in output
     assert "the same command goes on from there" in errors
-    runs = Path(environment["ALIBI_CACHE"]) / "runs"
+    runs = Path(os.environ["ALIBI_CACHE"]) / "runs"
     assert len(list(runs.glob("alibi-half-quick-128-seed23-*/checkpoints/*/manifest.json"))) == 1
     assert measured_results("slopes").empty
+
+
+def test_a_cache_that_was_not_filled_is_not_taken_for_one_that_was(results):
+    program = """
+        from alibi.experiments.experiment import Cell
+        from alibi.reproduce import fill_cache
+        if __name__ == "__main__":
+            fill_cache([Cell("alibi", "quick", 64, seed=24)])
+            print("filled")
+    """
+    script = results / "fill.py"
+    script.write_text(textwrap.dedent(program))
+    status, (output, errors) = stopped_while_training([str(script)], signal.SIGINT)
+    assert status and "KeyboardInterrupt" in errors and not output
 
 
 def test_the_command_line_lists_and_refuses():
