@@ -22,7 +22,7 @@ import numpy as np
 
 from alibi import wikipedia_sample
 from alibi.paths import cache_folder
-from alibi.sources import HUB, CorpusError, Source, from_folder
+from alibi.sources import HUB, SIZES, CorpusError, Source, from_folder
 
 if TYPE_CHECKING:
     from alibi.vocabulary import Vocabulary
@@ -167,7 +167,7 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
     if tokenisation not in ("", "words", "bytes", "bert"):
         raise ValueError(f"no tokenisation is named {tokenisation!r}; there are words, bytes, bert")
     _refuse_path(name)
-    folder = cache_folder() / "corpora" / (f"{name}-{tokenisation}" if tokenisation else name)
+    folder = _folder(name, tokenisation)
     if _fault(folder, _identity(name, tokenisation)):
         _build(folder, find(name, tokenisation, streaming))
     manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -179,6 +179,29 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
         splits[split] = Split(split, tokens, sha256=manifest["sha256"].get(f"{split}.bin", ""), **sizes)
     told = ("name", "description", "licence", "citation", "source", "tokenisation", "vocabulary_size", "end_of_line")
     return Corpus(**{field: manifest[field] for field in told}, splits=splits, folder=folder)
+
+
+def outline(name: str, tokenisation: str = "") -> Corpus:
+    """The corpus as `load` gives it if that takes no download, else its published sizes: what an estimate needs.
+
+    A corpus of sizes alone has no source, tokens, digests or cached text.
+
+    Raises:
+        ValueError: as `load`.
+        CorpusError: as `load`.
+    """
+    sizes, given = SIZES.get(name), _given(name) is not None
+    if sizes is None or given or not _fault(_folder(name, tokenisation), _identity(name, tokenisation)):
+        found = load(name, tokenisation)
+        if sizes is None or "train" in found.splits:
+            return found
+    entries, words = sizes
+    splits = {split: Split(split, np.empty(0, np.uint16), count, 0, 0, "") for split, count in words.items()}
+    return Corpus(name, "", "", "", "", tokenisation, entries, 0, splits, Path())
+
+
+def _folder(name: str, tokenisation: str) -> Path:
+    return cache_folder() / "corpora" / (f"{name}-{tokenisation}" if tokenisation else name)
 
 
 def _refuse_path(name: str) -> None:

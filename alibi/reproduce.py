@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
+import torch
 from tqdm import tqdm
 
 from alibi.configuration import TrainingError
@@ -41,7 +42,7 @@ class State:
     recorded: bool
     begun: bool
     seconds: float
-    """Estimate on this machine, with all its cores at work on it; 0 for a cell that is recorded."""
+    """Estimate on this machine, with all that computes in it at work on it; 0 for a cell that is recorded."""
 
 
 def cells(
@@ -82,11 +83,14 @@ def states(experiment: str, chosen: Sequence[AnyCell]) -> list[State]:
     """What is recorded of these cells, and what the others will cost.
 
     The cost is an estimate: floating point operations, over `USUAL_SHARE` of this machine's rate of matrix products,
-    measured now. While something else runs that rate is low, and the estimate far too high.
+    measured now; of the scales for a GPU on the CPU where there is none. While something else runs that rate is low,
+    and the estimate far too high.
     """
     records = measured_results(experiment)
     settle_cpu(multiprocessing.cpu_count())
-    rate = matmul_rate("cpu", compute_dtype("cpu")) * USUAL_SHARE
+    on_gpu = torch.cuda.is_available() and scale_named(chosen[0].scale).device == "cuda"
+    device = "cuda" if on_gpu else "cpu"
+    rate = matmul_rate(device, compute_dtype(device)) * USUAL_SHARE
     found = []
     for cell in chosen:
         recorded = cell.recorded(records)
@@ -106,6 +110,10 @@ def listing(found: Sequence[State]) -> str:
         lines.append(
             f"{told:9} {state.cell.title:36} {len(state.cell.measures):3} evaluations  {cost:18} {steps}".rstrip()
         )
+    for name in sorted({state.cell.absent for state in found} - {""}):
+        lines.append(f"{name} is not here: the estimate takes its published sizes")
+    if scale_named(found[0].cell.scale).device == "cuda" and not torch.cuda.is_available():
+        lines.append("the scale is for a GPU, and torch sees none: the estimate is for this machine's CPU")
     left = [state for state in found if not state.recorded]
     total = duration(sum(state.seconds for state in left))
     lines.append(f"{len(found) - len(left)} of {len(found)} cells recorded; left: about {total} on this machine")
@@ -113,8 +121,8 @@ def listing(found: Sequence[State]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as 40 s, 12 min, 3.5 h or 20 days."""
-    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+    """Such as 40 s, 12 min, 3.5 h, 20 days or 480 years."""
+    for size, unit in ((365 * 86_400, "years"), (86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.0f} s"

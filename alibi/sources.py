@@ -227,6 +227,11 @@ PUBLISHED = {
 }
 # Entries by fairseq's rules, with the special ones and the padding.
 PUBLISHED_SIZE = {"wikitext-103": 267_744, "wikitext-2": 33_280}
+# Entries of the vocabulary and words of each split of what the hub has, to estimate with what was not fetched. Of the
+# BookCorpus Zhu et al. (2015) count 984,846,357 words.
+SIZES = {name: (PUBLISHED_SIZE[name], words) for name, words in PUBLISHED.items()} | {
+    "bookcorpus": (BERT_CASED_SIZE, {"train": 982_876_665, "valid": 984_846, "test": 984_846})
+}
 
 
 def _wikitext(name: str) -> Callable[[str, bool], Source]:

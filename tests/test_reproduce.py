@@ -187,6 +187,20 @@ def test_the_command_line_lists_and_refuses():
     assert wrong.returncode == 2 and "no experiment is named 'wikitext'" in wrong.stderr
 
 
+def test_a_scale_is_estimated_without_its_text_and_without_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path))
+    monkeypatch.delenv("ALIBI_DATA", raising=False)
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "alibi", "reproduce", "wikitext103", "--scale", "paper", "--dry-run"]
+    dry = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert dry.returncode == 0, dry.stderr
+    config = json.loads(dry.stdout[: dry.stdout.index("\n}\n") + 2])
+    assert config["model"]["vocabulary_size"] == 267_744 and config["steps"] == 286_000
+    assert "wikitext-103 is not here: the estimate takes its published sizes" in dry.stdout
+    assert "the estimate is for this machine's CPU" in dry.stdout and "years on this machine" in dry.stdout
+    assert not (tmp_path / "corpora").exists(), "nothing was fetched"
+
+
 def test_durations_read_well():
-    told = [duration(s) for s in (40, 100, 720, 12_600, 1_728_000)]
-    assert told == ["40 s", "1.67 min", "12 min", "3.5 h", "20 days"]
+    told = [duration(s) for s in (40, 100, 720, 12_600, 1_728_000, 1.5e10)]
+    assert told == ["40 s", "1.67 min", "12 min", "3.5 h", "20 days", "476 years"]

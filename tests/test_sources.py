@@ -729,6 +729,24 @@ def test_published_counts_hold_for_folders_too(data):
     assert unbuilt(data.parent / "cache")
 
 
+def test_an_outline_is_the_corpus_or_its_published_sizes(data, monkeypatch):
+    sizes = corpus.outline("wikitext-103")
+    assert (sizes.source, sizes.vocabulary_size, sizes.split("train").words) == ("", 267_744, 103_227_021)
+    assert corpus.outline("bookcorpus").vocabulary_size == 28_996
+    assert unbuilt(data.parent / "cache"), "nothing was fetched"
+    with pytest.raises(ValueError, match="no corpus is named 'nothing'"):
+        corpus.outline("nothing")
+    # Validation text alone has no vocabulary to estimate a model with; a whole corpus is taken as it is.
+    monkeypatch.setitem(sources.PUBLISHED, "wikitext-103", {})
+    monkeypatch.setitem(sources.PUBLISHED_SIZE, "wikitext-103", 0)
+    write(data / "wikitext-103", valid=TEXT["valid"])
+    assert corpus.outline("wikitext-103").vocabulary_size == 267_744
+    write(data / "wikitext-103", train=TEXT["train"])
+    assert corpus.outline("wikitext-103").split("train").tokens.size
+    monkeypatch.delenv("ALIBI_DATA")
+    assert corpus.outline("wikitext-103").source, "a copy in the cache is enough"
+
+
 def test_a_folder_is_read_without_network(tmp_path):
     write(tmp_path / "data" / "toy", train="a\n")
     more = {"ALIBI_DATA": str(tmp_path / "data"), "HF_UPDATE_DOWNLOAD_COUNTS": "AUTO"}

@@ -64,7 +64,7 @@ class SpeedCell:
     corpus: str = "wikitext-103"
     """The paper's set of the experiment; what is read are random tokens."""
 
-    alone = True
+    alone, absent = True, ""
     seed, steps = 0, 0
     measures = ("train", "evaluation", "memory")
 
@@ -160,6 +160,7 @@ class AttentionCell(Cell):
     """
 
     alone = True
+    absent = ""
 
     @property
     def title(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from alibi.configuration import TrainConfig, configure
-from alibi.corpus import Corpus, load
+from alibi.corpus import Corpus, load, outline
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
 from alibi.runs import Run, run_folder, trained
@@ -91,9 +91,18 @@ class Cell:
         """Such as "alibi, L = 64, seed 0"."""
         return f"{self.method}, L = {self.train_length}, seed {self.seed}"
 
+    def outline(self) -> Corpus:
+        """The corpus that is trained on, or where that would have to be fetched, its published sizes."""
+        return outline(self.text.train, self.text.tokenisation)
+
+    @property
+    def absent(self) -> str:
+        """The corpus that is trained on if it would have to be fetched, else empty."""
+        return "" if self.outline().source else self.text.train
+
     def config(self) -> TrainConfig:
-        """The configuration of the run; its corpus is loaded, and built first if it is missing."""
-        text = load(self.text.train, self.text.tokenisation)
+        """The configuration of the run; of a corpus that is not here it lacks the digest."""
+        text = self.outline()
         return configure(self.method, text, self.scale, self.train_length, self.seed, self.steps, large=self.large)
 
     def configured(self) -> dict[str, Any]:
@@ -149,7 +158,7 @@ class Cell:
         config = self.config()
         with torch.device("meta"):
             model = Decoder(config.model)
-        text = self.read() or load(self.text.train, self.text.tokenisation)
+        text = outline(self.text.evaluate) if self.text.evaluate else self.outline()
         evaluations = 0.0
         for measure in self.measures:
             # A pass forward is a third of a training step; a window's context is run and not scored.
@@ -161,7 +170,9 @@ class Cell:
 
     def begun(self) -> bool:
         """Whether the cache holds a part of the run."""
-        return run_folder(self.config()).is_dir()
+        on_gpu = scale_named(self.scale).device == "cuda"
+        can_be = not self.absent and (torch.cuda.is_available() or not on_gpu)
+        return can_be and run_folder(self.config()).is_dir()
 
 
 def _live(cell: Cell) -> Iterable[Measure]:
