@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from alibi import plots
+from alibi import claims, plots
 from alibi.records import measured_results
 from alibi.reproduce import duration
 from alibi.scale import SCALES
@@ -105,6 +105,24 @@ def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: 
         names=["", "L", "L_valid"],
     )
     return plots.styled(shown, caption)
+
+
+def verdicts(numbers: Sequence[int]) -> Styler:
+    """The verdicts that the records support on these claims, each part with its rule, the paper's value and ours."""
+    words = {True: "holds", False: "broken", None: "not yet measured"}
+    judged = [verdict for verdict in claims.scorecard() if verdict.number in numbers]
+    rows = []
+    for verdict in judged:
+        for part in verdict.findings:
+            paper, effect = ("" if value is None else f"{value:.4g}" for value in (part.paper, part.effect))
+            spread = "" if part.interval is None else "{:.4g} to {:.4g}".format(*part.interval)
+            seeds = str(part.seeds) if part.seeds else ""
+            holds = " ".join(filter(None, [words[part.holds], part.scale]))
+            rows.append((f"{verdict.number}", part.statistic, part.rule, paper, effect, spread, seeds, holds))
+    names = ["claim", "statistic", "rule", "the paper", "measured", "95 % interval", "seeds", "the rule"]
+    shown = pd.DataFrame(rows, columns=names).set_index(["claim", "statistic"])
+    told = "; ".join(f"{verdict.number} {verdict.title}: {verdict.verdict}" for verdict in judged)
+    return plots.styled(shown, f"Claims {', '.join(str(verdict.number) for verdict in judged)}: {told}.")
 
 
 def relative(records: pd.DataFrame) -> pd.DataFrame:

@@ -148,6 +148,18 @@ def test_each_run_is_divided_by_its_own_perplexity_at_the_training_length(folder
     assert paper.ratio.item() == pytest.approx(18.73 / 19.73) and paper.multiple.item() == 1012 / 512
 
 
+def test_verdicts_stand_in_a_table_with_every_part(folder):
+    shown = results.verdicts([4, 7])
+    assert shown.caption.startswith("Claims 4, 7: 4 ALiBi holds or improves to 16 L and beyond: not yet measured; 7 ")
+    assert set(shown.data["the rule"]) == {"not yet measured"} and len(shown.data) == 5
+    rows = [record(100 - w / 64, length=n, window=n * w) for n in (64, 128) for w in (1, 2, 4, 8, 16)]
+    append("wikitext103", frame(*rows))
+    (part,) = results.verdicts([4]).data.to_dict("records")
+    assert "reproduced at reduced scale" in results.verdicts([4]).caption
+    assert part["the rule"] == "holds laptop" and part["seeds"] == "1" and part["95 % interval"] == ""
+    assert part["measured"] == f"{(100 - 2 / 64) / (100 - 1 / 64):.4g}"
+
+
 def test_protocol_and_metric_are_not_mixed(folder):
     sliding = {"protocol": "sliding_window", "stride": 1}
     assert beside(record(90, **sliding), tables=["Table 15"]).loc[("ALiBi", "512", "512"), "the paper"] == "17.98"
