@@ -199,8 +199,9 @@ def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Seq
 
 def styled(texts: pd.DataFrame, caption: str) -> Styler:
     """A table of texts as the book shows it: a caption above, and wide ones scroll by themselves on a narrow screen."""
-    # A fixed id: the same records give the same page.
-    shown = texts.style.set_uuid("-".join(re.findall("[a-z0-9]+", caption.split(":")[0].lower())))
+    # A fixed id: the same records give the same page. Ids of cells, which nothing uses, would double its size.
+    uuid = "-".join(re.findall("[a-z0-9]+", caption.split(":")[0].lower()))
+    shown = Styler(texts, uuid=uuid, cell_ids=False)
     shown = shown.set_caption(caption).set_table_attributes(
         'class="dataframe" style="display: block; overflow-x: auto; width: max-content; max-width: 100%"'
     )
