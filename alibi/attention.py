@@ -203,8 +203,8 @@ KERNELS: dict[str, Callable[[Bias, Tensor, Tensor, float, torch.dtype], Attend]]
     "flex": flex,
     "window": window,
 }
-# Keys from which on the window kernel is the fastest on a CPU, in training and without.
-WINDOW_PAYS = 512
+# Keys from which on the window kernel is the fastest on a CPU.
+WINDOW_PAYS = 1024
 
 
 def choose_kernel(

@@ -379,10 +379,15 @@ def report(found: dict[str, Any]) -> "Group":
         _table("peak memory, MiB", ("shape", "method", "training step", "evaluation at 8 L", "at 16 L"), weighed),
         _table("attention alone, forward and backward pass", ("length", "bias", "kernel", "ms"), alone),
     ]
-    by_columns: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for name, by_shape in found["ratios"].items():
-        by_columns.setdefault(tuple(by_shape), []).append((name, *(f"{ratio:.3f}" for ratio in by_shape.values())))
-    tables += [_table("ratios", ("", *columns), rows) for columns, rows in by_columns.items()]
+    alone_by_length = {name for name in found["ratios"] if name.startswith("attention ")}
+    for title, names in (
+        ("ratios", found["ratios"].keys() - alone_by_length),
+        ("ratios of attention alone, by length", alone_by_length),
+    ):
+        chosen = {name: by_column for name, by_column in found["ratios"].items() if name in names}
+        columns = list(dict.fromkeys(column for by_column in chosen.values() for column in by_column))
+        told = [(name, *(f"{at[c]:.3f}" if c in at else "" for c in columns)) for name, at in chosen.items()]
+        tables.append(_table(title, ("", *columns), told))
     return Group(*lines, *(shown for shown in tables if shown))
 
 
@@ -393,7 +398,7 @@ def _table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) 
 
     if not rows:
         return None
-    shown = Table(title=f"\n{title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    shown = Table(title=f"\n{title}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for number, head in enumerate(heads):
         digits = all(row[number][:1].isdigit() or not row[number] for row in rows)
         shown.add_column(head, justify="right" if digits else "left")

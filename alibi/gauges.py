@@ -174,7 +174,9 @@ def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[Rows, Ratios]
     rows: Rows = []
     ratios: Ratios = {}
     for length in lengths or ATTENTION_LENGTHS[device]:
-        every = [kernel for kernel in KERNELS if kernel not in ("reference", "window")]
+        # On a CPU flex has no way back.
+        left_out = {"reference", "window"} | ({"flex"} if device == "cpu" else set())
+        every = [kernel for kernel in KERNELS if kernel not in left_out]
         exact = {} if length <= ALL_KERNELS_UP_TO[device] else LONG_KERNELS[device]
         biases: list[tuple[str, Bias, list[str]]] = [
             ("none", NoBias(), exact.get("none", every)),

@@ -112,12 +112,12 @@ def test_the_whole_table_has_rivals_and_every_part(monkeypatch):
     assert found["evaluation"] and found["memory"] and found["kernels"]
 
 
-def test_attention_alone_names_kernels_and_refusals():
+def test_attention_alone_names_kernels():
     rows, ratios = gauges.attention("cpu", (64,))
     measured = {(row["bias"], row["kernel"]) for row in rows if "seconds" in row}
     assert {("none", "sdpa"), ("alibi", "baddbmm"), ("alibi", "columns")} <= measured
     assert any(row["bias"] == "alibi+window" for row in rows)
-    assert [row["kernel"] for row in rows if "no backward pass" in row.get("refused", "")] == ["flex", "flex"]
+    assert "flex" not in {row["kernel"] for row in rows}
     assert ratios.keys() == {"attention alibi/none", "attention alibi+window/none"}
     assert all(ratio["64"] > 0 for ratio in ratios.values())
 

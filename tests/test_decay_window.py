@@ -184,8 +184,8 @@ def test_bfloat16_errs_by_its_rounding_at_any_length():
 def test_kernel_is_chosen_for_the_window_where_it_pays_and_nothing_else_changes():
     bias, plain = linear(8, 12.0), linear(8)
     for training in (True, False):
-        assert choose_kernel("cpu", 511, training, bias) == choose_kernel("cpu", 511, training, plain)
-        assert choose_kernel("cpu", 512, training, bias) == choose_kernel("cpu", 70_000, training, bias) == "window"
+        assert choose_kernel("cpu", 1023, training, bias) == choose_kernel("cpu", 1023, training, plain)
+        assert choose_kernel("cpu", 1024, training, bias) == choose_kernel("cpu", 70_000, training, bias) == "window"
         assert choose_kernel("cuda", 512, training, bias) == "flex"
         assert choose_kernel("cuda", 512, training, plain) == choose_kernel("cuda", 512, training, bias, cached=True)
         assert choose_kernel("cpu", 4096, training, bias, dropout=0.1) == "sdpa"
