@@ -121,8 +121,9 @@ def verdicts(numbers: Sequence[int]) -> Styler:
             rows.append((f"{verdict.number}", part.statistic, part.rule, paper, effect, spread, seeds, holds))
     names = ["claim", "statistic", "rule", "the paper", "measured", "95 % interval", "seeds", "the rule"]
     shown = pd.DataFrame(rows, columns=names).set_index(["claim", "statistic"])
-    told = "; ".join(f"{verdict.number} {verdict.title}: {verdict.verdict}" for verdict in judged)
-    return plots.styled(shown, f"Claims {', '.join(str(verdict.number) for verdict in judged)}: {told}.")
+    told = [f"{verdict.number} {verdict.title}: {verdict.verdict}" for verdict in judged]
+    numbered = ", ".join(str(verdict.number) for verdict in judged)
+    return plots.styled(shown, "<br>".join([f"Claims {numbered}:", *told]))
 
 
 def relative(records: pd.DataFrame) -> pd.DataFrame:

@@ -150,7 +150,7 @@ def test_each_run_is_divided_by_its_own_perplexity_at_the_training_length(folder
 
 def test_verdicts_stand_in_a_table_with_every_part(folder):
     shown = results.verdicts([4, 7])
-    assert shown.caption.startswith("Claims 4, 7: 4 ALiBi holds or improves to 16 L and beyond: not yet measured; 7 ")
+    assert shown.caption.startswith("Claims 4, 7:<br>4 ALiBi holds or improves to 16 L and beyond: not yet ")
     assert set(shown.data["the rule"]) == {"not yet measured"} and len(shown.data) == 5
     rows = [record(100 - w / 64, length=n, window=n * w) for n in (64, 128) for w in (1, 2, 4, 8, 16)]
     append("wikitext103", frame(*rows))
