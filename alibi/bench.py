@@ -271,12 +271,14 @@ def _peers(shape: Shape, device: str, beside: AsInstalled) -> Iterator[_Contesta
         steps = peer_steps(peer, shape, device)
         for form in steps:
             trials.attempt(form, partial(steps.__getitem__, form))
-        if not trials.steps:
-            raise BenchError(f"{peer} runs in no form at shape {shape.name} on {device}: {trials.refused}")
-        yield trials.contestant(f"peer {peer}", "its own", trials.fastest())
+        if trials.steps:
+            yield trials.contestant(f"peer {peer}", "its own", trials.fastest())
+        refused = {} if trials.steps else trials.refused
         step_there = partial(beside.step, peer)
         warm_up = building + step_there() + step_there()
-        yield _Contestant(f"peer {peer} (as installed)", "its own", "as installed", step_there, warm_up)
+        yield _Contestant(
+            f"peer {peer} (as installed)", "its own", "as installed", step_there, warm_up, None, {}, refused
+        )
 
 
 def _row(shape: Shape, contestant: _Contestant, times: list[float], ceiling: float) -> Row:
@@ -326,6 +328,7 @@ def _ratios(times: dict[str, list[float]], methods: tuple[str, ...]) -> Iterator
 def report(found: dict[str, Any]) -> "Group":
     """The result of `bench` for a terminal: the machine, then a table for each part and one of ratios."""
     from rich.console import Group
+    from rich.text import Text
 
     machine = found["machine"]
     lines = [
@@ -349,7 +352,7 @@ def report(found: dict[str, Any]) -> "Group":
     ]
     heads = ("shape", "contestant", "kernel", "form", "ms/step", "quartiles", "tokens/s", "of peak", "warm-up s")
     refused = [
-        f"refused at {row['shape']}, {row['contestant']}: {what}: {why}"
+        Text(f"refused at {row['shape']}, {row['contestant']}: {what}: {why}")  # Brackets of it are no markup.
         for row in found["rows"]
         for what, why in row["refused"].items()
     ]
@@ -372,7 +375,7 @@ def report(found: dict[str, Any]) -> "Group":
         (f"{row['length']:,}", row["bias"], row["kernel"], row.get("refused") or f"{1e3 * row['seconds']:.1f}")
         for row in found.get("kernels", [])
     ]
-    tables = [
+    tables: list[Table | Text | None] = [
         _table("training steps", heads, steps),
         *refused,
         _table("evaluation", ("shape", "method", "protocol", "length", "ms", "tokens/s"), evaluated),
@@ -395,6 +398,7 @@ def _table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) 
     """A table with numbers to the right; None without rows."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     if not rows:
         return None
@@ -403,5 +407,5 @@ def _table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) 
         digits = all(row[number][:1].isdigit() or not row[number] for row in rows)
         shown.add_column(head, justify="right" if digits else "left")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(Text, row))
     return shown

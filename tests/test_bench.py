@@ -37,7 +37,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
         return compile_(function, backend=fail if broken else "eager", **given)
 
     def fail(*_):
-        raise RuntimeError("no code for this")
+        raise RuntimeError("no code for [/this]")
 
     compilations = itertools.count()
     monkeypatch.setattr(torch, "compile", some_compiled)
@@ -65,7 +65,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
     assert list(rows["t5"]["refused"]) == ["columns, eager"]
     # A peer that can't be compiled competes eager, and the table says so.
     failed = rows["peer x-transformers ALiBi"]
-    assert failed["form"] == "eager" and "no code for this" in failed["refused"]["compiled"]
+    assert failed["form"] == "eager" and "no code for [/this]" in failed["refused"]["compiled"]
     assert "refused at tiny, peer x-transformers ALiBi: compiled" in told
     assert all(len(rows[f"peer {peer}"]["tried"]) == 2 for peer in peers.PEERS if peer != "x-transformers ALiBi")
 
