@@ -43,6 +43,8 @@ class State:
     begun: bool
     seconds: float
     """Estimate on this machine, with all that computes in it at work on it; 0 for a cell that is recorded."""
+    absent: str
+    """The corpus whose published sizes the estimate takes, since it is not here; else empty."""
 
 
 def cells(
@@ -93,10 +95,10 @@ def states(experiment: str, chosen: Sequence[AnyCell]) -> list[State]:
     rate = matmul_rate(device, compute_dtype(device)) * USUAL_SHARE
     found = []
     for cell in chosen:
-        recorded = cell.recorded(records)
-        found.append(
-            State(cell, recorded, not recorded and cell.begun(), 0.0 if recorded else sum(cell.flops()) / rate)
-        )
+        if cell.recorded(records):
+            found.append(State(cell, True, False, 0.0, ""))
+        else:
+            found.append(State(cell, False, cell.begun(), sum(cell.flops()) / rate, cell.absent))
     return found
 
 
@@ -110,7 +112,7 @@ def listing(found: Sequence[State]) -> str:
         lines.append(
             f"{told:9} {state.cell.title:36} {len(state.cell.measures):3} evaluations  {cost:18} {steps}".rstrip()
         )
-    for name in sorted({state.cell.absent for state in found} - {""}):
+    for name in sorted({state.absent for state in found} - {""}):
         lines.append(f"{name} is not here: the estimate takes its published sizes")
     if scale_named(found[0].cell.scale).device == "cuda" and not torch.cuda.is_available():
         lines.append("the scale is for a GPU, and torch sees none: the estimate is for this machine's CPU")

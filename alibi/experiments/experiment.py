@@ -170,9 +170,9 @@ class Cell:
 
     def begun(self) -> bool:
         """Whether the cache holds a part of the run."""
-        on_gpu = scale_named(self.scale).device == "cuda"
-        can_be = not self.absent and (torch.cuda.is_available() or not on_gpu)
-        return can_be and run_folder(self.config()).is_dir()
+        config = self.config()
+        can_be = config.stream_sha256 and (config.device == "cpu" or torch.cuda.is_available())
+        return bool(can_be) and run_folder(config).is_dir()
 
 
 def _live(cell: Cell) -> Iterable[Measure]:
