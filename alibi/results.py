@@ -121,7 +121,8 @@ def verdicts(numbers: Sequence[int]) -> Styler:
             rows.append((f"{verdict.number}", part.statistic, part.rule, paper, effect, spread, seeds, holds))
     names = ["claim", "statistic", "rule", "the paper", "measured", "95 % interval", "seeds", "the rule"]
     shown = pd.DataFrame(rows, columns=names).set_index(["claim", "statistic"])
-    told = [f"{verdict.number} {verdict.title}: {verdict.verdict}" for verdict in judged]
+    # The verdict first: a narrow screen shows the beginning of a line.
+    told = [f"{verdict.number} {verdict.verdict}: {verdict.title}" for verdict in judged]
     numbered = ", ".join(str(verdict.number) for verdict in judged)
     return plots.styled(shown, "<br>".join([f"Claims {numbered}:", *told]))
 
