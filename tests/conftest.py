@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -18,6 +19,20 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+THREADS = torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_started():
+    """Each test finds threads, treatment of small numbers and random state as torch has them when it starts.
+
+    Training sets them for its process. A test that follows one must not depend on it.
+    """
+    torch.set_num_threads(THREADS)
+    torch.set_flush_denormal(False)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -274,7 +274,7 @@ def train(model, shifted):
         gradients = {name: value.grad for name, value in model.w.items()}
         norm = float(torch.stack([g.norm() for g in gradients.values()]).norm())
         ratio, scale = rate / (previous or rate), min(1.0, CLIP / (norm + 1e-6))
-        before = {name: float(g.norm()) for name, g in gradients.items()}
+        before = {name: float(g.double().norm()) for name, g in gradients.items()}
         with torch.no_grad():
             for name, value in model.w.items():
                 g, v = scale * gradients[name], velocity[name]
@@ -288,5 +288,5 @@ def train(model, shifted):
             "sample_size": tokens,
             "grad_norm_before_clip": norm,
             "grad_norm_per_parameter_before_clip": before,
-            "parameter_norm_after": {name: float(value.norm()) for name, value in model.w.items()},
+            "parameter_norm_after": {name: float(value.double().norm()) for name, value in model.w.items()},
         }

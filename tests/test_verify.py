@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import independent
@@ -43,6 +46,12 @@ def command(monkeypatch, *arguments):
     return 0
 
 
+@pytest.fixture(params=[1, 2], ids=lambda threads: f"{threads} threads")
+def threads(request):
+    torch.set_num_threads(request.param)
+    return request.param
+
+
 def test_the_command_finds_every_quantity_equal(monkeypatch, capsys):
     assert command(monkeypatch) == 0
     told = capsys.readouterr().out
@@ -52,6 +61,36 @@ def test_the_command_finds_every_quantity_equal(monkeypatch, capsys):
         assert quantity in told
     for quantity in ("log-probability of every", "residual stream", "training steps", "learning rate", "Nesterov"):
         assert quantity in told
+
+
+ROUNDED = (verify.log_probabilities, verify.training)
+
+
+def test_rounding_stays_within_its_bounds_with_any_number_of_threads(threads):
+    assert not [name for group in ROUNDED for name in failing(group(Vectors(GOLDEN)))]
+
+
+def test_rounding_stays_within_its_bounds_on_a_cpu_without_avx512():
+    # torch chooses its kernels when it starts, so that it takes a process.
+    program = """
+import sys, torch
+from pathlib import Path
+from alibi import verify
+from alibi.vectors import Vectors
+for threads in (1, 2):
+    torch.set_num_threads(threads)
+    for group in (verify.log_probabilities, verify.training):
+        assert all(check.passed for check in group(Vectors(Path(sys.argv[1])))), (threads, group)
+"""
+    avx2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+    subprocess.run([sys.executable, "-c", program, GOLDEN], env=os.environ | avx2, check=True)
+
+
+def test_a_bound_follows_the_unit_of_rounding_and_not_the_machine(threads):
+    vectors = Vectors(GOLDEN)
+    float32, float64 = (verify._loss_bounds(vectors, dtype)["token"] for dtype in (torch.float32, torch.float64))
+    assert float64 / float32 == pytest.approx(2**-29, rel=0.1)
+    assert float32 == pytest.approx(5.9e-5, rel=0.1)
 
 
 SHAPES = [
