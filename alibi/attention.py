@@ -12,11 +12,14 @@ from typing import Any, TypeGuard
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from alibi.decay_window import WindowedAttention, flex_blocks
 from alibi.positions.base import SPLIT, Bias, LinearBias, MultipliedBias, NoBias
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+Kernel = Callable[[Bias, Tensor, Tensor, float, torch.dtype], Attend]
 
 
 def additive_mask(
@@ -195,7 +198,7 @@ def _learns(bias: LinearBias) -> bool:
     return torch.is_grad_enabled() and bias.slopes_H.requires_grad
 
 
-KERNELS: dict[str, Callable[[Bias, Tensor, Tensor, float, torch.dtype], Attend]] = {
+KERNELS: dict[str, Kernel] = {
     "reference": reference,
     "baddbmm": baddbmm,
     "sdpa": sdpa,
@@ -203,6 +206,10 @@ KERNELS: dict[str, Callable[[Bias, Tensor, Tensor, float, torch.dtype], Attend]]
     "flex": flex,
     "window": window,
 }
+# Kernels that hold a bias, or scores, of every query and key at once: sdpa does where there is a bias.
+DENSE = ("reference", "baddbmm", "sdpa")
+# Pairs of a query and a key whose biases exist at once: 4,096 queries of as many keys. More are taken in blocks.
+PAIRS_AT_A_TIME = 2**24
 # Keys from which on the window kernel is the fastest on a CPU.
 WINDOW_PAYS = 1024
 
@@ -255,10 +262,14 @@ def causal_attention(
 ) -> Attend:
     """The attention of one pass, prepared once and applied in every layer.
 
+    Kernels that need a dense bias get the queries in blocks where the pass is long: beyond `PAIRS_AT_A_TIME` memory
+    grows with the number of keys alone. In training a block is computed again on the way back instead of kept.
+
     Args:
         bias: what the position method adds to the scores.
         query_positions_T: absolute positions of the queries.
-        key_positions_S: absolute positions of the keys; with a cache there are more of them than queries.
+        key_positions_S: absolute positions of the keys; with a cache there are more of them than queries, which are
+            the last.
         kernel: a name of `KERNELS`, or "automatic".
         dropout: probability at which an attention weight is dropped.
         dtype: of the bias: float32, or the model's own where that is wider.
@@ -272,4 +283,36 @@ def causal_attention(
     device, keys = query_positions_T.device.type, len(key_positions_S)
     cached = len(query_positions_T) < keys
     chosen = choose_kernel(device, keys, torch.is_grad_enabled(), bias, kernel, dropout, cached)
-    return KERNELS[chosen](bias, query_positions_T, key_positions_S, dropout, dtype)
+    dense = chosen in DENSE and not (chosen == "sdpa" and isinstance(bias, NoBias) and not cached)
+    given = bias, query_positions_T, key_positions_S, dropout, dtype
+    if dense and len(query_positions_T) * keys > PAIRS_AT_A_TIME:
+        return _in_blocks(KERNELS[chosen], *given)
+    return KERNELS[chosen](*given)
+
+
+def _in_blocks(
+    kernel: Kernel,
+    bias: Bias,
+    query_positions_T: Tensor,
+    key_positions_S: Tensor,
+    dropout: float,
+    dtype: torch.dtype,
+) -> Attend:
+    queries, keys = len(query_positions_T), len(key_positions_S)
+    rows = max(1, PAIRS_AT_A_TIME // keys)
+
+    def attend_block(start: int, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
+        end = min(start + rows, queries)
+        seen = keys - queries + end  # The others come after the block's last query.
+        attend = kernel(bias, query_positions_T[start:end], key_positions_S[:seen], dropout, dtype)
+        return attend(q_BHTD[:, :, start:end], k_BHSD[:, :, :seen], v_BHSD[:, :, :seen])
+
+    def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
+        given = q_BHTD, k_BHSD, v_BHSD
+        if torch.is_grad_enabled():
+            blocks = [checkpoint(attend_block, n, *given, use_reentrant=False) for n in range(0, queries, rows)]
+        else:
+            blocks = [attend_block(start, *given) for start in range(0, queries, rows)]
+        return torch.cat(blocks, dim=2)
+
+    return attend

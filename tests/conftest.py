@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -19,6 +20,20 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that any operation makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        out = function(*arguments, **(keywords or {}))
+        made = [
+            tensor for tensor in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(tensor, torch.Tensor)
+        ]
+        self.elements = max([self.elements, *(tensor.numel() for tensor in made)])
+        return out
 
 
 THREADS = torch.get_num_threads()

@@ -4,7 +4,10 @@ import math
 
 import pytest
 import torch
+from conftest import Largest
+from torch import Tensor
 
+from alibi import attention
 from alibi.attention import KERNELS, causal_attention, choose_kernel
 from alibi.positions import METHODS, LinearBias, MultipliedBias, NoBias, position_method, slopes
 
@@ -104,6 +107,34 @@ def equal_with_gradients(kernel, name, dtype, tolerance, length, head_width, dev
 @pytest.mark.parametrize(("length", "head_width"), [(1, 16), (33, 32), (130, 64), (65, 128)])
 def test_kernels_equal_the_reference_with_gradients(kernel, name, dtype, tolerance, length, head_width):
     equal_with_gradients(kernel, name, dtype, tolerance, length, head_width)
+
+
+@pytest.mark.parametrize(("kernel", "name"), [pair for pair in PAIRS if pair[0] in attention.DENSE])
+@pytest.mark.parametrize("queries", [70, 97])
+def test_a_long_pass_is_taken_in_blocks_to_the_same_results(kernel, name, queries, monkeypatch):
+    at, bias = torch.arange(97), method_named(name, 32, 4).bias()
+    inputs = [torch.randn(2, 4, n, 8, requires_grad=True) for n in (queries, 97, 97)]
+    learned = [table for table in vars(bias).values() if isinstance(table, Tensor) and table.requires_grad]
+
+    def outputs_and_gradients():
+        out = causal_attention(bias, at[97 - queries :], at, kernel)(*inputs)
+        return [out, *torch.autograd.grad(out.square().sum(), [*inputs, *learned])]
+
+    whole = outputs_and_gradients()
+    monkeypatch.setattr(attention, "PAIRS_AT_A_TIME", 10 * 97)
+    for found, expected in zip(outputs_and_gradients(), whole, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel", "name"), [pair for pair in PAIRS if pair[0] in attention.DENSE])
+def test_memory_of_a_long_pass_grows_with_the_keys_alone(kernel, name, monkeypatch):
+    monkeypatch.setattr(attention, "PAIRS_AT_A_TIME", 4096)
+    bias = method_named(name, 32, 4).requires_grad_(False).bias()
+    for length in (512, 1024):
+        with Largest() as largest:
+            causal_attention(bias, torch.arange(length), torch.arange(length), kernel)(*torch.randn(3, 1, 4, length, 8))
+        # A bias, or scores, of four heads for the pairs of a block; or the inputs, of 3 x 4 x 8 numbers a token.
+        assert largest.elements <= max(4 * 4096, 96 * length), largest.elements
 
 
 @pytest.mark.parametrize("name", METHODS)

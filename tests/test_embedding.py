@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from conftest import Largest
 
 from alibi import embedding as embedding_file
 from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
@@ -87,19 +87,6 @@ def test_a_chunk_computed_again_drops_what_it_dropped(adaptive, monkeypatch):
         return adaptive.train().negative_log_likelihood(x, targets).sum()
 
     assert torch.autograd.gradcheck(loss, hidden.requires_grad_(), eps=1e-6, atol=1e-6)
-
-
-class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        out = function(*arguments, **(keywords or {}))
-        for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return out
 
 
 def test_no_tensor_of_tokens_times_vocabulary_is_made_in_training():
