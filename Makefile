@@ -11,7 +11,7 @@ book: $(STAMP)
 	$(RUN) -m alibi book
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 notebooks: $(STAMP)
 	$(RUN) -m alibi book --refresh

@@ -5,6 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Files run side by side, a core each. torch reads it when it is imported, in the processes that tests start too.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
