@@ -18,7 +18,7 @@ def visit(browser):
     def visit(address, width=1400, **options):
         page = browser.new_page(viewport={"width": width, "height": 900}, **options)
         opened.append(page)
-        page.set_default_timeout(5000)
+        page.set_default_timeout(60_000)  # A page that hangs; none is slow.
         page.told = []
         page.on("request", lambda request: request.url.startswith(("file:", "data:")) or page.told.append(request.url))
         page.on("requestfailed", lambda request: page.told.append(f"failed: {request.url}"))
