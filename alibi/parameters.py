@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from alibi.messages import listed
 from alibi.scale import SCALES
 
 
@@ -49,7 +50,7 @@ class Name:
     @property
     def allowed(self) -> str:
         """The values that are right, in words."""
-        return f"one of {', '.join(self.known)}"
+        return f"one of {listed(self.known)}"
 
     def admits(self, value: object) -> bool:
         """Whether the value is a known name."""

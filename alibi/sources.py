@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alibi.messages import listed, quoted, told
+
 if TYPE_CHECKING:
     from alibi.vocabulary import WordPieceVocabulary
 
@@ -171,7 +173,7 @@ def _parquet_lines(path: Path) -> Iterator[str]:
         return
     with pyarrow.parquet.ParquetFile(path) as file:
         if "text" not in file.schema_arrow.names:
-            raise CorpusError(f"{path} has the columns {', '.join(file.schema_arrow.names)}; expected one named text")
+            raise CorpusError(f"{path} has the columns {listed(file.schema_arrow.names)}; expected one named text")
         for batch in file.iter_batches(columns=["text"]):
             yield from _rows(batch.column("text").to_pylist(), str(path))
 
@@ -179,7 +181,8 @@ def _parquet_lines(path: Path) -> Iterator[str]:
 def _rows(texts: list[Any], where: str) -> Iterator[str]:
     for text in texts:
         if not isinstance(text, str):
-            raise CorpusError(f"{where} has a row of the column text that is {text!r}; expected a string")
+            kind = type(text).__name__
+            raise CorpusError(f"{where} has a row of the column text of type {kind}, {quoted(text)}; expected a string")
         # WikiText keeps the end of a line in its rows; an empty line is an empty row.
         yield from text.removesuffix("\n").split("\n")
 
@@ -202,12 +205,12 @@ def _hub_lines(
             _check_revision(rows, revision)
             for batch in rows.iter(batch_size=10_000):
                 if "text" not in batch:
-                    raise ValueError(f"the columns are {', '.join(batch)}; expected one named text")
+                    raise ValueError(f"the columns are {listed(batch)}; expected one named text")
                 yield from _rows(batch["text"], where)
         except Exception as wrong:  # Of four libraries: their words are passed on with what to do.
             raise CorpusError(
-                f"{name} can't be read from {where} ({type(wrong).__name__}: {wrong}). It needs the network, or a copy "
-                f"that datasets made before (HF_HOME), or its files in $ALIBI_DATA/{name}"
+                f"{name} can't be read from {where} ({told(wrong)}). It needs the network, or a copy "
+                f"that datasets made before (HF_HOME), or its splits as files in $ALIBI_DATA/{name}"
             ) from wrong
 
     return lines
@@ -304,7 +307,7 @@ def bert_tokenizer() -> "WordPieceVocabulary":
         vocabulary = WordPieceVocabulary(text)
     except Exception as wrong:
         raise CorpusError(
-            f"the vocabulary can't be read from {BERT_CASED} ({type(wrong).__name__}: {wrong}). It needs the network, "
+            f"the vocabulary can't be read from {BERT_CASED} ({told(wrong)}). It needs the network, "
             "or a copy made before (HF_HOME); another vocabulary is asked for by name, with --tokenisation bytes"
         ) from wrong
     if re.search(r'"lowercase"\s*:\s*true|"type"\s*:\s*"Lowercase"', text):

@@ -634,6 +634,16 @@ NOISE = "".join(f"{hashlib.sha256(str(number).encode()).hexdigest()}\n" for numb
         pytest.param("train.parquet", columns(text=["a", None]), None, id="null"),
         pytest.param("train.parquet", columns(text=[1, 2]), None, id="numbers"),
         pytest.param("train.parquet", columns(text=pa.array([], pa.string())), "empty", id="no rows"),
+        pytest.param("train.parquet", columns(text=[["a b"] * 100_000]), r"type list, \['a b', 'a b'", id="lists"),
+        pytest.param("train.parquet", columns(text=[[["a" * 999] * 99] * 99]), "type list", id="lists of lists"),
+        pytest.param("train.parquet", columns(text=[b"a" * 100_000]), "type bytes, b'aaa", id="bytes"),
+        pytest.param("train.parquet", columns(text=[{"a": "b" * 100_000}]), "type dict, {'a': 'bbb", id="dictionaries"),
+        pytest.param(
+            "train.parquet",
+            columns(**{f"column{n}": [1] for n in range(5000)}),
+            "column19 and 4,980 more",
+            id="columns",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(data, name, make, message):
@@ -642,6 +652,7 @@ def test_a_file_that_cannot_be_read_is_named(data, name, make, message):
     with pytest.raises(CorpusError, match=message) as raised:
         corpus.load("toy")
     assert str(data / "toy" / name) in str(raised.value)
+    assert len(str(raised.value)) < 1000 and "\n" not in str(raised.value)
     assert unbuilt(data.parent / "cache")
 
 
