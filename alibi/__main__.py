@@ -3,8 +3,9 @@
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
@@ -393,13 +394,24 @@ def main() -> None:
     Errors of the libraries underneath are shown whole.
     """
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog=PROGRAM, description=__doc__)
+        commands = {name: _expanding_paths(command) for name, command in COMMANDS.items()}
+        tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=__doc__)
     except ValueError as wrong:
         sys.exit(_tell(wrong, 2))
     except RuntimeError as failed:
         if not type(failed).__module__.startswith("alibi."):
             raise
         sys.exit(_tell(failed, getattr(failed, "exit_status", 1)))
+
+
+def _expanding_paths(command: Callable[..., None]) -> Callable[..., None]:
+    from alibi.paths import expanded
+
+    @wraps(command)
+    def with_expanded(**values: Any) -> None:
+        command(**{name: expanded(value) if isinstance(value, Path) else value for name, value in values.items()})
+
+    return with_expanded
 
 
 def _tell(what: object, status: int) -> int:
