@@ -22,7 +22,8 @@ PROGRAM = "python -m alibi"
 def data(name: Positional[str], tokenisation: str = "", streaming: bool = False) -> None:
     """Prepare a corpus and show it: splits, counts, licence, where the cache lies, a few lines.
 
-    A folder ALIBI_DATA/NAME comes before the hub: {train,valid,test}.{tokens,txt,parquet}, plain or .xz, .gz, .zst.
+    A folder ALIBI_DATA/NAME comes before the hub: {train,valid,test}.{tokens,txt,raw,parquet}, plain or .xz, .gz, .zst;
+    the hub's own names as well, such as validation-00000-of-00001.parquet, and wiki.train.tokens with a name before.
 
     Args:
         name: wikipedia-sample, wikitext-103, wikitext-2, bookcorpus, or a folder in ALIBI_DATA.
@@ -55,7 +56,7 @@ def train(
     tensorboard: bool = False,
     decay_window: float = 0.0,
 ) -> None:
-    """Train a model with one position method, then evaluate it at its training length.
+    """Train a model with one position method, then evaluate it at its training length on the validation split.
 
     Writes model.safetensors, config.json and metrics.jsonl into the output folder. Run again with the same
     settings, it goes on from the last checkpoint, to the same bits; a finished run is found and only evaluated.
@@ -69,7 +70,8 @@ def train(
         out: output folder, made if missing.
         corpus: what to train on.
         tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; empty takes the corpus's own.
-        eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out.
+        eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
+            have a validation split.
         train_length: tokens in a training block (L); 0 takes the scale's own.
         scale: quick (minutes on two cores), laptop (under an hour), gpu or paper.
         seed: of weights, data order and dropout.
@@ -93,6 +95,10 @@ def train(
 
     loaded = load(corpus, tokenisation)
     evaluated_on = loaded if eval_corpus is None else load(eval_corpus)
+    if eval_corpus is not None:
+        evaluated_on.require("valid")
+    elif "valid" not in loaded.splits:
+        print(f"{loaded.name} (from {loaded.source}) has no split 'valid': the run is not evaluated", file=sys.stderr)
     config = configure(
         method,
         loaded,
@@ -109,12 +115,15 @@ def train(
     )
     upkeep = training.Upkeep(checkpoint_every, keep, validate_every, tensorboard=tensorboard)
     training.train(config, loaded, out, upkeep=upkeep)
+    trained = f"{out}: {method} trained at {config.train_length} on {loaded.name}"
+    if "valid" not in evaluated_on.splits:
+        print(f"{trained}, not evaluated: it has no split 'valid'")
+        return
     split = evaluated_on.encoded_by(loaded, "valid")
     _tell_unknown(split, evaluated_on, loaded)
     found = measure(training.load_model(out, config.device), split, loaded.end_of_line, config.train_length)
     print(
-        f"{out}: {method} trained at {config.train_length} on {loaded.name}, evaluated nonoverlapping at "
-        f"{found.length} on {evaluated_on.name} valid\n"
+        f"{trained}, evaluated nonoverlapping at {found.length} on {evaluated_on.name} valid\n"
         f"perplexity {found.perplexity:.2f} per token, {found.word_perplexity:.2f} per word, "
         f"{found.bits_per_byte:.4f} bits per byte"
     )
@@ -158,7 +167,7 @@ def evaluate(
         folder: output folder of a training run.
         lengths: tokens in a window (L_valid); half to sixteen times the training length if left out.
         stride: new tokens a window, for the sliding-window evaluation; nonoverlapping windows if left out.
-        split: train, valid or test.
+        split: train, valid (or validation, val, dev) or test.
         eval_corpus: what to evaluate on; the training corpus if left out.
     """
     from alibi import train as training
@@ -167,8 +176,9 @@ def evaluate(
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
     from alibi.experiments.experiment import EXTRAPOLATION
+    from alibi.sources import split_named
 
-    config = read_config(folder)
+    split, config = split_named(split), read_config(folder)
     corpus = _trained_on(config)
     evaluated_on = load(eval_corpus) if eval_corpus else corpus
     chosen = evaluated_on.encoded_by(corpus, split)
