@@ -170,7 +170,8 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
 
     Raises:
         ValueError: if no corpus has this name; the message lists those that there are.
-        CorpusError: if it has to be built and what it is read from is missing, altered or unreadable.
+        CorpusError: if it has to be built and what it is read from is missing, altered or unreadable, or the cache
+            can't be written to.
     """
     if tokenisation not in ("", "words", "bytes", "bert"):
         raise ValueError(f"no tokenisation is named {tokenisation!r}; there are words, bytes, bert")
@@ -349,24 +350,30 @@ def _build(folder: Path, source: Source) -> None:
     """Build the cache in `folder`, once however many processes ask, and never seen half written."""
     from filelock import FileLock
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
-        fault = _fault(folder, source)
-        if not fault:
-            return  # another process built it while this one waited
-        if folder.exists():
-            logger.warning("%s is rebuilt: %s", folder, fault)
-        scratch = folder.parent / f".{folder.name}.building"
-        if scratch.exists():
-            shutil.rmtree(scratch)  # what a killed build left
-        scratch.mkdir()
-        try:
-            _write(scratch, source)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            fault = _fault(folder, source)
+            if not fault:
+                return  # another process built it while this one waited
             if folder.exists():
-                shutil.rmtree(folder)
-            scratch.rename(folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+                logger.warning("%s is rebuilt: %s", folder, fault)
+            scratch = folder.parent / f".{folder.name}.building"
+            if scratch.exists():
+                shutil.rmtree(scratch)  # what a killed build left
+            scratch.mkdir()
+            try:
+                _write(scratch, source)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                scratch.rename(folder)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as wrong:  # Of the cache alone: what the source meets is a CorpusError.
+        raise CorpusError(
+            f"{source.name} can't be kept in {folder} ({told(wrong)}): make room there, or set ALIBI_CACHE to a folder "
+            "that can be written to"
+        ) from wrong
 
 
 def _write(folder: Path, source: Source) -> None:
@@ -455,7 +462,7 @@ def _encode(folder: Path, split: str, size: int, vocabulary: "Vocabulary") -> in
         while batch := list(islice(lines, LINES_A_BATCH)):
             ids = vocabulary.encode_lines(batch)
             unknown += _count_unknown(ids, vocabulary)
-            ids.tofile(file)
+            file.write(ids.tobytes())  # numpy's tofile is silent where a disk is full
             bar.update(sum(len(line.encode()) + 1 for line in batch))
     return unknown
 
