@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,9 +125,15 @@ def train(
     found = measure(training.load_model(out, config.device), split, loaded.end_of_line, config.train_length)
     print(
         f"{trained}, evaluated nonoverlapping at {found.length} on {evaluated_on.name} valid\n"
-        f"perplexity {found.perplexity:.2f} per token, {found.word_perplexity:.2f} per word, "
+        f"perplexity {found.perplexity:.2f} per token, {_or_dash(found.word_perplexity)} per word, "
         f"{found.bits_per_byte:.4f} bits per byte"
     )
+    if found.remark:
+        print(f"{evaluated_on.name} valid: {found.remark}")
+
+
+def _or_dash(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.2f}"
 
 
 def _trained_on(config: "TrainConfig") -> "Corpus":
@@ -188,9 +195,14 @@ def evaluate(
     kind = "nonoverlapping" if stride is None else f"sliding window, stride {stride}"
     print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {split}, {kind}")
     print(f"{'length':>8} {'perplexity':>12} {'per word':>12} {'bits/byte':>10}")
+    remarks: set[str] = set()
     for length in lengths or [round(multiple * config.train_length) for multiple in EXTRAPOLATION]:
         found = measure(model, chosen, corpus.end_of_line, length, stride)
-        print(f"{length:8} {found.perplexity:12.2f} {found.word_perplexity:12.2f} {found.bits_per_byte:10.4f}")
+        per_word = _or_dash(found.word_perplexity)
+        print(f"{length:8} {found.perplexity:12.2f} {per_word:>12} {found.bits_per_byte:10.4f}")
+        remarks |= {found.remark}
+    for remark in sorted(remarks - {""}):
+        print(f"{evaluated_on.name} {split}: {remark}")
 
 
 def generate(

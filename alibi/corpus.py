@@ -295,9 +295,8 @@ def describe(corpus: Corpus) -> str:
     titles = ("articles", "lines", "words", "words+lines", "tokens", "tokens/word", "bytes", "unknown")
     table = [f"{'split':<8}" + "".join(f"{title:>13}" for title in titles)]
     for split, articles, lines, words, tokens, size, unknown in rows:
-        ids, share, missing = "-", "-", "-"
-        if tokens:
-            ids, share, missing = f"{tokens:,}", f"{tokens / words:.3f}", f"{unknown / tokens:.2%}"
+        ids, missing = (f"{tokens:,}", f"{unknown / tokens:.2%}") if tokens else ("-", "-")
+        share = f"{tokens / words:.3f}" if tokens and words else "-"
         cells = (f"{articles:,}", f"{lines:,}", f"{words:,}", f"{words + lines:,}", ids, share, f"{size:,}", missing)
         table.append(f"{split:<8}" + "".join(f"{cell:>13}" for cell in cells))
     cached = sum(path.stat().st_size for path in corpus.folder.iterdir())

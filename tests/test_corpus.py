@@ -170,6 +170,17 @@ def test_describe_tells_sizes_and_provenance(sample):
     assert sample.text("valid").split("\n")[0].strip() in described
 
 
+def test_a_split_without_words_is_described(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    (tmp_path / "blank").mkdir()
+    for split, text in (("train", "a b\n"), ("valid", "\n\n")):
+        (tmp_path / "blank" / f"{split}.txt").write_text(text)
+    rows = {row[0]: row[1:] for line in corpus.describe(corpus.load("blank")).split("\n") if (row := line.split())}
+    assert rows["valid"] == ["0", "2", "0", "2", "2", "-", "2", "0.00%"]
+    assert rows["train"][5] == "1.500"
+
+
 def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path):
     BytePairVocabulary.train(["another corpus"], size=260).save(tmp_path / "tokenizer.json")
     other = replace(sample, name="other", folder=tmp_path)
