@@ -4,8 +4,10 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import wraps
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
@@ -22,7 +24,8 @@ PROGRAM = "python -m alibi"
 def data(name: Positional[str], tokenisation: str = "", streaming: bool = False) -> None:
     """Prepare a corpus and show it: splits, counts, licence, where the cache lies, a few lines.
 
-    A folder ALIBI_DATA/NAME comes before the hub: {train,valid,test}.{tokens,txt,parquet}, plain or .xz, .gz, .zst.
+    A folder ALIBI_DATA/NAME comes before the hub: {train,valid,test}.{tokens,txt,raw,parquet}, plain or .xz, .gz, .zst;
+    the hub's own names as well, such as validation-00000-of-00001.parquet, and wiki.train.tokens with a name before.
 
     Args:
         name: wikipedia-sample, wikitext-103, wikitext-2, bookcorpus, or a folder in ALIBI_DATA.
@@ -55,7 +58,7 @@ def train(
     tensorboard: bool = False,
     decay_window: float = 0.0,
 ) -> None:
-    """Train a model with one position method, then evaluate it at its training length.
+    """Train a model with one position method, then evaluate it at its training length on the validation split.
 
     Writes model.safetensors, config.json and metrics.jsonl into the output folder. Run again with the same
     settings, it goes on from the last checkpoint, to the same bits; a finished run is found and only evaluated.
@@ -69,7 +72,8 @@ def train(
         out: output folder, made if missing.
         corpus: what to train on.
         tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; empty takes the corpus's own.
-        eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out.
+        eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
+            have a validation split.
         train_length: tokens in a training block (L); 0 takes the scale's own.
         scale: quick (minutes on two cores), laptop (under an hour), gpu or paper.
         seed: of weights, data order and dropout.
@@ -93,6 +97,10 @@ def train(
 
     loaded = load(corpus, tokenisation)
     evaluated_on = loaded if eval_corpus is None else load(eval_corpus)
+    if eval_corpus is not None:
+        evaluated_on.require("valid")
+    elif "valid" not in loaded.splits:
+        print(f"{loaded.name} (from {loaded.source}) has no split 'valid': the run is not evaluated", file=sys.stderr)
     config = configure(
         method,
         loaded,
@@ -109,15 +117,24 @@ def train(
     )
     upkeep = training.Upkeep(checkpoint_every, keep, validate_every, tensorboard=tensorboard)
     training.train(config, loaded, out, upkeep=upkeep)
+    trained = f"{out}: {method} trained at {config.train_length} on {loaded.name}"
+    if "valid" not in evaluated_on.splits:
+        print(f"{trained}, not evaluated: it has no split 'valid'")
+        return
     split = evaluated_on.encoded_by(loaded, "valid")
     _tell_unknown(split, evaluated_on, loaded)
     found = measure(training.load_model(out, config.device), split, loaded.end_of_line, config.train_length)
     print(
-        f"{out}: {method} trained at {config.train_length} on {loaded.name}, evaluated nonoverlapping at "
-        f"{found.length} on {evaluated_on.name} valid\n"
-        f"perplexity {found.perplexity:.2f} per token, {found.word_perplexity:.2f} per word, "
+        f"{trained}, evaluated nonoverlapping at {found.length} on {evaluated_on.name} valid\n"
+        f"perplexity {found.perplexity:.2f} per token, {_or_dash(found.word_perplexity)} per word, "
         f"{found.bits_per_byte:.4f} bits per byte"
     )
+    if found.remark:
+        print(f"{evaluated_on.name} valid: {found.remark}")
+
+
+def _or_dash(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.2f}"
 
 
 def _trained_on(config: "TrainConfig") -> "Corpus":
@@ -158,7 +175,7 @@ def evaluate(
         folder: output folder of a training run.
         lengths: tokens in a window (L_valid); half to sixteen times the training length if left out.
         stride: new tokens a window, for the sliding-window evaluation; nonoverlapping windows if left out.
-        split: train, valid or test.
+        split: train, valid (or validation, val, dev) or test.
         eval_corpus: what to evaluate on; the training corpus if left out.
     """
     from alibi import train as training
@@ -167,8 +184,9 @@ def evaluate(
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
     from alibi.experiments.experiment import EXTRAPOLATION
+    from alibi.sources import split_named
 
-    config = read_config(folder)
+    split, config = split_named(split), read_config(folder)
     corpus = _trained_on(config)
     evaluated_on = load(eval_corpus) if eval_corpus else corpus
     chosen = evaluated_on.encoded_by(corpus, split)
@@ -178,9 +196,14 @@ def evaluate(
     kind = "nonoverlapping" if stride is None else f"sliding window, stride {stride}"
     print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {split}, {kind}")
     print(f"{'length':>8} {'perplexity':>12} {'per word':>12} {'bits/byte':>10}")
+    remarks: set[str] = set()
     for length in lengths or [round(multiple * config.train_length) for multiple in EXTRAPOLATION]:
         found = measure(model, chosen, corpus.end_of_line, length, stride)
-        print(f"{length:8} {found.perplexity:12.2f} {found.word_perplexity:12.2f} {found.bits_per_byte:10.4f}")
+        per_word = _or_dash(found.word_perplexity)
+        print(f"{length:8} {found.perplexity:12.2f} {per_word:>12} {found.bits_per_byte:10.4f}")
+        remarks |= {found.remark}
+    for remark in sorted(remarks - {""}):
+        print(f"{evaluated_on.name} {split}: {remark}")
 
 
 def generate(
@@ -396,13 +419,24 @@ def main() -> None:
     Errors of the libraries underneath are shown whole.
     """
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog=PROGRAM, description=__doc__)
+        commands = {name: _expanding_paths(command) for name, command in COMMANDS.items()}
+        tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=__doc__)
     except ValueError as wrong:
         sys.exit(_tell(wrong, 2))
     except RuntimeError as failed:
         if not type(failed).__module__.startswith("alibi."):
             raise
         sys.exit(_tell(failed, getattr(failed, "exit_status", 1)))
+
+
+def _expanding_paths(command: Callable[..., None]) -> Callable[..., None]:
+    from alibi.paths import expanded
+
+    @wraps(command)
+    def with_expanded(**values: Any) -> None:
+        command(**{name: expanded(value) if isinstance(value, Path) else value for name, value in values.items()})
+
+    return with_expanded
 
 
 def _tell(what: object, status: int) -> int:

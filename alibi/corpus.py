@@ -8,12 +8,11 @@ checks. To open what is built, only numpy is needed: a copied cache feeds a mach
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alibi import wikipedia_sample
-from alibi.paths import cache_folder
-from alibi.sources import HUB, SIZES, CorpusError, Source, from_folder
+from alibi.messages import listed, told
+from alibi.paths import cache_folder, texts_folder
+from alibi.sources import HUB, SIZES, CorpusError, Source, from_folder, refuse_link_to_nothing
 
 if TYPE_CHECKING:
     from alibi.vocabulary import Vocabulary
@@ -109,8 +109,7 @@ class Corpus:
             ValueError: if there is no such split; those there are are listed.
             CorpusError: if the corpus has no vocabulary of its own.
         """
-        if split not in self.splits:
-            raise ValueError(f"{self.name} (from {self.source}) has no split {split!r}; it has {self._names()}")
+        self.require(split)
         self._needs_vocabulary()
         return self.splits[split]
 
@@ -133,9 +132,18 @@ class Corpus:
         Raises:
             ValueError: if there is no such split; the message lists them.
         """
-        if split not in self.splits:
-            raise ValueError(f"{self.name} has no split {split!r}; it has {self._names()}")
+        self.require(split)
         return (self.folder / f"{split}.txt").read_bytes().decode()
+
+    def require(self, *splits: str) -> None:
+        """Nothing, if all of these splits are there.
+
+        Raises:
+            ValueError: if one is not; those there are are listed.
+        """
+        for split in splits:
+            if split not in self.splits:
+                raise ValueError(f"{self.name} (from {self.source}) has no split {split!r}; it has {self._names()}")
 
     def _names(self) -> str:
         return ", ".join(self.splits)
@@ -162,14 +170,19 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
 
     Raises:
         ValueError: if no corpus has this name; the message lists those that there are.
-        CorpusError: if it has to be built and what it is read from is missing, altered or unreadable.
+        CorpusError: if it has to be built and what it is read from is missing, altered or unreadable, or the cache
+            can't be written to.
     """
     if tokenisation not in ("", "words", "bytes", "bert"):
         raise ValueError(f"no tokenisation is named {tokenisation!r}; there are words, bytes, bert")
     _refuse_path(name)
-    folder = _folder(name, tokenisation)
-    if _fault(folder, _identity(name, tokenisation)):
-        _build(folder, find(name, tokenisation, streaming))
+    folder, source = _folder(name, tokenisation), _source(name, tokenisation, streaming)
+    if (data := texts_folder()) is not None and not data.is_dir():
+        _tell_once(f"ALIBI_DATA is {data}, where no folder is: no text is read from there")
+    if source and source.remark:
+        _tell_once(source.remark)
+    if _fault(folder, source):
+        _build(folder, source or find(name, tokenisation, streaming))
     manifest = json.loads((folder / "manifest.json").read_bytes())
     splits = {}
     for split, sizes in manifest["splits"].items():
@@ -190,8 +203,8 @@ def outline(name: str, tokenisation: str = "") -> Corpus:
         ValueError: as `load`.
         CorpusError: as `load`.
     """
-    sizes, given = SIZES.get(name), _given(name) is not None
-    if sizes is None or given or not _fault(_folder(name, tokenisation), _identity(name, tokenisation)):
+    sizes, given, source = SIZES.get(name), _given(name) is not None, _source(name, tokenisation)
+    if sizes is None or given or not _fault(_folder(name, tokenisation), source):
         found = load(name, tokenisation)
         if sizes is None or "train" in found.splits:
             return found
@@ -217,44 +230,61 @@ def find(name: str, tokenisation: str = "", streaming: bool = False) -> Source:
 
     Raises:
         ValueError: if there is no such corpus; those there are are listed.
-        CorpusError: if its folder in `$ALIBI_DATA` holds no split, or one twice.
+        CorpusError: if its folder in `$ALIBI_DATA` holds no split, one twice or in part, or a link to nothing.
     """
     _refuse_path(name)
-    given = _given(name)
-    if given is not None:
-        return from_folder(name, given, tokenisation)
-    if name in KNOWN:
-        return KNOWN[name](tokenisation, streaming)
-    data = _data_folder()
+    if (source := _source(name, tokenisation, streaming)) is not None:
+        return source
+    data = texts_folder()
     others = f"ALIBI_DATA is {data}" if data else "folders of text in ALIBI_DATA are others; it is not set"
-    raise ValueError(f"no corpus is named {name!r}; there are {', '.join(names())} ({others})")
+    raise ValueError(f"no corpus is named {name!r}; there are {listed(names())} ({others})")
 
 
-def names() -> list[str]:
-    """What `load` knows: the corpora of the package, folders in `$ALIBI_DATA`, and what is in the cache."""
-    data, cached = _data_folder(), cache_folder() / "corpora"
+def names(*holding: str) -> list[str]:
+    """What `load` knows: the corpora of the package, folders in `$ALIBI_DATA`, and what is in the cache.
+
+    Args:
+        holding: splits that a corpus must have to be among them; whether its files can be read is not looked at.
+    """
+    data, cached = texts_folder(), cache_folder() / "corpora"
     given = {path.name for path in data.iterdir() if path.is_dir()} if data is not None and data.is_dir() else set()
     # A folder that another tokenisation is cached in bears that in its name.
     whole = {path.parent.name for path in cached.glob("*/manifest.json") if f'"{path.parent.name}"' in path.read_text()}
-    return sorted(name for name in {*KNOWN, *given, *whole} if not name.startswith("."))
+    every = sorted(name for name in {*KNOWN, *given, *whole} if not name.startswith("."))
+    return [name for name in every if not holding or set(holding) <= _splits(name)]
 
 
-def _data_folder() -> Path | None:
-    data = os.environ.get("ALIBI_DATA")
-    return Path(data).expanduser() if data else None
+def _splits(name: str) -> set[str]:
+    try:
+        if _given(name) is None and (manifest := _folder(name, "") / "manifest.json").is_file():
+            return set(json.loads(manifest.read_bytes())["splits"])
+        return set(find(name).splits)
+    except (CorpusError, OSError, ValueError, LookupError):
+        return set()
 
 
 def _given(name: str) -> Path | None:
-    data = _data_folder()
+    data = texts_folder()
     # The sample is the package's own: a folder of its name would pass for it.
-    return data / name if data and name != "wikipedia-sample" and (data / name).is_dir() else None
+    if data is None or name == "wikipedia-sample":
+        return None
+    try:
+        refuse_link_to_nothing(data / name)
+        return data / name if (data / name).is_dir() else None
+    except OSError as wrong:
+        raise CorpusError(f"{data} can't be read ({told(wrong)})") from wrong
 
 
-def _identity(name: str, tokenisation: str) -> str | None:
+def _source(name: str, tokenisation: str, streaming: bool = False) -> Source | None:
     """What a cache must have been built from; None where any will do."""
-    if _given(name) is not None:
-        return find(name, tokenisation).identity
-    return KNOWN[name](tokenisation, False).identity if name in KNOWN else None
+    if (given := _given(name)) is not None:
+        return from_folder(name, given, tokenisation)
+    return KNOWN[name](tokenisation, streaming) if name in KNOWN else None
+
+
+@cache
+def _tell_once(remark: str) -> None:
+    logger.warning("%s", remark)
 
 
 def describe(corpus: Corpus) -> str:
@@ -265,9 +295,8 @@ def describe(corpus: Corpus) -> str:
     titles = ("articles", "lines", "words", "words+lines", "tokens", "tokens/word", "bytes", "unknown")
     table = [f"{'split':<8}" + "".join(f"{title:>13}" for title in titles)]
     for split, articles, lines, words, tokens, size, unknown in rows:
-        ids, share, missing = "-", "-", "-"
-        if tokens:
-            ids, share, missing = f"{tokens:,}", f"{tokens / words:.3f}", f"{unknown / tokens:.2%}"
+        ids, missing = (f"{tokens:,}", f"{unknown / tokens:.2%}") if tokens else ("-", "-")
+        share = f"{tokens / words:.3f}" if tokens and words else "-"
         cells = (f"{articles:,}", f"{lines:,}", f"{words:,}", f"{words + lines:,}", ids, share, f"{size:,}", missing)
         table.append(f"{split:<8}" + "".join(f"{cell:>13}" for cell in cells))
     cached = sum(path.stat().st_size for path in corpus.folder.iterdir())
@@ -300,8 +329,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fault(folder: Path, identity: str | None) -> str | None:
+def _fault(folder: Path, source: Source | None) -> str | None:
     """Why the cache in `folder` can't be used, or None if it can."""
+    identity = source.identity if source else None
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         # A copy that was made from a folder, which is not here now, stands for the hub's: its source is on record.
@@ -319,24 +349,30 @@ def _build(folder: Path, source: Source) -> None:
     """Build the cache in `folder`, once however many processes ask, and never seen half written."""
     from filelock import FileLock
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
-        fault = _fault(folder, source.identity)
-        if not fault:
-            return  # another process built it while this one waited
-        if folder.exists():
-            logger.warning("%s is rebuilt: %s", folder, fault)
-        scratch = folder.parent / f".{folder.name}.building"
-        if scratch.exists():
-            shutil.rmtree(scratch)  # what a killed build left
-        scratch.mkdir()
-        try:
-            _write(scratch, source)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            fault = _fault(folder, source)
+            if not fault:
+                return  # another process built it while this one waited
             if folder.exists():
-                shutil.rmtree(folder)
-            scratch.rename(folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+                logger.warning("%s is rebuilt: %s", folder, fault)
+            scratch = folder.parent / f".{folder.name}.building"
+            if scratch.exists():
+                shutil.rmtree(scratch)  # what a killed build left
+            scratch.mkdir()
+            try:
+                _write(scratch, source)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                scratch.rename(folder)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as wrong:  # Of the cache alone: what the source meets is a CorpusError.
+        raise CorpusError(
+            f"{source.name} can't be kept in {folder} ({told(wrong)}): make room there, or set ALIBI_CACHE to a folder "
+            "that can be written to"
+        ) from wrong
 
 
 def _write(folder: Path, source: Source) -> None:
@@ -425,7 +461,7 @@ def _encode(folder: Path, split: str, size: int, vocabulary: "Vocabulary") -> in
         while batch := list(islice(lines, LINES_A_BATCH)):
             ids = vocabulary.encode_lines(batch)
             unknown += _count_unknown(ids, vocabulary)
-            ids.tofile(file)
+            file.write(ids.tobytes())  # numpy's tofile is silent where a disk is full
             bar.update(sum(len(line.encode()) + 1 for line in batch))
     return unknown
 

@@ -38,17 +38,37 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """exp of the mean loss of a token, which depends on the vocabulary."""
-        return math.exp(self.nats / self.tokens)
+        return _exp(self.nats / self.tokens)
 
     @property
     def word_perplexity(self) -> float:
-        """exp of the loss for each white-space separated word, which compares across vocabularies."""
-        return math.exp(self.nats / self.words)
+        """exp of the loss for each white-space separated word, which compares across vocabularies.
+
+        Infinite where that is more than a float holds, as in a script without spaces, whose words are whole lines; not
+        a number for a text without words.
+        """
+        return _exp(self.nats / self.words) if self.words else math.nan
 
     @property
     def bits_per_byte(self) -> float:
         """Loss in bits for each byte of UTF-8 text."""
         return self.nats / math.log(2) / self.bytes
+
+    @property
+    def remark(self) -> str:
+        """Why there is no perplexity per word, or no finite one; empty where there is."""
+        if not self.words:
+            return "there is no perplexity per word, for want of words"
+        if math.isinf(self.word_perplexity):
+            return f"perplexity per word is more than a float holds, at {self.bytes / self.words:,.0f} bytes a word"
+        return ""
+
+
+def _exp(nats: float) -> float:
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 
 def _batches(windows: Iterable[Window], batch_tokens: int) -> Iterator[list[Window]]:
@@ -84,6 +104,8 @@ def evaluate(
         ValueError: if the split is empty, or length or stride is out of range.
     """
     tokens = np.asarray(split.tokens[:prefix])
+    if not len(tokens):
+        raise ValueError(f"the split {split.name} has no tokens to evaluate")
     windows = list(evaluation_windows(len(tokens), length, stride))
     share = len(tokens) / len(split.tokens)
     device = model.device

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from alibi.messages import listed
 from alibi.scale import SCALES
 
 
@@ -49,7 +50,7 @@ class Name:
     @property
     def allowed(self) -> str:
         """The values that are right, in words."""
-        return f"one of {', '.join(self.known)}"
+        return f"one of {listed(self.known)}"
 
     def admits(self, value: object) -> bool:
         """Whether the value is a known name."""
@@ -65,16 +66,16 @@ class CorpusName(Name):
 
     @property
     def known(self) -> Collection[str]:
-        """The names that `alibi.corpus.load` knows."""
+        """The names that `alibi.corpus.load` knows with the splits that a chapter reads."""
         # Imported here: a chapter that names no corpus needs none of what reads one.
         from alibi.corpus import names
 
-        return names()
+        return names("train", "valid")
 
 
 PARAMETERS: dict[str, Number | Name] = {
     "scale": Name("size of the models and length of the training"),
-    "corpus": CorpusName("text that is trained and evaluated on"),
+    "corpus": CorpusName("text with a training and a validation split"),
     "train_length": Number("tokens in a training block (L)", 16, 4096),
     "evaluation_length": Number("tokens in an evaluation window (L_valid)", 16, 65536),
     "train_missing": Number("whether cells without a record are trained: 0 or 1", 0, 1),

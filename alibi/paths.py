@@ -11,6 +11,20 @@ import platformdirs
 PACKAGE = Path(__file__).resolve().parent
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with `~` and `~name` replaced by that home folder, wherever in a command or a variable a user wrote it.
+
+    A shell does so at the start of a word alone, so not in `--out=~/x`.
+
+    Raises:
+        ValueError: if no such home folder is known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"no home folder is known for {str(path)!r}: write it in full, or ./ before it") from None
+
+
 def checkout() -> Path | None:
     """The root of the checkout that this package runs from, or None if it was installed from a wheel."""
     root = PACKAGE.parent
@@ -26,7 +40,7 @@ def data_folder() -> Path:
 def results_folder() -> Path:
     """Measured records, a file an experiment: `$ALIBI_RESULTS`, else `data/results/` (of a wheel: in the cache)."""
     if chosen := os.environ.get("ALIBI_RESULTS"):
-        return Path(chosen).expanduser().resolve()
+        return expanded(chosen).resolve()
     root = checkout()
     return cache_folder() / "results" if root is None else root / "data" / "results"
 
@@ -37,9 +51,15 @@ def golden_folder() -> Path:
     return PACKAGE / "golden" if root is None else root / "tests" / "golden"
 
 
+def texts_folder() -> Path | None:
+    """Folders of text, a corpus each, of a reader's own: `$ALIBI_DATA`, None if it is not set."""
+    chosen = os.environ.get("ALIBI_DATA")
+    return expanded(chosen) if chosen else None
+
+
 def cache_folder() -> Path:
     """Prepared corpora and trained runs: `$ALIBI_CACHE`, else `.cache/` of the checkout, else the user's cache."""
     if chosen := os.environ.get("ALIBI_CACHE"):
-        return Path(chosen).expanduser().resolve()
+        return expanded(chosen).resolve()
     root = checkout()
     return Path(platformdirs.user_cache_dir("alibi-book", appauthor=False)) if root is None else root / ".cache"

@@ -172,7 +172,7 @@ def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Seq
     """A table of records: lengths in tokens, perplexity per token, speed in words/s, memory in GB.
 
     Several records of one cell (seeds) give their mean. A record without a value shows its note, such as out of
-    memory; a cell without a record stays empty.
+    memory, or a dash; a cell without a record stays empty.
 
     Args:
         records: the rows to show.
@@ -185,7 +185,7 @@ def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Seq
         text_metric=("metric", "first"), value=("value", "mean"), note=("note", "first")
     )
     texts = [
-        str(note).removesuffix(" on a 32 GB GPU")
+        ("" if pd.isna(note) else note.removesuffix(" on a 32 GB GPU")) or "-"
         if pd.isna(value)
         else f"{value:,.{DECIMALS.get(metric, 0) if value < 1000 else 0}f}"
         for metric, value, note in zip(cells.text_metric, cells.value, cells.note, strict=True)

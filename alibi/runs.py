@@ -121,8 +121,7 @@ class Run:
             ValueError: for an unknown split (the known are listed), or a length or stride out of range.
         """
         text = text or self.corpus
-        if split not in text.splits:
-            raise ValueError(f"{text.name} has no split {split!r}; it has {', '.join(text.splits)}")
+        text.require(split)
         prefix = min(SMOKE_TOKENS, prefix or SMOKE_TOKENS) if self.smoke else prefix
         name = f"{text.name}-{split}-{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}.json"
         path = self.folder / "evaluations" / name

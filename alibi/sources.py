@@ -7,19 +7,25 @@ for the name of a file is a pattern, and it tells a server of every file that it
 import gzip
 import hashlib
 import lzma
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from alibi.messages import listed, quoted, told
 
 if TYPE_CHECKING:
     from alibi.vocabulary import WordPieceVocabulary
 
 SPLITS = ("train", "valid", "test")
-COMPRESSIONS = ("", ".xz", ".gz", ".zst")
-FILES = [".parquet", *(f".{kind}{compression}" for kind in ("tokens", "txt") for compression in COMPRESSIONS)]
+# What files and people call the splits: the hub's name for ours is validation.
+SPELLINGS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
+KINDS, COMPRESSIONS = ("tokens", "txt", "raw"), ("", ".xz", ".gz", ".zst")
+FILES = [".parquet", *(f".{kind}{compression}" for kind in KINDS for compression in COMPRESSIONS)]
 Lines = Callable[[], Iterator[str]]
 
 WIKITEXT = "Salesforce/wikitext"
@@ -32,7 +38,7 @@ SENTENCES_A_BLOCK = 4096
 
 
 class CorpusError(RuntimeError):
-    """A corpus can't be read; the message says what is wrong and what to do."""
+    """A corpus can't be read, or not be kept in the cache; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Source:
     """White-space tokens of a split with its ends of lines, as published; other counts are refused."""
     published_size: int = 0
     """Entries of the vocabulary of words, as published; 0 where there is no such number."""
+    remark: str = ""
+    """What whoever loads it has to be told: files that look like a split and are none."""
 
 
 # Folders --------------------------------------------------------------------------------------------------------------
@@ -89,26 +97,104 @@ STAND_INS = {
 }
 
 
-def from_folder(name: str, folder: Path, tokenisation: str) -> Source:
-    """The splits that a folder holds: {train,valid,test}.{tokens,txt,parquet}, plain or with .xz, .gz or .zst.
+# A split's file: train.txt, the hub's shard train-00000-of-00002.parquet, or with a name before, wiki.train.tokens.
+_SPLIT = "|".join(SPELLINGS)
+_SPLIT_FILE = re.compile(
+    rf"(?P<before>.+\.)?(?P<split>{_SPLIT})(?:-(?P<shard>\d+)-of-(?P<shards>\d+))?"
+    rf"(?P<ending>{'|'.join(map(re.escape, FILES))})",
+    re.IGNORECASE,
+)
+# What may have been meant as one: the name of a split between signs, or the ending of a text.
+_SIMILAR = re.compile(rf"(?<![^\W_])(?:{_SPLIT})(?![^\W_])|\.(?:parquet|{'|'.join(KINDS)})(?:\.|$)", re.IGNORECASE)
+EXPECTED = (
+    "files such as train.txt, validation-00000-of-00001.parquet or wiki.test.tokens.xz, by the names "
+    f"{', '.join(SPELLINGS)} with .parquet, or with .{', .'.join(KINDS)} plain or{', '.join(COMPRESSIONS)[1:]}"
+)
 
-    Any of the three may be absent. Files named .tokens are taken as words, others as bytes, unless the name is known.
+
+def split_named(name: str) -> str:
+    """Train, valid or test, from any spelling of `SPELLINGS`.
 
     Raises:
-        CorpusError: if the folder holds no split, or one in two files.
+        ValueError: if it is none.
     """
-    files = {split: _file(folder, split) for split in SPLITS}
-    found = {split: path for split, path in files.items() if path is not None}
-    if not found:
-        raise CorpusError(f"{folder} holds no split: expected files {', '.join(SPLITS)} with {', '.join(FILES)}")
-    kinds = {path.name.split(".")[1] for path in found.values()}
-    own = "words" if kinds == {"tokens"} else "bytes"
+    if name.lower() not in SPELLINGS:
+        raise ValueError(f"no split is named {name!r}; choose from {', '.join(SPLITS)}")
+    return SPELLINGS[name.lower()]
+
+
+def refuse_link_to_nothing(path: Path) -> None:
+    """Refuses a link that would pass for a file or folder that is not there.
+
+    Raises:
+        CorpusError: which names both ends.
+    """
+    if path.is_symlink() and not path.exists():
+        raise CorpusError(
+            f"{path} is a link to {os.readlink(path)}, where nothing is: restore that, or remove the link"
+        )
+
+
+def split_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """The files of each split in a folder, shards in order, and the names there that look like a split and are none.
+
+    Raises:
+        CorpusError: if a split is there in two forms or a shard of it is not, or one of its names is a link to nothing.
+    """
+    matches: dict[str, list[tuple[re.Match[str], Path]]] = {split: [] for split in SPLITS}
+    similar = []
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        match = _SPLIT_FILE.fullmatch(path.name)
+        if match:
+            refuse_link_to_nothing(path)
+        if match and path.is_file():
+            matches[split_named(match["split"])].append((match, path))
+        elif _SIMILAR.search(path.name):
+            similar.append(path.name)
+    return {split: _whole(folder, split, there) for split, there in matches.items() if there}, similar
+
+
+def _whole(folder: Path, split: str, there: Sequence[tuple[re.Match[str], Path]]) -> list[Path]:
+    forms = {match.group("before", "split", "shards", "ending") for match, _ in there}
+    shards = {int(match["shard"] or 0): path for match, path in there}
+    whole = int(there[0][0]["shards"] or 1)
+    if len(forms) > 1 or len(shards) < len(there) or max(shards) >= whole:
+        names = listed([path.name for _, path in there])
+        raise CorpusError(f"{folder} holds the split {split} twice: {names}; keep one")
+    if len(shards) < whole:
+        first = next(number for number in range(whole) if number not in shards)
+        raise CorpusError(
+            f"{folder} holds {len(shards)} of {whole} shards of the split {split}: {first:05} is not there"
+        )
+    return [shards[number] for number in sorted(shards)]
+
+
+def from_folder(name: str, folder: Path, tokenisation: str) -> Source:
+    """The splits that a folder holds: {train,valid,test}.{tokens,txt,raw,parquet}, plain or with .xz, .gz or .zst.
+
+    Any of the three may be absent. The validation split may be called validation, val or dev as well, a split may lie
+    in the hub's shards, and a name may stand before, as in `wiki.train.tokens`. Files named .tokens are taken as words,
+    others as bytes, unless the corpus's name is known.
+
+    Raises:
+        CorpusError: if the folder holds no split, one in two forms or in part, or can't be read.
+    """
+    try:
+        found, similar = split_files(folder)
+        if not found:
+            has = listed(sorted(path.name for path in folder.iterdir()), 5) or "nothing"
+            raise CorpusError(f"{folder} holds no split: expected {EXPECTED}; it holds {has}")
+        states = {split: tuple(chain.from_iterable(map(_state, paths))) for split, paths in found.items()}
+    except OSError as wrong:
+        raise CorpusError(f"{folder} can't be read ({told(wrong)})") from wrong
+    remark = f"{folder}: {listed(similar, 5)} not read: expected {EXPECTED}" if similar else ""
+    names = [path.name for paths in found.values() for path in paths]
+    own = "words" if all(re.search(r"\.tokens(\.\w+)?$", name, re.IGNORECASE) for name in names) else "bytes"
     description, licence, citation, seen = f"text of {folder}", "not stated: see the folder", "see the folder", 1
     if name in STAND_INS:
         description, licence, citation, own, seen = STAND_INS[name]
     if name in PUBLISHED:
         description, licence, citation, own = f"{name}, from a folder", CC_BY_SA, MERITY, "words"
-    states = {split: (path.name, path.stat().st_size, path.stat().st_mtime_ns) for split, path in found.items()}
     identity = hashlib.sha256(repr((str(folder.resolve()), states)).encode()).hexdigest()[:16]
     return Source(
         name=name,
@@ -118,37 +204,37 @@ def from_folder(name: str, folder: Path, tokenisation: str) -> Source:
         where=str(folder),
         identity=f"folder {identity}",
         tokenisation=tokenisation or own,
-        splits={split: _file_lines(path) for split, path in found.items()},
+        splits={split: _files_lines(paths) for split, paths in found.items()},
         seen=seen,
         published=PUBLISHED.get(name, {}),
         published_size=PUBLISHED_SIZE.get(name, 0),
+        remark=remark,
     )
 
 
-def _file(folder: Path, split: str) -> Path | None:
-    there = [folder / f"{split}{ending}" for ending in FILES if (folder / f"{split}{ending}").is_file()]
-    if len(there) > 1:
-        raise CorpusError(f"{folder} holds the split {split} twice: {', '.join(path.name for path in there)}; keep one")
-    return there[0] if there else None
+def _state(path: Path) -> tuple[str, int, int]:
+    found = path.stat()
+    return path.name, found.st_size, found.st_mtime_ns
 
 
-def _file_lines(path: Path) -> Lines:
-    def lines() -> Iterator[str]:
-        empty = True
-        try:
-            for line in _parquet_lines(path) if path.suffix == ".parquet" else _text_lines(path):
-                empty = False
-                yield line
-        except CorpusError:
-            raise
-        except UnicodeDecodeError as wrong:
-            raise CorpusError(f"{path} is not UTF-8: {wrong}; convert it first") from wrong
-        except Exception as wrong:  # Of five libraries, one for each kind of file.
-            raise CorpusError(f"{path} can't be read ({type(wrong).__name__}: {wrong}); is it whole?") from wrong
-        if empty:
-            raise CorpusError(f"{path} is empty")
+def _files_lines(paths: Sequence[Path]) -> Lines:
+    return lambda: chain.from_iterable(map(_file_lines, paths))
 
-    return lines
+
+def _file_lines(path: Path) -> Iterator[str]:
+    empty = True
+    try:
+        for line in _parquet_lines(path) if path.suffix.lower() == ".parquet" else _text_lines(path):
+            empty = False
+            yield line
+    except CorpusError:
+        raise
+    except UnicodeDecodeError as wrong:
+        raise CorpusError(f"{path} is not UTF-8: {wrong}; convert it first") from wrong
+    except Exception as wrong:  # Of five libraries, one for each kind of file.
+        raise CorpusError(f"{path} can't be read ({told(wrong)}); is it whole?") from wrong
+    if empty:
+        raise CorpusError(f"{path} is empty")
 
 
 def _text_lines(path: Path) -> Iterator[str]:
@@ -159,7 +245,7 @@ def _text_lines(path: Path) -> Iterator[str]:
         from backports import zstd
 
     openers: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".zst": zstd.open}
-    with openers.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
+    with openers.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8") as file:
         for line in file:
             yield line.removesuffix("\n")
 
@@ -171,7 +257,7 @@ def _parquet_lines(path: Path) -> Iterator[str]:
         return
     with pyarrow.parquet.ParquetFile(path) as file:
         if "text" not in file.schema_arrow.names:
-            raise CorpusError(f"{path} has the columns {', '.join(file.schema_arrow.names)}; expected one named text")
+            raise CorpusError(f"{path} has the columns {listed(file.schema_arrow.names)}; expected one named text")
         for batch in file.iter_batches(columns=["text"]):
             yield from _rows(batch.column("text").to_pylist(), str(path))
 
@@ -179,7 +265,8 @@ def _parquet_lines(path: Path) -> Iterator[str]:
 def _rows(texts: list[Any], where: str) -> Iterator[str]:
     for text in texts:
         if not isinstance(text, str):
-            raise CorpusError(f"{where} has a row of the column text that is {text!r}; expected a string")
+            kind = type(text).__name__
+            raise CorpusError(f"{where} has a row of the column text of type {kind}, {quoted(text)}; expected a string")
         # WikiText keeps the end of a line in its rows; an empty line is an empty row.
         yield from text.removesuffix("\n").split("\n")
 
@@ -202,12 +289,12 @@ def _hub_lines(
             _check_revision(rows, revision)
             for batch in rows.iter(batch_size=10_000):
                 if "text" not in batch:
-                    raise ValueError(f"the columns are {', '.join(batch)}; expected one named text")
+                    raise ValueError(f"the columns are {listed(batch)}; expected one named text")
                 yield from _rows(batch["text"], where)
         except Exception as wrong:  # Of four libraries: their words are passed on with what to do.
             raise CorpusError(
-                f"{name} can't be read from {where} ({type(wrong).__name__}: {wrong}). It needs the network, or a copy "
-                f"that datasets made before (HF_HOME), or its files in $ALIBI_DATA/{name}"
+                f"{name} can't be read from {where} ({told(wrong)}). It needs the network, or a copy "
+                f"that datasets made before (HF_HOME), or its splits as files in $ALIBI_DATA/{name}"
             ) from wrong
 
     return lines
@@ -304,7 +391,7 @@ def bert_tokenizer() -> "WordPieceVocabulary":
         vocabulary = WordPieceVocabulary(text)
     except Exception as wrong:
         raise CorpusError(
-            f"the vocabulary can't be read from {BERT_CASED} ({type(wrong).__name__}: {wrong}). It needs the network, "
+            f"the vocabulary can't be read from {BERT_CASED} ({told(wrong)}). It needs the network, "
             "or a copy made before (HF_HOME); another vocabulary is asked for by name, with --tokenisation bytes"
         ) from wrong
     if re.search(r'"lowercase"\s*:\s*true|"type"\s*:\s*"Lowercase"', text):

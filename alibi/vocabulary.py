@@ -12,6 +12,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from alibi.messages import quoted
+
 END_OF_LINE = "</s>"
 LINES_A_BATCH = 10_000  # bounds the memory of encoding; a batch is encoded in parallel
 
@@ -126,7 +128,7 @@ class SubwordVocabulary(Vocabulary):
             encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
             for line, encoding in zip(batch, encodings, strict=True):
                 if "\n" in line:
-                    raise ValueError(f"line {line!r} holds a newline: split it into lines first")
+                    raise ValueError(f"line {quoted(line)} holds a newline: split it into lines first")
                 ids.append(np.array([*encoding.ids, self.end_of_line], self.dtype))
         return np.concatenate(ids)
 
@@ -212,7 +214,7 @@ class WordVocabulary(Vocabulary):
         self._ids = {symbol: number for number, symbol in enumerate(self.symbols)}
         if len(self._ids) != self.size:
             twice = next(symbol for number, symbol in enumerate(self.symbols) if self._ids[symbol] != number)
-            raise ValueError(f"the entry {twice!r} is there twice")
+            raise ValueError(f"the entry {quoted(twice)} is there twice")
         self.end_of_line, self.unknown = self._ids[END_OF_LINE], self._ids["<unk>"]
         self.dtype = np.min_scalar_type(self.size - 1)
 
@@ -242,7 +244,7 @@ class WordVocabulary(Vocabulary):
         for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
             word, _, count = line.rpartition(" ")
             if not word or not count.isdecimal():
-                raise ValueError(f"{path}, line {number}: {line!r} is not a word, a space and a count")
+                raise ValueError(f"{path}, line {number}: {quoted(line)} is not a word, a space and a count")
             pairs.append((word, int(count)))
         return cls([word for word, _ in pairs], [count for _, count in pairs])
 
@@ -261,7 +263,7 @@ class WordVocabulary(Vocabulary):
         unknown = self._ids["<unk>"]
         for line in lines:
             if "\n" in line:
-                raise ValueError(f"line {line!r} holds a newline: split it into lines first")
+                raise ValueError(f"line {quoted(line)} holds a newline: split it into lines first")
             ids += [self._ids.get(word, unknown) for word in line.split()]
             ids.append(self.end_of_line)
         return np.array(ids, self.dtype)

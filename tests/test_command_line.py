@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -65,6 +66,86 @@ def test_data_shows_the_corpus(tmp_path):
     assert done.returncode == 0, done.stderr
     for word in ("train", "valid", "test", "CC BY-SA", "4,096", "early in the alphabet"):
         assert word in done.stdout
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capsys):
+    """Types a command in this process: its status, stdout and stderr. The home folder, ~, is a new one with texts."""
+    characters = random.Random(0)
+    spaceless = ["".join(chr(0x4E00 + characters.randrange(500)) for _ in range(300)) for _ in range(60)]
+    texts = {
+        "spaceless": {"train": spaceless, "valid": spaceless[:5]},
+        "blank": {"valid": [""] * 9},
+        "training": {"train": ["a b c"] * 700},
+        "held": {"train": ["a b c"], "test": ["a b"]},
+    }
+    for name, splits in texts.items():
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        for split, lines in splits.items():
+            text = "".join(f"{line}\n" for line in lines)
+            (tmp_path / "texts" / name / f"{split}.txt").write_text(text, encoding="utf-8")
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setenv("ALIBI_DATA", "~/texts")
+    monkeypatch.setenv("ALIBI_CACHE", "~/cache")
+
+    def command(line):
+        monkeypatch.setattr(sys, "argv", ["alibi", *line.split()])
+        try:
+            main()
+            status = 0
+        except SystemExit as ended:
+            status = ended.code
+        return status, *capsys.readouterr()
+
+    return command
+
+
+TRAIN = "train --method alibi --steps 1 --train-length 16 --out=~/runs/first --corpus"
+
+
+def test_text_without_spaces_or_words_is_trained_and_evaluated_on(typed, tmp_path):
+    status, out, _ = typed(f"{TRAIN} spaceless")
+    assert status == 0 and re.search(r"perplexity [\d.]+ per token, inf per word, \d+\.\d{4} bits per byte\n", out)
+    told = "spaceless valid: perplexity per word is more than a float holds, at 901 bytes a word"
+    assert out.splitlines()[2:] == [told]
+    status, out, _ = typed("evaluate ~/runs/first --lengths 16 32 --split validation")
+    assert status == 0 and [line.split()[2] for line in out.splitlines()[2:4]] == ["inf", "inf"]
+    assert out.splitlines()[4:] == [
+        "spaceless valid: perplexity per word is more than a float holds, at 901 bytes a word"
+    ]
+    status, out, _ = typed("evaluate ~/runs/first --lengths 16 --eval-corpus blank")
+    assert status == 0 and out.splitlines()[2].split()[2] == "-"
+    assert out.splitlines()[3:] == ["blank valid: there is no perplexity per word, for want of words"]
+    assert not (tmp_path / "~").exists()
+
+
+def test_without_a_validation_split_a_run_is_trained_and_not_evaluated(typed, tmp_path):
+    status, out, err = typed(f"{TRAIN} training")
+    assert status == 0 and (tmp_path / "runs" / "first" / "config.json").is_file()
+    assert out.endswith("first: alibi trained at 16 on training, not evaluated: it has no split 'valid'\n")
+    assert err.startswith("training (from ") and "has no split 'valid': the run is not evaluated" in err.splitlines()[0]
+
+
+def test_what_can_not_be_evaluated_on_is_refused_before_training(typed, tmp_path):
+    status, _, err = typed(f"{TRAIN} spaceless --eval-corpus held")
+    assert status == 2 and re.search(r"held \(from .*held\) has no split 'valid'; it has train, test\n$", err)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("evaluate ~/run", r"{home}/run holds no finished run"),
+        ("generate ~/run word", r"{home}/run holds no finished run"),
+        ("verify ~/vectors", r"{home}/vectors lacks config.json"),
+        ("evaluate ~nobody-of-this-name/run", r"no home folder is known for '~nobody-of-this-name/run'"),
+        ("evaluate run --split tets", r"no split is named 'tets'; choose from train, valid, test"),
+    ],
+)
+def test_every_path_may_begin_at_home(typed, tmp_path, line, message):
+    status, _, err = typed(line)
+    assert status in (1, 2) and message.format(home=tmp_path) in err
 
 
 @pytest.mark.parametrize(

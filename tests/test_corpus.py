@@ -170,6 +170,17 @@ def test_describe_tells_sizes_and_provenance(sample):
     assert sample.text("valid").split("\n")[0].strip() in described
 
 
+def test_a_split_without_words_is_described(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    (tmp_path / "blank").mkdir()
+    for split, text in (("train", "a b\n"), ("valid", "\n\n")):
+        (tmp_path / "blank" / f"{split}.txt").write_text(text)
+    rows = {row[0]: row[1:] for line in corpus.describe(corpus.load("blank")).split("\n") if (row := line.split())}
+    assert rows["valid"] == ["0", "2", "0", "2", "2", "-", "2", "0.00%"]
+    assert rows["train"][5] == "1.500"
+
+
 def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path):
     BytePairVocabulary.train(["another corpus"], size=260).save(tmp_path / "tokenizer.json")
     other = replace(sample, name="other", folder=tmp_path)
@@ -271,6 +282,64 @@ def test_two_processes_build_one_cache(sample, tmp_path):
         assert process.communicate()[0].strip() == sample.splits["train"].sha256
         assert process.returncode == 0
     assert [path.name for path in (tmp_path / "corpora").glob("*") if not path.name.endswith(".lock")] == [sample.name]
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """The cache on a disk of its own, and a function that mounts it anew with other options; a folder of text."""
+
+    def mounted(*arguments):
+        return subprocess.run(["mount", *arguments, tmp_path / "disk"], capture_output=True, text=True)
+
+    (tmp_path / "disk").mkdir()
+    if (done := mounted("-t", "tmpfs", "tmpfs")).returncode:
+        pytest.skip(f"a disk can't be mounted here: {done.stderr.strip()}")
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "disk"))
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "toy").mkdir(parents=True)
+    for split, words in (("train", 4024), ("valid", 901)):
+        text = "".join(f"{number % 500}{' ' if number % 9 else chr(10)}" for number in range(words))
+        (tmp_path / "data" / "toy" / f"{split}.tokens").write_text(text)
+    yield lambda options: mounted("-o", f"remount,{options}")
+    subprocess.run(["umount", "--lazy", tmp_path / "disk"], check=True)  # its streams may still be mapped
+
+
+def test_a_disk_that_is_full_at_any_moment_is_told(disk, tmp_path):
+    failed = 0
+    for kilobytes in range(4, 100, 4):
+        assert disk(f"size={kilobytes}k").returncode == 0
+        try:
+            toy = corpus.load("toy")
+        except corpus.CorpusError as full:
+            message = r"toy can't be kept in \S+ \(OSError: .*No space left.*\): make room there, .*"
+            assert re.fullmatch(message, str(full))
+            assert not list((tmp_path / "disk").rglob("toy")) and not list((tmp_path / "disk").rglob("*.building"))
+            failed += 1
+        else:
+            break
+    assert failed > 5, "it never failed"
+    for split, tokens in toy.splits.items():
+        assert toy.vocabulary.decode(tokens.tokens) == toy.text(split), "what was built is whole"
+
+
+def test_a_cache_that_can_not_be_written_to_is_read(disk, tmp_path):
+    text = corpus.load("toy").text("valid")
+    (tmp_path / "disk" / "corpora" / ".toy.lock").unlink(missing_ok=True)
+    assert disk("ro").returncode == 0
+    assert corpus.load("toy").text("valid") == text
+    with pytest.raises(corpus.CorpusError, match=r"toy can't be kept in \S+ \(.*Read-only.*set ALIBI_CACHE"):
+        corpus.load("toy", "bytes")
+    (tmp_path / "data" / "toy" / "valid.tokens").write_text("another text\n")
+    with pytest.raises(corpus.CorpusError, match="Read-only"):
+        corpus.load("toy")
+
+
+def test_a_cache_below_a_file_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(corpus.CorpusError, match=r"wikipedia-sample can't be kept in \S*file/cache.*ALIBI_CACHE"):
+        corpus.load("wikipedia-sample")
+    assert "wikipedia-sample" in corpus.names()
 
 
 # What it is read from

@@ -1,6 +1,7 @@
 """Evaluation: every token once, the same loss however windows are batched, and the units as defined."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,17 @@ def test_units(model, tokens):
     assert found.bits_per_byte == pytest.approx(found.nats / math.log(2) / 333)
 
 
+def test_words_too_long_or_none_leave_the_other_units(model, tokens):
+    found = evaluate(model, replace(split(tokens), words=0), 3, 16)
+    assert math.isnan(found.word_perplexity) and found.remark.startswith("there is no perplexity per word")
+    assert math.isfinite(found.perplexity) and math.isfinite(found.bits_per_byte)
+    one = replace(found, nats=2000.0, words=1.0)
+    assert one.word_perplexity == math.inf and one.perplexity == math.exp(2000 / 101)
+    assert one.remark == "perplexity per word is more than a float holds, at 333 bytes a word"
+    assert replace(one, tokens=1).perplexity == math.inf
+    assert replace(one, words=60.0).remark == ""
+
+
 def test_a_uniform_model_has_the_vocabulary_size_as_perplexity(model, tokens):
     torch.nn.init.zeros_(model.embedding.weight_VC)
     assert evaluate(model, split(tokens), 3, 16, 8).perplexity == pytest.approx(40, rel=1e-6)
@@ -70,5 +82,5 @@ def test_a_prefix_scores_its_tokens_and_its_share_of_words(model, tokens):
 
 
 def test_nothing_to_evaluate_is_refused(model):
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="the split valid has no tokens"):
         evaluate(model, split(np.array([], np.uint16)), 3, 16)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from conftest import ROOT
@@ -83,6 +84,23 @@ def test_stored_outputs_hold(chapter):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(code_cells(chapter))} passed" in done.stdout
+
+
+@pytest.mark.parametrize("valid", ["one line alone", "\n\n", "岸" * 300], ids=["one line", "no words", "no spaces"])
+def test_the_chapter_on_text_takes_a_small_one(valid, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+    (tmp_path / "small").mkdir()
+    for split, text in (("train", " = Title = \n" + "one line of words\n" * 2000), ("valid", f"{valid}\n")):
+        (tmp_path / "small" / f"{split}.txt").write_text(text, encoding="utf-8")
+    chapter = next(path for path in NOTEBOOKS if path.stem == "corpora")
+    variables: dict[str, object] = {}
+    with plt.rc_context():
+        for cell in code_cells(chapter):
+            exec(cell.source, variables)
+            if has_tag(cell, "parameters"):
+                variables["corpus"] = "small"
 
 
 def test_a_stored_output_that_no_longer_holds_fails(tmp_path):

@@ -68,3 +68,13 @@ def test_text_is_read_as_the_parameter_s_type(name, text, value):
 def test_text_that_means_no_allowed_value_is_refused(name, text):
     with pytest.raises(ParameterError, match=name):
         parse(name, text)
+
+
+def test_a_chapter_takes_only_text_to_train_and_to_evaluate_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.txt").write_text("a\n")
+    with pytest.raises(ParameterError, match="corpus = 'mine' is refused: text with a training and a validation split"):
+        check(corpus="mine")
+    (tmp_path / "mine" / "dev.txt").write_text("a\n")
+    check(corpus="mine")

@@ -54,6 +54,20 @@ def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     assert f"python -m alibi reproduce {experiment} --scale" in MODULES[experiment].__doc__
 
 
+def test_a_split_that_is_to_be_evaluated_on_is_missed_before_any_training(results, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path / "data"))
+    for name, split in (("mine", "train"), ("held", "test")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / f"{split}.txt").write_text("a b c\n" * 9)
+    for text, missing in ((Text("mine"), "mine .*'valid'"), (Text("mine", "held"), "held .*'valid'"),
+                          (Text("held", "mine"), "held .*'train'")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{missing}; it has"):
+            replace(TINY, text=text).prepare()
+    for text in (Text("mine"), Text("mine", "held")):
+        with pytest.raises(ValueError, match="no split 'valid'"):
+            replace(TINY, text=text).flops()
+
+
 def test_lengths_stand_for_the_papers():
     for scale in SCALES.values():
         stand_for = {cell.train_length * scale.paper_factor for cell in cells("wikitext103", scale.name)}

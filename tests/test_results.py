@@ -148,6 +148,15 @@ def test_each_run_is_divided_by_its_own_perplexity_at_the_training_length(folder
     assert paper.ratio.item() == pytest.approx(18.73 / 19.73) and paper.multiple.item() == 1012 / 512
 
 
+def test_a_number_that_is_absent_or_infinite_is_shown_as_that():
+    records = pd.DataFrame({
+        "method": ["alibi", "rotary", "t5", "sinusoidal"], "metric": "word_perplexity",
+        "value": [float("nan"), float("nan"), float("inf"), 2.0], "note": ["", None, "", ""],
+    })  # fmt: skip
+    table = plots.table(records, "Table: units", ["method"], ["metric"]).data
+    assert table.iloc[:, 0].tolist() == ["-", "-", "inf", "2.0"]
+
+
 def test_verdicts_stand_in_a_table_with_every_part(folder):
     shown = results.verdicts([4, 7])
     assert shown.caption.split("<br>")[:2] == ["Claims 4, 7:", f"4 not yet measured: {claims.CLAIMS[3].title}"]

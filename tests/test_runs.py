@@ -1,5 +1,6 @@
 """The run cache: found by content, built once, provenance complete."""
 
+import math
 import multiprocessing
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from alibi import runs
 from alibi.configuration import configure
 from alibi.corpus import load
-from alibi.records import MEASURED_COLUMNS, PAPER_COLUMNS, paper_results
+from alibi.records import MEASURED_COLUMNS, PAPER_COLUMNS, append, measured_results, paper_results
 from alibi.runs import config_hash, trained
 
 
@@ -52,6 +53,20 @@ def test_records_are_complete(short):
     assert known.notna().all().all(), known.isna().sum()
     assert set(records.corpus_used) == {"wikipedia-sample"} and set(records.tokens_trained) == {2 * 2048}
     assert records.note.str.contains("smoke").all()
+
+
+def test_records_of_text_without_spaces_come_back_from_their_file(short, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "results"))
+    (tmp_path / "spaceless").mkdir()
+    for split, text in (("train", "a\n" * 1100), ("valid", f"{'岸' * 300}\n" * 3), ("test", "\n")):
+        (tmp_path / "spaceless" / f"{split}.txt").write_text(text, encoding="utf-8")
+    run = trained("alibi", corpus="spaceless", train_length=16, steps=1)
+    for split, per_word in (("valid", math.inf), ("test", math.nan)):
+        append(split, run.records([16], split=split))
+        values = measured_results(split).set_index("metric").value
+        assert values["word_perplexity"] == pytest.approx(per_word, nan_ok=True)
+        assert math.isfinite(values["perplexity"]) and math.isfinite(values["bits_per_byte"])
 
 
 def test_the_hash_follows_what_decides_the_bits(monkeypatch):

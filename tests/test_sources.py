@@ -593,11 +593,121 @@ def test_a_split_in_two_files_is_refused(data):
         corpus.load("toy")
 
 
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("validation.txt", "valid"),
+        ("val.txt", "valid"),
+        ("dev.txt", "valid"),
+        ("Valid.TXT", "valid"),
+        ("wiki.valid.txt", "valid"),
+        ("wiki.test.raw", "test"),
+        ("test-0-of-1.txt", "test"),
+    ],
+)
+def test_a_split_goes_by_any_of_its_names(data, caplog, name, split):
+    write(data / "toy", ".txt", train="a\n")
+    (data / "toy" / name).write_text("b\n")
+    toy = corpus.load("toy")
+    assert {split: toy.text(split) for split in toy.splits} == {"train": "a\n", split: "b\n"}
+    assert caplog.messages == []
+
+
+def test_the_files_of_the_hub_and_of_the_archive_give_the_same_text(data):
+    write(data / "archive", ".tokens", **{f"wiki.{split}": text for split, text in TEXT.items()})
+    folder = data / "hub"
+    folder.mkdir()
+    for split, rows in ROWS.items():
+        parts = (rows[:2], rows[2:]) if split == "train" else (rows,)
+        for number, part in enumerate(parts):
+            (folder / f"{split}-{number:05}-of-{len(parts):05}.parquet").write_bytes(parquet(part))
+    archive, hub = corpus.load("archive"), corpus.load("hub")
+    assert {split: archive.text(split) for split in archive.splits} == TEXT
+    assert {split: hub.text(split) for split in hub.splits} == TEXT
+    assert archive.tokenisation == "words"
+    path = folder / "train-00001-of-00002.parquet"
+    path.write_bytes(parquet(["another end \n"]))
+    assert corpus.load("hub").text("train").endswith(" = Ships = \nanother end \n"), "each shard counts"
+    path.unlink()
+    with pytest.raises(CorpusError, match="hub holds 1 of 2 shards of the split train: 00001 is not there"):
+        corpus.load("hub")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("dev.txt", "validation.txt"),
+        ("Valid.txt", "valid.txt"),
+        ("valid.txt", "wiki.valid.txt"),
+        ("valid-0-of-2.txt", "valid-00-of-2.txt"),
+        ("valid-0-of-2.txt", "valid-2-of-2.txt"),
+        ("valid-0-of-2.txt", "valid-1-of-3.txt"),
+        ("valid-0-of-1.txt", "validation-0-of-1.txt"),
+    ],
+)
+def test_a_split_under_two_names_is_refused(data, names):
+    (data / "toy").mkdir()
+    for name in names:
+        (data / "toy" / name).write_text("a\n")
+    if len(list((data / "toy").iterdir())) < 2:
+        pytest.skip("this file system takes the two names for one")
+    with pytest.raises(CorpusError, match=f"toy holds the split valid twice: {', '.join(names)}; keep one"):
+        corpus.load("toy")
+
+
+@pytest.mark.parametrize("name", ["validation.json", "valid.txt.bz2", "valid", "wiki_valid.txt", "notes.txt"])
+def test_a_file_that_may_have_been_meant_as_a_split_is_named(data, caplog, name):
+    write(data / "toy", ".txt", train="a\n")
+    for other in (name, "README.md", "LICENSE", ".valid.txt.swp", "._wiki.valid.txt"):
+        (data / "toy" / other).write_text("b\n")
+    with caplog.at_level(logging.WARNING, "alibi.corpus"):
+        for _ in range(2):
+            assert list(corpus.load("toy").splits) == ["train"]
+    (message,) = caplog.messages
+    assert message.startswith(f"{data / 'toy'}: {name} not read: expected files such as train.txt, validation-")
+
+
+def test_a_link_to_nothing_is_named(data):
+    write(data / "toy", ".txt", train="a\n")
+    (data / "toy" / "valid.txt").symlink_to(data / "gone.txt")
+    with pytest.raises(CorpusError, match=r"toy/valid\.txt is a link to .*gone\.txt, where nothing is"):
+        corpus.load("toy")
+    write(data, ".txt", gone="b\n")
+    assert corpus.load("toy").text("valid") == "b\n"
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_not_replaced_by_the_hub(data):
+    (data / "wikitext-103").symlink_to(data / "gone")
+    with pytest.raises(CorpusError, match=r"data/wikitext-103 is a link to .*gone, where nothing is"):
+        corpus.load("wikitext-103")
+
+
+def test_texts_that_are_nowhere_are_told(data, monkeypatch, caplog):
+    write(data / "toy", train="a\n")
+    corpus.load("toy")
+    monkeypatch.setenv("ALIBI_DATA", str(data / "elsewhere"))
+    with caplog.at_level(logging.WARNING, "alibi.corpus"):
+        assert corpus.load("toy").text("train") == "a\n", "the copy in the cache"
+    assert caplog.messages == [f"ALIBI_DATA is {data / 'elsewhere'}, where no folder is: no text is read from there"]
+
+
 def test_a_folder_without_splits_is_refused(data):
     (data / "toy" / "train.tokens").mkdir(parents=True)
     (data / "toy" / "training.txt").write_text("a\n")
-    with pytest.raises(CorpusError, match=r"toy holds no split: expected .*train.*parquet.*\.zst"):
+    expected = r"toy holds no split: expected .*train.*parquet.*\.zst; it holds train\.tokens, training\.txt$"
+    with pytest.raises(CorpusError, match=expected):
         corpus.load("toy")
+
+
+def test_names_can_be_those_with_certain_splits(data):
+    write(data / "whole", train="a\n", valid="a\n")
+    write(data / "trained", train="a\n")
+    (data / "empty").mkdir()
+    assert {"whole", "trained", "empty", "wikitext-2"} <= set(corpus.names())
+    assert set(corpus.names("train", "valid")) == {"whole", *corpus.KNOWN}
+    corpus.load("trained")
+    shutil.rmtree(data)
+    assert {"trained", "whole"} & set(corpus.names("train")) == {"trained"}, "the copy in the cache"
 
 
 def columns(**found):
@@ -634,6 +744,16 @@ NOISE = "".join(f"{hashlib.sha256(str(number).encode()).hexdigest()}\n" for numb
         pytest.param("train.parquet", columns(text=["a", None]), None, id="null"),
         pytest.param("train.parquet", columns(text=[1, 2]), None, id="numbers"),
         pytest.param("train.parquet", columns(text=pa.array([], pa.string())), "empty", id="no rows"),
+        pytest.param("train.parquet", columns(text=[["a b"] * 100_000]), r"type list, \['a b', 'a b'", id="lists"),
+        pytest.param("train.parquet", columns(text=[[["a" * 999] * 99] * 99]), "type list", id="lists of lists"),
+        pytest.param("train.parquet", columns(text=[b"a" * 100_000]), "type bytes, b'aaa", id="bytes"),
+        pytest.param("train.parquet", columns(text=[{"a": "b" * 100_000}]), "type dict, {'a': 'bbb", id="dictionaries"),
+        pytest.param(
+            "train.parquet",
+            columns(**{f"column{n}": [1] for n in range(5000)}),
+            "column19 and 4,980 more",
+            id="columns",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(data, name, make, message):
@@ -642,6 +762,7 @@ def test_a_file_that_cannot_be_read_is_named(data, name, make, message):
     with pytest.raises(CorpusError, match=message) as raised:
         corpus.load("toy")
     assert str(data / "toy" / name) in str(raised.value)
+    assert len(str(raised.value)) < 1000 and "\n" not in str(raised.value)
     assert unbuilt(data.parent / "cache")
 
 

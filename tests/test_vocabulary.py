@@ -55,6 +55,14 @@ def test_a_line_with_a_newline_is_refused(vocabulary):
         vocabulary.encode_lines(["one", "two\nlines"])
 
 
+@pytest.mark.parametrize("kind", [WordVocabulary, BytePairVocabulary])
+def test_a_long_line_is_quoted_in_part(kind):
+    encode = kind.train(LINES).encode_lines
+    with pytest.raises(ValueError, match=r"'ship ship .* holds a newline") as refused:
+        encode(["ship " * 100_000 + "\n"])
+    assert len(str(refused.value)) < 200
+
+
 def test_a_prompt_comes_back(vocabulary):
     for prompt in ("", "The ship", " = Ships = \nThe ship", "The ship\n"):
         ids = vocabulary.encode(prompt)

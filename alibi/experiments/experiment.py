@@ -82,9 +82,14 @@ class Cell:
         return (self.method,)
 
     def prepare(self) -> None:
-        """Builds the corpora that are missing: once, and not by the first of several waiting processes."""
-        load(self.text.train, self.text.tokenisation)
-        self.read()
+        """Builds the corpora that are missing: once, and not by the first of several waiting processes.
+
+        Raises:
+            ValueError: if a split that is to be trained or evaluated on is not there.
+        """
+        text = load(self.text.train, self.text.tokenisation)
+        text.require("train")
+        (self.read() or text).require(*(measure.split for measure in self.measures or _live(self)))
 
     @property
     def title(self) -> str:
@@ -159,6 +164,7 @@ class Cell:
         with torch.device("meta"):
             model = Decoder(config.model)
         text = outline(self.text.evaluate) if self.text.evaluate else self.outline()
+        text.require(*(measure.split for measure in self.measures))
         evaluations = 0.0
         for measure in self.measures:
             # A pass forward is a third of a training step; a window's context is run and not scored.
