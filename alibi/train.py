@@ -6,7 +6,6 @@ ends in the same bits as a run that was never stopped (same machine, torch versi
 
 import json
 import math
-import shutil
 import signal
 import sys
 import threading
@@ -19,7 +18,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 from alibi import checkpoint as checkpoints
 from alibi.attention import choose_kernel
-from alibi.checkpoint import Checkpoint, write_whole
+from alibi.checkpoint import Checkpoint
 from alibi.configuration import (
     CONFIG,
     TrainConfig,
@@ -40,6 +39,7 @@ from alibi.configuration import (
 from alibi.corpus import Corpus
 from alibi.device import computing, give_back_memory, matmul_rate, peak_memory, settle_cpu
 from alibi.evaluate import evaluate
+from alibi.files import locked, write_whole
 from alibi.model import Decoder
 from alibi.optim import RECIPES
 from alibi.records import provenance
@@ -104,11 +104,13 @@ def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0, u
     require_device(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=0):
+        with locked(folder / LOCK, timeout=0):
             if not _finished(config, folder):
                 _train(config, corpus, folder, bar_row, upkeep or Upkeep())
-    except Timeout:
-        raise TrainingError(f"another process trains in {folder}: wait for it, or choose another folder") from None
+    except Timeout as busy:
+        raise TrainingError(
+            f"another process trains in {folder} and holds {busy.lock_file}: wait for it, or choose another folder"
+        ) from None
     except (OSError, SafetensorError) as wrong:
         raise TrainingError(f"{folder} can't be written: {wrong}; what was saved of the run is whole") from wrong
 
@@ -117,7 +119,7 @@ def _finished(config: TrainConfig, folder: Path) -> bool:
     if not (folder / CONFIG).is_file():
         return False
     _refuse_other(read_config(folder), config, folder)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    checkpoints.remove(folder / CHECKPOINTS)
     return True
 
 
@@ -255,8 +257,8 @@ def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upke
     )
     write_whole(folder / WEIGHTS, lambda path: save_file(training.model.state_dict(), path))
     finished = json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"
-    write_whole(folder / CONFIG, lambda path: path.write_text(finished))
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    write_whole(folder / CONFIG, lambda path: path.write_text(finished, encoding="utf-8"))
+    checkpoints.remove(folder / CHECKPOINTS)
 
 
 def _tell_beginning(training: Training, kernel: str, flops: float) -> None:
