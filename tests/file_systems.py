@@ -28,4 +28,5 @@ def read_only(folder):
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
         yield
     finally:
-        subprocess.run(["umount", folder], check=True)
+        # What was mapped from it may still be open.
+        subprocess.run(["umount", "--lazy", folder], check=True)
