@@ -80,6 +80,7 @@ def test_files_are_synchronised_through_a_descriptor_that_can_write(tmp_path, mo
 
 def test_a_folder_that_can_not_be_removed_is_told_once(tmp_path, capsys):
     (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").touch()
     with read_only(tmp_path / "old"):
         for _ in range(2):
             remove_folder(tmp_path / "old")
