@@ -57,6 +57,8 @@ def train(
     validate_every: int = 0,
     tensorboard: bool = False,
     decay_window: float = 0.0,
+    device: str = "",
+    dtype: str = "",
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length on the validation split.
 
@@ -89,6 +91,8 @@ def train(
         tensorboard: write the metrics for TensorBoard as well.
         decay_window: how far heads see, in nats of a linear bias: 12 loses nothing that can be measured; 0 sets no
             limit.
+        device: cpu or cuda; empty takes the scale's own.
+        dtype: bfloat16 or float32; empty takes what the device multiplies natively, or that in which the run began.
     """
     from alibi import train as training
     from alibi.configuration import configure
@@ -114,16 +118,18 @@ def train(
         activation_checkpointing,
         official_tail_gap,
         decay_window=decay_window,
+        device=device,
+        dtype=dtype,
     )
     upkeep = training.Upkeep(checkpoint_every, keep, validate_every, tensorboard=tensorboard)
-    training.train(config, loaded, out, upkeep=upkeep)
+    training.train(config, loaded, out, upkeep=upkeep, exact_dtype=bool(dtype))
     trained = f"{out}: {method} trained at {config.train_length} on {loaded.name}"
     if "valid" not in evaluated_on.splits:
         print(f"{trained}, not evaluated: it has no split 'valid'")
         return
     split = evaluated_on.encoded_by(loaded, "valid")
     _tell_unknown(split, evaluated_on, loaded)
-    found = measure(training.load_model(out, config.device), split, loaded.end_of_line, config.train_length)
+    found = measure(training.load_model(out, device), split, loaded.end_of_line, config.train_length)
     print(
         f"{trained}, evaluated nonoverlapping at {found.length} on {evaluated_on.name} valid\n"
         f"perplexity {found.perplexity:.2f} per token, {_or_dash(found.word_perplexity)} per word, "
@@ -168,6 +174,7 @@ def evaluate(
     stride: int | None = None,
     split: str = "valid",
     eval_corpus: str | None = None,
+    device: str = "",
 ) -> None:
     """Evaluate a trained model at several window lengths, longer ones than it was trained at included.
 
@@ -177,6 +184,7 @@ def evaluate(
         stride: new tokens a window, for the sliding-window evaluation; nonoverlapping windows if left out.
         split: train, valid (or validation, val, dev) or test.
         eval_corpus: what to evaluate on; the training corpus if left out.
+        device: cpu or cuda; empty takes that of the training, or the CPU where that is not here.
     """
     from alibi import train as training
     from alibi.configuration import read_config
@@ -187,12 +195,12 @@ def evaluate(
     from alibi.sources import split_named
 
     split, config = split_named(split), read_config(folder)
+    settle_cpu(config.threads)
+    model = training.load_model(folder, device)
     corpus = _trained_on(config)
     evaluated_on = load(eval_corpus) if eval_corpus else corpus
     chosen = evaluated_on.encoded_by(corpus, split)
     _tell_unknown(chosen, evaluated_on, corpus)
-    settle_cpu(config.threads)
-    model = training.load_model(folder, config.device)
     kind = "nonoverlapping" if stride is None else f"sliding window, stride {stride}"
     print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {split}, {kind}")
     print(f"{'length':>8} {'perplexity':>12} {'per word':>12} {'bits/byte':>10}")
@@ -207,7 +215,12 @@ def evaluate(
 
 
 def generate(
-    folder: Positional[Path], prompt: Positional[str], tokens: int = 100, temperature: float = 0.8, seed: int = 1
+    folder: Positional[Path],
+    prompt: Positional[str],
+    tokens: int = 100,
+    temperature: float = 0.8,
+    seed: int = 1,
+    device: str = "",
 ) -> None:
     """Continue a prompt with a trained model; the text may grow past the training length.
 
@@ -217,6 +230,7 @@ def generate(
         tokens: how many tokens to add.
         temperature: divides the logits; 0 always takes the most probable token.
         seed: of the sampling.
+        device: cpu or cuda; empty takes that of the training, or the CPU where that is not here.
     """
     import torch
 
@@ -224,10 +238,10 @@ def generate(
     from alibi.configuration import read_config
 
     config = read_config(folder)
+    model = training.load_model(folder, device)
     vocabulary = _trained_on(config).vocabulary
-    model = training.load_model(folder, config.device)
-    encoded = torch.tensor([vocabulary.end_of_line, *vocabulary.encode(prompt)], device=config.device)
-    source = torch.Generator(config.device).manual_seed(seed)
+    encoded = torch.tensor([vocabulary.end_of_line, *vocabulary.encode(prompt)], device=model.device)
+    source = torch.Generator(model.device).manual_seed(seed)
     print(vocabulary.decode(model.generate(encoded, tokens, temperature, source)[1:].tolist()))
 
 

@@ -2,15 +2,17 @@
 
 A checkpoint is a folder named by its step: `tensors.safetensors` (weights, optimiser state, random states),
 `facts.json` (everything else) and `manifest.json` (SHA-256 of both). It is written beside its place, synchronised to
-the disk and renamed, so that a process that ends at any moment leaves the one before.
+the disk and renamed, so that a process that ends at any moment leaves the one before. Whatever else lies among them,
+by a name that is not theirs, is left alone.
 """
 
-import hashlib
+import errno
 import json
 import os
-import shutil
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from alibi.files import NO_ROOM, UNFINISHED, remove_folder, sha256, to_disk
+
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
-UNFINISHED = ".part"
+# 000000002, and while it is written 000000002.PID.part; PID 0 names one that is being replaced.
+NAME = re.compile(rf"([0-9]{{9,}})(\.[0-9]+{re.escape(UNFINISHED)})?")
 
 
 class CheckpointError(RuntimeError):
@@ -38,18 +43,6 @@ class Checkpoint:
     facts: dict[str, Any]
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Has `write` make a file that is at `path` whole or not at all, whenever the process or the machine ends."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
-    try:
-        write(temporary)
-        _to_disk(temporary)
-        os.replace(temporary, path)
-        _to_disk(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     """Writes a checkpoint into the folder and removes all but the newest `keep`.
 
@@ -60,36 +53,69 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     temporary = folder / f"{place.name}.{os.getpid()}{UNFINISHED}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f"*{UNFINISHED}"):
-            shutil.rmtree(left)
+        _remove_unfinished(folder)
         temporary.mkdir()
         save_file(checkpoint.tensors, temporary / TENSORS)
-        (temporary / FACTS).write_text(json.dumps(checkpoint.facts))
-        manifest = {name: _sha256(temporary / name) for name in (TENSORS, FACTS)}
-        (temporary / MANIFEST).write_text(json.dumps(manifest))
+        (temporary / FACTS).write_text(json.dumps(checkpoint.facts), encoding="utf-8")
+        manifest = {name: sha256(temporary / name) for name in (TENSORS, FACTS)}
+        (temporary / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
         for name in (TENSORS, FACTS, MANIFEST):
-            _to_disk(temporary / name)
-        _to_disk(temporary)
-        if place.exists():  # One of this step that could not be read.
-            shutil.rmtree(place)
+            to_disk(temporary / name)
+        to_disk(temporary)
+        if place.is_dir():  # One of this step that could not be read.
+            place.rename(folder / f"{place.name}.0{UNFINISHED}")
+        elif place.exists():
+            raise FileExistsError(errno.EEXIST, "a file that is no checkpoint has its name", str(place))
         temporary.rename(place)
-        _to_disk(folder)
+        to_disk(folder)
     except (OSError, SafetensorError) as wrong:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            _remove_unfinished(folder)
         there = ", ".join(str(number) for number in steps(folder)) or "none"
+        remedy = "With room made, the same" if _errno(wrong) in NO_ROOM else "Once that is mended, the same"
         raise CheckpointError(
             f"the checkpoint of step {checkpoint.step} can't be written into {folder}: {wrong}. "
-            f"Checkpoints that are there: {there}. With room made, the same command goes on from the last"
+            f"Checkpoints that are there: {there}. {remedy} command goes on from the last"
         ) from wrong
+    _remove_unfinished(folder)
     for older in steps(folder)[:-keep]:
-        shutil.rmtree(folder / f"{older:09}")
+        remove_folder(folder / f"{older:09}")
+
+
+def remove(folder: Path) -> None:
+    """Removes the checkpoints of a run that is finished, and their folder if nothing else lies in it."""
+    with suppress(OSError):
+        _remove_unfinished(folder)
+        for step in steps(folder):
+            remove_folder(folder / f"{step:09}")
+        folder.rmdir()
 
 
 def steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in the folder, whole or not, rising."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    return sorted(int(name[1]) for name in _ours(folder) if not name[2])
+
+
+def _ours(folder: Path) -> Iterator[re.Match[str]]:
+    """Names of the folders in it that `save` can have made."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = NAME.fullmatch(path.name)
+        if name and name[1] == f"{int(name[1]):09}" and path.is_dir() and not path.is_symlink():
+            yield name
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for name in list(_ours(folder)):
+        if name[2]:
+            remove_folder(folder / name[0])
+
+
+def _errno(wrong: OSError | SafetensorError) -> int | None:
+    if isinstance(wrong, OSError):
+        return wrong.errno
+    # safetensors tells the number in its message alone.
+    found = re.search(r"(?:os error|code:) (\d+)", str(wrong))
+    return int(found[1]) if found else None
 
 
 def newest(folder: Path) -> Checkpoint | None:
@@ -121,20 +147,7 @@ def newest(folder: Path) -> Checkpoint | None:
 
 def _read(place: Path, step: int) -> Checkpoint:
     manifest = json.loads((place / MANIFEST).read_bytes())
-    changed = [name for name in (TENSORS, FACTS) if _sha256(place / name) != manifest[name]]
+    changed = [name for name in (TENSORS, FACTS) if sha256(place / name) != manifest[name]]
     if changed:
         raise ValueError(f"{' and '.join(changed)} not as written")
     return Checkpoint(step, load_file(place / TENSORS), json.loads((place / FACTS).read_bytes()))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

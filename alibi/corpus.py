@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alibi import wikipedia_sample
+from alibi.files import locked, sha256
 from alibi.messages import listed, told
 from alibi.paths import cache_folder, texts_folder
 from alibi.sources import HUB, SIZES, CorpusError, Source, from_folder, refuse_link_to_nothing
@@ -324,11 +325,6 @@ def describe(corpus: Corpus) -> str:
 # The cache ------------------------------------------------------------------------------------------------------------
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fault(folder: Path, source: Source | None) -> str | None:
     """Why the cache in `folder` can't be used, or None if it can."""
     identity = source.identity if source else None
@@ -339,7 +335,7 @@ def _fault(folder: Path, source: Source | None) -> str | None:
         copied = manifest["identity"].startswith("folder ") and not (identity or "").startswith("folder ")
         if manifest["format"] != FORMAT or (other and not copied):
             return "of another version or another source"
-        changed = [file for file, digest in manifest["sha256"].items() if _sha256(folder / file) != digest]
+        changed = [file for file, digest in manifest["sha256"].items() if sha256(folder / file) != digest]
         return f"{', '.join(changed)} not as written" if changed else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"incomplete ({type(error).__name__}: {error})"
@@ -347,11 +343,9 @@ def _fault(folder: Path, source: Source | None) -> str | None:
 
 def _build(folder: Path, source: Source) -> None:
     """Build the cache in `folder`, once however many processes ask, and never seen half written."""
-    from filelock import FileLock
-
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
+        with locked(folder.parent / f".{folder.name}.lock"):
             fault = _fault(folder, source)
             if not fault:
                 return  # another process built it while this one waited
@@ -408,7 +402,7 @@ def _write(folder: Path, source: Source) -> None:
         "end_of_line": vocabulary.end_of_line if vocabulary else 0,
         "dtype": vocabulary.dtype.name if vocabulary else "",
         "splits": sizes,
-        "sha256": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
+        "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 

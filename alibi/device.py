@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import os
 import platform
 import sys
 import time
@@ -10,6 +11,14 @@ from functools import cache
 from typing import Any
 
 import torch
+
+DEVICES = ("cpu", "cuda")
+DTYPES = ("bfloat16", "float32")
+
+
+def is_here(device: str) -> bool:
+    """Whether torch can compute on this device."""
+    return device == "cpu" or (device == "cuda" and torch.cuda.is_available())
 
 
 def _capabilities() -> dict[str, Any]:
@@ -43,8 +52,12 @@ def settle_cpu(threads: int) -> None:
     Under a bias the weights of far tokens underflow, and subnormal numbers slow a CPU two- to threefold: they are
     taken as zero. glibc hands large blocks back to the system and faults them in again at each step, which costs a
     fifth of it: it is told to keep them.
+
+    Args:
+        threads: a run's own number. One from a larger machine is cut to the cores that are here: more threads than
+            cores wait for each other.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(min(threads, max(os.cpu_count() or 1, torch.get_num_threads())))
     torch.set_flush_denormal(True)
     if (libc := _glibc()) is not None:
         trim_threshold, mmap_max = -1, -4

@@ -6,10 +6,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
-from filelock import FileLock
 
-from alibi.checkpoint import write_whole
 from alibi.device import device_name
+from alibi.files import locked, write_whole
 from alibi.paths import cache_folder, checkout, data_folder, results_folder
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def append(experiment: str, rows: "pd.DataFrame") -> None:
     path = results_folder() / f"{experiment}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(cache_folder() / "locks" / f"{experiment}.lock"):
+    with locked(cache_folder() / "locks" / f"{experiment}.lock"):
         tables = [measured_results(experiment), rows.assign(source=experiment)]
         together = pd.concat([table for table in tables if len(table)], ignore_index=True)
         typed = together.reindex(columns=MEASURED_COLUMNS).astype(dict.fromkeys(COUNTS, "Int64"))

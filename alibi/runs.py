@@ -6,18 +6,20 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
+from tqdm import tqdm
 
-from alibi.configuration import CONFIG, TrainConfig, configure, require_device
+from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, read_run, require_device
 from alibi.corpus import Corpus, load
 from alibi.device import device_name, give_back_memory, settle_cpu
 from alibi.evaluate import Evaluation, evaluate
+from alibi.files import locked, write_whole
 from alibi.model import Decoder
 from alibi.paths import PACKAGE, cache_folder
 from alibi.records import MEASURED_COLUMNS
@@ -61,9 +63,14 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
-def config_hash(config: TrainConfig) -> str:
-    """Twelve hexadecimal digits that stand for a configuration, the machine and the code that decide the bits."""
-    key = asdict(config) | {"machine": device_name(config.device), "code": code_sha256()}
+def config_hash(config: TrainConfig, machine: str = "") -> str:
+    """Twelve hexadecimal digits that stand for a configuration, the machine and the code that decide the bits.
+
+    Args:
+        config: of a run.
+        machine: what `device_name` says where it was trained; empty for this machine.
+    """
+    key = asdict(config) | {"machine": machine or device_name(config.device), "code": code_sha256()}
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -86,13 +93,12 @@ class Run:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Device, torch version, commit and date of the training, its tokens, parameters and seconds."""
-        facts: dict[str, Any] = json.loads((self.folder / CONFIG).read_text())["run"]
-        return facts
+        return read_run(self.folder)[1]
 
     @cached_property
     def model(self) -> Decoder:
-        """The trained model, on the device it was trained on."""
-        return load_model(self.folder, self.config.device)
+        """The trained model, on the device it was trained on where that is here, else on the CPU."""
+        return load_model(self.folder)
 
     def metrics(self) -> "pd.DataFrame":
         """Loss (nats), gradient norm and learning rate during training, a row every ten steps."""
@@ -110,6 +116,8 @@ class Run:
     ) -> Evaluation:
         """The loss over a split at this window length, measured once and kept beside the weights.
 
+        Where it can't be kept it is measured each time, which stderr is told.
+
         Args:
             length: tokens in a window, L_valid.
             stride: new tokens a window; None for nonoverlapping windows.
@@ -125,20 +133,28 @@ class Run:
         prefix = min(SMOKE_TOKENS, prefix or SMOKE_TOKENS) if self.smoke else prefix
         name = f"{text.name}-{split}-{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}.json"
         path = self.folder / "evaluations" / name
-        with FileLock(f"{self.folder}.lock"):
-            if not path.is_file():
-                settle_cpu(self.config.threads)
-                stream = text.encoded_by(self.corpus, split)
-                found = evaluate(self.model, stream, self.corpus.end_of_line, length, stride, prefix)
-                give_back_memory()
-                fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(found).items()}
-                path.parent.mkdir(exist_ok=True)
-                temporary = path.with_suffix(".part")
-                temporary.write_text(json.dumps(fields))
-                os.replace(temporary, path)
-        stored: dict[str, Any] = json.loads(path.read_text())
-        stored |= {name: np.array(values) for name, values in stored.items() if isinstance(values, list)}
-        return Evaluation(**stored)
+        if stored := _stored(path):
+            return stored
+        with ExitStack() as holding:
+            refusal = None
+            try:
+                holding.enter_context(locked(_lock(self.folder)))
+            except OSError as wrong:
+                refusal = wrong
+            if stored := _stored(path):  # By another process, while this one waited.
+                return stored
+            settle_cpu(self.config.threads)
+            stream = text.encoded_by(self.corpus, split)
+            found = evaluate(self.model, stream, self.corpus.end_of_line, length, stride, prefix)
+            give_back_memory()
+            try:
+                if refusal is None:
+                    _store(found, path)
+            except OSError as wrong:
+                refusal = wrong
+            if refusal is not None:
+                tqdm.write(f"warning: {path} can't be written: {refusal}; measured, and not kept", sys.stderr)
+        return found
 
     def records(
         self,
@@ -189,10 +205,33 @@ class Run:
             "torch_version": self.facts["torch_version"],
             "dtype": self.config.dtype,
             "commit": self.facts["commit"],
-            "config_hash": config_hash(self.config),
+            "config_hash": config_hash(self.config, self.facts["device"]),
             "seconds": self.facts["seconds"],
             "date": self.facts["date"],
         }
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _stored(path: Path) -> Evaluation | None:
+    """The evaluation that this file holds, None if there is none; one that is cut is told, and measured again."""
+    if not path.is_file():
+        return None
+    try:
+        stored: dict[str, Any] = json.loads(path.read_bytes())
+        stored |= {name: np.array(values) for name, values in stored.items() if isinstance(values, list)}
+        return Evaluation(**stored)
+    except (OSError, ValueError, TypeError, AttributeError) as wrong:
+        tqdm.write(f"warning: {path} can't be read: {wrong}; measured again", sys.stderr)
+        return None
+
+
+def _store(found: Evaluation, path: Path) -> None:
+    fields = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(found).items()}
+    path.parent.mkdir(exist_ok=True)
+    write_whole(path, lambda part: part.write_text(json.dumps(fields), encoding="utf-8"))
 
 
 def trained(
@@ -224,7 +263,8 @@ def trained(
 
     Raises:
         ValueError: for an unknown name or a number out of range.
-        alibi.configuration.TrainingError: if the training fails, or the scale's device is not there.
+        alibi.configuration.TrainingError: if the training fails, the scale's device is not there, or the run has to be
+            trained and the cache can't be written.
     """
     loaded = load(corpus, tokenisation)
     config = configure(method, loaded, scale, train_length, seed, steps, large=large)
@@ -235,8 +275,14 @@ def trained(
         print(f"ALIBI_SMOKE is set: {fewer} steps of {config.steps}, a run that shows nothing", file=sys.stderr)
         config = replace(config, steps=fewer, warmup_steps=min(config.warmup_steps, fewer))
         folder, smoke = run_folder(config), True
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / CONFIG).is_file():
+    if not (folder / CONFIG).is_file():
+        with ExitStack() as holding:
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                holding.enter_context(locked(_lock(folder)))
+            except OSError as wrong:
+                raise TrainingError(
+                    f"{folder.parent} can't be written: {wrong}; ALIBI_CACHE names another folder for what is trained"
+                ) from wrong
             train(config, loaded, folder, bar_row)
     return Run(config, loaded, folder, smoke)

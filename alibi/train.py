@@ -6,20 +6,19 @@ ends in the same bits as a run that was never stopped (same machine, torch versi
 
 import json
 import math
-import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,21 +26,24 @@ from tqdm import tqdm
 
 from alibi import checkpoint as checkpoints
 from alibi.attention import choose_kernel
-from alibi.checkpoint import Checkpoint, write_whole
+from alibi.checkpoint import Checkpoint
 from alibi.configuration import (
     CONFIG,
     TrainConfig,
     TrainingError,
     config_from,
     differences,
+    evaluation_device,
     read_config,
     require_device,
 )
 from alibi.corpus import Corpus
 from alibi.device import computing, give_back_memory, matmul_rate, peak_memory, settle_cpu
 from alibi.evaluate import evaluate
+from alibi.files import locked, write_whole
 from alibi.model import Decoder
 from alibi.optim import RECIPES
+from alibi.positions import NoBias
 from alibi.records import provenance
 from alibi.windows import TrainingOrder
 
@@ -77,11 +79,19 @@ class Upkeep:
             raise ValueError(f"{self}: keep and log_every are at least 1, the other numbers not negative")
 
 
-def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0, upkeep: Upkeep | None = None) -> None:
+def train(
+    config: TrainConfig,
+    corpus: Corpus,
+    folder: Path,
+    bar_row: int = 0,
+    upkeep: Upkeep | None = None,
+    exact_dtype: bool = False,
+) -> None:
     """Trains a model and writes its weights, configuration and metrics into the folder.
 
     The loss of a step is the mean negative log-likelihood of its tokens, in nats. A folder that holds the finished
-    run of this configuration is left as it is; one that holds a part of it is gone on with.
+    run of this configuration is left as it is; one that holds a part of it is gone on with, in the dtype in which it
+    began: another machine may choose another.
 
     Args:
         config: what decides the run.
@@ -89,6 +99,7 @@ def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0, u
         folder: made if missing.
         bar_row: line of the terminal for the progress bar, where several runs are trained side by side.
         upkeep: checkpoints, validation and logging.
+        exact_dtype: whether a run that began in another dtype is another run.
 
     Raises:
         TrainingError: if the folder holds a run of another configuration (the fields are named), can't be written or is
@@ -98,26 +109,28 @@ def train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int = 0, u
         alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or none of those there are is whole.
         ValueError: if the corpus does not fill a batch, or holds an id outside the vocabulary.
     """
-    if _finished(config, folder):
+    if _finished(config, folder, exact_dtype):
         return
     _check_stream(config, corpus)
     require_device(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=0):
-            if not _finished(config, folder):
-                _train(config, corpus, folder, bar_row, upkeep or Upkeep())
-    except Timeout:
-        raise TrainingError(f"another process trains in {folder}: wait for it, or choose another folder") from None
+        with locked(folder / LOCK, timeout=0):
+            if not _finished(config, folder, exact_dtype):
+                _train(config, corpus, folder, bar_row, upkeep or Upkeep(), exact_dtype)
+    except Timeout as busy:
+        raise TrainingError(
+            f"another process trains in {folder} and holds {busy.lock_file}: wait for it, or choose another folder"
+        ) from None
     except (OSError, SafetensorError) as wrong:
         raise TrainingError(f"{folder} can't be written: {wrong}; what was saved of the run is whole") from wrong
 
 
-def _finished(config: TrainConfig, folder: Path) -> bool:
+def _finished(config: TrainConfig, folder: Path, exact_dtype: bool) -> bool:
     if not (folder / CONFIG).is_file():
         return False
-    _refuse_other(read_config(folder), config, folder)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    _same_run(read_config(folder), config, folder, exact_dtype)
+    checkpoints.remove(folder / CHECKPOINTS)
     return True
 
 
@@ -131,12 +144,21 @@ def _check_stream(config: TrainConfig, corpus: Corpus) -> None:
         raise ValueError(f"token id {largest} does not fit a vocabulary of {config.model.vocabulary_size} entries")
 
 
-def _refuse_other(stored: TrainConfig, asked: TrainConfig, folder: Path) -> None:
-    learned, machine = differences(stored, asked)
+def _same_run(stored: TrainConfig, asked: TrainConfig, folder: Path, exact_dtype: bool) -> TrainConfig:
+    """What was asked for, in the dtype in which it began; refused if it is another run."""
+    kept = asked if exact_dtype else replace(asked, dtype=stored.dtype)
+    learned, machine = differences(stored, kept)
     if learned:
         raise TrainingError(f"{folder} holds another run ({'; '.join(learned)}): choose another folder")
     if machine:
         tqdm.write(f"warning: {folder}: {'; '.join(machine)}; the last bits of the run may differ", sys.stderr)
+    if kept.dtype != asked.dtype:
+        tqdm.write(
+            f"warning: {folder}: the run began in {kept.dtype} and keeps it; this machine would choose {asked.dtype}, "
+            f"so training in {kept.dtype} may be slow here",
+            sys.stderr,
+        )
+    return kept
 
 
 class Training:
@@ -148,7 +170,10 @@ class Training:
         self.model = Decoder(config.model, config.kernel, config.activation_checkpointing).to(config.device).train()
         self.losses: Callable[..., Tensor] = self.model.negative_log_likelihood
         if config.compiled:
-            self.losses = torch.compile(self.losses)
+            try:
+                self.losses = torch.compile(self.losses)
+            except (RuntimeError, OSError) as wrong:  # Not for this system or Python, or its cache can't be written.
+                raise self._not_compiled(wrong) from wrong
         recipe = RECIPES[config.recipe](self.model, config.learning_rate, config.warmup_steps, config.steps)
         self.optimizer, self.schedule, self.clip = recipe
         batch = config.batch_tokens // config.train_length
@@ -162,10 +187,11 @@ class Training:
         sources_BT, targets_BT = self.order(self.done)
         loss = torch.zeros((), device=config.device)
         for sources, targets in zip(sources_BT.split(blocks_at_once), targets_BT.split(blocks_at_once), strict=True):
-            with computing(config.device, config.dtype):
-                given = sources.to(config.device), targets.to(config.device)
-                part = self.losses(*given, official_tail_gap=config.official_tail_gap).sum() / self.tokens_a_step
-            part.backward()
+            given = sources.to(config.device), targets.to(config.device)
+            with self._compiling():
+                with computing(config.device, config.dtype):
+                    part = self.losses(*given, official_tail_gap=config.official_tail_gap).sum() / self.tokens_a_step
+                part.backward()
             loss += part.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         # Both in one transfer: each would make a GPU wait.
@@ -182,6 +208,24 @@ class Training:
         self.schedule.step()
         self.done += 1
         return nats, gradient_norm
+
+    @contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """Says what to do where a compiler is missing or fails: in the first pass, before any weight has changed."""
+        try:
+            yield
+        except (RuntimeError, OSError) as wrong:
+            from torch._dynamo.exc import TorchDynamoException
+
+            # What compiles, and its cache, are all that has to do with files in a pass.
+            if not isinstance(wrong, TorchDynamoException | OSError):
+                raise
+            raise self._not_compiled(wrong) from wrong
+
+    def _not_compiled(self, wrong: RuntimeError | OSError) -> TrainingError:
+        told = next(iter(str(wrong).splitlines()), type(wrong).__name__)
+        remedy = "--compiled False" if self.config.compiled else "--kernel sdpa"
+        return TrainingError(f"the model can't be compiled here: {told}; {remedy} trains without a compiler")
 
     def checkpoint(self) -> Checkpoint:
         """All that decides how the run goes on."""
@@ -205,17 +249,27 @@ class Training:
         return Checkpoint(self.done, {name: value.detach().contiguous() for name, value in tensors.items()}, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes on as the run that saved this would have."""
+        """Goes on as the run that saved this would have.
+
+        Raises:
+            TrainingError: if its weights or its optimiser state are not those of this model.
+        """
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
         for name, value in checkpoint.tensors.items():
             kind, _, rest = name.partition(".")
             parts[kind][rest] = value
-        self.model.load_state_dict(parts["model"])
+        _set_weights(self.model, parts["model"], f"the checkpoint of step {checkpoint.step}")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():
             number, _, key = name.partition(".")
             state.setdefault(int(number), {})[key] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": checkpoint.facts["groups"]})
+        try:
+            self.optimizer.load_state_dict({"state": state, "param_groups": checkpoint.facts["groups"]})
+        except ValueError as wrong:
+            raise TrainingError(
+                f"the checkpoint of step {checkpoint.step} is of another version of alibi: {wrong}; train into another "
+                "folder"
+            ) from wrong
         self.schedule.load_state_dict(checkpoint.facts["schedule"])
         torch.set_rng_state(parts["random"]["cpu"])
         if "cuda" in parts["random"] and self.config.device == "cuda":
@@ -223,13 +277,15 @@ class Training:
         self.done, self.seconds = checkpoint.step, checkpoint.facts["seconds"]
 
 
-def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep) -> None:
+def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep, exact_dtype: bool) -> None:
     settle_cpu(config.threads)
-    ceiling = matmul_rate(config.device, config.dtype)
-    training = Training(config, corpus)
     found = checkpoints.newest(folder / CHECKPOINTS)
     if found is not None:
-        _refuse_other(config_from(found.facts["config"]), config, folder)
+        facts_path = folder / CHECKPOINTS / f"{found.step:09}" / checkpoints.FACTS
+        config = _same_run(config_from(found.facts["config"], facts_path), config, folder, exact_dtype)
+    ceiling = matmul_rate(config.device, config.dtype)
+    training = Training(config, corpus)
+    if found is not None:
         training.restore(found)
     bias, dropout = training.model.bias(), config.model.attention_dropout
     kernel = choose_kernel(config.device, config.train_length, True, bias, config.kernel, dropout)
@@ -255,8 +311,8 @@ def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upke
     )
     write_whole(folder / WEIGHTS, lambda path: save_file(training.model.state_dict(), path))
     finished = json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"
-    write_whole(folder / CONFIG, lambda path: path.write_text(finished))
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    write_whole(folder / CONFIG, lambda path: path.write_text(finished, encoding="utf-8"))
+    checkpoints.remove(folder / CHECKPOINTS)
 
 
 def _tell_beginning(training: Training, kernel: str, flops: float) -> None:
@@ -378,16 +434,45 @@ def _tensorboard(folder: Path, done: int) -> Any:
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done)
 
 
-def load_model(folder: Path, device: str = "cpu") -> Decoder:
+def load_model(folder: Path, device: str = "") -> Decoder:
     """The trained model in this folder, ready to evaluate.
 
+    Args:
+        folder: of the run.
+        device: cpu or cuda; empty takes that of the training if it is here, else the CPU, which stderr is told.
+
     Raises:
-        TrainingError: if the folder holds no finished run, or its weights are no whole safetensors file.
+        ValueError: if the device is unknown; the known are listed.
+        TrainingError: if the device is not there, the folder holds no finished run, or what it holds is cut, altered or
+            of another version: file and field or weight are named.
     """
     config = read_config(folder)
-    model = Decoder(config.model, config.kernel)
+    device = evaluation_device(config, device, folder)
+    kernel = config.kernel
+    if device != config.device and kernel != "automatic":
+        tqdm.write(f"{folder}: attention kernel {kernel} was chosen for {config.device}; automatic here", sys.stderr)
+        kernel = "automatic"
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        choose_kernel(device, 1, False, NoBias(), kernel)
+        model = Decoder(config.model, kernel)
+    except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
+        raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
+    try:
+        weights = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as wrong:
         raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
+    _set_weights(model, weights, f"{folder / WEIGHTS}")
     return model.to(device).eval()
+
+
+def _set_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:
+    right = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if faults := [
+        f"{name} is {found.get(name, 'missing')}, and should be {right.get(name, 'left out')}"
+        for name in right | found
+        if found.get(name) != right.get(name)
+    ]:
+        more = f" ({len(faults) - 1} others differ too)" if len(faults) > 1 else ""
+        raise TrainingError(f"{where} does not fit the model of {CONFIG}: {faults[0]}{more}")
+    model.load_state_dict(weights)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from alibi.files import sha256
 from alibi.sources import CC_BY_SA, SPLITS, CorpusError, Lines, Source
 
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
@@ -93,9 +94,7 @@ def _find_dump() -> Path:
     path = Path(package.origin).parent / "test" / "test_data" / DUMP
     if not path.is_file():
         raise CorpusError(f"wikipedia-sample is read from {path}, which this gensim lacks: {advice}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != DUMP_SHA256:
+    if (found := sha256(path)) != DUMP_SHA256:
         raise CorpusError(f"{path} has SHA-256 {found}, not {DUMP_SHA256}, as it should: {advice}")
     return path
 

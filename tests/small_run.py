@@ -57,7 +57,8 @@ if __name__ == "__main__":
     def run() -> None:
         """Trains."""
         upkeep = Upkeep(checkpoint_every=options.get("every", 5), log_every=1, validate_every=10)
-        train(config_for(corpus, steps=options.get("steps", 12)), corpus, folder, upkeep=upkeep)
+        config = config_for(corpus, steps=options.get("steps", 12), compiled=options.get("compiled", False))
+        train(config, corpus, folder, upkeep=upkeep)
 
     COMMANDS.clear()
     COMMANDS.update(run=run, other=run)

@@ -40,3 +40,16 @@ def test_subnormal_numbers_are_zero_on_every_thread():
         "print((x * 1e-10).count_nonzero().item())\n"
     )
     assert found == "0"
+
+
+def test_threads_of_a_larger_machine_are_cut_to_the_cores_here():
+    found, more, cores = printed(
+        "import os, torch\n"
+        "from alibi.device import settle_cpu\n"
+        "before = torch.get_num_threads()\n"
+        "settle_cpu(1)\n"
+        "print(torch.get_num_threads())\n"
+        "settle_cpu(100_000)\n"
+        "print(torch.get_num_threads(), max(before, os.cpu_count()))\n"
+    )
+    assert found == "1" and int(more) <= int(cores)

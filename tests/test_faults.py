@@ -1,5 +1,6 @@
 """A run that is stopped, killed or starved of disk goes on to the same bits; what is broken is named and left alone."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import pickle
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -14,10 +16,11 @@ from dataclasses import replace
 
 import pytest
 from conftest import ROOT
+from file_systems import read_only
 from filelock import FileLock
 from small_run import config_for, period_corpus
 
-from alibi import checkpoint
+from alibi import checkpoint, files
 from alibi import train as training
 from alibi.checkpoint import CheckpointError
 from alibi.configuration import TrainingError
@@ -203,6 +206,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(small_disk, uninterrupted):
     with pytest.raises(CheckpointError, match=r"step \d can't be written .*No space left.* there: 1") as told:
         go_on(folder, checkpoint_every=1, keep=10)
     assert "With room made, the same command goes on from the last" in str(told.value)
+    assert str(folder) in str(told.value)
     assert checkpoint.newest(folder / "checkpoints") is not None
     assert not list(folder.rglob("*.part"))
     subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
@@ -220,6 +224,68 @@ def test_a_disk_full_at_the_end_leaves_a_run_to_finish(small_disk, uninterrupted
     (small_disk / "ballast").unlink()
     go_on(folder, keep=1)
     assert result(folder) == result(uninterrupted)
+
+
+def test_an_old_checkpoint_that_can_not_be_removed_ends_nothing(stopped, uninterrupted, monkeypatch, capsys):
+    monkeypatch.setattr(files, "_told", set())
+    old = stopped / "checkpoints" / "000000006"
+    with read_only(old):
+        go_on(stopped, checkpoint_every=1, keep=1)
+        assert capsys.readouterr().err.count(f"warning: {old} is no longer needed and can't be removed") == 1
+        assert result(stopped) == result(uninterrupted)
+        assert checkpoint.steps(stopped / "checkpoints") == [6]
+        go_on(stopped)
+    go_on(stopped)
+    assert not (stopped / "checkpoints").exists()
+
+
+def test_a_broken_checkpoint_gives_its_place_to_a_whole_one(stopped, monkeypatch):
+    flip_a_bit(stopped / "checkpoints" / "000000008" / checkpoint.TENSORS)
+    stop_after(monkeypatch, 8)
+    with pytest.raises(StoppedError):
+        go_on(stopped, keep=3)
+    assert sorted(os.listdir(stopped / "checkpoints")) == ["000000006", "000000007", "000000008"]
+    assert checkpoint.newest(stopped / "checkpoints").step == 8
+
+
+def test_folders_that_can_not_be_synchronised_end_nothing(uninterrupted, tmp_path, monkeypatch, capsys):
+    right = os.fsync
+
+    def fsync(at):
+        if stat.S_ISDIR(os.fstat(at).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        right(at)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(files, "_told", set())
+    go_on(tmp_path, checkpoint_every=1)
+    assert result(tmp_path) == result(uninterrupted)
+    assert capsys.readouterr().err.count("warning: folders can't be synchronised") == 1
+
+
+def test_what_is_not_ours_is_left_alone(uninterrupted, tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    foreign = [".000000002.part", "000000002.part", "2", "notes.part", "0000000002", "٠٠٠٠٠٠٠٠٢"]
+    for name in foreign[:3]:
+        (folder / name).write_text("not ours")
+    for name in foreign[3:]:
+        (folder / name).mkdir()
+        (folder / name / "file").write_text("not ours")
+    (folder / "000000001.77.part").mkdir()  # Ours, of a process that was killed.
+    before = content(folder)
+    go_on(tmp_path, checkpoint_every=1, keep=1)
+    assert result(tmp_path) == result(uninterrupted)
+    assert content(folder) == before and sorted(os.listdir(folder)) == sorted(foreign)
+
+
+def test_a_file_in_the_place_of_a_checkpoint_is_named(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "000000002").write_text("not ours")
+    with pytest.raises(CheckpointError, match=r"a file that is no checkpoint has its name: .*000000002") as told:
+        go_on(tmp_path, checkpoint_every=1)
+    assert "room" not in str(told.value) and "that are there: 1. Once that is mended" in str(told.value)
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["000000001", "000000002"]
 
 
 def test_a_changed_setting_is_refused_and_a_changed_machine_told(stopped, uninterrupted, capsys):

@@ -1,0 +1,198 @@
+"""A run that was stored by another version, cut or altered is named in one line, with file and field."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file, save_file
+from small_run import config_for, period_corpus
+
+from alibi import checkpoint
+from alibi import train as training
+from alibi.__main__ import main
+from alibi.configuration import TrainingError, read_config
+from alibi.files import sha256
+from alibi.train import StoppedError, Training, load_model, train
+
+CORPUS = period_corpus(3200)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(config_for(CORPUS, steps=1), CORPUS, folder)
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def rewrite(path, change):
+    stored = json.loads(path.read_text())
+    change(stored)
+    path.write_text(json.dumps(stored))
+
+
+LATER = {"compiled": False, "activation_checkpointing": False, "official_tail_gap": False}
+
+
+@pytest.mark.parametrize(("name", "default"), [*LATER.items(), ("model.decay_window", 0.0), ("model.cutoffs", ())])
+def test_fields_that_came_later_have_their_defaults_which_is_told(name, default, run, capsys):
+    def older(stored):
+        of, _, field = name.rpartition(".")
+        del (stored[of] if of else stored)[field]
+
+    rewrite(run / "config.json", older)
+    config = read_config(run)
+    assert getattr(config.model if "." in name else config, name.rpartition(".")[2]) == default
+    told = capsys.readouterr().err
+    assert told == f"warning: {run / 'config.json'} lacks {name}: taken as {default}\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: c.pop("tokenisation"), r"lacks fields \(tokenisation\)"),
+        (lambda c: (c.pop("steps"), c.pop("seed")), r"lacks fields \(steps, seed\)"),
+        (lambda c: c["model"].pop("heads"), r"lacks fields \(model.heads\)"),
+        (lambda c: c.pop("run"), "lacks the field run"),
+        (lambda c: c.update(run=3), "lacks the field run"),
+        (lambda c: c.update(rope_base=1), r"has unknown fields \(rope_base\)"),
+        (lambda c: c["model"].update(experts=8), r"has unknown fields \(model.experts\)"),
+        (lambda c: c.update(steps="12"), 'steps is "12", and should be an integer'),
+        (lambda c: c.update(steps=True), "steps is true, and should be an integer"),
+        (lambda c: c.update(steps=1.5), "steps is 1.5, and should be an integer"),
+        (lambda c: c.update(compiled=1), "compiled is 1, and should be true or false"),
+        (lambda c: c.update(device=None), "device is null, and should be a string"),
+        (lambda c: c.update(learning_rate="fast"), "learning_rate is .fast., and should be a number"),
+        (lambda c: c.update(model=["x" * 1000]), r"model is \[.x{70,80}, and should be an object"),
+        (lambda c: c["model"].update(cutoffs=[1, "2"]), r"model.cutoffs is .*, and should be a list of integers"),
+    ],
+)
+def test_fields_that_are_not_understood_are_named(change, told, run):
+    rewrite(run / "config.json", change)
+    with pytest.raises(TrainingError, match=rf"{run / 'config.json'}:? {told}") as error:
+        read_config(run)
+    assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 500
+
+
+def test_whole_numbers_stand_for_others(run):
+    rewrite(run / "config.json", lambda c: c.update(learning_rate=1))
+    assert read_config(run).learning_rate == 1.0
+
+
+@pytest.mark.parametrize("content", [b"", b'{"corpus": "period", "st', b"[1, 2]", b"\xff\xfe{}"])
+def test_a_file_that_was_cut_is_named(content, run, monkeypatch, capsys):
+    (run / "config.json").write_bytes(content)
+    for command in (["evaluate", run], ["generate", run, "a"]):
+        monkeypatch.setattr(sys, "argv", ["alibi", *map(str, command)])
+        with pytest.raises(SystemExit, match="1"):
+            main()
+        told = capsys.readouterr().err
+        assert told.startswith(f"python -m alibi: {run / 'config.json'} ") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"method": "alibi-9"}, {"heads": 5}, {"heads": 0}, {"width": -32}, {"decay_window": -1.0}]
+)
+def test_a_model_that_can_not_be_is_laid_to_the_file(fields, run):
+    rewrite(run / "config.json", lambda c: c["model"].update(fields))
+    with pytest.raises(TrainingError, match=f"{run / 'config.json'} describes no model: "):
+        load_model(run)
+
+
+def test_a_kernel_of_another_version_is_laid_to_the_file(run):
+    rewrite(run / "config.json", lambda c: c.update(kernel="flash9"))
+    with pytest.raises(TrainingError, match=r"config.json describes no model: .*'flash9'; known are automatic"):
+        load_model(run)
+
+
+NAME = "layers.1.feedforward_in.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda w: w.update({NAME: torch.zeros(3, 32)}), rf"{NAME} is \(3, 32\), and should be \(64, 32\)$"),
+        (lambda w: w.pop(NAME), rf"{NAME} is missing, and should be \(64, 32\)$"),
+        (lambda w: w.update(more=torch.zeros(2)), r"more is \(2,\), and should be left out$"),
+        (lambda w: w.clear(), r" is missing, and should be \(.*\) \(\d+ others differ too\)$"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change, told, run):
+    weights = load_file(run / "model.safetensors")
+    change(weights)
+    save_file(weights, run / "model.safetensors")
+    with pytest.raises(
+        TrainingError, match=rf"{run / 'model.safetensors'} does not fit the model of config.json: .*{told}"
+    ):
+        load_model(run)
+
+
+def test_weights_that_are_missing_are_named(run):
+    (run / "model.safetensors").unlink()
+    with pytest.raises(TrainingError, match=f"{run / 'model.safetensors'} can't be read: .*train it again"):
+        load_model(run)
+
+
+def stopped_checkpoint(folder, monkeypatch):
+    def stepping(self, right=Training.step):
+        if self.done == 2:
+            raise StoppedError("as if by a signal")
+        return right(self)
+
+    monkeypatch.setattr(Training, "step", stepping)
+    with pytest.raises(StoppedError):
+        train(config_for(CORPUS), CORPUS, folder, upkeep=training.Upkeep(checkpoint_every=1))
+    monkeypatch.undo()
+    return folder / "checkpoints" / "000000002"
+
+
+def test_a_checkpoint_of_another_version_is_named(tmp_path, monkeypatch):
+    place = stopped_checkpoint(tmp_path, monkeypatch)
+
+    def told(name, change):
+        rewrite(place / checkpoint.FACTS, change)
+        digests = {name: sha256(place / name) for name in (checkpoint.TENSORS, checkpoint.FACTS)}
+        (place / checkpoint.MANIFEST).write_text(json.dumps(digests))
+        with pytest.raises(TrainingError, match=name):
+            train(config_for(CORPUS), CORPUS, tmp_path)
+
+    told("the checkpoint of step 2 is of another version of alibi: .*groups", lambda f: f["groups"].pop())
+    told(rf"{place / 'facts.json'} has unknown fields \(rope_base\)", lambda f: f["config"].update(rope_base=1))
+
+
+def test_a_checkpoint_of_other_weights_is_refused():
+    first = Training(config_for(CORPUS), CORPUS)
+    saved = first.checkpoint()
+    saved.tensors["model." + NAME] = torch.zeros(3, 32)
+    with pytest.raises(TrainingError, match=rf"the checkpoint of step 0 does not fit .*: {NAME} is \(3, 32\)"):
+        first.restore(saved)
+
+
+def test_without_a_compiler_the_flag_is_named_before_a_step(tmp_path):
+    environment = os.environ | {"PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, ROOT / "tests" / "small_run.py", tmp_path / "run", json.dumps({"compiled": True})]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={k: v for k, v in environment.items() if k != "CXX"}
+    )
+    told = [line for line in done.stderr.splitlines() if line.startswith("python -m alibi:")]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert len(told) == 1 and "can't be compiled here" in told[0] and "--compiled False trains without" in told[0]
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == ""
+
+
+def test_a_compiler_cache_that_can_not_be_written_is_not_laid_to_the_run(tmp_path, monkeypatch):
+    def compile_(function):
+        raise NotADirectoryError(20, "Not a directory", str(tmp_path / "cache"))
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    with pytest.raises(TrainingError, match=r"can't be compiled here: .*cache.*; --compiled False trains"):
+        Training(config_for(CORPUS, compiled=True), CORPUS)

@@ -1,0 +1,113 @@
+"""What file systems do not offer is passed over and told once; a disk that fails is an error."""
+
+import errno
+import os
+import stat
+
+import pytest
+from file_systems import read_only
+from filelock import Timeout
+
+from alibi import files
+from alibi.files import locked, remove_folder, sha256, to_disk, write_whole
+
+fcntl = pytest.importorskip("fcntl")
+
+
+@pytest.fixture(autouse=True)
+def nothing_told(monkeypatch):
+    monkeypatch.setattr(files, "_told", set())
+
+
+def answer(monkeypatch, name, number, kind):
+    """Has this call of `os` answer with an error for folders or for files: no such file system is at hand."""
+    right = getattr(os, name)
+
+    def call(at, *arguments):
+        if kind(os.stat(at).st_mode):
+            raise OSError(number, os.strerror(number))
+        return right(at, *arguments)
+
+    monkeypatch.setattr(os, name, call)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "kind"),
+    [
+        ("fsync", errno.EINVAL, stat.S_ISDIR),
+        ("fsync", errno.ENOTSUP, stat.S_ISDIR),
+        ("fsync", errno.EBADF, stat.S_ISDIR),
+        ("open", errno.EACCES, stat.S_ISDIR),
+        ("fsync", errno.EINVAL, stat.S_ISREG),
+    ],
+)
+def test_what_can_not_be_synchronised_is_written_all_the_same(name, number, kind, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "file"
+    answer(monkeypatch, name, number, kind)
+    for text in ("one", "two"):
+        write_whole(path, lambda part, text=text: part.write_text(text))
+    assert path.read_text() == "two" and list(tmp_path.iterdir()) == [path]
+    told = capsys.readouterr().err
+    assert told.count("warning:") == 1 and os.strerror(number) in told and str(tmp_path) in told
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EIO, stat.S_ISDIR),
+        (errno.ENOSPC, stat.S_ISDIR),
+        (errno.EIO, stat.S_ISREG),
+        (errno.EDQUOT, stat.S_ISREG),
+        (errno.EBADF, stat.S_ISREG),
+    ],
+)
+def test_a_disk_that_fails_is_an_error(number, kind, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("before")
+    answer(monkeypatch, "fsync", number, kind)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_whole(tmp_path / "file", lambda part: part.write_text("after"))
+    assert not list(tmp_path.glob("*.part")) and not capsys.readouterr().err
+
+
+def test_files_are_synchronised_through_a_descriptor_that_can_write(tmp_path, monkeypatch):
+    # Windows refuses others.
+    modes = []
+    monkeypatch.setattr(os, "fsync", lambda at: modes.append(fcntl.fcntl(at, fcntl.F_GETFL) & os.O_ACCMODE))
+    (tmp_path / "file").touch()
+    to_disk(tmp_path / "file")
+    assert modes == [os.O_RDWR]
+
+
+def test_a_folder_that_can_not_be_removed_is_told_once(tmp_path, capsys):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").touch()
+    with read_only(tmp_path / "old"):
+        for _ in range(2):
+            remove_folder(tmp_path / "old")
+        remove_folder(tmp_path / "gone")
+    assert capsys.readouterr().err.count(f"warning: {tmp_path / 'old'} is no longer needed and can't be removed") == 1
+    remove_folder(tmp_path / "old")
+    assert not (tmp_path / "old").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])
+def test_without_locks_one_process_has_it_at_a_time(number, tmp_path, monkeypatch, capsys, recwarn):
+    def flock(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / "lock"
+    for _ in range(2):
+        with locked(path), pytest.raises(Timeout), locked(path, timeout=0):
+            pass
+
+
+def test_a_lock_that_can_not_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"), locked(tmp_path / "file" / "lock"):
+        pass
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea") and len(sha256(tmp_path / "abc")) == 64
