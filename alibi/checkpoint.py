@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
+
+from alibi.progress import say
 
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
 UNFINISHED = ".part"
@@ -64,9 +64,9 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
             shutil.rmtree(left)
         temporary.mkdir()
         save_file(checkpoint.tensors, temporary / TENSORS)
-        (temporary / FACTS).write_text(json.dumps(checkpoint.facts))
+        (temporary / FACTS).write_text(json.dumps(checkpoint.facts), encoding="utf-8")
         manifest = {name: _sha256(temporary / name) for name in (TENSORS, FACTS)}
-        (temporary / MANIFEST).write_text(json.dumps(manifest))
+        (temporary / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
         for name in (TENSORS, FACTS, MANIFEST):
             _to_disk(temporary / name)
         _to_disk(temporary)
@@ -109,7 +109,7 @@ def newest(folder: Path) -> Checkpoint | None:
             faults.append(f"checkpoint {place} can't be used ({type(wrong).__name__}: {wrong})")
             continue
         for message in faults:
-            tqdm.write(f"warning: {message}; going on from {place}", sys.stderr)
+            say(f"warning: {message}; going on from {place}")
         return found
     if faults:
         raise CheckpointError(
