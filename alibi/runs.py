@@ -86,7 +86,7 @@ class Run:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Device, torch version, commit and date of the training, its tokens, parameters and seconds."""
-        facts: dict[str, Any] = json.loads((self.folder / CONFIG).read_text())["run"]
+        facts: dict[str, Any] = json.loads((self.folder / CONFIG).read_text("utf-8"))["run"]
         return facts
 
     @cached_property
@@ -95,7 +95,10 @@ class Run:
         return load_model(self.folder, self.config.device)
 
     def metrics(self) -> "pd.DataFrame":
-        """Loss (nats), gradient norm and learning rate during training, a row every ten steps."""
+        """Loss (nats), gradient norm and learning rate during training, a row every ten steps and at each validation.
+
+        Rows without a validation have none of its perplexity, which is NaN there.
+        """
         import pandas as pd
 
         return pd.read_json(self.folder / "metrics.jsonl", lines=True)
@@ -135,9 +138,9 @@ class Run:
                 fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(found).items()}
                 path.parent.mkdir(exist_ok=True)
                 temporary = path.with_suffix(".part")
-                temporary.write_text(json.dumps(fields))
+                temporary.write_text(json.dumps(fields), encoding="utf-8")
                 os.replace(temporary, path)
-        stored: dict[str, Any] = json.loads(path.read_text())
+        stored: dict[str, Any] = json.loads(path.read_text("utf-8"))
         stored |= {name: np.array(values) for name, values in stored.items() if isinstance(values, list)}
         return Evaluation(**stored)
 
