@@ -176,6 +176,6 @@ def read_config(folder: Path) -> TrainConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise TrainingError(f"{folder} holds no finished run: {CONFIG} is missing; train one with --out {folder}")
-    fields = json.loads(path.read_text())
+    fields = json.loads(path.read_text("utf-8"))
     fields.pop("run")
     return config_from(fields)
