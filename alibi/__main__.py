@@ -1,6 +1,9 @@
 """The command line: python -m alibi data | train | evaluate | generate | verify | bench | reproduce | ... | book."""
 
+import io
 import math
+import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
+
+from alibi.interruption import raised
+from alibi.paths import check_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -180,7 +186,8 @@ def evaluate(
 
     Args:
         folder: output folder of a training run.
-        lengths: tokens in a window (L_valid); half to sixteen times the training length if left out.
+        lengths: tokens in a window (L_valid); half to sixteen times the training length if left out, from the stride
+            on.
         stride: new tokens a window, for the sliding-window evaluation; nonoverlapping windows if left out.
         split: train, valid (or validation, val, dev) or test.
         eval_corpus: what to evaluate on; the training corpus if left out.
@@ -193,8 +200,13 @@ def evaluate(
     from alibi.evaluate import evaluate as measure
     from alibi.experiments.experiment import EXTRAPOLATION
     from alibi.sources import split_named
+    from alibi.windows import check_window
 
     split, config = split_named(split), read_config(folder)
+    usual = [round(multiple * config.train_length) for multiple in EXTRAPOLATION]
+    lengths = lengths or tuple(length for length in usual if length >= (stride or 0)) or (usual[-1],)
+    for length in lengths:
+        check_window(length, stride)
     settle_cpu(config.threads)
     model = training.load_model(folder, device)
     corpus = _trained_on(config)
@@ -205,7 +217,7 @@ def evaluate(
     print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {split}, {kind}")
     print(f"{'length':>8} {'perplexity':>12} {'per word':>12} {'bits/byte':>10}")
     remarks: set[str] = set()
-    for length in lengths or [round(multiple * config.train_length) for multiple in EXTRAPOLATION]:
+    for length in lengths:
         found = measure(model, chosen, corpus.end_of_line, length, stride)
         per_word = _or_dash(found.word_perplexity)
         print(f"{length:8} {found.perplexity:12.2f} {per_word:>12} {found.bits_per_byte:10.4f}")
@@ -301,10 +313,12 @@ def bench(
     from alibi.bench import bench as measure
     from alibi.bench import report
 
-    found = measure(shapes, peers, device, methods, parts)
-    _console(120).print(report(found))
     if json is not None:
-        json.write_text(dumps(found, indent=2) + "\n")
+        check_output(json)
+    found = measure(shapes, peers, device, methods, parts)
+    if json is not None:
+        json.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
+    _console(120).print(report(found))
 
 
 def reproduce(
@@ -319,7 +333,8 @@ def reproduce(
 ) -> None:
     """Run what is missing of an experiment and append its records to data/results/; stop and go on at any time.
 
-    Cells that are recorded are passed over, so the same command goes on after a stop, by Ctrl-C or otherwise.
+    Cells that are recorded are passed over, so the same command goes on after a stop, by Ctrl-C or otherwise. Exit
+    status 75 says that it was stopped, or its time was over, before all cells were run.
 
     Args:
         experiment: wikitext103, bookcorpus, cc100_roberta, efficiency, early_token_curse or slopes.
@@ -341,10 +356,14 @@ def reproduce(
     if list or dry_run:
         print(reproduction.listing(reproduction.states(experiment, chosen)))
         return
+    ended: Exception | None = None
     try:
         reproduction.reproduce(experiment, chosen, minutes)
-    finally:
-        print(reproduction.listing(reproduction.states(experiment, chosen)))
+    except Exception as unfinished:
+        ended = unfinished
+    print(reproduction.listing(reproduction.states(experiment, chosen)))
+    if ended is not None:
+        raise ended
 
 
 def scorecard(json: Path | None = None) -> None:
@@ -360,12 +379,14 @@ def scorecard(json: Path | None = None) -> None:
     from alibi.claims import as_json, table
     from alibi.claims import scorecard as judged
 
+    if json is not None:
+        check_output(json)
     verdicts = judged()
+    if json is not None:
+        json.write_text(dumps(as_json(verdicts), indent=2) + "\n", encoding="utf-8")
     _console(160).print(table(verdicts))
     for verdict, count in Counter(verdict.verdict for verdict in verdicts).items():
         print(f"{count:2} {verdict}")
-    if json is not None:
-        json.write_text(dumps(as_json(verdicts), indent=2) + "\n")
 
 
 def _console(width: int) -> "Console":
@@ -430,11 +451,27 @@ COMMANDS: dict[str, Callable[..., None]] = {
 def main() -> None:
     """Runs a command; what the user got wrong is told in one line, with exit status 2 (1 for a failed run).
 
-    Errors of the libraries underneath are shown whole.
+    Errors of the libraries underneath are shown whole. Exit status 75: stopped, what was done is kept, and the same
+    command goes on. 128 and the number of a signal: ended by it, as shells have it.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the console can't show is no reason to show nothing.
+        sys.stdout.reconfigure(errors="replace")
     try:
-        commands = {name: _expanding_paths(command) for name, command in COMMANDS.items()}
-        tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=__doc__)
+        with raised():
+            try:
+                commands = {name: _expanding_paths(command) for name, command in COMMANDS.items()}
+                tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=__doc__)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        name = str(stop) or signal.SIGINT.name
+        sys.exit(_tell(f"ended by {name}", 128 + signal.Signals[name]))
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        sys.exit(128 + 13)  # SIGPIPE, which Windows lacks.
     except ValueError as wrong:
         sys.exit(_tell(wrong, 2))
     except RuntimeError as failed:
@@ -451,6 +488,16 @@ def _expanding_paths(command: Callable[..., None]) -> Callable[..., None]:
         command(**{name: expanded(value) if isinstance(value, Path) else value for name, value in values.items()})
 
     return with_expanded
+
+
+def _unread() -> bool:
+    """Whether nobody reads stdout any more, as after `| head`; what is left in it then goes nowhere."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _tell(what: object, status: int) -> int:

@@ -6,30 +6,37 @@
 Papermill never writes into book/; only `refresh` does, and what it writes is cleaned.
 """
 
+import asyncio
 import base64
 import hashlib
 import json
-import multiprocessing
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import yaml
 from nbformat import NotebookNode
-from tqdm import tqdm
 
+from alibi import progress
+from alibi.interruption import Pool, UnfinishedError
 from alibi.parameters import ParameterError, parse
 from alibi.paths import checkout
 
+if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
+
 AT_A_TIME = 2
+# In which a chapter that is interrupted ends, a training step and its checkpoint included.
+SECONDS_TO_STOP = 60.0
 FIGURE_BYTES = 100_000
 NOTEBOOK_BYTES = 1_000_000
 # What a chapter keeps beside its text; all else that tools write into a notebook changes from run to run.
@@ -88,8 +95,10 @@ def execute(chapter: str, assignments: Sequence[str] = (), root: Path | None = N
     values = _values(notebooks[chapter], assignments)
     suffix = "".join(f".{name}={value}" for name, value in values.items())
     executed = _executed(root, chapter + suffix)
-    # The chapter's own progress bars, which it writes to stderr, are shown as they come.
-    _run(notebooks[chapter], executed, root, values, progress_bar=True, stderr_file=sys.stderr)
+    # The chapter's own progress bars, which it writes to stderr, are shown as they come; not in a log.
+    drawn = progress.drawn()
+    shown = {"progress_bar": drawn or progress.in_lines(), "stderr_file": sys.stderr if drawn else _WithoutBars()}
+    _run(notebooks[chapter], executed, root, values, **shown)
     print(executed)
     return executed
 
@@ -132,7 +141,7 @@ def changed(root: Path | None = None) -> list[Path]:
     """The chapters whose code, or the package, `data/` or torch, is another than when they were last executed."""
     root = root or _root()
     keys = {path: _executed(root, path.stem).with_suffix(".key") for path in _notebooks(root)}
-    return [path for path, key in keys.items() if not key.is_file() or key.read_text() != _key(path, root)]
+    return [path for path, key in keys.items() if not key.is_file() or key.read_text("utf-8") != _key(path, root)]
 
 
 def execute_all(notebooks: Sequence[Path], root: Path) -> None:
@@ -140,19 +149,20 @@ def execute_all(notebooks: Sequence[Path], root: Path) -> None:
 
     Raises:
         BookError: if one fails; those that have not begun are then left out.
+        alibi.interruption.UnfinishedError: if a signal came; those that were executed are not executed again.
     """
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(AT_A_TIME, spawn) as pool, tqdm(total=len(notebooks), unit="chapter") as bar:
-        bar.set_description("chapters")
-        running = {pool.submit(_run, path, _executed(root, path.stem), root, {}): path.stem for path in notebooks}
-        try:
+    executed = 0
+    try:
+        with progress.bar(total=len(notebooks), unit="chapter", desc="chapters") as bar, Pool(AT_A_TIME) as pool:
+            running = {pool.submit(_run, path, _executed(root, path.stem), root, {}): path.stem for path in notebooks}
             for done in as_completed(running):
                 done.result()
+                executed += 1
+                bar.set_postfix_str(f"executed {running[done]}", refresh=False)
                 bar.update()
-                bar.set_postfix_str(f"executed {running[done]}")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    except KeyboardInterrupt as stop:
+        told = f"{executed} of {len(notebooks)} chapters were executed; the same command goes on"
+        raise UnfinishedError(f"{stop or 'SIGINT'}: {told}") from None
 
 
 def render(source: Path, config: Path, output: Path) -> Path:
@@ -175,7 +185,9 @@ def render(source: Path, config: Path, output: Path) -> Path:
         shutil.rmtree(output / "_build" / folder, ignore_errors=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     options = ["--config", str(config), "--path-output", str(output), "-W", "--keep-going", "-q"]
-    finished = subprocess.run(command + options, capture_output=True, text=True)
+    # In UTF-8, what it says as well as the files that it opens, whatever the console is.
+    environment = os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+    finished = subprocess.run(command + options, capture_output=True, encoding="utf-8", env=environment)
     if finished.returncode:
         raise BookError(f"jupyter-book could not build {source}:\n{COLOUR.sub('', finished.stderr)}")
     return output / "_build" / "html" / "index.html"
@@ -251,6 +263,16 @@ def _lasting(text: str) -> str:
     return "\n".join(x.rpartition("\r")[2] for x in lines if not PROGRESS_BAR.search(x) and not TIMING.match(x))
 
 
+class _WithoutBars:
+    """Stderr, less progress bars."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(_lasting(text))
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def _refuse_large(content: str, kind: str, place: str) -> None:
     size = len(base64.b64decode(content)) if kind == "image/png" else len(content)
     if size > FIGURE_BYTES:
@@ -277,7 +299,9 @@ def _bring_up_to_date(root: Path) -> None:
 
 def _run(source: Path, executed: Path, root: Path, values: Mapping[str, int | str], **how: Any) -> None:
     import papermill
-    from nbclient.exceptions import DeadKernelError
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
     from papermill.exceptions import PapermillExecutionError
 
     key, key_file = _key(source, root), executed.with_suffix(".key")
@@ -285,14 +309,31 @@ def _run(source: Path, executed: Path, root: Path, values: Mapping[str, int | st
     # Without its key, an execution that was ended in the middle does not pass for a whole one.
     key_file.unlink(missing_ok=True)
     options = {"progress_bar": False} | how
+    # What it logs is raised as well.
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    # Without folders to look in, it is the kernel of the interpreter that runs this; installed ones may be another's.
+    kernel = AsyncKernelManager(kernel_name=KERNEL["name"], kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    kernel.shutdown_wait_time = SECONDS_TO_STOP
     try:
-        papermill.execute_notebook(source, executed, dict(values), kernel_name=KERNEL["name"], **options)
-    except DeadKernelError as error:
-        raise BookError(f"{source.name}: {error}") from None
+        papermill.execute_notebook(source, executed, dict(values), kernel_name=KERNEL["name"], km=kernel, **options)
     except PapermillExecutionError as error:
         where = f"{source.name}, in the cell that begins with {error.source.strip().splitlines()[0]!r}"
         raise BookError(f"{where}: {error.ename}: {error.evalue}\nthe traceback stands in {executed}") from None
-    key_file.write_text(key)
+    except (RuntimeError, OSError, NoSuchKernel) as error:
+        raise BookError(f"{source.name}: its kernel, of {sys.executable}, could not run it: {error}") from error
+    finally:
+        run_sync(_end)(kernel)
+    key_file.write_text(key, encoding="utf-8")
+
+
+async def _end(kernel: "AsyncKernelManager") -> None:
+    """Ends what waits for the kernel, and it: in a session of its own, no signal to this one reaches it."""
+    waiting = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    if await kernel.is_alive():
+        await kernel.shutdown_kernel()
 
 
 def _key(source: Path, root: Path) -> str:

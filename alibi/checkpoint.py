@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from alibi.files import NO_ROOM, UNFINISHED, remove_folder, sha256, to_disk
+from alibi.progress import say
 
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
 # 000000002, and while it is written 000000002.PID.part; PID 0 names one that is being replaced.
@@ -135,7 +134,7 @@ def newest(folder: Path) -> Checkpoint | None:
             faults.append(f"checkpoint {place} can't be used ({type(wrong).__name__}: {wrong})")
             continue
         for message in faults:
-            tqdm.write(f"warning: {message}; going on from {place}", sys.stderr)
+            say(f"warning: {message}; going on from {place}")
         return found
     if faults:
         raise CheckpointError(

@@ -1,19 +1,18 @@
 """Everything that decides a training run, and what of it a run in a folder was made with."""
 
 import json
-import sys
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-from tqdm import tqdm
 
 from alibi.attention import choose_kernel
 from alibi.corpus import Corpus
 from alibi.device import DEVICES, DTYPES, compute_dtype, is_here
 from alibi.model import ModelConfig
 from alibi.positions import METHODS, NoBias, position_method
+from alibi.progress import say
 from alibi.scale import scale_named
 
 CONFIG = "config.json"
@@ -186,7 +185,7 @@ def evaluation_device(config: TrainConfig, asked: str, folder: Path) -> str:
         return asked
     if is_here(config.device):
         return config.device
-    tqdm.write(f"{folder} was trained on {config.device}, which is not here: computing on the CPU", sys.stderr)
+    say(f"{folder} was trained on {config.device}, which is not here: computing on the CPU")
     return "cpu"
 
 
@@ -263,7 +262,7 @@ def _checked(
     if missing := [f"{of}{field.name}" for field in absent if field.default is MISSING]:
         raise TrainingError(f"{path} lacks fields ({', '.join(missing)}): {version}")
     for field in absent:
-        tqdm.write(f"warning: {path} lacks {of}{field.name}: taken as {field.default}", sys.stderr)
+        say(f"warning: {path} lacks {of}{field.name}: taken as {field.default}")
     for name, value in stored.items():
         if not _is_a(value, types[name]):
             right = _JSON.get(types[name], "a list of integers")

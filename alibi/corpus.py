@@ -250,7 +250,8 @@ def names(*holding: str) -> list[str]:
     data, cached = texts_folder(), cache_folder() / "corpora"
     given = {path.name for path in data.iterdir() if path.is_dir()} if data is not None and data.is_dir() else set()
     # A folder that another tokenisation is cached in bears that in its name.
-    whole = {path.parent.name for path in cached.glob("*/manifest.json") if f'"{path.parent.name}"' in path.read_text()}
+    manifests = cached.glob("*/manifest.json")
+    whole = {path.parent.name for path in manifests if f'"{path.parent.name}"' in path.read_text("utf-8")}
     every = sorted(name for name in {*KNOWN, *given, *whole} if not name.startswith("."))
     return [name for name in every if not holding or set(holding) <= _splits(name)]
 
@@ -404,7 +405,7 @@ def _write(folder: Path, source: Source) -> None:
         "splits": sizes,
         "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_text(path: Path, lines: Iterable[str]) -> tuple[dict[str, int], int]:
@@ -447,10 +448,10 @@ def _learned(folder: Path, source: Source) -> "Vocabulary | None":
 
 def _encode(folder: Path, split: str, size: int, vocabulary: "Vocabulary") -> int:
     """Writes the stream of a split, and returns how many of its tokens stand for unknown words."""
-    from tqdm import tqdm
+    from alibi.progress import bar as progress_bar
 
     lines, unknown = _read_lines(folder / f"{split}.txt"), 0
-    bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"encoding {split}", delay=1, leave=False)
+    bar = progress_bar(total=size, unit="B", unit_scale=True, desc=f"encoding {split}", delay=1, leave=False)
     with bar, (folder / f"{split}.bin").open("wb") as file:
         while batch := list(islice(lines, LINES_A_BATCH)):
             ids = vocabulary.encode_lines(batch)

@@ -7,10 +7,10 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from alibi.corpus import Split
 from alibi.model import Decoder
+from alibi.progress import bar as progress_bar
 from alibi.windows import Window, evaluation_windows, shift
 
 # Tokens run at once.
@@ -113,7 +113,10 @@ def evaluate(
     nats = torch.zeros(length, dtype=torch.float64, device=device)
     scored = torch.zeros(length, dtype=torch.int64, device=device)
     model.eval()
-    with tqdm(total=len(tokens), unit=" tokens", unit_scale=True, desc=f"length {length}", leave=False, delay=1) as bar:
+    bar = progress_bar(
+        total=len(tokens), unit=" tokens", unit_scale=True, desc=f"length {length}", leave=False, delay=1
+    )
+    with bar:
         for batch in _batches(windows, batch_tokens or BATCH_TOKENS):
             context, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start
             taken = torch.stack([stream[window.start : window.end + 1] for window in batch])

@@ -7,11 +7,12 @@ import errno
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from alibi.progress import say
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -115,8 +116,6 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
 
 
 def _tell_once(key: tuple[object, ...], message: str) -> None:
-    from tqdm import tqdm
-
     if key not in _told:
         _told.add(key)
-        tqdm.write(f"warning: {message}", sys.stderr)
+        say(f"warning: {message}")

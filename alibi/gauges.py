@@ -1,8 +1,6 @@
 """What the benchmark measures beside training steps: evaluation, memory, and attention alone."""
 
-import multiprocessing
 import statistics
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 from alibi.attention import KERNELS, causal_attention, choose_kernel
 from alibi.device import compute_dtype, peak_memory, settle_cpu
 from alibi.evaluate import evaluate
+from alibi.interruption import Pool
 from alibi.model import Decoder
 from alibi.positions import Bias, LinearBias, NoBias, slopes
 from alibi.shapes import DECAY_WINDOW, Shape, Step, paired_ratio, random_split, seconds_of, take_turns, training
@@ -103,7 +102,8 @@ def _highest(device: str) -> int:
     status = Path("/proc/self/status")
     if device == "cuda" or not status.is_file():
         return peak_memory(device)
-    return next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    lines = status.read_text("utf-8").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def _training_memory(shape: Shape, method: str, kernel: str, device: str, threads: int) -> int:
@@ -138,12 +138,12 @@ def memory(shape: Shape, kernels: dict[str, str], device: str, beyond: bool = Tr
         device: cpu or cuda.
         beyond: evaluation as well, not training alone.
     """
-    threads, spawned = torch.get_num_threads(), multiprocessing.get_context("spawn")
+    threads = torch.get_num_threads()
     rows: Rows = []
     ratios: Ratios = {}
     for method, kernel in kernels.items():
         # One process for each task: a peak does not go down again.
-        with ProcessPoolExecutor(1, spawned, max_tasks_per_child=1) as pool:
+        with Pool(1, tasks_per_child=1) as pool:
             found = [pool.submit(_training_memory, shape, method, kernel, device, threads).result()]
             if beyond:
                 found += pool.submit(_evaluation_memory, shape, method, device, threads).result()

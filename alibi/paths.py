@@ -5,6 +5,7 @@ Chapters and commands find the same folders whatever the working directory.
 
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import platformdirs
 
@@ -55,6 +56,28 @@ def texts_folder() -> Path | None:
     """Folders of text, a corpus each, of a reader's own: `$ALIBI_DATA`, None if it is not set."""
     chosen = os.environ.get("ALIBI_DATA")
     return expanded(chosen) if chosen else None
+
+
+def check_output(path: Path, make_folder: bool = False) -> None:
+    """Refuses a file that could not be written, before the work whose result goes there; leaves it as it is.
+
+    Args:
+        path: of the file.
+        make_folder: make the folder that it will lie in.
+
+    Raises:
+        ValueError: which says why.
+    """
+    try:
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            path.open("ab").close()
+        else:
+            TemporaryFile(dir=path.parent).close()
+    except OSError as wrong:
+        why = wrong.strerror if path.parent.is_dir() else f"{path.parent} is no folder"
+        raise ValueError(f"{path} can't be written: {why}") from wrong
 
 
 def cache_folder() -> Path:

@@ -4,10 +4,8 @@ As they come means: their defaults, eager, in 16 bits by autocast, in a process 
 the handling of subnormal numbers that Python starts with.
 """
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from alibi.device import compute_dtype, computing
+from alibi.interruption import Pool
 from alibi.shapes import Shape, Step, seconds_of
 
 # What would settle the allocator of a process before it starts.
@@ -149,7 +148,7 @@ def _step_here(peer: str, device: str) -> float:
 class AsInstalled:
     """A process that holds every peer as it comes, and makes a step of one whenever it is asked."""
 
-    def __init__(self, pool: ProcessPoolExecutor, device: str) -> None:
+    def __init__(self, pool: Pool, device: str) -> None:
         self.pool, self.device = pool, device
 
     def build(self, shape: Shape) -> None:
@@ -170,12 +169,11 @@ class AsInstalled:
 @contextmanager
 def as_installed(device: str) -> Iterator[AsInstalled]:
     """Starts the process, without settings for the allocator in its environment, and ends it however the block ends."""
-    threads = torch.get_num_threads()
-    spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawned, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with Pool(1) as pool:
         taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(ALLOCATOR_SETTINGS)}
         try:
-            pool.submit(os.getpid).result()  # The process starts with the first task.
+            # The process starts with the first task.
+            pool.submit(torch.set_num_threads, torch.get_num_threads()).result()
         finally:
             os.environ.update(taken)
         yield AsInstalled(pool, device)

@@ -6,23 +6,22 @@ once all of them are there.
 """
 
 import multiprocessing
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import FrameType
 
 import torch
-from tqdm import tqdm
 
 from alibi.configuration import TrainingError
 from alibi.device import compute_dtype, matmul_rate, settle_cpu
 from alibi.experiments import EXPERIMENTS, AnyCell
+from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
+from alibi.paths import check_output, results_folder
 from alibi.positions import METHODS
+from alibi.progress import say
 from alibi.records import append, measured_results
 from alibi.scale import scale_named
 
@@ -67,7 +66,7 @@ def cells(
     scale_named(scale)
     if unknown := [method for method in methods if method not in METHODS]:
         raise ValueError(f"no position method is named {unknown[0]!r}; known are {', '.join(METHODS)}")
-    every = EXPERIMENTS[experiment](scale, tuple(seeds) or (0,))
+    every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,))
     chosen = [
         cell
         for cell in every
@@ -140,8 +139,11 @@ def reproduce(experiment: str, chosen: Sequence[AnyCell], minutes: float = 0) ->
 
     Raises:
         ReproduceError: if cells failed; the others were run all the same.
-        ValueError: if a corpus is not there.
+        alibi.interruption.UnfinishedError: if the time was up, or a signal came, before all were run.
+        ValueError: if a corpus is not there, or the records can't be written.
+        KeyboardInterrupt: at the second SIGINT.
     """
+    check_output(results_folder() / f"{experiment}.csv", make_folder=True)
     records = measured_results(experiment)
     _side_by_side([cell for cell in chosen if not cell.recorded(records)], experiment, minutes)
 
@@ -151,43 +153,51 @@ def fill_cache(chosen: Sequence[AnyCell]) -> None:
 
     Raises:
         ReproduceError: if cells failed.
-        KeyboardInterrupt: if it was stopped by SIGINT or SIGTERM, so that nothing is built on half a cache.
+        alibi.interruption.UnfinishedError: if a signal came, so that nothing is built on half a cache.
+        KeyboardInterrupt: at the second SIGINT.
     """
-    if _side_by_side(list(chosen), "", 0):
-        raise KeyboardInterrupt
+    _side_by_side(list(chosen), "", 0)
 
 
-def _side_by_side(waiting: list[AnyCell], experiment: str, minutes: float) -> bool:
-    """Whether it was interrupted."""
+def _side_by_side(waiting: list[AnyCell], experiment: str, minutes: float) -> None:
     for cell in waiting:
         cell.prepare()
     deadline = time.monotonic() + 60 * minutes if minutes else None
-    failed = []
-    with _interruptible() as interrupted:
-        running: dict[SpawnProcess, AnyCell] = {}
-        while (waiting or running) and not interrupted and (deadline is None or time.monotonic() < deadline):
-            while waiting and len(running) < min(_at_a_time(cell) for cell in [waiting[0], *running.values()]):
-                row = min(set(range(len(running) + 1)) - {int(process.name) for process in running})
-                process = _CONTEXT.Process(target=_work, args=(experiment, waiting[0], row), name=str(row))
-                process.start()
-                running[process] = waiting.pop(0)
-            wait([process.sentinel for process in running], timeout=1)
-            for ended in [process for process in running if not process.is_alive()]:
-                cell = running.pop(ended)
-                if ended.exitcode:
-                    failed.append(f"{cell.title} (exit status {ended.exitcode})")
+    every, done, failed, why = len(waiting), 0, [], ""
+    running: dict[SpawnProcess, AnyCell] = {}
+    lifeline = Lifeline()
+    try:
+        with noted() as received:
+            while waiting or running:
+                over = deadline is not None and time.monotonic() >= deadline
+                if received or over:
+                    why = f"{received[0].name}: " if received else f"{minutes:g} minutes are over: "
+                    waiting.clear()
+                    lifeline.cut()
+                while waiting and len(running) < min(_at_a_time(cell) for cell in [waiting[0], *running.values()]):
+                    row = min(set(range(len(running) + 1)) - {int(process.name) for process in running})
+                    arguments = (experiment, waiting[0], row, lifeline.end_of_children)
+                    process = CONTEXT.Process(target=_work, args=arguments, name=str(row))
+                    with starting():
+                        process.start()
+                    running[process] = waiting.pop(0)
+                if running:
+                    wait([process.sentinel for process in running], timeout=1)
+                for ended in [process for process in running if not process.is_alive()]:
+                    cell = running.pop(ended)
+                    if ended.exitcode == 0:
+                        done += 1
+                    elif ended.exitcode != TRY_AGAIN:
+                        failed.append(f"{cell.title} (exit status {ended.exitcode})")
+    finally:
         for left in running:
-            left.terminate()
-        for left in running:
-            left.join()
+            left.kill()
+    told = f" of {experiment}" if experiment else ""
     if failed:
-        told = f" of {experiment}" if experiment else ""
-        raise ReproduceError(f"{len(failed)} cells{told} failed: {'; '.join(failed)}; the others were run")
-    return bool(interrupted)
-
-
-# Spawned: a forked process inherits torch's threads in an unknown state.
-_CONTEXT = multiprocessing.get_context("spawn")
+        others = "the others were run" if done + len(failed) == every else f"{done} of {every} were run"
+        raise ReproduceError(f"{len(failed)} cells{told} failed: {'; '.join(failed)}; {others}")
+    if done < every:
+        raise UnfinishedError(f"{why}{every - done} of {every} cells{told} are left; the same command goes on")
 
 
 def _at_a_time(cell: AnyCell) -> int:
@@ -195,28 +205,13 @@ def _at_a_time(cell: AnyCell) -> int:
     return 1 if cell.alone or scale.device == "cuda" else max(1, cores // (scale.threads or cores))
 
 
-def _work(experiment: str, cell: AnyCell, row: int) -> None:
+def _work(experiment: str, cell: AnyCell, row: int, end: Connection) -> None:
+    follow(end)
     try:
         records = cell.records(row)
         if experiment:
             append(experiment, records)
     except (TrainingError, ValueError) as wrong:
-        tqdm.write(f"{cell.title}: {wrong}", sys.stderr)
+        say(f"{cell.title}: {wrong}")
         sys.exit(getattr(wrong, "exit_status", 1))
-    tqdm.write(f"{cell.title}: {'recorded' if experiment else 'done'}", sys.stderr)
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that the cells at work are stopped in order."""
-    received: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    say(f"{cell.title}: {'recorded' if experiment else 'done'}")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, read_run, require_device
 from alibi.corpus import Corpus, load
@@ -22,6 +21,7 @@ from alibi.evaluate import Evaluation, evaluate
 from alibi.files import locked, write_whole
 from alibi.model import Decoder
 from alibi.paths import PACKAGE, cache_folder
+from alibi.progress import say
 from alibi.records import MEASURED_COLUMNS
 from alibi.scale import scale_named
 from alibi.train import load_model, train
@@ -101,7 +101,10 @@ class Run:
         return load_model(self.folder)
 
     def metrics(self) -> "pd.DataFrame":
-        """Loss (nats), gradient norm and learning rate during training, a row every ten steps."""
+        """Loss (nats), gradient norm and learning rate during training, a row every ten steps and at each validation.
+
+        Rows without a validation have none of its perplexity, which is NaN there.
+        """
         import pandas as pd
 
         return pd.read_json(self.folder / "metrics.jsonl", lines=True)
@@ -153,7 +156,7 @@ class Run:
             except OSError as wrong:
                 refusal = wrong
             if refusal is not None:
-                tqdm.write(f"warning: {path} can't be written: {refusal}; measured, and not kept", sys.stderr)
+                say(f"warning: {path} can't be written: {refusal}; measured, and not kept")
         return found
 
     def records(
@@ -224,7 +227,7 @@ def _stored(path: Path) -> Evaluation | None:
         stored |= {name: np.array(values) for name, values in stored.items() if isinstance(values, list)}
         return Evaluation(**stored)
     except (OSError, ValueError, TypeError, AttributeError) as wrong:
-        tqdm.write(f"warning: {path} can't be read: {wrong}; measured again", sys.stderr)
+        say(f"warning: {path} can't be read: {wrong}; measured again")
         return None
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from alibi.configuration import TrainConfig
 from alibi.corpus import Corpus, Split
 from alibi.device import compute_dtype
 from alibi.model import Decoder, ModelConfig
+from alibi.progress import bar
 from alibi.train import Training
 
 Step = Callable[[], object]
@@ -156,7 +156,7 @@ def take_turns(steps: Mapping[Any, Callable[[], float]], budget: float, label: s
     """
     times: dict[Any, list[float]] = {name: [] for name in steps}
     started = time.perf_counter()
-    for done in tqdm(range(MOST_ROUNDS), desc=label, leave=False, delay=1):
+    for done in bar(range(MOST_ROUNDS), desc=label, leave=False, delay=1):
         if done >= FEWEST_ROUNDS and time.perf_counter() - started > budget:
             break
         for name, step in steps.items():

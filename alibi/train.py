@@ -7,14 +7,11 @@ ends in the same bits as a run that was never stopped (same machine, torch versi
 import json
 import math
 import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 import torch
@@ -22,7 +19,6 @@ from filelock import Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from alibi import checkpoint as checkpoints
 from alibi.attention import choose_kernel
@@ -41,22 +37,25 @@ from alibi.corpus import Corpus
 from alibi.device import computing, give_back_memory, matmul_rate, peak_memory, settle_cpu
 from alibi.evaluate import evaluate
 from alibi.files import locked, write_whole
+from alibi.interruption import TRY_AGAIN, noted
 from alibi.model import Decoder
 from alibi.optim import RECIPES
 from alibi.positions import NoBias
+from alibi.progress import bar as progress_bar
+from alibi.progress import say
 from alibi.records import provenance
 from alibi.windows import TrainingOrder
 
 WEIGHTS, METRICS, CHECKPOINTS, LOCK = "model.safetensors", "metrics.jsonl", "checkpoints", ".lock"
 VALIDATION_TOKENS = 8192
 GIVE_BACK_EVERY = 64
+GOES_ON = "the same command goes on from there"
 
 
 class StoppedError(TrainingError):
     """A run that a signal has ended after a step, its checkpoint saved: the same call goes on."""
 
-    # EX_TEMPFAIL of sysexits.h: try again. A batch script can requeue its job on it.
-    exit_status = 75
+    exit_status = TRY_AGAIN
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,8 @@ def train(
         TrainingError: if the folder holds a run of another configuration (the fields are named), can't be written or is
             in use by another process, the device is not there, the corpus is another one, or the loss or gradient is
             no longer finite.
-        StoppedError: after SIGTERM or SIGINT, once the step is done and its checkpoint saved.
+        StoppedError: after SIGTERM, SIGHUP or SIGINT, once the step is done and its checkpoint saved.
+        KeyboardInterrupt: at the second SIGINT, in the middle of whatever it is.
         alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or none of those there are is whole.
         ValueError: if the corpus does not fill a batch, or holds an id outside the vocabulary.
     """
@@ -115,9 +115,11 @@ def train(
     require_device(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / LOCK, timeout=0):
+        with locked(folder / LOCK, timeout=0), noted() as received:
             if not _finished(config, folder, exact_dtype):
-                _train(config, corpus, folder, bar_row, upkeep or Upkeep(), exact_dtype)
+                _train(config, corpus, folder, bar_row, upkeep or Upkeep(), exact_dtype, received)
+            if received:
+                raise StoppedError(f"{received[0].name}: the training is done and saved in {folder}; {GOES_ON}")
     except Timeout as busy:
         raise TrainingError(
             f"another process trains in {folder} and holds {busy.lock_file}: wait for it, or choose another folder"
@@ -151,12 +153,11 @@ def _same_run(stored: TrainConfig, asked: TrainConfig, folder: Path, exact_dtype
     if learned:
         raise TrainingError(f"{folder} holds another run ({'; '.join(learned)}): choose another folder")
     if machine:
-        tqdm.write(f"warning: {folder}: {'; '.join(machine)}; the last bits of the run may differ", sys.stderr)
+        say(f"warning: {folder}: {'; '.join(machine)}; the last bits of the run may differ")
     if kept.dtype != asked.dtype:
-        tqdm.write(
+        say(
             f"warning: {folder}: the run began in {kept.dtype} and keeps it; this machine would choose {asked.dtype}, "
-            f"so training in {kept.dtype} may be slow here",
-            sys.stderr,
+            f"so training in {kept.dtype} may be slow here"
         )
     return kept
 
@@ -277,7 +278,15 @@ class Training:
         self.done, self.seconds = checkpoint.step, checkpoint.facts["seconds"]
 
 
-def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep, exact_dtype: bool) -> None:
+def _train(
+    config: TrainConfig,
+    corpus: Corpus,
+    folder: Path,
+    bar_row: int,
+    upkeep: Upkeep,
+    exact_dtype: bool,
+    received: list[signal.Signals],
+) -> None:
     settle_cpu(config.threads)
     found = checkpoints.newest(folder / CHECKPOINTS)
     if found is not None:
@@ -291,7 +300,7 @@ def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upke
     kernel = choose_kernel(config.device, config.train_length, True, bias, config.kernel, dropout)
     flops = training.model.training_flops(config.train_length)
     _tell_beginning(training, kernel, flops)
-    _loop(training, corpus, folder, bar_row, upkeep)
+    _loop(training, corpus, folder, bar_row, upkeep, received)
     rate = config.steps * training.tokens_a_step / max(training.seconds, 1e-9)
     facts = provenance(config.device) | {
         "parameters": training.model.parameter_count(),
@@ -304,10 +313,9 @@ def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upke
         "share_of_matmul_rate": round(rate * flops / ceiling, 4),
         "peak_memory_mib": round(peak_memory(config.device) / 2**20),
     }
-    tqdm.write(
+    say(
         f"{config.model.method}: {rate:,.0f} tokens/s, {facts['share_of_matmul_rate']:.0%} of the measured rate of "
-        f"matrix products, peak memory {facts['peak_memory_mib']:,} MiB",
-        sys.stderr,
+        f"matrix products, peak memory {facts['peak_memory_mib']:,} MiB"
     )
     write_whole(folder / WEIGHTS, lambda path: save_file(training.model.state_dict(), path))
     finished = json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"
@@ -318,18 +326,19 @@ def _train(config: TrainConfig, corpus: Corpus, folder: Path, bar_row: int, upke
 def _tell_beginning(training: Training, kernel: str, flops: float) -> None:
     config = training.config
     going_on = f"; going on from step {training.done}" if training.done else ""
-    tqdm.write(
+    say(
         f"{config.model.method}: {training.model.parameter_count():,} parameters, {flops / 1e6:,.1f} MFLOP a token, "
-        f"attention kernel {kernel}, {config.steps:,} steps of {training.tokens_a_step:,} tokens{going_on}",
-        sys.stderr,
+        f"attention kernel {kernel}, {config.steps:,} steps of {training.tokens_a_step:,} tokens{going_on}"
     )
 
 
-def _loop(training: Training, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep) -> None:
+def _loop(
+    training: Training, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep, received: list[signal.Signals]
+) -> None:
     config, before = training.config, training.seconds
     save_every = upkeep.checkpoint_every or min(1000, math.ceil(config.steps / 20))
     validate_every = upkeep.validate_every or math.ceil(config.steps / 5)
-    bar = tqdm(
+    bar = progress_bar(
         total=config.steps * training.tokens_a_step,
         initial=training.done * training.tokens_a_step,
         unit=" tokens",
@@ -338,23 +347,23 @@ def _loop(training: Training, corpus: Corpus, folder: Path, bar_row: int, upkeep
         position=bar_row,
         mininterval=0.5,
     )
-    with bar, _signals() as received, _metrics(folder, training.done, upkeep.tensorboard) as write:
+    with bar, _metrics(folder, training.done, upkeep.tensorboard) as write:
         started = time.perf_counter()
         while training.done < config.steps:
             learning_rate = training.schedule.get_last_lr()[0]
             nats, gradient_norm = training.step()
             step, last = training.done - 1, training.done == config.steps
-            bar.update(training.tokens_a_step)
             training.seconds = before + time.perf_counter() - started
             row: dict[str, Any] = {"step": step, "tokens": training.done * training.tokens_a_step}
-            if step % upkeep.log_every == 0 or last:
-                bar.set_postfix(loss=f"{nats:.3f}")
+            validated = "valid" in corpus.splits and (training.done % validate_every == 0 or last)
+            if step % upkeep.log_every == 0 or validated or last:
+                bar.set_postfix(loss=f"{nats:.3f}", refresh=False)
                 row |= {"loss": nats, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
                 row["tokens_per_second"] = round(row["tokens"] / training.seconds, 1)
-            if "valid" in corpus.splits and (training.done % validate_every == 0 or last):
-                row["validation_perplexity"] = _validate(training, corpus)
-            if len(row) > 2:
+                if validated:
+                    row["validation_perplexity"] = _validate(training, corpus)
                 write(row)
+            bar.update(training.tokens_a_step)
             if not last and (training.done % save_every == 0 or received):
                 checkpoints.save(folder / CHECKPOINTS, training.checkpoint(), upkeep.keep)
             if training.done % GIVE_BACK_EVERY == 0:
@@ -362,7 +371,7 @@ def _loop(training: Training, corpus: Corpus, folder: Path, bar_row: int, upkeep
             if received and not last:
                 raise StoppedError(
                     f"{received[0].name}: stopped after step {training.done} of {config.steps}, checkpoint saved in "
-                    f"{folder}; the same command goes on from there"
+                    f"{folder}; {GOES_ON}"
                 )
 
 
@@ -374,31 +383,11 @@ def _validate(training: Training, corpus: Corpus) -> float:
 
 
 @contextmanager
-def _signals() -> Iterator[list[signal.Signals]]:
-    """A list that SIGTERM and SIGINT are noted in; the second one ends the process as usual."""
-    received: list[signal.Signals] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(signal.Signals(number))
-
-    # Only the main thread may set handlers; elsewhere a run is ended by whoever owns the process.
-    chosen = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, note) for number in chosen}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _metrics(folder: Path, done: int, tensorboard: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Writes rows into metrics.jsonl, after those of the steps done, and for TensorBoard where asked."""
     path = folder / METRICS
     kept = [json.dumps(row) + "\n" for row in _rows(path) if row["step"] < done]
-    write_whole(path, lambda part: part.write_text("".join(kept)))
+    write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"))
     board = _tensorboard(folder, done) if tensorboard else None
     file: TextIO
     with path.open("a", encoding="utf-8") as file:
@@ -450,7 +439,7 @@ def load_model(folder: Path, device: str = "") -> Decoder:
     device = evaluation_device(config, device, folder)
     kernel = config.kernel
     if device != config.device and kernel != "automatic":
-        tqdm.write(f"{folder}: attention kernel {kernel} was chosen for {config.device}; automatic here", sys.stderr)
+        say(f"{folder}: attention kernel {kernel} was chosen for {config.device}; automatic here")
         kernel = "automatic"
     try:
         choose_kernel(device, 1, False, NoBias(), kernel)

@@ -70,6 +70,20 @@ class Window:
     end: int
 
 
+def check_window(length: int, stride: int | None) -> None:
+    """Refuses windows that can't be evaluated in.
+
+    Args:
+        length: tokens in a window at most, L_valid.
+        stride: new tokens a window; None for nonoverlapping windows.
+
+    Raises:
+        ValueError: if length or stride is out of range.
+    """
+    if length < 1 or not 1 <= (length if stride is None else stride) <= length:
+        raise ValueError(f"length={length}, stride={stride}: the stride must lie between 1 and the length")
+
+
 def evaluation_windows(tokens: int, length: int, stride: int | None = None) -> Iterator[Window]:
     """The official window grid: every token of the stream is scored exactly once (section 2 and Appendix B).
 
@@ -85,10 +99,9 @@ def evaluation_windows(tokens: int, length: int, stride: int | None = None) -> I
     Raises:
         ValueError: if the stream is empty, or length or stride is out of range.
     """
-    stride = length if stride is None else stride
     if tokens < 1:
         raise ValueError("an empty stream of tokens can't be evaluated")
-    if length < 1 or not 1 <= stride <= length:
-        raise ValueError(f"length={length}, stride={stride}: the stride must lie between 1 and the length")
+    check_window(length, stride)
+    stride = length if stride is None else stride
     for scored in range(0, tokens, stride):
         yield Window(max(0, scored - (length - stride)), scored, min(scored + stride, tokens))

@@ -112,6 +112,16 @@ def test_the_whole_table_has_rivals_and_every_part(monkeypatch):
     assert found["evaluation"] and found["memory"] and found["kernels"]
 
 
+def test_what_is_asked_for_twice_is_measured_once(monkeypatch):
+    shapes = {"W": Shape("W", 1, 32, 4, 16, 64, vocabulary=60), "other": TINY}
+    monkeypatch.setattr(bench, "SHAPES", shapes)
+    found = bench.bench(("other", "W", "all"), device="cpu", methods=("alibi", "alibi"), parts=("evaluation",))
+    measured = [(row["shape"], row["protocol"], row["length"]) for row in found["evaluation"]]
+    assert len(set(measured)) == len(measured)
+    assert list(dict.fromkeys(shape for shape, *_ in measured)) == ["tiny", "W"]
+    assert not any("alibi/alibi" in name for name in found["ratios"])
+
+
 def test_attention_alone_names_kernels():
     rows, ratios = gauges.attention("cpu", (64,))
     measured = {(row["bias"], row["kernel"]) for row in rows if "seconds" in row}
@@ -145,7 +155,7 @@ def test_what_can_not_be_measured_is_refused(monkeypatch):
         bench.bench(("tiny",), methods=("alibbi",))
     with pytest.raises(ValueError, match="no part is named 'speed'; known are train, evaluation, memory, kernels"):
         bench.bench(("tiny",), parts=("speed",))
-    with pytest.raises(BenchError, match="only a linear"):
+    with pytest.raises(ValueError, match="only a linear"):
         bench.bench(("tiny",), device="cpu", methods=("rotary+window",))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BenchError, match="torch sees no CUDA GPU"):

@@ -4,6 +4,11 @@ import base64
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 
 import nbformat
 import pytest
@@ -137,6 +142,84 @@ def test_a_failed_chapter_is_named_and_executed_again(root):
         execute_all([second], root)
     second.write_text(text)
     assert changed(root) == [second]
+
+
+def test_the_kernel_is_the_interpreter_that_runs_the_command(root, tmp_path, monkeypatch, capsys):
+    installed = tmp_path / "jupyter" / "kernels" / "python3"
+    installed.mkdir(parents=True)
+    spec = {"argv": [str(tmp_path / "another" / "python"), "-m", "ipykernel_launcher"], "display_name": "x"}
+    (installed / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    write(root / "book" / "second.ipynb", tagged("", "parameters"), new_code_cell("import sys; print(sys.executable)"))
+    cells = nbformat.read(execute("second", [], root), as_version=4).cells
+    assert cells[-1].outputs[0].text == f"{sys.executable}\n"
+
+
+def test_a_kernel_that_ends_or_does_not_start_is_told_in_one_line(root, tmp_path, monkeypatch):
+    write(root / "book" / "second.ipynb", tagged("", "parameters"), new_code_cell("import os; os._exit(1)"))
+    with pytest.raises(BookError, match=r"^second.ipynb: its kernel, of .*, could not run it: Kernel died$"):
+        execute("second", [], root)
+    (tmp_path / "ipykernel_launcher.py").write_text("import sys; sys.exit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(BookError, match=r"^second.ipynb: its kernel, of .*, could not run it: Kernel died before .*$"):
+        execute("second", [], root)
+
+
+INTERRUPTED = """
+    import sys
+    from pathlib import Path
+
+    from alibi.__main__ import COMMANDS, main
+    from alibi.book import chapters, execute, execute_all
+
+    root = Path(sys.argv[1])
+
+
+    def every() -> None:
+        \"\"\"Executes all chapters.\"\"\"
+        execute_all(chapters(root)[:2], root)
+
+
+    def one() -> None:
+        \"\"\"Executes one.\"\"\"
+        execute("second", [], root)
+
+
+    if __name__ == "__main__":
+        COMMANDS.clear()
+        COMMANDS.update(every=every, one=one)
+        del sys.argv[1]
+        main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "status", "told"),
+    [
+        ("every", signal.SIGINT, 75, "SIGINT: 1 of 2 chapters were executed; the same command goes on"),
+        ("one", signal.SIGTERM, 143, "ended by SIGTERM"),
+    ],
+)
+def test_an_interrupted_execution_ends_in_one_line_and_leaves_no_kernel(root, tmp_path, command, number, status, told):
+    at_work = tmp_path / "kernel"
+    waits = f"import os, pathlib, threading\npathlib.Path({str(at_work)!r}).write_text(str(os.getpid()))\n"
+    write(root / "book" / "second.ipynb", tagged("", "parameters"), new_code_cell(f"{waits}threading.Event().wait()"))
+    script = tmp_path / "interrupted.py"
+    script.write_text(textwrap.dedent(INTERRUPTED))
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(root), command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    first = root / "_build" / "executed" / "first.key"
+    while not (at_work.exists() and at_work.read_text() and (command == "one" or first.exists())):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == status, errors
+    assert errors.splitlines()[-1] == f"python -m alibi: {told}" and "Traceback" not in errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(at_work.read_text()), 0)
 
 
 def messy(path, root, *outputs):

@@ -1,11 +1,14 @@
 """The command line as a user types it."""
 
+import io
 import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -51,6 +54,19 @@ def test_evaluate_prints_a_row_a_length(trained_run):
     done = alibi("evaluate", folder, "--lengths", 64, 128, "--stride", 64, cwd=folder.parent)
     assert done.returncode == 0, done.stderr
     assert [int(line.split()[0]) for line in done.stdout.splitlines()[2:]] == [64, 128]
+
+
+def test_evaluate_takes_the_usual_lengths_that_fit_the_stride(trained_run, monkeypatch, capsys):
+    folder, _ = trained_run
+    monkeypatch.setattr("sys.argv", ["alibi", "evaluate", str(folder), "--stride", "512"])
+    main()
+    assert [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()[2:]] == [16 * 32]
+    for wrong in (["--stride", "513"], ["--stride", "0"], ["--stride", "32", "--lengths", "64", "16"]):
+        monkeypatch.setattr("sys.argv", ["alibi", "evaluate", str(folder), *wrong])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+        told = capsys.readouterr()
+        assert "the stride must lie between 1 and the length" in told.err and not told.out
 
 
 def test_generate_continues_a_prompt(trained_run):
@@ -148,6 +164,40 @@ def test_every_path_may_begin_at_home(typed, tmp_path, line, message):
     assert status in (1, 2) and message.format(home=tmp_path) in err
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.parametrize("arguments", [["data", "wikipedia-sample"], ["scorecard"], ["--help"]])
+def test_a_console_that_is_not_utf_8_shows_what_it_can(arguments, encoding, monkeypatch, capsys):
+    def printed(encoding):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+        with suppress(SystemExit):
+            main()
+        sys.stdout.flush()
+        return raw.getvalue().decode(encoding).splitlines()
+
+    monkeypatch.setattr("sys.argv", ["alibi", *arguments])
+    shown, whole = printed(encoding), printed("utf-8")
+    assert len(shown) >= len(whole) > 10 and not capsys.readouterr().err
+    if arguments[0] == "data":
+        assert [re.sub("[^ -~]", "?", line) for line in whole] == [re.sub("[^ -~]", "?", line) for line in shown]
+
+
+def test_a_reader_that_has_gone_ends_the_command_without_a_word(tmp_path):
+    command = [sys.executable, "-m", "alibi", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
+    monkeypatch.setitem(COMMANDS, "data", lambda: signal.raise_signal(number))
+    monkeypatch.setattr("sys.argv", ["alibi", "data"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 128 + number and capsys.readouterr().err == f"python -m alibi: ended by {number.name}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -161,6 +211,8 @@ def test_every_path_may_begin_at_home(typed, tmp_path, line, message):
         (["book", "alibi", "-p", "steps=many"], "many"),
         (["book", "alibi", "-p", "train_length=3"], "16"),
         (["book", "-p", "steps=3"], "name the chapter"),
+        (["bench", "--json", "missing/x.json"], "missing/x.json can't be written: missing is no folder"),
+        (["scorecard", "--json", "."], ". can't be written: Is a directory"),
         (["learn"], "train"),
     ],
 )

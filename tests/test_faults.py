@@ -98,6 +98,25 @@ def test_stopped_at_any_step_it_ends_in_the_same_bits(step, uninterrupted, tmp_p
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_a_second_ctrl_c_does_not_wait_for_the_step(tmp_path, monkeypatch):
+    def pressed(self):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the step goes on")
+
+    monkeypatch.setattr(training.Training, "step", pressed)
+    with pytest.raises(KeyboardInterrupt, match="SIGINT"):
+        go_on(tmp_path)
+
+
+def test_a_signal_in_the_last_step_ends_what_would_follow(uninterrupted, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 12)
+        with pytest.raises(StoppedError, match="SIGTERM: the training is done and saved in"):
+            go_on(tmp_path)
+    assert result(tmp_path) == result(uninterrupted)
+
+
 @pytest.mark.parametrize("recipe", ["adamw", "paper"])
 def test_the_same_for_each_recipe_and_for_several_stops(recipe, tmp_path, monkeypatch):
     config = config_for(CORPUS, recipe=recipe, tokens_at_once=128)

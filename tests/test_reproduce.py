@@ -3,10 +3,12 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from alibi import reproduce as reproduction
 from alibi.experiments import EXPERIMENTS, MODULES
 from alibi.experiments.efficiency import AttentionCell, SpeedCell
 from alibi.experiments.experiment import Cell, Measure, Text
+from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduce import ReproduceError, cells, duration, listing, reproduce, states
@@ -113,7 +116,7 @@ def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     assert TINY.recorded(measured_results("wikitext103"))
     for other in ({"seed": 22}, {"train_length": 32}, {"steps": 299}, {"method": "t5"}, {"text": Text("wikipedia")}):
         assert not replace(TINY, **other).recorded(measured_results("wikitext103"))
-    monkeypatch.setattr(reproduction, "_CONTEXT", None)  # A worker could not be started.
+    monkeypatch.setattr(reproduction, "CONTEXT", None)  # A worker could not be started.
     reproduce("wikitext103", [TINY])
     assert "1 of 1 cells recorded; left: about 0 s" in listing(states("wikitext103", [TINY]))
 
@@ -142,8 +145,26 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
     assert set(measured_results("wikitext103").train_length) == {64}
 
 
-def stopped_while_training(arguments, number):
-    """Exit status, output and errors of a Python process that gets a signal once a loss is shown."""
+# Steps of seconds: a signal falls into the middle of one, and others that follow it do too.
+SLOW = """
+    from alibi.__main__ import COMMANDS, main
+    from alibi.experiments.experiment import Cell, Measure
+    from alibi.reproduce import fill_cache
+
+    def fill() -> None:
+        \"\"\"Fills.\"\"\"
+        fill_cache([Cell("t5", "quick", 2048, seed=24, measures=(Measure(64),))])
+        print("filled")
+
+    if __name__ == "__main__":
+        COMMANDS.clear()
+        COMMANDS.update(fill=fill, other=fill)
+        main()
+"""
+
+
+def interrupted(arguments, name, interrupt):
+    """Exit status, output and errors of a process that is interrupted while a run of this name trains."""
     environment = {name: value for name, value in os.environ.items() if name != "ALIBI_SMOKE"}
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -153,37 +174,80 @@ def stopped_while_training(arguments, number):
         text=True,
         start_new_session=True,
     )
-    for line in process.stderr:
-        if "loss=" in line:
-            break
-    process.send_signal(number)
-    output = process.communicate(timeout=120)
-    return process.returncode, output
+    before = {path: path.stat().st_size for path in trained_rows(name)}
+    while not any(path.stat().st_size > before.get(path, 0) for path in trained_rows(name)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    interrupt(process)
+    # Their end, by which the children have ended too: they share the pipes.
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, output, errors
+
+
+def trained_rows(name):
+    return (Path(os.environ["ALIBI_CACHE"]) / "runs").glob(f"{name}-*/metrics.jsonl")
+
+
+def saved(name):
+    """The checkpoints of a run, and what was left in the middle of being written."""
+    folders = list((Path(os.environ["ALIBI_CACHE"]) / "runs").glob(f"{name}-*"))
+    found = [path for folder in folders for path in folder.glob("checkpoints/*/manifest.json")]
+    return found, [path for folder in folders for path in folder.rglob("*.part")]
+
+
+def ctrl_c(process):
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def terminated_by_make(process):
+    os.killpg(process.pid, signal.SIGTERM)
+    process.terminate()
 
 
 def test_a_stopped_run_goes_on(results):
     command = ["-m", "alibi", "reproduce", "slopes", "--methods", "alibi-half", "--seeds", "23"]
-    status, (output, errors) = stopped_while_training(command, signal.SIGTERM)
-    assert status == 0, errors
+    status, output, errors = interrupted(command, "alibi-half-quick-128-seed23", ctrl_c)
+    assert status == 75, errors
     assert "begun" in output and "0 of 1 cells recorded" in output
-    assert "the same command goes on from there" in errors
-    runs = Path(os.environ["ALIBI_CACHE"]) / "runs"
-    assert len(list(runs.glob("alibi-half-quick-128-seed23-*/checkpoints/*/manifest.json"))) == 1
+    assert "the same command goes on from there" in errors and "Traceback" not in errors
+    assert errors.endswith("python -m alibi: SIGINT: 1 of 1 cells of slopes are left; the same command goes on\n")
+    checkpoints, left = saved("alibi-half-quick-128-seed23")
+    assert len(checkpoints) == 1 and not left
     assert measured_results("slopes").empty
 
 
-def test_a_cache_that_was_not_filled_is_not_taken_for_one_that_was(results):
-    program = """
-        from alibi.experiments.experiment import Cell
-        from alibi.reproduce import fill_cache
-        if __name__ == "__main__":
-            fill_cache([Cell("alibi", "quick", 64, seed=24)])
-            print("filled")
-    """
+@pytest.mark.parametrize(
+    ("interrupt", "status", "told"),
+    [
+        (ctrl_c, 75, "python -m alibi: SIGINT: 1 of 1 cells are left; the same command goes on\n"),
+        (terminated_by_make, 75, "python -m alibi: SIGTERM: 1 of 1 cells are left; the same command goes on\n"),
+        (subprocess.Popen.kill, -signal.SIGKILL, "the same command goes on from there\n"),
+    ],
+)
+def test_one_interruption_ends_a_slow_step_and_saves(results, interrupt, status, told):
     script = results / "fill.py"
-    script.write_text(textwrap.dedent(program))
-    status, (output, errors) = stopped_while_training([str(script)], signal.SIGINT)
-    assert status and "KeyboardInterrupt" in errors and not output
+    script.write_text(textwrap.dedent(SLOW))
+    for rows in trained_rows("t5-quick-2048-seed24"):
+        shutil.rmtree(rows.parent)
+    found, output, errors = interrupted([str(script), "fill"], "t5-quick-2048-seed24", interrupt)
+    assert found == status, errors
+    assert errors.endswith(told) and "Traceback" not in errors and not output
+    checkpoints, left = saved("t5-quick-2048-seed24")
+    assert len(checkpoints) == 1 and not left
+
+
+def test_time_that_is_over_leaves_cells_and_says_so(results):
+    with pytest.raises(UnfinishedError, match="1e-06 minutes are over: 2 of 2 cells of slopes are left; the same comm"):
+        reproduce("slopes", [TINY, replace(TINY, seed=22)], minutes=1e-6)
+    assert multiprocessing.active_children() == []
+
+
+def test_records_that_can_not_be_written_are_told_before_any_work(results, monkeypatch):
+    (results / "file").write_text("in the way")
+    monkeypatch.setenv("ALIBI_RESULTS", str(results / "file" / "results"))
+    monkeypatch.setattr(reproduction, "CONTEXT", None)  # A worker could not be started.
+    with pytest.raises(ValueError, match=r"slopes.csv can't be written: .*results is no folder"):
+        reproduce("slopes", [TINY])
 
 
 def test_the_command_line_lists_and_refuses():

@@ -31,6 +31,8 @@ def test_a_run_is_trained_once_and_found_again(short, capfd):
     again = trained("alibi", seed=11)
     assert again.folder == first.folder and again.smoke
     assert (again.folder / "model.safetensors").stat().st_mtime_ns == weights
+    metrics = first.metrics()
+    assert metrics.loss.notna().all() and metrics.validation_perplexity.notna().any()
     evaluation = first.evaluation(64)
     assert again.evaluation(64).nats == evaluation.nats and evaluation.tokens == runs.SMOKE_TOKENS
     with pytest.raises(ValueError, match="no split 'dev'; it has train, valid, test"):

@@ -1,0 +1,162 @@
+"""Ctrl-C and other requests to end: what a command, a training run and a child process make of them.
+
+One interruption may arrive as several signals: a terminal, `make`, Slurm and systemd signal every process of a group,
+and a parent ends its children besides. So SIGTERM counts once however often it comes, children leave SIGINT to their
+parent, and only a second SIGINT, which a person types, ends a process in the middle of what it does.
+"""
+
+import _thread
+import multiprocessing
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any
+
+# EX_TEMPFAIL of sysexits.h: try again. A batch script can requeue its job on it.
+TRY_AGAIN = 75
+# Of what a terminal sends when it closes, POSIX and Windows each know one.
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, n)]
+# Spawned: a forked process inherits torch's threads in an unknown state.
+CONTEXT = multiprocessing.get_context("spawn")
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+class UnfinishedError(RuntimeError):
+    """Stopped before all was done; what was done is kept, and the same command goes on."""
+
+    exit_status = TRY_AGAIN
+
+
+@contextmanager
+def _handled(handler: Handler) -> Iterator[None]:
+    # Only the main thread may set handlers. What whoever started the process has had ignored, as nohup does, stays so.
+    main = threading.current_thread() is threading.main_thread()
+    chosen = [number for number in SIGNALS if main and signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, handler) for number in chosen}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def noted() -> Iterator[list[signal.Signals]]:
+    """A list that requests to end are noted in, for work that ends at a place of its own choice.
+
+    Raises:
+        KeyboardInterrupt: at the second SIGINT.
+    """
+    received: list[signal.Signals] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and signal.SIGINT in received:
+            raise KeyboardInterrupt(signal.SIGINT.name)
+        received.append(signal.Signals(number))
+
+    with _handled(note):
+        yield received
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Ends the block by KeyboardInterrupt, with the signal's name, so that all that is open in it is closed.
+
+    While that goes on, only SIGINT raises again.
+    """
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if number == signal.SIGINT or len(received) == 1:
+            raise KeyboardInterrupt(signal.Signals(number).name)
+
+    with _handled(receive):
+        yield
+
+
+# Child processes ----------------------------------------------------------------------------------------------------
+
+
+class Lifeline:
+    """What spawned children hold on to: they end when it is cut, and when this process ends in whatever way."""
+
+    def __init__(self) -> None:
+        self.end_of_children, self._end_here = CONTEXT.Pipe(duplex=False)
+
+    def cut(self) -> None:
+        """Has the children stop, a training run after its step and with a checkpoint."""
+        self._end_here.close()
+
+
+def follow(end: Connection) -> None:
+    """Has this process, a child, end by its parent's will: called first in it, with `Lifeline.end_of_children`.
+
+    It ends by SystemExit with `TRY_AGAIN`; under `noted`, when the work sees the SIGTERM that is noted.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _exit)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    threading.Thread(target=_watch, args=(end,), daemon=True).start()
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(TRY_AGAIN)
+
+
+def _watch(end: Connection) -> None:
+    wait([end])
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    else:
+        _thread.interrupt_main(signal.SIGTERM)
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Where a child is started: it gets no signal before it comes to `follow`, which a traceback would answer."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # It is started with the first child, and unblocks signals when it is.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Pool(ProcessPoolExecutor):
+    """Spawned processes that end with this one; at once if the block is left by Ctrl-C or the like.
+
+    After an ordinary exception what was begun is finished, and what was not is left out.
+    """
+
+    def __init__(self, workers: int, tasks_per_child: int | None = None) -> None:
+        self.lifeline = Lifeline()
+        super().__init__(
+            workers, CONTEXT, follow, (self.lifeline.end_of_children,), max_tasks_per_child=tasks_per_child
+        )
+
+    def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+        """As a `ProcessPoolExecutor` does."""
+        with starting():
+            return super().submit(*arguments, **named)
+
+    def __exit__(self, kind: type[BaseException] | None, *told: Any) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self.lifeline.cut()
+        self.shutdown(cancel_futures=kind is not None)
+        self.lifeline.cut()

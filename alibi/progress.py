@@ -1,0 +1,50 @@
+"""How far work is: a bar at a terminal and in a notebook, a line a minute in a log.
+
+What can't be shown, since whoever read it has gone, ends no work.
+"""
+
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from tqdm import tqdm
+
+SECONDS_A_LINE = 60.0
+
+
+class _Lines:
+    """A log, to which each drawing of a bar is a line; what moves the cursor is left out."""
+
+    def __init__(self) -> None:
+        self.encoding = getattr(sys.stderr, "encoding", "ascii")
+
+    def write(self, text: str) -> None:
+        if drawing := text.replace("\x1b[A", "").strip():
+            with suppress(OSError):
+                sys.stderr.write(f"{drawing}\n")
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+
+def drawn() -> bool:
+    """Whether stderr shows a bar in place: a terminal does, and a notebook."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
+
+
+def in_lines() -> dict[str, Any]:
+    """What makes a tqdm of a bar that would be drawn: a line in a log, rarely."""
+    return {"file": _Lines(), "mininterval": SECONDS_A_LINE, "maxinterval": SECONDS_A_LINE}
+
+
+def bar(iterable: Iterable[Any] | None = None, **options: Any) -> "tqdm[Any]":
+    """A tqdm with these options, drawn in place or, in a log, a line a minute. Refresh it by `update` alone."""
+    return tqdm(iterable, **options | ({} if drawn() else in_lines()))
+
+
+def say(message: str) -> None:
+    """A line on stderr, above the bars."""
+    with suppress(OSError):
+        tqdm.write(message, sys.stderr)
