@@ -45,8 +45,7 @@ def as_records(paper: pd.DataFrame) -> pd.DataFrame:
 def evidence(records: pd.DataFrame) -> pd.DataFrame:
     """The records that count (not of scale quick, validation split), in the columns that statistics use.
 
-    New are: window (L_valid in the paper's tokens), prefix (tokens of the text that were read, infinite for all),
-    equal_time (a run stopped early, so that it took no longer than the one it is compared with: Table 11).
+    New is window, L_valid in the paper's tokens; prefix is infinite where all of the text was read.
     """
 
     def text(column: str, missing: str = "") -> pd.Series:
@@ -55,26 +54,25 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
     def number(column: str) -> pd.Series:
         return pd.to_numeric(records[column]).astype("float64")
 
-    note, length = text("note"), number("paper_length").fillna(number("train_length"))
-    prefix = pd.to_numeric(note.str.extract(r"first ([\d,]+) tokens", expand=False).str.replace(",", "", regex=False))
-    tokens = number("tokens_trained")
-    most = tokens.groupby([text("source"), text("scale"), text("corpus_used")]).transform("max")
-    stopped = text("source").eq("cc100_roberta") & (tokens < 0.99 * most)
+    def truth(column: str) -> pd.Series:
+        return records[column].astype("boolean").fillna(False).astype(bool)
+
+    length = number("paper_length").fillna(number("train_length"))
     joined = records.assign(
         source=text("source"),
         paper_length=length,
         window=number("eval_length") * length / number("train_length"),
-        prefix=prefix.fillna(math.inf),
+        prefix=number("prefix").fillna(math.inf),
         stride=number("stride"),
         value=number("value"),
         parameters=number("parameters"),
-        equal_time=note.str.contains("equal training time", regex=False) | stopped,
+        equal_time=truth("equal_time"),
         seed=number("seed").fillna(0),
         model=text("model"),
         corpus_used=text("corpus_used"),
     )
     # Smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
-    meaningless = note.str.contains("smoke", regex=False) | note.str.startswith("after ")
+    meaningless = truth("smoke") | records["gpu_hours"].notna()
     counts = text("scale").isin(SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
     return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", *SAMPLE_COLUMNS]]
 

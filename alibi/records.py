@@ -17,42 +17,59 @@ if TYPE_CHECKING:
 # fmt: off
 PAPER_COLUMNS = [
     "source", "page", "corpus", "split", "model", "method", "train_length", "eval_length", "protocol", "stride",
-    "metric", "value", "unit", "provenance", "note",
+    "equal_time", "gpu_hours", "metric", "value", "unit", "provenance", "note",
 ]
 MEASURED_COLUMNS = [
-    *PAPER_COLUMNS, "scale", "seed", "tokens_trained", "parameters", "corpus_used", "paper_length", "device",
-    "torch_version", "dtype", "commit", "config_hash", "seconds", "date",
+    *PAPER_COLUMNS, "prefix", "first_position", "last_position", "tokens_scored", "kernel", "compiled", "decay_window",
+    "smoke", "scale", "seed", "tokens_trained", "parameters", "corpus_used", "paper_length", "device", "torch_version",
+    "dtype", "commit", "config_hash", "seconds", "date",
 ]
+COUNTS = (
+    "page", "train_length", "eval_length", "stride", "gpu_hours", "prefix", "first_position", "last_position",
+    "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length",
+)
 # fmt: on
-COUNTS = ("page", "train_length", "eval_length", "stride", "seed", "tokens_trained", "parameters", "paper_length")
+TRUTHS = ("equal_time", "compiled", "smoke")
+TYPES = (
+    dict.fromkeys(COUNTS, "Int64")
+    | dict.fromkeys(TRUTHS, "boolean")
+    | dict.fromkeys(("note", "kernel"), "object")
+    | {"decay_window": "float64"}
+)
 
 
 def paper_results() -> "pd.DataFrame":
     """Every number of the paper's tables and the digitised points of Figures 5 to 7, one number a row.
 
     Columns: source (table or figure), page, corpus, split, model, method, train_length, eval_length (tokens),
-    protocol (nonoverlapping or sliding_window), stride (tokens), metric, value, unit, provenance (printed or
-    digitised), note. A value that is missing is a cell that ran out of memory, as its note says.
+    protocol (nonoverlapping or sliding_window), stride (tokens), equal_time (true for a run that stopped early, so that
+    it took no longer than the one it is compared with), gpu_hours (of training before the value was taken, where that
+    is in the middle of it), metric, value, unit, provenance (printed or digitised) and note, a remark for readers. A
+    value that is missing is a cell that ran out of memory, as its note says.
     """
     import pandas as pd
 
-    return pd.read_csv(data_folder() / "paper" / "paper_results.csv")
+    found = pd.read_csv(data_folder() / "paper" / "paper_results.csv")
+    return found.astype({"equal_time": "boolean", "gpu_hours": "Int64"})
 
 
 def measured_results(experiment: str = "") -> "pd.DataFrame":
     """The measured records of an experiment, or of all, in the columns of `MEASURED_COLUMNS`; none is an empty table.
 
     `source` names the experiment, `corpus` the paper's set and `corpus_used` what was read, `train_length` our length
-    and `paper_length` the one that it stands for.
+    and `paper_length` the one that it stands for. A loss or perplexity is a mean over `tokens_scored` tokens: those
+    from the start of the split up to `prefix` (missing: all), at the positions `first_position` to `last_position` of
+    the window (from 1; missing: all), within `decay_window` nats (missing: no limit). A speed or time has the attention
+    `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
     """
     import pandas as pd
 
     files = [path for path in sorted(results_folder().glob("*.csv")) if experiment in ("", path.stem)]
     # A commit such as 12345678e901 would be read as a number.
-    text = {"commit": str, "config_hash": str, "note": str}
+    text = {"commit": str, "config_hash": str, "note": str, "kernel": str}
     tables = [pd.read_csv(path, dtype=text).reindex(columns=MEASURED_COLUMNS) for path in files]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MEASURED_COLUMNS)
-    return found.astype(dict.fromkeys(COUNTS, "Int64") | {"note": "object"})
+    return found.astype(TYPES)
 
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:
@@ -65,7 +82,7 @@ def append(experiment: str, rows: "pd.DataFrame") -> None:
     with locked(cache_folder() / "locks" / f"{experiment}.lock"):
         tables = [measured_results(experiment), rows.assign(source=experiment)]
         together = pd.concat([table for table in tables if len(table)], ignore_index=True)
-        typed = together.reindex(columns=MEASURED_COLUMNS).astype(dict.fromkeys(COUNTS, "Int64"))
+        typed = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES)
         write_whole(path, lambda part: typed.to_csv(part, index=False, float_format="%.7g", lineterminator="\n"))
 
 

@@ -178,14 +178,15 @@ class Run:
         rows = []
         for length in lengths:
             found = self.evaluation(length, stride, split, prefix, text)
-            first = "" if prefix is None and not self.smoke else f"first {found.tokens} tokens"
             common = self.provenance(text) | {
                 "corpus": corpus,
                 "split": split,
                 "eval_length": length,
                 "protocol": "nonoverlapping" if stride is None else "sliding_window",
                 "stride": stride,
-                "note": f"smoke run: {first}" if self.smoke else first,
+                "prefix": prefix,
+                "tokens_scored": found.tokens,
+                "smoke": self.smoke,
             }
             rows += [common | {"metric": m, "value": getattr(found, m), "unit": unit} for m, unit in METRICS.items()]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)

@@ -82,7 +82,7 @@ def everything(scale="gpu", seed=0, shrink=1):
     for method, curve in SLIDING.items():
         for length in (512, 1024):
             for multiple, value in curve.items():
-                common = {"protocol": "sliding_window", "stride": 1, "note": "first 2048 tokens"}
+                common = {"protocol": "sliding_window", "stride": 1, "prefix": 2048}
                 add("early_token_curse", method, length, value, window=multiple * length, **common)
                 add("wikitext103", method, length, 19, window=multiple * length, **common | {"stride": length // 2})
     for length in (512, 1024, 2048):
@@ -92,7 +92,7 @@ def everything(scale="gpu", seed=0, shrink=1):
             speed, memory = (10 - length / 512, 20 + length / 512)
             for metric, value in (("train_speed", speed), ("train_memory", memory)):
                 add("cc100_roberta", method, length, value, metric, model="large")
-        add("cc100_roberta", "sinusoidal", length, 19.6, tokens_trained=900)
+        add("cc100_roberta", "sinusoidal", length, 19.6, tokens_trained=900, equal_time=True)
     for length, speed, memory in ((512, 200, 10), (1024, 150, 16), (3072, 100, 20)):
         for method, share in SPEEDS.items():
             add("efficiency", method, length, speed * share, "train_speed")
@@ -388,10 +388,10 @@ def test_the_shape_with_most_parameters_decides_costs():
 
 def test_what_is_no_evidence():
     bad = changed(COMPLETE, "wikitext103", 30, multiple=1)
-    for more in ({"split": "test"}, {"note": "smoke run: first 512 tokens"}, {"note": "first 512 tokens"}):
+    for more in ({"split": "test"}, {"smoke": True}, {"prefix": 512}):
         assert verdict(5, pd.concat([COMPLETE, bad.assign(**more)])) == REDUCED
     slow = changed(COMPLETE, "efficiency", 1, metric="train_speed")
-    assert verdict(7, pd.concat([COMPLETE, slow.assign(note="smoke run")])) == REDUCED
+    assert verdict(7, pd.concat([COMPLETE, slow.assign(smoke=True)])) == REDUCED
     assert verdict(7, pd.concat([COMPLETE, slow])) == NOT_REPRODUCED
     # Figure 5 is perplexity in the middle of training.
     assert "Figure 5" in set(PAPER.source)
@@ -423,10 +423,10 @@ def test_no_gain_past_the_training_length_has_no_share():
 
 
 def test_the_longest_prefix_of_the_text_counts():
-    short = COMPLETE[COMPLETE["stride"].eq(1)].assign(note="first 100 tokens")
+    short = COMPLETE[COMPLETE["stride"].eq(1)].assign(prefix=100)
     bad = changed(short, "early_token_curse", 30, multiple=2)
     assert verdict(13, pd.concat([COMPLETE, bad])) == REDUCED
-    assert verdict(13, pd.concat([COMPLETE, bad.assign(note="first 10,000 tokens")])) == NOT_REPRODUCED
+    assert verdict(13, pd.concat([COMPLETE, bad.assign(prefix=10_000)])) == NOT_REPRODUCED
 
 
 def test_bounds():

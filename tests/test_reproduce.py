@@ -102,14 +102,14 @@ def test_a_cell_is_run_once_and_recorded_whole(results, capfd):
     assert set(found.source) == {"wikitext103"} and set(found.paper_length) == {512} and set(found.seed) == {21}
     assert set(zip(found.eval_length, found.stride.fillna(0), strict=True)) == {(64, 0), (96, 1)}
     # A smoke run says so, and does not pass for the cell.
-    assert found.note.str.startswith("smoke run").all()
+    assert found.smoke.all()
     assert not states("wikitext103", [TINY])[0].recorded
 
 
 def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     run = trained("alibi", train_length=64, seed=21)
     rows = pd.concat([run.records([64]), run.records([96], 1, prefix=32)])
-    whole = rows.assign(tokens_trained=TINY.tokens, note=["", "", "", *["first 32 tokens"] * 3])
+    whole = rows.assign(tokens_trained=TINY.tokens, smoke=False)
     append("wikitext103", whole[whole.eval_length == 64])
     assert not TINY.recorded(measured_results("wikitext103"))
     append("wikitext103", whole[whole.eval_length == 96])

@@ -39,5 +39,5 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell | SpeedCell]:
             paper_length = length * scale_named(scale).paper_factor
             if paper_length in EQUAL_TIME:
                 steps = round(scale_named(scale).steps * EQUAL_TIME[paper_length])
-                found.append(Cell("sinusoidal", *common, steps, large=True, measures=measures))
+                found.append(Cell("sinusoidal", *common, steps, large=True, equal_time=True, measures=measures))
     return found + large(scale)

@@ -131,9 +131,12 @@ class SpeedCell:
         }  # fmt: skip
         rows = []
         for method in self.methods:
-            form = f"{trained[method]['form']}, attention kernel {kernels[method]}"
-            parameters = shape.unmade(method).parameter_count()
-            own = common | {"method": method, "note": form, "parameters": parameters}
+            own = common | {
+                "method": method,
+                "kernel": kernels[method],
+                "compiled": trained[method]["form"] == "compiled",
+                "parameters": shape.unmade(method).parameter_count(),
+            }
             eval_speed = next(row["tokens_per_second"] for row in evaluated if row["method"] == method)
             bytes_used = next(r["train_bytes"] for r in weighed if r["method"] == method)
             measured = {
@@ -156,7 +159,7 @@ class SpeedCell:
 class AttentionCell(Cell):
     """Attention alone, forward and backward: no bias, ALiBi's, and ALiBi's within the decay window, on every kernel.
 
-    A record is the time of one pass (metric attention_time, seconds) of a kernel, which its note names.
+    A record is the time of one pass (metric attention_time, seconds) of a `kernel`.
     """
 
     alone = True
@@ -203,7 +206,7 @@ class AttentionCell(Cell):
             "dtype": compute_dtype(device), **provenance(device), "metric": "attention_time", "unit": "s",
         }  # fmt: skip
         rows = [
-            common | {"method": row["bias"], "value": row["seconds"], "note": f"attention kernel {row['kernel']}"}
+            common | {"method": row["bias"], "value": row["seconds"], "kernel": row["kernel"]}
             for row in found
             if "seconds" in row
         ]
@@ -214,7 +217,7 @@ class AttentionCell(Cell):
 class DecayWindowCell(Cell):
     """What a decay window costs in loss: one trained ALiBi model, evaluated within windows of several nats.
 
-    A record is the loss (metric loss, nats a token) at 16 L within a window, which its note names.
+    A record is the loss (metric loss, nats a token) at 16 L within a `decay_window`.
     """
 
     @property
@@ -237,14 +240,14 @@ class DecayWindowCell(Cell):
         (measure,) = self.measures
         common = run.provenance(text) | {
             "corpus": self.corpus, "split": "valid", "eval_length": measure.length, "protocol": "nonoverlapping",
-            "metric": "loss", "unit": "nats",
+            "prefix": measure.prefix, "metric": "loss", "unit": "nats",
         }  # fmt: skip
         rows = []
         for nats in DECAY_WINDOWS:
             run.model.config = replace(run.model.config, decay_window=nats)
             found = evaluate(run.model, split, run.corpus.end_of_line, measure.length, prefix=measure.prefix)
-            told = f"decay window {nats:g} nats" if nats else "no decay window"
-            rows.append(common | {"value": found.nats / found.tokens, "note": f"{measure.note}, {told}"})
+            loss = {"value": found.nats / found.tokens, "tokens_scored": found.tokens}
+            rows.append(common | loss | {"decay_window": nats or None})
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
 

@@ -48,11 +48,6 @@ class Measure:
     """Tokens that are scored, from the start of the split; None scores all."""
     split: str = "valid"
 
-    @property
-    def note(self) -> str:
-        """How its records say what was scored."""
-        return f"first {self.prefix} tokens" if self.prefix else ""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -69,6 +64,8 @@ class Cell:
     """Optimiser steps; 0 takes the scale's own number."""
     large: bool = False
     """Whether the scale's larger model is trained."""
+    equal_time: bool = False
+    """Whether the steps are fewer, so that it takes no longer than the run that it is compared with."""
     measures: tuple[Measure, ...] = ()
     by_position: bool = False
     """Whether the loss is recorded by the position in the window as well."""
@@ -134,7 +131,7 @@ class Cell:
             tables.append(run.records([m.length], m.stride, m.split, m.prefix, read, self.corpus))
             if self.by_position:
                 tables.append(_by_position(tables[-1], run.evaluation(m.length, m.stride, m.split, m.prefix, read)))
-        return pd.concat(tables, ignore_index=True)
+        return pd.concat(tables, ignore_index=True).assign(equal_time=self.equal_time)
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether every measure of this cell is among these records."""
@@ -146,10 +143,10 @@ class Cell:
             & (records.seed == self.seed)
             & (records.corpus_used == used)
             & (records.tokens_trained == self.tokens)
+            & ~records.smoke.fillna(False)
         ]
-        note = own.note.where(own.note.notna(), "")
-        found = set(zip(own.split, own.eval_length, own.stride.fillna(0), note, strict=True))
-        return all((m.split, m.length, m.stride or 0, m.note) in found for m in self.measures)
+        found = set(zip(own.split, own.eval_length, own.stride.fillna(0), own.prefix.fillna(0), strict=True))
+        return all((m.split, m.length, m.stride or 0, m.prefix or 0) in found for m in self.measures)
 
     @property
     def tokens(self) -> int:
@@ -195,8 +192,8 @@ def _by_position(records: "pd.DataFrame", found: Evaluation) -> "pd.DataFrame":
         tokens = int(found.tokens_by_position[low:high].sum())
         if tokens:
             nats = float(found.nats_by_position[low:high].sum()) / tokens
-            note = f"{tokens} tokens at positions {low + 1} to {high}"
-            rows.append(records.iloc[0].to_dict() | {"metric": "loss", "value": nats, "unit": "nats", "note": note})
+            own = {"metric": "loss", "value": nats, "unit": "nats", "tokens_scored": tokens}
+            rows.append(records.iloc[0].to_dict() | own | {"first_position": low + 1, "last_position": high})
     return pd.DataFrame(rows).reindex(columns=records.columns)
 
 
