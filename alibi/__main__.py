@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
+from alibi.errors import UserError
 from alibi.interruption import raised
 from alibi.paths import check_output
 
@@ -449,9 +450,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def main() -> None:
-    """Runs a command; what the user got wrong is told in one line, with exit status 2 (1 for a failed run).
+    """Runs a command. What the user can mend is told in one line; any other error is a fault and shows its traceback.
 
-    Errors of the libraries underneath are shown whole. Exit status 75: stopped, what was done is kept, and the same
+    Exit status 2: a wrong name or value. 1: what was asked for failed. 75: stopped, what was done is kept, and the same
     command goes on. 128 and the number of a signal: ended by it, as shells have it.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -472,12 +473,8 @@ def main() -> None:
         if not _unread():
             raise
         sys.exit(128 + 13)  # SIGPIPE, which Windows lacks.
-    except ValueError as wrong:
-        sys.exit(_tell(wrong, 2))
-    except RuntimeError as failed:
-        if not type(failed).__module__.startswith("alibi."):
-            raise
-        sys.exit(_tell(failed, getattr(failed, "exit_status", 1)))
+    except UserError as wrong:
+        sys.exit(_tell(wrong, wrong.exit_status))
 
 
 def _expanding_paths(command: Callable[..., None]) -> Callable[..., None]:

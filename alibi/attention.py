@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from alibi.decay_window import WindowedAttention, flex_blocks
+from alibi.errors import InputError, UnknownNameError
 from alibi.positions.base import SPLIT, Bias, LinearBias, MultipliedBias, NoBias
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -148,7 +149,7 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     from torch.nn.attention.flex_attention import create_block_mask
 
     if dropout:
-        raise ValueError(f"kernel flex has no attention dropout ({dropout}): choose reference, sdpa or columns")
+        raise InputError(f"kernel flex has no attention dropout ({dropout}): choose reference, sdpa or columns")
     on_gpu = query_positions_T.device.type == "cuda"
     score_mod = bias.score_mod(query_positions_T, key_positions_S)
 
@@ -164,7 +165,7 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         if not on_gpu and torch.is_grad_enabled() and q_BHTD.requires_grad:
-            raise ValueError("kernel flex has no backward pass on a CPU: choose baddbmm or sdpa")
+            raise InputError("kernel flex has no backward pass on a CPU: choose baddbmm or sdpa")
         attended: Tensor = apply(q_BHTD, k_BHSD, v_BHSD, score_mod=score_mod, block_mask=blocks)
         return attended
 
@@ -182,9 +183,9 @@ def window(
         ValueError: if the bias has no decay window or its slopes learn, or attention dropout is asked for.
     """
     if not _has_window(bias):
-        raise ValueError(f"kernel window is for a linear bias with a decay window, not for a {type(bias).__name__}")
+        raise InputError(f"kernel window is for a linear bias with a decay window, not for a {type(bias).__name__}")
     if dropout or _learns(bias):
-        raise ValueError(f"kernel window has no attention dropout ({dropout}) and no gradient for slopes: choose sdpa")
+        raise InputError(f"kernel window has no attention dropout ({dropout}) and no gradient for slopes: choose sdpa")
     if len(query_positions_T) < len(key_positions_S):
         return sdpa(bias, query_positions_T, key_positions_S, dropout, dtype)
     return WindowedAttention(bias, len(key_positions_S))
@@ -248,7 +249,7 @@ def choose_kernel(
             return "columns"  # They hold so many positions in 16 bits.
         return "sdpa"
     if kernel not in KERNELS:
-        raise ValueError(f"no attention kernel is named {kernel!r}; known are automatic, {', '.join(KERNELS)}")
+        raise UnknownNameError("attention kernel", kernel, ["automatic", *KERNELS])
     return kernel
 
 

@@ -18,6 +18,7 @@ import torch
 
 from alibi import gauges
 from alibi.device import compute_dtype, matmul_rate, settle_cpu
+from alibi.errors import UnknownNameError, UserError
 from alibi.peers import PEERS, AsInstalled, as_installed, peer_steps, require_peers
 from alibi.positions import METHODS, position_method
 from alibi.records import provenance
@@ -52,7 +53,7 @@ TRIALS, SLOW = 2, 1.4
 REFUSAL = 200
 
 
-class BenchError(RuntimeError):
+class BenchError(UserError, RuntimeError):
     """What was asked for can't be measured here."""
 
 
@@ -221,7 +222,7 @@ def bench(
 def _refuse_unknown(kind: str, asked: tuple[str, ...], known: tuple[str, ...]) -> None:
     for name in asked:
         if name not in known:
-            raise ValueError(f"no {kind} is named {name!r}; known are {', '.join(known)}")
+            raise UnknownNameError(kind, name, known)
 
 
 def _add(found: dict[str, Any], part: str, rows: gauges.Rows, ratios: gauges.Ratios) -> None:

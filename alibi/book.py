@@ -27,6 +27,7 @@ import yaml
 from nbformat import NotebookNode
 
 from alibi import progress
+from alibi.errors import UnknownNameError, UserError
 from alibi.interruption import Pool, UnfinishedError
 from alibi.parameters import ParameterError, parse
 from alibi.paths import checkout
@@ -52,7 +53,7 @@ MACHINE_FOLDERS = "Users|home|mnt|opt|private|root|srv|tmp|usr|var"
 ABSOLUTE_PATH = re.compile(rf"(?:(?<![\w.<-])/(?:{MACHINE_FOLDERS})/|\b[A-Z]:\\)[^\s'\"<>]*")
 
 
-class BookError(RuntimeError):
+class BookError(UserError, RuntimeError):
     """The book could not be built: a chapter failed, or left outputs that do not belong in a repository."""
 
 
@@ -91,7 +92,7 @@ def execute(chapter: str, assignments: Sequence[str] = (), root: Path | None = N
     root = root or _root()
     notebooks = {path.stem: path for path in _notebooks(root)}
     if chapter not in notebooks:
-        raise ValueError(f"no chapter is named {chapter!r}; known are {', '.join(notebooks)}")
+        raise UnknownNameError("chapter", chapter, notebooks)
     values = _values(notebooks[chapter], assignments)
     suffix = "".join(f".{name}={value}" for name, value in values.items())
     executed = _executed(root, chapter + suffix)

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from alibi.errors import UserError
 from alibi.files import NO_ROOM, UNFINISHED, remove_folder, sha256, to_disk
 from alibi.progress import say
 
@@ -28,7 +29,7 @@ TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
 NAME = re.compile(rf"([0-9]{{9,}})(\.[0-9]+{re.escape(UNFINISHED)})?")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint can't be written, or none of those there are can be read."""
 
 

@@ -10,6 +10,7 @@ import torch
 from alibi.attention import choose_kernel
 from alibi.corpus import Corpus
 from alibi.device import DEVICES, DTYPES, compute_dtype, is_here
+from alibi.errors import InputError, UnknownNameError, UserError
 from alibi.model import ModelConfig
 from alibi.positions import METHODS, NoBias, position_method
 from alibi.progress import say
@@ -20,7 +21,7 @@ CONFIG = "config.json"
 MACHINE = ("device", "kernel", "threads", "torch_version", "tokens_at_once", "compiled", "activation_checkpointing")
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError, RuntimeError):
     """A run that can't go on, or can't begin."""
 
     exit_status = 1
@@ -105,7 +106,7 @@ def configure(
             listed. A decay window is refused if negative, or with a method that has no linear bias.
     """
     if method not in METHODS:
-        raise ValueError(f"no position method is named {method!r}; known are {', '.join(METHODS)}")
+        raise UnknownNameError("position method", method, METHODS)
     chosen = scale_named(scale)
     device = device or chosen.device
     _refuse_unknown("device", device, DEVICES)
@@ -114,9 +115,9 @@ def configure(
     train_length, steps = train_length or chosen.train_length, steps or chosen.steps
     tokens_at_once = max(train_length, min(tokens_at_once or chosen.tokens_at_once, chosen.batch_tokens))
     if not 1 <= train_length <= chosen.batch_tokens:
-        raise ValueError(f"train_length={train_length}: choose 1 to {chosen.batch_tokens}, a batch at scale {scale}")
+        raise InputError(f"train_length={train_length}: choose 1 to {chosen.batch_tokens}, a batch at scale {scale}")
     if steps < 1 or seed < 0:
-        raise ValueError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
+        raise InputError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
     choose_kernel(device, train_length, True, NoBias(), kernel)
     size, longest = corpus.vocabulary_size, train_length if METHODS[method].limited else 0
     model = replace(chosen.large if large else chosen.model, method=method, vocabulary_size=size, longest=longest)
@@ -191,7 +192,7 @@ def evaluation_device(config: TrainConfig, asked: str, folder: Path) -> str:
 
 def _refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(known)}")
+        raise UnknownNameError(what, name, known)
 
 
 def differences(stored: TrainConfig, asked: TrainConfig) -> tuple[list[str], list[str]]:

@@ -15,18 +15,15 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alibi import wikipedia_sample
+from alibi.errors import InputError, UnknownNameError, listed, told
 from alibi.files import locked, sha256
-from alibi.messages import listed, told
 from alibi.paths import cache_folder, texts_folder
 from alibi.sources import HUB, SIZES, CorpusError, Source, from_folder, refuse_link_to_nothing
-
-if TYPE_CHECKING:
-    from alibi.vocabulary import Vocabulary
+from alibi.vocabulary import VOCABULARIES, Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -91,14 +88,12 @@ class Corpus:
     folder: Path
 
     @cached_property
-    def vocabulary(self) -> "Vocabulary":
+    def vocabulary(self) -> Vocabulary:
         """The vocabulary that encoded it; reading that of subwords needs the `tokenizers` package.
 
         Raises:
             CorpusError: if it has none of its own.
         """
-        from alibi.vocabulary import VOCABULARIES
-
         self._needs_vocabulary()
         kind = VOCABULARIES[self.tokenisation]
         return kind.load(self.folder / kind.FILE)
@@ -144,7 +139,7 @@ class Corpus:
         """
         for split in splits:
             if split not in self.splits:
-                raise ValueError(f"{self.name} (from {self.source}) has no split {split!r}; it has {self._names()}")
+                raise InputError(f"{self.name} (from {self.source}) has no split {split!r}; it has {self._names()}")
 
     def _names(self) -> str:
         return ", ".join(self.splits)
@@ -174,8 +169,8 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
         CorpusError: if it has to be built and what it is read from is missing, altered or unreadable, or the cache
             can't be written to.
     """
-    if tokenisation not in ("", "words", "bytes", "bert"):
-        raise ValueError(f"no tokenisation is named {tokenisation!r}; there are words, bytes, bert")
+    if tokenisation and tokenisation not in VOCABULARIES:
+        raise UnknownNameError("tokenisation", tokenisation, VOCABULARIES)
     _refuse_path(name)
     folder, source = _folder(name, tokenisation), _source(name, tokenisation, streaming)
     if (data := texts_folder()) is not None and not data.is_dir():
@@ -221,9 +216,7 @@ def _folder(name: str, tokenisation: str) -> Path:
 def _refuse_path(name: str) -> None:
     # A path would lead out of the folders in which names are looked up, and what lies there would be replaced.
     if not name or name.startswith(".") or Path(name).name != name or "/" in name or "\\" in name:
-        raise ValueError(
-            f"no corpus is named {name!r}: put text into a folder of ALIBI_DATA and give the folder's name"
-        )
+        raise InputError(f"unknown corpus {name!r}: put text into a folder of ALIBI_DATA and give the folder's name")
 
 
 def find(name: str, tokenisation: str = "", streaming: bool = False) -> Source:
@@ -238,7 +231,7 @@ def find(name: str, tokenisation: str = "", streaming: bool = False) -> Source:
         return source
     data = texts_folder()
     others = f"ALIBI_DATA is {data}" if data else "folders of text in ALIBI_DATA are others; it is not set"
-    raise ValueError(f"no corpus is named {name!r}; there are {listed(names())} ({others})")
+    raise InputError(f"unknown corpus {name!r}; choose from {listed(names())} ({others})")
 
 
 def names(*holding: str) -> list[str]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from alibi.errors import InputError
 from alibi.positions.base import LinearBias
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def dropped_mass(slope: float, decay_window: float, score_range: float) -> float
         ValueError: if the slope is not positive or the range negative.
     """
     if not slope > 0 or not score_range >= 0:
-        raise ValueError(f"slope={slope}, score_range={score_range}: a slope is positive, a range not negative")
+        raise InputError(f"slope={slope}, score_range={score_range}: a slope is positive, a range not negative")
     return math.exp(min(0.0, score_range - decay_window - math.log(-math.expm1(-slope))))
 
 
@@ -66,7 +67,7 @@ def window_for(slope: float, score_range: float, mass: float) -> float:
         ValueError: if the slope is not positive, the range negative or the mass not between 0 and 1.
     """
     if not slope > 0 or not score_range >= 0 or not 0 < mass < 1:
-        raise ValueError(
+        raise InputError(
             f"slope={slope}, score_range={score_range}, mass={mass}: a slope is positive, a range not negative and a "
             "mass between 0 and 1"
         )

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from alibi.errors import InputError
+
 # 64 MiB in float32: 4096 tokens of a vocabulary of 4096, 838 of the paper's most frequent band.
 LOGITS_AT_A_TIME = 2**24
 
@@ -107,10 +109,10 @@ class AdaptiveEmbedding(nn.Module):
         edges = [0, *cutoffs, vocabulary_size]
         bands = list(pairwise(edges))
         if not cutoffs or any(low >= high for low, high in bands):
-            raise ValueError(f"cutoffs={tuple(cutoffs)}: they must rise between 0 and the {vocabulary_size} entries")
+            raise InputError(f"cutoffs={tuple(cutoffs)}: they must rise between 0 and the {vocabulary_size} entries")
         widths = [width // factor**band for band in range(len(cutoffs) + 1)]
         if not widths[-1]:
-            raise ValueError(f"width={width}: divided by {factor}^{len(cutoffs)} nothing is left for the last band")
+            raise InputError(f"width={width}: divided by {factor}^{len(cutoffs)} nothing is left for the last band")
         self.vocabulary_size, self.width, self.edges, self.dropout = vocabulary_size, width, edges, dropout
         self.tables = nn.ParameterList(
             torch.randn(high - low, narrow) * narrow**-0.5 for (low, high), narrow in zip(bands, widths, strict=True)

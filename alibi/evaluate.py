@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from alibi.corpus import Split
+from alibi.errors import InputError
 from alibi.model import Decoder
 from alibi.progress import bar as progress_bar
 from alibi.windows import Window, evaluation_windows, shift
@@ -105,7 +106,7 @@ def evaluate(
     """
     tokens = np.asarray(split.tokens[:prefix])
     if not len(tokens):
-        raise ValueError(f"the split {split.name} has no tokens to evaluate")
+        raise InputError(f"the split {split.name} has no tokens to evaluate")
     windows = list(evaluation_windows(len(tokens), length, stride))
     share = len(tokens) / len(split.tokens)
     device = model.device

@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any
 
+from alibi.errors import UserError
+
 # EX_TEMPFAIL of sysexits.h: try again. A batch script can requeue its job on it.
 TRY_AGAIN = 75
 # Of what a terminal sends when it closes, POSIX and Windows each know one.
@@ -27,7 +29,7 @@ CONTEXT = multiprocessing.get_context("spawn")
 Handler = Callable[[int, FrameType | None], None]
 
 
-class UnfinishedError(RuntimeError):
+class UnfinishedError(UserError, RuntimeError):
     """Stopped before all was done; what was done is kept, and the same command goes on."""
 
     exit_status = TRY_AGAIN

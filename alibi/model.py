@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from alibi.attention import Attend, causal_attention
 from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
+from alibi.errors import InputError
 from alibi.positions import Bias, position_method
 
 
@@ -229,7 +230,7 @@ class Decoder(nn.Module):
             ValueError: if the prompt is empty or the temperature negative.
         """
         if tokens_T.numel() == 0 or temperature < 0:
-            raise ValueError(
+            raise InputError(
                 f"generation needs a prompt of at least one token (got {tokens_T.numel()}) "
                 f"and a temperature of at least 0 (got {temperature})"
             )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from alibi.errors import InputError
 from alibi.positions import PositionMethod
 
 WEIGHT_DECAY = 0.1
@@ -36,7 +37,7 @@ class NAG(torch.optim.Optimizer):
 
     def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.99, weight_decay: float = 0.0) -> None:
         if not lr > 0 or not 0 <= momentum < 1 or weight_decay < 0:
-            raise ValueError(
+            raise InputError(
                 f"lr={lr}, momentum={momentum}, weight_decay={weight_decay}: the rate must be above 0, "
                 "the momentum in [0, 1), the decay not negative"
             )

@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from alibi.messages import listed
+from alibi.errors import InputError, listed
 from alibi.scale import SCALES
 
 
-class ParameterError(ValueError):
+class ParameterError(InputError):
     """A chapter was given a parameter that it does not know, or a value that it cannot run with."""
 
 

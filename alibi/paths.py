@@ -9,6 +9,8 @@ from tempfile import TemporaryFile
 
 import platformdirs
 
+from alibi.errors import InputError
+
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -23,7 +25,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise ValueError(f"no home folder is known for {str(path)!r}: write it in full, or ./ before it") from None
+        raise InputError(f"no home folder is known for {str(path)!r}: write it in full, or ./ before it") from None
 
 
 def checkout() -> Path | None:
@@ -77,7 +79,7 @@ def check_output(path: Path, make_folder: bool = False) -> None:
             TemporaryFile(dir=path.parent).close()
     except OSError as wrong:
         why = wrong.strerror if path.parent.is_dir() else f"{path.parent} is no folder"
-        raise ValueError(f"{path} can't be written: {why}") from wrong
+        raise InputError(f"{path} can't be written: {why}") from wrong
 
 
 def cache_folder() -> Path:

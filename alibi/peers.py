@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from alibi.device import compute_dtype, computing
+from alibi.errors import UserError
 from alibi.interruption import Pool
 from alibi.shapes import Shape, Step, seconds_of
 
@@ -21,7 +22,7 @@ from alibi.shapes import Shape, Step, seconds_of
 ALLOCATOR_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
-class PeerError(RuntimeError):
+class PeerError(UserError, RuntimeError):
     """Other libraries are asked for that are not installed, or their process died."""
 
 

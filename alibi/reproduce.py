@@ -15,8 +15,8 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from alibi.configuration import TrainingError
 from alibi.device import compute_dtype, matmul_rate, settle_cpu
+from alibi.errors import InputError, UnknownNameError, UserError
 from alibi.experiments import EXPERIMENTS, AnyCell
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
 from alibi.paths import check_output, results_folder
@@ -29,7 +29,7 @@ from alibi.scale import scale_named
 USUAL_SHARE = 0.4
 
 
-class ReproduceError(RuntimeError):
+class ReproduceError(UserError, RuntimeError):
     """Some of the cells that were asked for could not be run."""
 
 
@@ -62,10 +62,10 @@ def cells(
         ValueError: for an unknown name (the known are listed), or a choice that leaves no cell.
     """
     if experiment not in EXPERIMENTS:
-        raise ValueError(f"no experiment is named {experiment!r}; known are {', '.join(EXPERIMENTS)}")
+        raise UnknownNameError("experiment", experiment, EXPERIMENTS)
     scale_named(scale)
     if unknown := [method for method in methods if method not in METHODS]:
-        raise ValueError(f"no position method is named {unknown[0]!r}; known are {', '.join(METHODS)}")
+        raise UnknownNameError("position method", unknown[0], METHODS)
     every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,))
     chosen = [
         cell
@@ -74,7 +74,7 @@ def cells(
     ]
     if not chosen:
         has = sorted({(method, cell.train_length) for cell in every for method in cell.methods})
-        raise ValueError(
+        raise InputError(
             f"{experiment} at scale {scale} has no such cell; it has {', '.join(f'{m} at {n}' for m, n in has)}"
         )
     return chosen
@@ -211,7 +211,7 @@ def _work(experiment: str, cell: AnyCell, row: int, end: Connection) -> None:
         records = cell.records(row)
         if experiment:
             append(experiment, records)
-    except (TrainingError, ValueError) as wrong:
+    except UserError as wrong:
         say(f"{cell.title}: {wrong}")
-        sys.exit(getattr(wrong, "exit_status", 1))
+        sys.exit(wrong.exit_status)
     say(f"{cell.title}: {'recorded' if experiment else 'done'}")

@@ -6,6 +6,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from alibi import claims, plots
+from alibi.errors import UnknownNameError
 from alibi.records import measured_results
 from alibi.reproduce import duration
 from alibi.scale import SCALES
@@ -25,7 +26,7 @@ def results(experiment: str, scale: str = "") -> pd.DataFrame:
         ValueError: if no scale has this name.
     """
     if scale and scale not in SCALES:
-        raise ValueError(f"no scale is named {scale!r}; known are {', '.join(SCALES)}")
+        raise UnknownNameError("scale", scale, SCALES)
     records = measured_results(experiment)
     recorded = [name for name in SCALES if (records.scale == name).any()]
     chosen = records[records.scale == (scale or (recorded or [""])[-1])].reset_index(drop=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from alibi.errors import UnknownNameError
 from alibi.model import ModelConfig
 
 
@@ -66,7 +67,7 @@ def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> M
         )
     if name == "1.3B":
         return ModelConfig(method, vocabulary_size or 50_257, layers=25, width=2048, heads=16, feedforward=8192)
-    raise ValueError(f"the paper has no model {name!r}; it has 247M and 1.3B")
+    raise UnknownNameError("model of the paper", name, ("247M", "1.3B"))
 
 
 SCALES: dict[str, Scale] = {
@@ -151,5 +152,5 @@ def scale_named(name: str) -> Scale:
         ValueError: if there is none; the known names are listed.
     """
     if name not in SCALES:
-        raise ValueError(f"no scale is named {name!r}; known are {', '.join(SCALES)}")
+        raise UnknownNameError("scale", name, SCALES)
     return SCALES[name]

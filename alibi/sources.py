@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alibi.messages import listed, quoted, told
+from alibi.errors import UnknownNameError, UserError, listed, quoted, told
 
 if TYPE_CHECKING:
     from alibi.vocabulary import WordPieceVocabulary
@@ -37,7 +37,7 @@ PARQUET = "refs/convert/parquet"
 SENTENCES_A_BLOCK = 4096
 
 
-class CorpusError(RuntimeError):
+class CorpusError(UserError, RuntimeError):
     """A corpus can't be read, or not be kept in the cache; the message says what is wrong and what to do."""
 
 
@@ -119,7 +119,7 @@ def split_named(name: str) -> str:
         ValueError: if it is none.
     """
     if name.lower() not in SPELLINGS:
-        raise ValueError(f"no split is named {name!r}; choose from {', '.join(SPLITS)}")
+        raise UnknownNameError("split", name, SPLITS)
     return SPELLINGS[name.lower()]
 
 
@@ -289,7 +289,7 @@ def _hub_lines(
             _check_revision(rows, revision)
             for batch in rows.iter(batch_size=10_000):
                 if "text" not in batch:
-                    raise ValueError(f"the columns are {listed(batch)}; expected one named text")
+                    raise CorpusError(f"the columns are {listed(batch)}; expected one named text")
                 yield from _rows(batch["text"], where)
         except Exception as wrong:  # Of four libraries: their words are passed on with what to do.
             raise CorpusError(
@@ -304,7 +304,7 @@ def _check_revision(rows: Any, revision: str) -> None:
     # Out of reach of the hub, datasets takes a copy of any revision, whose files lie in a folder of that name.
     copies = [str(file["filename"]) for file in getattr(rows, "cache_files", [])]
     if re.fullmatch(r"[0-9a-f]{40}", revision) and not all(revision in copy for copy in copies):
-        raise ValueError(f"the copy at hand is of another revision: {copies[0]}")
+        raise CorpusError(f"the copy at hand is of another revision: {copies[0]}")
 
 
 # Tokens with their ends of lines.

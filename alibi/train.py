@@ -35,6 +35,7 @@ from alibi.configuration import (
 )
 from alibi.corpus import Corpus
 from alibi.device import computing, give_back_memory, matmul_rate, peak_memory, settle_cpu
+from alibi.errors import InputError
 from alibi.evaluate import evaluate
 from alibi.files import locked, write_whole
 from alibi.interruption import TRY_AGAIN, noted
@@ -75,7 +76,7 @@ class Upkeep:
 
     def __post_init__(self) -> None:
         if self.keep < 1 or self.log_every < 1 or min(self.checkpoint_every, self.validate_every) < 0:
-            raise ValueError(f"{self}: keep and log_every are at least 1, the other numbers not negative")
+            raise InputError(f"{self}: keep and log_every are at least 1, the other numbers not negative")
 
 
 def train(
@@ -141,9 +142,9 @@ def _check_stream(config: TrainConfig, corpus: Corpus) -> None:
     if split.sha256 != config.stream_sha256:
         raise TrainingError(f"corpus {corpus.name} has training stream {split.sha256}, not {config.stream_sha256}")
     if not len(split.tokens):
-        raise ValueError(f"the training split of corpus {corpus.name} is empty")
+        raise InputError(f"the training split of corpus {corpus.name} is empty")
     if (largest := int(split.tokens.max())) >= config.model.vocabulary_size:
-        raise ValueError(f"token id {largest} does not fit a vocabulary of {config.model.vocabulary_size} entries")
+        raise InputError(f"token id {largest} does not fit a vocabulary of {config.model.vocabulary_size} entries")
 
 
 def _same_run(stored: TrainConfig, asked: TrainConfig, folder: Path, exact_dtype: bool) -> TrainConfig:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from alibi.corpus import Split
 from alibi.embedding import AdaptiveEmbedding
+from alibi.errors import UserError
 from alibi.model import Decoder, ModelConfig
 from alibi.positions import slopes
 
@@ -33,7 +34,7 @@ ARCHITECTURE = {
 }
 
 
-class VectorsError(RuntimeError):
+class VectorsError(UserError, RuntimeError):
     """A folder that is not in the layout of the vectors; the message says what is missing or different."""
 
 

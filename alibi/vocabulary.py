@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from alibi.messages import quoted
+from alibi.errors import InputError, quoted
 
 END_OF_LINE = "</s>"
 LINES_A_BATCH = 10_000  # bounds the memory of encoding; a batch is encoded in parallel
@@ -68,7 +68,7 @@ class Vocabulary(ABC):
         """
         stream = np.asarray(ids, np.int64)
         if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
-            raise ValueError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
+            raise InputError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
         lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
         # Every piece but the first begins with the end-of-line token that it was split at.
         return "\n".join(self._texts([lines[0].tolist(), *(line[1:].tolist() for line in lines[1:])]))
@@ -102,7 +102,7 @@ class SubwordVocabulary(Vocabulary):
         self.size = self._tokenizer.get_vocab_size()
         end_of_line = self._tokenizer.token_to_id(self.END)
         if end_of_line is None:
-            raise ValueError(f"the tokenizer has no entry {self.END!r} for the end of a line")
+            raise InputError(f"the tokenizer has no entry {self.END!r} for the end of a line")
         self.end_of_line = end_of_line
         self.unknown = self._tokenizer.token_to_id("[UNK]")
         self.dtype = np.min_scalar_type(self.size - 1)
@@ -128,7 +128,7 @@ class SubwordVocabulary(Vocabulary):
             encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
             for line, encoding in zip(batch, encodings, strict=True):
                 if "\n" in line:
-                    raise ValueError(f"line {quoted(line)} holds a newline: split it into lines first")
+                    raise InputError(f"line {quoted(line)} holds a newline: split it into lines first")
                 ids.append(np.array([*encoding.ids, self.end_of_line], self.dtype))
         return np.concatenate(ids)
 
@@ -156,7 +156,7 @@ class BytePairVocabulary(SubwordVocabulary):
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         if size < 257:
-            raise ValueError(f"size={size}: 257 entries are needed for the end of a line and the 256 bytes")
+            raise InputError(f"size={size}: 257 entries are needed for the end of a line and the 256 bytes")
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -214,7 +214,7 @@ class WordVocabulary(Vocabulary):
         self._ids = {symbol: number for number, symbol in enumerate(self.symbols)}
         if len(self._ids) != self.size:
             twice = next(symbol for number, symbol in enumerate(self.symbols) if self._ids[symbol] != number)
-            raise ValueError(f"the entry {quoted(twice)} is there twice")
+            raise InputError(f"the entry {quoted(twice)} is there twice")
         self.end_of_line, self.unknown = self._ids[END_OF_LINE], self._ids["<unk>"]
         self.dtype = np.min_scalar_type(self.size - 1)
 
@@ -244,7 +244,7 @@ class WordVocabulary(Vocabulary):
         for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
             word, _, count = line.rpartition(" ")
             if not word or not count.isdecimal():
-                raise ValueError(f"{path}, line {number}: {quoted(line)} is not a word, a space and a count")
+                raise InputError(f"{path}, line {number}: {quoted(line)} is not a word, a space and a count")
             pairs.append((word, int(count)))
         return cls([word for word, _ in pairs], [count for _, count in pairs])
 
@@ -263,7 +263,7 @@ class WordVocabulary(Vocabulary):
         unknown = self._ids["<unk>"]
         for line in lines:
             if "\n" in line:
-                raise ValueError(f"line {quoted(line)} holds a newline: split it into lines first")
+                raise InputError(f"line {quoted(line)} holds a newline: split it into lines first")
             ids += [self._ids.get(word, unknown) for word in line.split()]
             ids.append(self.end_of_line)
         return np.array(ids, self.dtype)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alibi.errors import InputError
+
 
 def shift(tokens: np.ndarray, end_of_line: int) -> np.ndarray:
     """The stream with the end-of-line token in front: sources are [0, N), targets [1, N + 1), int64."""
@@ -37,7 +39,7 @@ class TrainingOrder:
     def __init__(self, tokens: np.ndarray, end_of_line: int, length: int, batch: int, seed: int) -> None:
         self.blocks = len(tokens) // length
         if self.blocks < batch:
-            raise ValueError(
+            raise InputError(
                 f"the training stream holds {len(tokens)} tokens, {self.blocks} blocks of length {length}: "
                 f"a batch of {batch} needs at least {batch * length} tokens"
             )
@@ -81,7 +83,7 @@ def check_window(length: int, stride: int | None) -> None:
         ValueError: if length or stride is out of range.
     """
     if length < 1 or not 1 <= (length if stride is None else stride) <= length:
-        raise ValueError(f"length={length}, stride={stride}: the stride must lie between 1 and the length")
+        raise InputError(f"length={length}, stride={stride}: the stride must lie between 1 and the length")
 
 
 def evaluation_windows(tokens: int, length: int, stride: int | None = None) -> Iterator[Window]:
@@ -100,7 +102,7 @@ def evaluation_windows(tokens: int, length: int, stride: int | None = None) -> I
         ValueError: if the stream is empty, or length or stride is out of range.
     """
     if tokens < 1:
-        raise ValueError("an empty stream of tokens can't be evaluated")
+        raise InputError("an empty stream of tokens can't be evaluated")
     check_window(length, stride)
     stride = length if stride is None else stride
     for scored in range(0, tokens, stride):

@@ -85,7 +85,7 @@ def test_parameters_are_refused_before_anything_runs(root, assignment, told):
 
 @pytest.mark.parametrize("name", ["fourth", "third"])
 def test_unknown_chapter_lists_those_that_run(root, name):
-    with pytest.raises(ValueError, match=f"'{name}'; known are first, second"):
+    with pytest.raises(ValueError, match=f"'{name}'; choose from first, second"):
         execute(name, [], root)
 
 

@@ -110,7 +110,7 @@ def test_a_model_that_can_not_be_is_laid_to_the_file(fields, run):
 
 def test_a_kernel_of_another_version_is_laid_to_the_file(run):
     rewrite(run / "config.json", lambda c: c.update(kernel="flash9"))
-    with pytest.raises(TrainingError, match=r"config.json describes no model: .*'flash9'; known are automatic"):
+    with pytest.raises(TrainingError, match=r"config.json describes no model: .*'flash9'; choose from automatic"):
         load_model(run)
 
 

@@ -157,7 +157,7 @@ def test_the_paper_s_four_are_known_and_its_variants_are_others():
 
 
 def test_wrong_names_and_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"'alibbi'; known are sinusoidal, rotary, t5, alibi, learned, none"):
+    with pytest.raises(ValueError, match=r"'alibbi'; choose from sinusoidal, rotary, t5, alibi, learned, none"):
         position_method("alibbi", 64, 8)
     with pytest.raises(ValueError, match="width=65 is not a multiple of heads=8"):
         position_method("alibi", 65, 8)

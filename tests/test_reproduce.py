@@ -84,11 +84,11 @@ def test_lengths_stand_for_the_papers():
 
 
 def test_choices_that_leave_nothing_are_refused():
-    with pytest.raises(ValueError, match="known are wikitext103, bookcorpus"):
+    with pytest.raises(ValueError, match="choose from wikitext103, bookcorpus"):
         cells("wikitext", "quick")
-    with pytest.raises(ValueError, match="no scale is named 'huge'"):
+    with pytest.raises(ValueError, match="unknown scale 'huge'"):
         cells("wikitext103", "huge")
-    with pytest.raises(ValueError, match="no position method is named 'rope'"):
+    with pytest.raises(ValueError, match="unknown position method 'rope'"):
         cells("wikitext103", "quick", methods=("rope",))
     with pytest.raises(ValueError, match="no such cell; it has alibi at 128"):
         cells("wikitext103", "quick", lengths=(64,))
@@ -262,7 +262,7 @@ def test_the_command_line_lists_and_refuses():
     dry = run("wikitext103", "--methods", "t5", "--dry-run")
     assert json.loads(dry.stdout[: dry.stdout.index("\n}\n") + 2])["model"]["method"] == "t5"
     wrong = run("wikitext")
-    assert wrong.returncode == 2 and "no experiment is named 'wikitext'" in wrong.stderr
+    assert wrong.returncode == 2 and "unknown experiment 'wikitext'" in wrong.stderr
 
 
 def test_a_scale_is_estimated_without_its_text_and_without_a_gpu(monkeypatch, tmp_path):

@@ -88,7 +88,7 @@ def test_the_largest_scale_is_shown_unless_one_is_named(folder):
     assert results.results("wikitext103", "laptop").value.tolist() == [80]
     assert results.results("wikitext103", "laptop").window.tolist() == [512]
     assert results.results("wikitext103", "paper").empty and results.results("slopes").empty
-    with pytest.raises(ValueError, match="no scale is named 'huge'; known are quick, laptop"):
+    with pytest.raises(ValueError, match="unknown scale 'huge'; choose from quick, laptop"):
         results.results("wikitext103", "huge")
 
 

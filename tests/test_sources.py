@@ -797,7 +797,7 @@ def test_a_name_is_no_path(data, name):
     try:
         corpus.load(name)
     except ValueError as refusal:
-        assert "no corpus is named" in str(refusal)
+        assert "unknown corpus" in str(refusal)
     assert [path for path in kept if not path.exists()] == []
     assert list((cache / "corpora").glob("*/manifest.json")) == []
 
@@ -834,7 +834,7 @@ def test_an_unreadable_change_leaves_the_cache(data):
 
 def test_an_unknown_name_lists_the_known_and_the_folders(data, monkeypatch):
     write(data / "ships", train="a\n")
-    with pytest.raises(ValueError, match="no corpus is named 'ship'; there are bookcorpus, ships, wikipedia-sample, "):
+    with pytest.raises(ValueError, match="unknown corpus 'ship'; choose from bookcorpus, ships, wikipedia-sample, "):
         corpus.load("ship")
     with pytest.raises(ValueError, match=f"ALIBI_DATA is {data}"):
         corpus.load("ship")
@@ -855,7 +855,7 @@ def test_an_outline_is_the_corpus_or_its_published_sizes(data, monkeypatch):
     assert (sizes.source, sizes.vocabulary_size, sizes.split("train").words) == ("", 267_744, 103_227_021)
     assert corpus.outline("bookcorpus").vocabulary_size == 28_996
     assert unbuilt(data.parent / "cache"), "nothing was fetched"
-    with pytest.raises(ValueError, match="no corpus is named 'nothing'"):
+    with pytest.raises(ValueError, match="unknown corpus 'nothing'"):
         corpus.outline("nothing")
     # Validation text alone has no vocabulary to estimate a model with; a whole corpus is taken as it is.
     monkeypatch.setitem(sources.PUBLISHED, "wikitext-103", {})

@@ -81,9 +81,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(corpus, tmp_
 
 
 def test_wrong_choices_are_refused_before_work(corpus, tmp_path):
-    with pytest.raises(ValueError, match="'relative'; known are sinusoidal, rotary, t5, alibi"):
+    with pytest.raises(ValueError, match="'relative'; choose from sinusoidal, rotary, t5, alibi"):
         configure("relative", corpus)
-    with pytest.raises(ValueError, match="'huge'; known are quick, laptop, gpu, paper"):
+    with pytest.raises(ValueError, match="'huge'; choose from quick, laptop, gpu, paper"):
         configure("alibi", corpus, scale="huge")
     with pytest.raises(ValueError, match="train_length=4096: choose 1 to 2048"):
         configure("alibi", corpus, train_length=4096)

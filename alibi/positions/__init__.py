@@ -1,5 +1,6 @@
 """The position methods, one file each, ALiBi's variants in one. A new one is a file and a line in `METHODS`."""
 
+from alibi.errors import UnknownNameError
 from alibi.positions.alibi import ALiBi, slopes
 from alibi.positions.base import Bias, GrowthBias, LinearBias, MultipliedBias, NoBias, PositionMethod, TableBias
 from alibi.positions.learned import Learned
@@ -40,7 +41,7 @@ def position_method(name: str, width: int, heads: int, longest: int = 0) -> Posi
         ValueError: if no method has this name (the known names are listed), or its numbers do not fit.
     """
     if name not in METHODS:
-        raise ValueError(f"no position method is named {name!r}; known are {', '.join(METHODS)}")
+        raise UnknownNameError("position method", name, METHODS)
     return METHODS[name](width, heads, longest)
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from alibi.errors import InputError
 from alibi.positions.base import LinearBias, PositionMethod
 
 
@@ -19,7 +20,7 @@ def slopes(heads: int) -> list[float]:
         ValueError: if heads is below 1.
     """
     if heads < 1:
-        raise ValueError(f"heads={heads}: slopes are defined for one head or more")
+        raise InputError(f"heads={heads}: slopes are defined for one head or more")
     if math.log2(heads).is_integer():
         return [2.0 ** (-8.0 * (head + 1) / heads) for head in range(heads)]
     power = 2 ** math.floor(math.log2(heads))

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alibi.errors import InputError
+
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 # A position is 256 a + b with a, b below 256: both parts are exact in 16 bits, up to this many positions.
@@ -46,7 +48,7 @@ class Bias:
         Raises:
             ValueError: if this kind of bias has no such form, or the positions no exact one in this dtype.
         """
-        raise ValueError(f"a {type(self).__name__} can't be written as columns of the keys: only a linear one can")
+        raise InputError(f"a {type(self).__name__} can't be written as columns of the keys: only a linear one can")
 
     def within(self, decay_window: float) -> "Bias":
         """This bias where it has lowered a score by `decay_window` nats at most; farther keys are not seen at all.
@@ -54,7 +56,7 @@ class Bias:
         Raises:
             ValueError: if this kind of bias does not fall with the distance, or the window is not positive.
         """
-        raise ValueError(f"decay_window={decay_window}: a {type(self).__name__} has none, only a linear bias (alibi)")
+        raise InputError(f"decay_window={decay_window}: a {type(self).__name__} has none, only a linear bias (alibi)")
 
 
 class NoBias(Bias):
@@ -91,7 +93,7 @@ class LinearBias(Bias):
 
     def __post_init__(self) -> None:
         if self.decay_window is not None and not self.decay_window > 0:
-            raise ValueError(f"decay_window={self.decay_window}: choose a positive number of nats")
+            raise InputError(f"decay_window={self.decay_window}: choose a positive number of nats")
 
     def within(self, decay_window: float) -> "LinearBias":
         """The same slopes with this decay window.
@@ -152,10 +154,10 @@ class LinearBias(Bias):
                 can lower a score but hide no key.
         """
         if self.decay_window is not None:
-            raise ValueError("columns of the keys can't hold a decay window: choose kernel window, flex or sdpa")
+            raise InputError("columns of the keys can't hold a decay window: choose kernel window, flex or sdpa")
         from_first_S = key_positions_S - key_positions_S[0]
         if dtype.itemsize == 2 and int(from_first_S[-1]) >= SPLIT * SPLIT:
-            raise ValueError(f"{int(from_first_S[-1]) + 1} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
+            raise InputError(f"{int(from_first_S[-1]) + 1} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
         rest_H, queries_EH = self.slopes_H.double(), []
         for _ in range(3 if dtype.itemsize == 2 else 1):
             part_H = rest_H.to(dtype)
@@ -234,7 +236,7 @@ class MultipliedBias(Bias):
         Raises:
             ValueError: always.
         """
-        raise ValueError("a MultipliedBias can't be added to scores: choose kernel reference or flex, which multiply")
+        raise InputError("a MultipliedBias can't be added to scores: choose kernel reference or flex, which multiply")
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
         """score * -slope * (i - j)."""
@@ -275,7 +277,7 @@ class PositionMethod(nn.Module):
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__()
         if heads < 1 or width % heads:
-            raise ValueError(f"width={width} is not a multiple of heads={heads}; choose a width that is")
+            raise InputError(f"width={width} is not a multiple of heads={heads}; choose a width that is")
         self.width, self.heads, self.head_width = width, heads, width // heads
 
     def embeddings(self, positions_T: Tensor) -> Tensor | None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from alibi.errors import InputError
 from alibi.positions.base import PositionMethod
 
 
@@ -20,14 +21,14 @@ class Learned(PositionMethod):
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
         if longest < 1:
-            raise ValueError(f"longest={longest}: learned positions need a table, as long as the training length")
+            raise InputError(f"longest={longest}: learned positions need a table, as long as the training length")
         self.weights_TC = nn.Parameter(torch.randn(longest, width) * width**-0.5)
 
     def embeddings(self, positions_T: Tensor) -> Tensor:
         """The rows of these positions, [T, width]."""
         longest = len(self.weights_TC)
         if (last := int(positions_T.max())) >= longest:
-            raise ValueError(
+            raise InputError(
                 f"position {last}: the learned table ends at {longest - 1}, since the model was made for {longest} "
                 f"tokens; evaluate it at lengths up to {longest}, or train another with a longer table"
             )

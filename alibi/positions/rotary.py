@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from alibi.errors import InputError
 from alibi.positions.base import PositionMethod
 
 
@@ -25,7 +26,7 @@ def rotate(heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
     """
     head_width = heads_BHTD.shape[-1]
     if head_width % 2:
-        raise ValueError(f"rotary needs an even head width, not {head_width}: choose another width or head count")
+        raise InputError(f"rotary needs an even head width, not {head_width}: choose another width or head count")
     exponents = torch.arange(0, head_width, 2, dtype=torch.float64, device=positions_T.device) / head_width
     angles_TK = positions_T.to(torch.float64)[:, None] * 10000.0**-exponents
     # Products in float32 at least: a cosine of 16 bits would turn by another angle than its sine.

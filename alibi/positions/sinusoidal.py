@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from alibi.errors import InputError
 from alibi.positions.base import PositionMethod
 
 # fairseq numbers positions from its padding index (1) plus one.
@@ -28,7 +29,7 @@ def sinusoid(rows_T: Tensor, width: int) -> Tensor:
         ValueError: if the width is odd or below 4.
     """
     if width < 4 or width % 2:
-        raise ValueError(f"a sinusoid of width={width} is not defined: the width must be even and at least 4")
+        raise InputError(f"a sinusoid of width={width} is not defined: the width must be even and at least 4")
     half = width // 2
     # In float64 and rounded once: float32 angles are off by more than 1e-4 beyond a few thousand positions.
     frequencies = torch.exp(-math.log(10000.0) / (half - 1) * torch.arange(half, dtype=torch.float64))

@@ -1,7 +1,31 @@
-"""What error messages quote of a user's text, on one line and never longer than a few hundred characters."""
+"""What a user can mend: one base class, told in one line. Whatever else is raised is a fault of ours and shows where.
+
+What a message quotes of a user's text stands on one line and is never longer than a few hundred characters.
+"""
 
 import reprlib
 from collections.abc import Collection
+from typing import ClassVar
+
+
+class UserError(Exception):
+    """What the user can mend; the message says how. The command line prints it in one line, without a traceback."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class InputError(UserError, ValueError):
+    """A name that is not known, or a value that can't be."""
+
+    exit_status = 2
+
+
+class UnknownNameError(InputError):
+    """A name that is not known: "unknown corpus 'x'; choose from a, b"."""
+
+    def __init__(self, what: str, name: object, known: Collection[object]) -> None:
+        super().__init__(f"unknown {what} {quoted(name)}; choose from {listed(known)}")
+
 
 _BOUNDED = reprlib.Repr()
 _BOUNDED.maxlevel, _BOUNDED.maxstring, _BOUNDED.maxother, _BOUNDED.maxlong = 2, 80, 80, 80

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alibi.messages import listed, quoted, told
+from alibi.errors import listed, quoted, told
 
 
 @pytest.mark.parametrize(
