@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from alibi.errors import UserError
 from alibi.interruption import raised
 from alibi.paths import check_output
+from alibi.run_spec import RunSpec, Upkeep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from alibi.corpus import Corpus, Split
 
 PROGRAM = "python -m alibi"
+UPKEEP = Upkeep()
 
 
-def data(name: Positional[str], tokenisation: str = "", streaming: bool = False) -> None:
+def data(name: Positional[str], tokenisation: str | None = None, streaming: bool = False) -> None:
     """Prepare a corpus and show it: splits, counts, licence, where the cache lies, a few lines.
 
     A folder ALIBI_DATA/NAME comes before the hub: {train,valid,test}.{tokens,txt,raw,parquet}, plain or .xz, .gz, .zst;
@@ -36,36 +38,19 @@ def data(name: Positional[str], tokenisation: str = "", streaming: bool = False)
 
     Args:
         name: wikipedia-sample, wikitext-103, wikitext-2, bookcorpus, or a folder in ALIBI_DATA.
-        tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; empty takes the corpus's own.
+        tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; the corpus's own if left out.
         streaming: read the hub's files without keeping a copy besides the tokens.
     """
     from alibi.corpus import describe, load
 
-    print(describe(load(name, tokenisation, streaming)))
+    print(describe(load(name, tokenisation, streaming=streaming)))
 
 
 def train(
-    method: str,
+    run: OmitArgPrefixes[RunSpec],
     out: Path,
-    corpus: str = "wikipedia-sample",
-    tokenisation: str = "",
     eval_corpus: str | None = None,
-    train_length: int = 0,
-    scale: str = "quick",
-    seed: int = 1,
-    steps: int = 0,
-    kernel: str = "automatic",
-    tokens_at_once: int = 0,
-    compiled: bool | None = None,
-    activation_checkpointing: bool = False,
-    official_tail_gap: bool = False,
-    checkpoint_every: int = 0,
-    keep: int = 2,
-    validate_every: int = 0,
-    tensorboard: bool = False,
-    decay_window: float = 0.0,
-    device: str = "",
-    dtype: str = "",
+    upkeep: OmitArgPrefixes[Upkeep] = UPKEEP,
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length on the validation split.
 
@@ -76,67 +61,32 @@ def train(
         srun python -m alibi train ... || { [ $? = 75 ] && scontrol requeue $SLURM_JOB_ID; }
 
     Args:
-        method: position method: sinusoidal, rotary, t5, alibi, learned, none, or a variant of ALiBi: alibi-learned,
-            alibi-random, alibi-half, alibi-quadratic, alibi-exponential, alibi-logarithmic, alibi-multiplied.
+        run: what to train.
         out: output folder, made if missing.
-        corpus: what to train on.
-        tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; empty takes the corpus's own.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
             have a validation split.
-        train_length: tokens in a training block (L); 0 takes the scale's own.
-        scale: quick (minutes on two cores), laptop (under an hour), gpu or paper.
-        seed: of weights, data order and dropout.
-        steps: optimiser steps; 0 takes the scale's own number.
-        kernel: attention kernel: automatic, reference, baddbmm, sdpa, columns, flex or window.
-        tokens_at_once: tokens in one pass, of which several make a step where memory is short; 0: the scale's own.
-        compiled: translate the model with torch.compile; on a GPU it is unless this says no.
-        activation_checkpointing: compute layers again on the way back instead of keeping them, for long lengths.
-        official_tail_gap: leave out of the loss what the official training leaves out (see alibi.embedding).
-        checkpoint_every: steps between checkpoints; 0 takes a twentieth of the run, at most 1000.
-        keep: checkpoints that stay.
-        validate_every: steps between validations; 0 takes a fifth of the run.
-        tensorboard: write the metrics for TensorBoard as well.
-        decay_window: how far heads see, in nats of a linear bias: 12 loses nothing that can be measured; 0 sets no
-            limit.
-        device: cpu or cuda; empty takes the scale's own.
-        dtype: bfloat16 or float32; empty takes what the device multiplies natively, or that in which the run began.
+        upkeep: what is kept beside it.
     """
     from alibi import train as training
     from alibi.configuration import configure
     from alibi.corpus import load
     from alibi.evaluate import evaluate as measure
 
-    loaded = load(corpus, tokenisation)
-    evaluated_on = loaded if eval_corpus is None else load(eval_corpus)
+    corpus = load(run.corpus, run.tokenisation)
+    evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
     if eval_corpus is not None:
         evaluated_on.require("valid")
-    elif "valid" not in loaded.splits:
-        print(f"{loaded.name} (from {loaded.source}) has no split 'valid': the run is not evaluated", file=sys.stderr)
-    config = configure(
-        method,
-        loaded,
-        scale,
-        train_length,
-        seed,
-        steps,
-        kernel,
-        tokens_at_once,
-        compiled,
-        activation_checkpointing,
-        official_tail_gap,
-        decay_window=decay_window,
-        device=device,
-        dtype=dtype,
-    )
-    upkeep = training.Upkeep(checkpoint_every, keep, validate_every, tensorboard=tensorboard)
-    training.train(config, loaded, out, upkeep=upkeep, exact_dtype=bool(dtype))
-    trained = f"{out}: {method} trained at {config.train_length} on {loaded.name}"
+    elif "valid" not in corpus.splits:
+        print(f"{corpus.name} (from {corpus.source}) has no split 'valid': the run is not evaluated", file=sys.stderr)
+    config = configure(run, corpus)
+    training.train(config, corpus, out, upkeep, exact_dtype=run.dtype is not None)
+    trained = f"{out}: {run.method} trained at {config.train_length} on {corpus.name}"
     if "valid" not in evaluated_on.splits:
         print(f"{trained}, not evaluated: it has no split 'valid'")
         return
-    split = evaluated_on.encoded_by(loaded, "valid")
-    _tell_unknown(split, evaluated_on, loaded)
-    found = measure(training.load_model(out, device), split, loaded.end_of_line, config.train_length)
+    split = evaluated_on.encoded_by(corpus, "valid")
+    _tell_unknown(split, evaluated_on, corpus)
+    found = measure(training.load_model(out, run.device), split, corpus.end_of_line, config.train_length)
     print(
         f"{trained}, evaluated nonoverlapping at {found.length} on {evaluated_on.name} valid\n"
         f"perplexity {found.perplexity:.2f} per token, {_or_dash(found.word_perplexity)} per word, "
@@ -181,7 +131,7 @@ def evaluate(
     stride: int | None = None,
     split: str = "valid",
     eval_corpus: str | None = None,
-    device: str = "",
+    device: str | None = None,
 ) -> None:
     """Evaluate a trained model at several window lengths, longer ones than it was trained at included.
 
@@ -192,14 +142,14 @@ def evaluate(
         stride: new tokens a window, for the sliding-window evaluation; nonoverlapping windows if left out.
         split: train, valid (or validation, val, dev) or test.
         eval_corpus: what to evaluate on; the training corpus if left out.
-        device: cpu or cuda; empty takes that of the training, or the CPU where that is not here.
+        device: cpu or cuda; that of the training if left out, or the CPU where that is not here.
     """
     from alibi import train as training
     from alibi.configuration import read_config
     from alibi.corpus import load
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
-    from alibi.experiments.experiment import EXTRAPOLATION
+    from alibi.experiments.cells import EXTRAPOLATION
     from alibi.sources import split_named
     from alibi.windows import check_window
 
@@ -233,7 +183,7 @@ def generate(
     tokens: int = 100,
     temperature: float = 0.8,
     seed: int = 1,
-    device: str = "",
+    device: str | None = None,
 ) -> None:
     """Continue a prompt with a trained model; the text may grow past the training length.
 
@@ -243,7 +193,7 @@ def generate(
         tokens: how many tokens to add.
         temperature: divides the logits; 0 always takes the most probable token.
         seed: of the sampling.
-        device: cpu or cuda; empty takes that of the training, or the CPU where that is not here.
+        device: cpu or cuda; that of the training if left out, or the CPU where that is not here.
     """
     import torch
 

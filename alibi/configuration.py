@@ -14,7 +14,8 @@ from alibi.errors import InputError, UnknownNameError, UserError
 from alibi.model import ModelConfig
 from alibi.positions import METHODS, NoBias, position_method
 from alibi.progress import say
-from alibi.scale import scale_named
+from alibi.run_spec import RunSpec
+from alibi.scale import Scale, scale_named
 
 CONFIG = "config.json"
 # These decide the last bits of a run and not what is learned: a run may go on with others, and is told so.
@@ -64,92 +65,72 @@ class TrainConfig:
     """Whether the loss leaves out what the official training does: see `alibi.embedding.AdaptiveEmbedding`."""
 
 
-def configure(
-    method: str,
-    corpus: Corpus,
-    scale: str = "quick",
-    train_length: int = 0,
-    seed: int = 1,
-    steps: int = 0,
-    kernel: str = "automatic",
-    tokens_at_once: int = 0,
-    compiled: bool | None = None,
-    activation_checkpointing: bool = False,
-    official_tail_gap: bool = False,
-    large: bool = False,
-    decay_window: float = 0.0,
-    device: str = "",
-    dtype: str = "",
-) -> TrainConfig:
-    """The configuration of a run: what the scale says, with the choices that are made beside it.
-
-    Args:
-        method: position method, a name of `alibi.positions.METHODS`.
-        corpus: what to train on.
-        scale: a name of `alibi.scale.SCALES`.
-        train_length: tokens in a block; 0 takes the scale's own.
-        seed: of weights, order and dropout.
-        steps: optimiser steps; 0 takes the scale's own number.
-        kernel: attention kernel, a name of `alibi.attention.KERNELS` or "automatic".
-        tokens_at_once: tokens in one pass; 0 takes the scale's own number.
-        compiled: use torch.compile; None does on a GPU.
-        activation_checkpointing: compute layers again in the backward pass, which takes a third more time and a
-            fraction of the memory.
-        official_tail_gap: leave out of the loss what the official training leaves out.
-        large: take the scale's larger model, which stands for the paper's 1.3B parameters.
-        decay_window: how far heads see, in nats of a linear bias (see `alibi.decay_window`); 0 sets no limit.
-        device: cpu or cuda; empty takes the scale's own.
-        dtype: of the computing, bfloat16 or float32; empty takes what the device multiplies natively.
+def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
+    """Everything that decides a run: what is asked for, and for all else what the scale, corpus and machine have.
 
     Raises:
-        ValueError: for an unknown method, scale, kernel, device or dtype, or a number out of range; known names are
-            listed. A decay window is refused if negative, or with a method that has no linear bias.
+        InputError: for an unknown method, scale, kernel, device or dtype, or a number out of range; known names are
+            listed. A decay window is refused if not positive, or with a method that has no linear bias.
     """
-    if method not in METHODS:
-        raise UnknownNameError("position method", method, METHODS)
-    chosen = scale_named(scale)
-    device = device or chosen.device
+    if spec.method not in METHODS:
+        raise UnknownNameError("position method", spec.method, METHODS)
+    scale = scale_named(spec.scale)
+    device = scale.device if spec.device is None else spec.device
     _refuse_unknown("device", device, DEVICES)
-    dtype = dtype or compute_dtype(device)
+    dtype = compute_dtype(device) if spec.dtype is None else spec.dtype
     _refuse_unknown("dtype", dtype, DTYPES)
-    train_length, steps = train_length or chosen.train_length, steps or chosen.steps
-    tokens_at_once = max(train_length, min(tokens_at_once or chosen.tokens_at_once, chosen.batch_tokens))
-    if not 1 <= train_length <= chosen.batch_tokens:
-        raise InputError(f"train_length={train_length}: choose 1 to {chosen.batch_tokens}, a batch at scale {scale}")
-    if steps < 1 or seed < 0:
-        raise InputError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
-    choose_kernel(device, train_length, True, NoBias(), kernel)
-    size, longest = corpus.vocabulary_size, train_length if METHODS[method].limited else 0
-    model = replace(chosen.large if large else chosen.model, method=method, vocabulary_size=size, longest=longest)
-    if decay_window:
-        position_method(method, model.width, model.heads, longest).bias().within(decay_window)
-        model = replace(model, decay_window=decay_window)
-    if model.cutoffs and model.cutoffs[-1] >= size:
-        # As the paper does for BookCorpus: a small vocabulary has no rare words to save on (p. 20).
-        model = replace(model, cutoffs=())
+    train_length = scale.train_length if spec.train_length is None else spec.train_length
+    steps = scale.steps if spec.steps is None else spec.steps
+    tokens_at_once = scale.tokens_at_once if spec.tokens_at_once is None else spec.tokens_at_once
+    if not 1 <= train_length <= scale.batch_tokens:
+        raise InputError(
+            f"train_length={train_length}: choose 1 to {scale.batch_tokens}, a batch at scale {scale.name}"
+        )
+    if steps < 1 or spec.seed < 0 or tokens_at_once < 1:
+        raise InputError(
+            f"steps={steps}, seed={spec.seed}, tokens_at_once={tokens_at_once}: choose at least one step, a seed of at "
+            "least 0, and at least one token"
+        )
+    choose_kernel(device, train_length, True, NoBias(), spec.kernel)
     return TrainConfig(
         corpus=corpus.name,
         tokenisation=corpus.tokenisation,
         stream_sha256=corpus.split("train").sha256,
-        model=model,
-        scale=scale,
+        model=_model(spec, scale, train_length, corpus.vocabulary_size),
+        scale=scale.name,
         train_length=train_length,
-        batch_tokens=chosen.batch_tokens,
+        batch_tokens=scale.batch_tokens,
         steps=steps,
-        recipe=chosen.recipe,
-        learning_rate=chosen.learning_rate,
-        warmup_steps=min(chosen.warmup_steps, steps),
-        seed=seed,
-        official_tail_gap=official_tail_gap,
+        recipe=scale.recipe,
+        learning_rate=scale.learning_rate,
+        warmup_steps=min(scale.warmup_steps, steps),
+        seed=spec.seed,
+        official_tail_gap=spec.official_tail_gap,
         dtype=dtype,
         device=device,
-        kernel=kernel,
-        threads=chosen.threads or torch.get_num_threads(),
+        kernel=spec.kernel,
+        threads=scale.threads or torch.get_num_threads(),
         torch_version=torch.__version__,
-        tokens_at_once=tokens_at_once,
-        compiled=device == "cuda" if compiled is None else compiled,
-        activation_checkpointing=activation_checkpointing,
+        tokens_at_once=max(train_length, min(tokens_at_once, scale.batch_tokens)),
+        compiled=device == "cuda" if spec.compiled is None else spec.compiled,
+        activation_checkpointing=spec.activation_checkpointing,
     )
+
+
+def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int) -> ModelConfig:
+    model = replace(
+        scale.large if spec.large else scale.model,
+        method=spec.method,
+        vocabulary_size=vocabulary_size,
+        longest=train_length if METHODS[spec.method].limited else 0,
+        decay_window=spec.decay_window,
+    )
+    if spec.decay_window is not None:
+        position_method(model.method, model.width, model.heads, model.longest).bias().within(spec.decay_window)
+    if model.cutoffs and model.cutoffs[-1] >= vocabulary_size:
+        # As the paper does for BookCorpus: a small vocabulary has no rare words to save on (p. 20).
+        model = replace(model, cutoffs=())
+    return model
 
 
 def require_device(config: TrainConfig) -> None:
@@ -165,19 +146,19 @@ def require_device(config: TrainConfig) -> None:
         )
 
 
-def evaluation_device(config: TrainConfig, asked: str, folder: Path) -> str:
+def evaluation_device(config: TrainConfig, asked: str | None, folder: Path) -> str:
     """Where a trained model computes: as asked, else as it was trained, else on the CPU, which stderr is told.
 
     Args:
         config: of the run.
-        asked: cpu or cuda; empty where nobody asks.
+        asked: cpu or cuda; None where nobody asks.
         folder: of the run, for the message.
 
     Raises:
         ValueError: if the device that is asked for is unknown; the known are listed.
         TrainingError: if it is not there.
     """
-    if asked:
+    if asked is not None:
         _refuse_unknown("device", asked, DEVICES)
         if not is_here(asked):
             raise TrainingError(
@@ -247,7 +228,10 @@ def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfi
         TrainingError: if a field is unknown, of another type, or missing and without a default.
     """
     config = _checked(TrainConfig, stored, path, "")
-    return TrainConfig(**config | {"model": ModelConfig(**_checked(ModelConfig, config["model"], path, "model."))})
+    model = _checked(ModelConfig, config["model"], path, "model.")
+    # 0 once stood for no limit.
+    model["decay_window"] = model.get("decay_window") or None
+    return TrainConfig(**config | {"model": ModelConfig(**model)})
 
 
 _JSON = {bool: "true or false", int: "an integer", float: "a number", str: "a string", ModelConfig: "an object"}
@@ -276,5 +260,7 @@ def _is_a(value: object, kind: Any) -> bool:
         return isinstance(value, list | tuple) and all(type(entry) is int for entry in value)
     if kind is ModelConfig:
         return isinstance(value, dict)
+    if kind == float | None:
+        return value is None or _is_a(value, float)
     # To Python truth values are integers.
     return isinstance(value, kind | int if kind is float else kind) and isinstance(value, bool) == (kind is bool)

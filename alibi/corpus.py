@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # Counted up whenever the text, the splits or the encoding of a corpus change, so that older caches are rebuilt.
 FORMAT = 3
 LINES_A_BATCH = 10_000
-KNOWN: dict[str, Callable[[str, bool], Source]] = {"wikipedia-sample": wikipedia_sample.source, **HUB}
+KNOWN: dict[str, Callable[[str | None, bool], Source]] = {"wikipedia-sample": wikipedia_sample.source, **HUB}
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +152,7 @@ class Corpus:
             )
 
 
-def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
+def load(name: str, tokenisation: str | None = None, *, streaming: bool = False) -> Corpus:
     """The corpus of this name, from the cache, where it is built first if it is missing or not what was written.
 
     A folder `$ALIBI_DATA/NAME` comes before anything else. Without one a copy in the cache is used, whatever folder it
@@ -161,7 +161,7 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
     Args:
         name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`.
         tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split) or bert (cased word
-            pieces); empty takes the corpus's own.
+            pieces); None takes the corpus's own.
         streaming: read the hub's files without keeping a copy of them besides the cache's.
 
     Raises:
@@ -190,7 +190,7 @@ def load(name: str, tokenisation: str = "", streaming: bool = False) -> Corpus:
     return Corpus(**{field: manifest[field] for field in told}, splits=splits, folder=folder)
 
 
-def outline(name: str, tokenisation: str = "") -> Corpus:
+def outline(name: str, tokenisation: str | None = None) -> Corpus:
     """The corpus as `load` gives it if that takes no download, else its published sizes: what an estimate needs.
 
     A corpus of sizes alone has no source, tokens, digests or cached text.
@@ -206,10 +206,10 @@ def outline(name: str, tokenisation: str = "") -> Corpus:
             return found
     entries, words = sizes
     splits = {split: Split(split, np.empty(0, np.uint16), count, 0, 0, "") for split, count in words.items()}
-    return Corpus(name, "", "", "", "", tokenisation, entries, 0, splits, Path())
+    return Corpus(name, "", "", "", "", tokenisation or "", entries, 0, splits, Path())
 
 
-def _folder(name: str, tokenisation: str) -> Path:
+def _folder(name: str, tokenisation: str | None) -> Path:
     return cache_folder() / "corpora" / (f"{name}-{tokenisation}" if tokenisation else name)
 
 
@@ -219,7 +219,7 @@ def _refuse_path(name: str) -> None:
         raise InputError(f"unknown corpus {name!r}: put text into a folder of ALIBI_DATA and give the folder's name")
 
 
-def find(name: str, tokenisation: str = "", streaming: bool = False) -> Source:
+def find(name: str, tokenisation: str | None = None, streaming: bool = False) -> Source:
     """Where the corpus of this name is read from; nothing is read yet.
 
     Raises:
@@ -251,7 +251,7 @@ def names(*holding: str) -> list[str]:
 
 def _splits(name: str) -> set[str]:
     try:
-        if _given(name) is None and (manifest := _folder(name, "") / "manifest.json").is_file():
+        if _given(name) is None and (manifest := _folder(name, None) / "manifest.json").is_file():
             return set(json.loads(manifest.read_bytes())["splits"])
         return set(find(name).splits)
     except (CorpusError, OSError, ValueError, LookupError):
@@ -270,7 +270,7 @@ def _given(name: str) -> Path | None:
         raise CorpusError(f"{data} can't be read ({told(wrong)})") from wrong
 
 
-def _source(name: str, tokenisation: str, streaming: bool = False) -> Source | None:
+def _source(name: str, tokenisation: str | None, streaming: bool = False) -> Source | None:
     """What a cache must have been built from; None where any will do."""
     if (given := _given(name)) is not None:
         return from_folder(name, given, tokenisation)

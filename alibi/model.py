@@ -41,8 +41,8 @@ class ModelConfig:
     """The table of a band is so many times narrower than that of the band before."""
     longest: int = 0
     """Positions in the table of a method that has one."""
-    decay_window: float = 0.0
-    """How far heads see, in nats of a linear bias: see `alibi.decay_window`. 0 sets no limit."""
+    decay_window: float | None = None
+    """How far heads see, in nats of a linear bias: see `alibi.decay_window`. None sets no limit."""
 
     def __post_init__(self) -> None:
         # Read back from JSON it is a list.
@@ -135,7 +135,7 @@ class Decoder(nn.Module):
     def bias(self) -> Bias:
         """What the position method adds to the scores, within the decay window if the model has one."""
         bias = self.positions.bias()
-        return bias.within(self.config.decay_window) if self.config.decay_window else bias
+        return bias if self.config.decay_window is None else bias.within(self.config.decay_window)
 
     @property
     def device(self) -> torch.device:

@@ -17,12 +17,14 @@ import torch
 
 from alibi.device import compute_dtype, matmul_rate, settle_cpu
 from alibi.errors import InputError, UnknownNameError, UserError
-from alibi.experiments import EXPERIMENTS, AnyCell
+from alibi.experiments import EXPERIMENTS
+from alibi.experiments.cells import Cell
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
 from alibi.paths import check_output, results_folder
 from alibi.positions import METHODS
 from alibi.progress import say
 from alibi.records import append, measured_results
+from alibi.run_spec import Upkeep
 from alibi.scale import scale_named
 
 # What runs of these sizes reach of the rate of large matrix products: a guess, for estimates alone.
@@ -37,18 +39,18 @@ class ReproduceError(UserError, RuntimeError):
 class State:
     """A cell, whether its records are there, and what is left to pay for them."""
 
-    cell: AnyCell
+    cell: Cell
     recorded: bool
     begun: bool
     seconds: float
     """Estimate on this machine, with all that computes in it at work on it; 0 for a cell that is recorded."""
-    absent: str
-    """The corpus whose published sizes the estimate takes, since it is not here; else empty."""
+    absent: str | None
+    """The corpus whose published sizes the estimate takes, since it is not here."""
 
 
 def cells(
     experiment: str, scale: str, methods: Sequence[str] = (), seeds: Sequence[int] = (), lengths: Sequence[int] = ()
-) -> list[AnyCell]:
+) -> list[Cell]:
     """The cells of an experiment, most valuable first.
 
     Args:
@@ -80,7 +82,7 @@ def cells(
     return chosen
 
 
-def states(experiment: str, chosen: Sequence[AnyCell]) -> list[State]:
+def states(experiment: str, chosen: Sequence[Cell]) -> list[State]:
     """What is recorded of these cells, and what the others will cost.
 
     The cost is an estimate: floating point operations, over `USUAL_SHARE` of this machine's rate of matrix products,
@@ -95,7 +97,7 @@ def states(experiment: str, chosen: Sequence[AnyCell]) -> list[State]:
     found = []
     for cell in chosen:
         if cell.recorded(records):
-            found.append(State(cell, True, False, 0.0, ""))
+            found.append(State(cell, recorded=True, begun=False, seconds=0.0, absent=None))
         else:
             found.append(State(cell, False, cell.begun(), sum(cell.flops()) / rate, cell.absent))
     return found
@@ -109,9 +111,9 @@ def listing(found: Sequence[State]) -> str:
         cost = "" if state.recorded else f"about {duration(state.seconds)}"
         steps = f"{state.cell.steps:,} steps" if state.cell.steps else ""
         lines.append(
-            f"{told:9} {state.cell.title:36} {len(state.cell.measures):3} evaluations  {cost:18} {steps}".rstrip()
+            f"{told:9} {state.cell.title:36} {state.cell.measurements:3} evaluations  {cost:18} {steps}".rstrip()
         )
-    for name in sorted({state.absent for state in found} - {""}):
+    for name in sorted({state.absent for state in found if state.absent}):
         lines.append(f"{name} is not here: the estimate takes its published sizes")
     if scale_named(found[0].cell.scale).device == "cuda" and not torch.cuda.is_available():
         lines.append("the scale is for a GPU, and torch sees none: the estimate is for this machine's CPU")
@@ -129,7 +131,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def reproduce(experiment: str, chosen: Sequence[AnyCell], minutes: float = 0) -> None:
+def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> None:
     """Runs those of the cells that are not recorded, in their order, until done or the time is up.
 
     Args:
@@ -148,7 +150,7 @@ def reproduce(experiment: str, chosen: Sequence[AnyCell], minutes: float = 0) ->
     _side_by_side([cell for cell in chosen if not cell.recorded(records)], experiment, minutes)
 
 
-def fill_cache(chosen: Sequence[AnyCell]) -> None:
+def fill_cache(chosen: Sequence[Cell]) -> None:
     """Trains and evaluates what the cache lacks of these cells, and records nothing: for the chapters' live runs.
 
     Raises:
@@ -159,12 +161,12 @@ def fill_cache(chosen: Sequence[AnyCell]) -> None:
     _side_by_side(list(chosen), "", 0)
 
 
-def _side_by_side(waiting: list[AnyCell], experiment: str, minutes: float) -> None:
+def _side_by_side(waiting: list[Cell], experiment: str, minutes: float) -> None:
     for cell in waiting:
         cell.prepare()
     deadline = time.monotonic() + 60 * minutes if minutes else None
     every, done, failed, why = len(waiting), 0, [], ""
-    running: dict[SpawnProcess, AnyCell] = {}
+    running: dict[SpawnProcess, Cell] = {}
     lifeline = Lifeline()
     try:
         with noted() as received:
@@ -200,15 +202,15 @@ def _side_by_side(waiting: list[AnyCell], experiment: str, minutes: float) -> No
         raise UnfinishedError(f"{why}{every - done} of {every} cells{told} are left; the same command goes on")
 
 
-def _at_a_time(cell: AnyCell) -> int:
+def _at_a_time(cell: Cell) -> int:
     scale, cores = scale_named(cell.scale), multiprocessing.cpu_count()
     return 1 if cell.alone or scale.device == "cuda" else max(1, cores // (scale.threads or cores))
 
 
-def _work(experiment: str, cell: AnyCell, row: int, end: Connection) -> None:
+def _work(experiment: str, cell: Cell, row: int, end: Connection) -> None:
     follow(end)
     try:
-        records = cell.records(row)
+        records = cell.records(Upkeep(bar_row=row))
         if experiment:
             append(experiment, records)
     except UserError as wrong:

@@ -23,8 +23,9 @@ from alibi.model import Decoder
 from alibi.paths import PACKAGE, cache_folder
 from alibi.progress import say
 from alibi.records import MEASURED_COLUMNS
+from alibi.run_spec import RunSpec, Upkeep
 from alibi.scale import scale_named
-from alibi.train import load_model, train
+from alibi.train import UPKEEP, load_model, train
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,40 +239,24 @@ def _store(found: Evaluation, path: Path) -> None:
     write_whole(path, lambda part: part.write_text(json.dumps(fields), encoding="utf-8"))
 
 
-def trained(
-    method: str,
-    corpus: str = "wikipedia-sample",
-    scale: str = "quick",
-    train_length: int = 0,
-    seed: int = 1,
-    steps: int = 0,
-    bar_row: int = 0,
-    tokenisation: str = "",
-    large: bool = False,
-) -> Run:
-    """The finished run of this configuration: from the cache, or trained now with a progress bar.
+def trained(method: str, **chosen: Any) -> Run:
+    """The finished run with this position method: `cached_run`, for `RunSpec(method=method, **chosen)`."""
+    return cached_run(RunSpec(method=method, **chosen))
 
-    Where the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, so many
+
+def cached_run(spec: RunSpec, upkeep: Upkeep = UPKEEP) -> Run:
+    """The finished run of this specification: from the cache, or trained now with a progress bar.
+
+    Where the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, that many
     steps are trained instead, which a line on stderr says.
 
-    Args:
-        method: position method, a name of `alibi.positions.METHODS`.
-        corpus: a name that `alibi.corpus.load` knows.
-        scale: a name of `alibi.scale.SCALES`.
-        train_length: tokens in a training block; 0 takes the scale's own.
-        seed: of weights, order and dropout.
-        steps: optimiser steps; 0 takes the scale's own number.
-        bar_row: line of the terminal for the progress bar, where several runs are trained side by side.
-        tokenisation: words, bytes or bert; empty takes the corpus's own.
-        large: take the scale's larger model.
-
     Raises:
-        ValueError: for an unknown name or a number out of range.
+        InputError: for an unknown name or a number out of range.
         alibi.configuration.TrainingError: if the training fails, the scale's device is not there, or the run has to be
             trained and the cache can't be written.
     """
-    loaded = load(corpus, tokenisation)
-    config = configure(method, loaded, scale, train_length, seed, steps, large=large)
+    corpus = load(spec.corpus, spec.tokenisation)
+    config = configure(spec, corpus)
     require_device(config)
     folder, smoke = run_folder(config), False
     if not (folder / CONFIG).is_file() and (short := os.environ.get("ALIBI_SMOKE")):
@@ -288,5 +273,5 @@ def trained(
                 raise TrainingError(
                     f"{folder.parent} can't be written: {wrong}; ALIBI_CACHE names another folder for what is trained"
                 ) from wrong
-            train(config, loaded, folder, bar_row)
-    return Run(config, loaded, folder, smoke)
+            train(config, corpus, folder, upkeep)
+    return Run(config, corpus, folder, smoke)

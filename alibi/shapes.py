@@ -59,7 +59,7 @@ class Shape:
             self.heads,
             self.feedforward,
             longest=self.length,
-            decay_window=DECAY_WINDOW if method.endswith(WINDOWED) else 0.0,
+            decay_window=DECAY_WINDOW if method.endswith(WINDOWED) else None,
         )
 
     def unmade(self, method: str) -> Decoder:

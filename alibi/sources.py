@@ -169,7 +169,7 @@ def _whole(folder: Path, split: str, there: Sequence[tuple[re.Match[str], Path]]
     return [shards[number] for number in sorted(shards)]
 
 
-def from_folder(name: str, folder: Path, tokenisation: str) -> Source:
+def from_folder(name: str, folder: Path, tokenisation: str | None) -> Source:
     """The splits that a folder holds: {train,valid,test}.{tokens,txt,raw,parquet}, plain or with .xz, .gz or .zst.
 
     Any of the three may be absent. The validation split may be called validation, val or dev as well, a split may lie
@@ -321,8 +321,8 @@ SIZES = {name: (PUBLISHED_SIZE[name], words) for name, words in PUBLISHED.items(
 }
 
 
-def _wikitext(name: str) -> Callable[[str, bool], Source]:
-    def source(tokenisation: str, streaming: bool) -> Source:
+def _wikitext(name: str) -> Callable[[str | None, bool], Source]:
+    def source(tokenisation: str | None, streaming: bool) -> Source:
         configuration = f"{name}-v1"
         names = {"train": "train", "valid": "validation", "test": "test"}
         return Source(
@@ -353,7 +353,7 @@ def bookcorpus_split(block: int) -> str:
     return {0: "valid", 1: "test"}.get(number, "train")
 
 
-def _bookcorpus(tokenisation: str, streaming: bool) -> Source:
+def _bookcorpus(tokenisation: str | None, streaming: bool) -> Source:
     every = _hub_lines("bookcorpus", BOOKCORPUS, None, PARQUET, "train", streaming)
 
     def lines(split: str) -> Lines:
@@ -401,7 +401,7 @@ def bert_tokenizer() -> "WordPieceVocabulary":
     return vocabulary
 
 
-HUB: dict[str, Callable[[str, bool], Source]] = {
+HUB: dict[str, Callable[[str | None, bool], Source]] = {
     "wikitext-103": _wikitext("wikitext-103"),
     "wikitext-2": _wikitext("wikitext-2"),
     "bookcorpus": _bookcorpus,

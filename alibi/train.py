@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -45,11 +45,13 @@ from alibi.positions import NoBias
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
 from alibi.records import provenance
+from alibi.run_spec import Upkeep
 from alibi.windows import TrainingOrder
 
 WEIGHTS, METRICS, CHECKPOINTS, LOCK = "model.safetensors", "metrics.jsonl", "checkpoints", ".lock"
 VALIDATION_TOKENS = 8192
 GIVE_BACK_EVERY = 64
+UPKEEP = Upkeep()
 GOES_ON = "the same command goes on from there"
 
 
@@ -59,32 +61,12 @@ class StoppedError(TrainingError):
     exit_status = TRY_AGAIN
 
 
-@dataclass(frozen=True)
-class Upkeep:
-    """What is written beside a run; none of it changes the weights."""
-
-    checkpoint_every: int = 0
-    """Steps between checkpoints; 0 takes a twentieth of the run, at most 1000."""
-    keep: int = 2
-    """Checkpoints that stay, the newest; all go when the run is finished."""
-    validate_every: int = 0
-    """Steps between validations, on the first 8,192 tokens at the training length; 0 takes a fifth of the run."""
-    log_every: int = 10
-    """Steps between rows of the metrics."""
-    tensorboard: bool = False
-    """Write the metrics for TensorBoard as well."""
-
-    def __post_init__(self) -> None:
-        if self.keep < 1 or self.log_every < 1 or min(self.checkpoint_every, self.validate_every) < 0:
-            raise InputError(f"{self}: keep and log_every are at least 1, the other numbers not negative")
-
-
 def train(
     config: TrainConfig,
     corpus: Corpus,
     folder: Path,
-    bar_row: int = 0,
-    upkeep: Upkeep | None = None,
+    upkeep: Upkeep = UPKEEP,
+    *,
     exact_dtype: bool = False,
 ) -> None:
     """Trains a model and writes its weights, configuration and metrics into the folder.
@@ -97,8 +79,7 @@ def train(
         config: what decides the run.
         corpus: where its training split is read.
         folder: made if missing.
-        bar_row: line of the terminal for the progress bar, where several runs are trained side by side.
-        upkeep: checkpoints, validation and logging.
+        upkeep: checkpoints, validation, metrics and progress bar.
         exact_dtype: whether a run that began in another dtype is another run.
 
     Raises:
@@ -118,7 +99,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / LOCK, timeout=0), noted() as received:
             if not _finished(config, folder, exact_dtype):
-                _train(config, corpus, folder, bar_row, upkeep or Upkeep(), exact_dtype, received)
+                _train(config, corpus, folder, upkeep, exact_dtype, received)
             if received:
                 raise StoppedError(f"{received[0].name}: the training is done and saved in {folder}; {GOES_ON}")
     except Timeout as busy:
@@ -283,7 +264,6 @@ def _train(
     config: TrainConfig,
     corpus: Corpus,
     folder: Path,
-    bar_row: int,
     upkeep: Upkeep,
     exact_dtype: bool,
     received: list[signal.Signals],
@@ -301,7 +281,7 @@ def _train(
     kernel = choose_kernel(config.device, config.train_length, True, bias, config.kernel, dropout)
     flops = training.model.training_flops(config.train_length)
     _tell_beginning(training, kernel, flops)
-    _loop(training, corpus, folder, bar_row, upkeep, received)
+    _loop(training, corpus, folder, upkeep, received)
     rate = config.steps * training.tokens_a_step / max(training.seconds, 1e-9)
     facts = provenance(config.device) | {
         "parameters": training.model.parameter_count(),
@@ -333,9 +313,7 @@ def _tell_beginning(training: Training, kernel: str, flops: float) -> None:
     )
 
 
-def _loop(
-    training: Training, corpus: Corpus, folder: Path, bar_row: int, upkeep: Upkeep, received: list[signal.Signals]
-) -> None:
+def _loop(training: Training, corpus: Corpus, folder: Path, upkeep: Upkeep, received: list[signal.Signals]) -> None:
     config, before = training.config, training.seconds
     save_every = upkeep.checkpoint_every or min(1000, math.ceil(config.steps / 20))
     validate_every = upkeep.validate_every or math.ceil(config.steps / 5)
@@ -345,7 +323,7 @@ def _loop(
         unit=" tokens",
         unit_scale=True,
         desc=f"{config.model.method:10}",
-        position=bar_row,
+        position=upkeep.bar_row,
         mininterval=0.5,
     )
     with bar, _metrics(folder, training.done, upkeep.tensorboard) as write:
@@ -424,12 +402,12 @@ def _tensorboard(folder: Path, done: int) -> Any:
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done)
 
 
-def load_model(folder: Path, device: str = "") -> Decoder:
+def load_model(folder: Path, device: str | None = None) -> Decoder:
     """The trained model in this folder, ready to evaluate.
 
     Args:
         folder: of the run.
-        device: cpu or cuda; empty takes that of the training if it is here, else the CPU, which stderr is told.
+        device: cpu or cuda; None takes that of the training if it is here, else the CPU, which stderr is told.
 
     Raises:
         ValueError: if the device is unknown; the known are listed.

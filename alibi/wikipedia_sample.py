@@ -132,7 +132,7 @@ def deal(articles: dict[str, list[str]]) -> dict[str, list[list[str]]]:
     return splits
 
 
-def source(tokenisation: str, streaming: bool) -> Source:
+def source(tokenisation: str | None, streaming: bool) -> Source:
     """The sample's lines; nothing is read before they are asked for."""
     dealt: dict[str, list[list[str]]] = {}
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from alibi.configuration import configure
 from alibi.corpus import Corpus, Split
-from alibi.train import Training, Upkeep, train
+from alibi.run_spec import RunSpec, Upkeep
+from alibi.train import Training, train
 
 DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1, "softmax_dropout": 0.2}
 
@@ -30,7 +31,7 @@ def small(config, **changes):
 
 
 def config_for(corpus, method="alibi", **changes):
-    return small(configure(method, corpus, train_length=32, steps=12), **changes)
+    return small(configure(RunSpec(method=method, train_length=32, steps=12), corpus), **changes)
 
 
 def steps_done(training, steps):

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from small_run import config_for, period_corpus
 
 from alibi import checkpoint
-from alibi import train as training
 from alibi.__main__ import main
 from alibi.configuration import TrainingError, read_config
 from alibi.files import sha256
+from alibi.run_spec import Upkeep
 from alibi.train import StoppedError, Training, load_model, train
 
 CORPUS = period_corpus(3200)
@@ -43,7 +43,7 @@ def rewrite(path, change):
 LATER = {"compiled": False, "activation_checkpointing": False, "official_tail_gap": False}
 
 
-@pytest.mark.parametrize(("name", "default"), [*LATER.items(), ("model.decay_window", 0.0), ("model.cutoffs", ())])
+@pytest.mark.parametrize(("name", "default"), [*LATER.items(), ("model.decay_window", None), ("model.cutoffs", ())])
 def test_fields_that_came_later_have_their_defaults_which_is_told(name, default, run, capsys):
     def older(stored):
         of, _, field = name.rpartition(".")
@@ -150,7 +150,7 @@ def stopped_checkpoint(folder, monkeypatch):
 
     monkeypatch.setattr(Training, "step", stepping)
     with pytest.raises(StoppedError):
-        train(config_for(CORPUS), CORPUS, folder, upkeep=training.Upkeep(checkpoint_every=1))
+        train(config_for(CORPUS), CORPUS, folder, upkeep=Upkeep(checkpoint_every=1))
     monkeypatch.undo()
     return folder / "checkpoints" / "000000002"
 

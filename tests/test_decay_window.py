@@ -16,6 +16,7 @@ from alibi.decay_window import dropped_mass, flex_blocks, window_for
 from alibi.evaluate import evaluate
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, LinearBias, NoBias, position_method, slopes
+from alibi.run_spec import RunSpec
 
 
 def linear(heads, within=None):
@@ -161,9 +162,9 @@ def test_a_model_trains_and_is_evaluated_within_its_window():
     }
     assert losses["automatic"] == pytest.approx(losses["reference"], rel=1e-6)
     assert losses["sdpa"] == pytest.approx(losses["reference"], rel=1e-6)
-    assert abs(evaluate(small_model(within=0.0), split, 0, 700).nats - losses["reference"]) > 1e-3
+    assert abs(evaluate(small_model(within=None), split, 0, 700).nats - losses["reference"]) > 1e-3
     wide = evaluate(small_model(within=100.0), split, 0, 700).nats
-    assert wide == pytest.approx(evaluate(small_model(within=0.0), split, 0, 700).nats, rel=1e-6)
+    assert wide == pytest.approx(evaluate(small_model(within=None), split, 0, 700).nats, rel=1e-6)
     tokens, gradients = torch.randint(40, (2, 601)), []
     for kernel in ("reference", "automatic"):
         model = small_model(kernel).train()
@@ -218,23 +219,23 @@ def test_what_has_no_window_is_refused():
 def test_a_window_is_configured_for_linear_biases_only(method):
     corpus = period_corpus()
     if isinstance(position_method(method, 64, 8).bias(), LinearBias):
-        config = configure(method, corpus, decay_window=12.0)
+        config = configure(RunSpec(method=method, decay_window=12.0), corpus)
         assert config.model.decay_window == 12.0
         assert Decoder(config.model).bias().decay_window == 12.0
         with pytest.raises(ValueError, match=r"decay_window=-1\.0: choose a positive"):
-            configure(method, corpus, decay_window=-1.0)
+            configure(RunSpec(method=method, decay_window=-1.0), corpus)
     else:
         with pytest.raises(ValueError, match=r"decay_window=12\.0: a .*Bias has none, only a linear bias"):
-            configure(method, corpus, decay_window=12.0)
+            configure(RunSpec(method=method, decay_window=12.0), corpus)
         with pytest.raises(ValueError, match="only a linear bias"):
             small_model(method=method)
-    assert configure(method, corpus).model.decay_window == 0.0
+    assert configure(RunSpec(method=method), corpus).model.decay_window is None
 
 
 def test_configurations_stored_without_a_window_are_read():
-    fields = dataclasses.asdict(configure("alibi", period_corpus()))
+    fields = dataclasses.asdict(configure(RunSpec(method="alibi"), period_corpus()))
     del fields["model"]["decay_window"]
-    assert config_from(fields) == configure("alibi", period_corpus())
+    assert config_from(fields) == configure(RunSpec(method="alibi"), period_corpus())
     assert Decoder(config_from(fields).model).bias().decay_window is None
 
 

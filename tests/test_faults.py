@@ -24,7 +24,8 @@ from alibi import checkpoint, files
 from alibi import train as training
 from alibi.checkpoint import CheckpointError
 from alibi.configuration import TrainingError
-from alibi.train import StoppedError, Upkeep, load_model, train
+from alibi.run_spec import Upkeep
+from alibi.train import StoppedError, load_model, train
 
 CORPUS = period_corpus(3200)  # Six batches an epoch.
 

@@ -20,6 +20,7 @@ from alibi.configuration import TrainingError, configure, read_config
 from alibi.corpus import load
 from alibi.device import DTYPES, compute_dtype
 from alibi.evaluate import evaluate
+from alibi.run_spec import RunSpec
 from alibi.runs import config_hash, trained
 from alibi.train import StoppedError, load_model, train
 
@@ -65,7 +66,7 @@ def command(out, *others):
 
 @pytest.fixture(scope="module")
 def finished(tiny):
-    config = configure("alibi", load("tiny"), train_length=16, steps=1)
+    config = configure(RunSpec(method="alibi", train_length=16, steps=1), load("tiny"))
     train(config, load("tiny"), tiny / "finished")
     return tiny / "finished"
 
@@ -115,13 +116,13 @@ def test_a_device_that_is_not_there_is_refused_before_work(finished, tmp_path, a
 def test_what_trains_is_chosen_by_flag_else_by_scale():
     corpus = load("tiny")
     for scale, device in (("quick", "cpu"), ("gpu", "cuda")):
-        chosen = configure("alibi", corpus, scale)
+        chosen = configure(RunSpec(method="alibi", scale=scale), corpus)
         assert (chosen.device, chosen.dtype, chosen.compiled) == (device, compute_dtype(device), device == "cuda")
-    chosen = configure("alibi", corpus, "gpu", device="cpu", dtype="float32")
+    chosen = configure(RunSpec(method="alibi", scale="gpu", device="cpu", dtype="float32"), corpus)
     assert (chosen.device, chosen.dtype, chosen.compiled) == ("cpu", "float32", False)
     for wrong in ({"device": "mps"}, {"dtype": "float16"}):
         with pytest.raises(ValueError, match=rf"unknown {next(iter(wrong))} '\w+'; choose from "):
-            configure("alibi", corpus, **wrong)
+            configure(RunSpec(method="alibi", **wrong), corpus)
 
 
 def test_the_kernel_of_the_training_stays_on_its_device_alone(tmp_path):
@@ -189,7 +190,7 @@ def test_a_dtype_is_chosen_for_a_new_run(tmp_path, alibi):
 
 def test_a_finished_run_is_read_where_nothing_can_be_written(tiny, capsys):
     def run():
-        return trained("alibi", "tiny", train_length=16, steps=1)
+        return trained("alibi", corpus="tiny", train_length=16, steps=1)
 
     right = run().records([16])
     both = run().evaluation(32).nats
@@ -204,12 +205,12 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(tiny, capsys):
         assert told.count("warning:") == 1 and "32-nonoverlapping-all.json can't be written" in told
         assert "measured, and not kept" in told
         with pytest.raises(TrainingError, match=r"runs can't be written: .*; ALIBI_CACHE names another folder"):
-            trained("alibi", "tiny", train_length=16, steps=2)
+            trained("alibi", corpus="tiny", train_length=16, steps=2)
     assert os.listdir(run().folder / "evaluations") == ["tiny-valid-16-nonoverlapping-all.json"]
 
 
 def test_an_evaluation_that_can_not_be_kept_is_not_lost(tiny, capsys):
-    run = trained("alibi", "tiny", train_length=16, steps=1)
+    run = trained("alibi", corpus="tiny", train_length=16, steps=1)
     right = run.evaluation(48).nats
     shutil.rmtree(run.folder / "evaluations")
     (run.folder / "evaluations").write_text("in the way")
@@ -220,7 +221,7 @@ def test_an_evaluation_that_can_not_be_kept_is_not_lost(tiny, capsys):
 
 @pytest.mark.parametrize("stored", ["", '{"length": 24', "[]", '{"length": 24}'])
 def test_an_evaluation_that_was_cut_is_measured_again(stored, capsys):
-    run = trained("alibi", "tiny", train_length=16, steps=1)
+    run = trained("alibi", corpus="tiny", train_length=16, steps=1)
     right = run.evaluation(24).nats
     path = run.folder / "evaluations" / "tiny-valid-24-nonoverlapping-all.json"
     path.write_text(stored)
@@ -230,7 +231,7 @@ def test_an_evaluation_that_was_cut_is_measured_again(stored, capsys):
 
 
 def test_a_run_of_another_machine_has_the_hash_of_that_machine():
-    run = trained("alibi", "tiny", train_length=16, steps=1)
+    run = trained("alibi", corpus="tiny", train_length=16, steps=1)
     run.__dict__["facts"] = run.facts | {"device": "another machine"}
     assert run.provenance()["config_hash"] == config_hash(run.config, "another machine")
     assert run.provenance()["config_hash"] not in run.folder.name

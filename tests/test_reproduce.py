@@ -17,16 +17,18 @@ import pytest
 
 from alibi import reproduce as reproduction
 from alibi.experiments import EXPERIMENTS, MODULES
-from alibi.experiments.efficiency import AttentionCell, SpeedCell
-from alibi.experiments.experiment import Cell, Measure, Text
+from alibi.experiments.cells import Measure, TrainingCell
+from alibi.experiments.speed_cells import AttentionCell, SpeedCell
 from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduce import ReproduceError, cells, duration, listing, reproduce, states
+from alibi.run_spec import RunSpec
 from alibi.runs import trained
 from alibi.scale import SCALES
 
-TINY = Cell("alibi", "quick", 64, seed=21, measures=(Measure(64), Measure(96, 1, 32)))
+SPEC = RunSpec(method="alibi", train_length=64, seed=21)
+TINY = TrainingCell(SPEC, measures=(Measure(64), Measure(96, 1, 32)))
 
 
 @pytest.fixture
@@ -47,9 +49,9 @@ def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     assert len(set(found)) == len(found)
     assert all(cell.scale == scale for cell in found)
     assert {method for cell in found for method in cell.methods} <= set(METHODS)
-    trained_cells = [cell for cell in found if type(cell) is Cell]
+    trained_cells = [cell for cell in found if type(cell) is TrainingCell]
     # The first seed of every cell comes before the second of any, and speed, which has none, after both.
-    seeds = [cell.seed for cell in trained_cells]
+    seeds = [cell.spec.seed for cell in trained_cells]
     assert seeds == sorted(seeds) and seeds.count(0) == seeds.count(1)
     assert all(cell.measures for cell in trained_cells)
     assert all(measure.split == "valid" for cell in trained_cells for measure in cell.measures)
@@ -62,13 +64,14 @@ def test_a_split_that_is_to_be_evaluated_on_is_missed_before_any_training(result
     for name, split in (("mine", "train"), ("held", "test")):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / f"{split}.txt").write_text("a b c\n" * 9)
-    for text, missing in ((Text("mine"), "mine .*'valid'"), (Text("mine", "held"), "held .*'valid'"),
-                          (Text("held", "mine"), "held .*'train'")):  # fmt: skip
+    mine, held = replace(SPEC, corpus="mine"), replace(SPEC, corpus="held")
+    for spec, read, missing in ((mine, None, "mine .*'valid'"), (mine, "held", "held .*'valid'"),
+                                (held, "mine", "held .*'train'")):  # fmt: skip
         with pytest.raises(ValueError, match=f"{missing}; it has"):
-            replace(TINY, text=text).prepare()
-    for text in (Text("mine"), Text("mine", "held")):
+            replace(TINY, spec=spec, eval_corpus=read).prepare()
+    for read in (None, "held"):
         with pytest.raises(ValueError, match="no split 'valid'"):
-            replace(TINY, text=text).flops()
+            replace(TINY, spec=mine, eval_corpus=read).flops()
 
 
 def test_lengths_stand_for_the_papers():
@@ -77,8 +80,8 @@ def test_lengths_stand_for_the_papers():
         assert stand_for <= {64, 128, 256, 512, 1024, 1536, 2048, 3072}
         assert scale.batch_tokens % scale.train_length == 0
     laptop = cells("wikitext103", "laptop")
-    assert {(c.method, c.train_length) for c in laptop} == {(m, n) for m in PAPER_METHODS for n in (64, 128, 384)}
-    assert laptop[0].text == Text("wikipedia", "wikitext-103")
+    assert {(c.spec.method, c.train_length) for c in laptop} == {(m, n) for m in PAPER_METHODS for n in (64, 128, 384)}
+    assert (laptop[0].spec.corpus, laptop[0].eval_corpus) == ("wikipedia", "wikitext-103")
     # Trained at L / 6, evaluated at L: claim 6.
     assert 384 in {m.length for m in laptop[0].measures} and laptop[0].train_length == 64
 
@@ -114,8 +117,8 @@ def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     assert not TINY.recorded(measured_results("wikitext103"))
     append("wikitext103", whole[whole.eval_length == 96])
     assert TINY.recorded(measured_results("wikitext103"))
-    for other in ({"seed": 22}, {"train_length": 32}, {"steps": 299}, {"method": "t5"}, {"text": Text("wikipedia")}):
-        assert not replace(TINY, **other).recorded(measured_results("wikitext103"))
+    for other in ({"seed": 22}, {"train_length": 32}, {"steps": 299}, {"method": "t5"}, {"corpus": "wikipedia"}):
+        assert not replace(TINY, spec=replace(SPEC, **other)).recorded(measured_results("wikitext103"))
     monkeypatch.setattr(reproduction, "CONTEXT", None)  # A worker could not be started.
     reproduce("wikitext103", [TINY])
     assert "1 of 1 cells recorded; left: about 0 s" in listing(states("wikitext103", [TINY]))
@@ -138,7 +141,7 @@ def test_records_of_several_processes_all_arrive(results):
 
 
 def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
-    broken = replace(TINY, train_length=4096)
+    broken = replace(TINY, spec=replace(SPEC, train_length=4096))
     with pytest.raises(ReproduceError, match=r"1 cells of wikitext103 failed: alibi, L = 4096, seed 21 \(exit"):
         reproduce("wikitext103", [broken, TINY])
     assert "train_length=4096: choose 1 to 2048" in capfd.readouterr().err
@@ -148,12 +151,13 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
 # Steps of seconds: a signal falls into the middle of one, and others that follow it do too.
 SLOW = """
     from alibi.__main__ import COMMANDS, main
-    from alibi.experiments.experiment import Cell, Measure
+    from alibi.experiments.cells import Measure, TrainingCell
     from alibi.reproduce import fill_cache
+    from alibi.run_spec import RunSpec
 
     def fill() -> None:
         \"\"\"Fills.\"\"\"
-        fill_cache([Cell("t5", "quick", 2048, seed=24, measures=(Measure(64),))])
+        fill_cache([TrainingCell(RunSpec(method="t5", train_length=2048, seed=24), measures=(Measure(64),))])
         print("filled")
 
     if __name__ == "__main__":
@@ -238,7 +242,7 @@ def test_one_interruption_ends_a_slow_step_and_saves(results, interrupt, status,
 
 def test_time_that_is_over_leaves_cells_and_says_so(results):
     with pytest.raises(UnfinishedError, match="1e-06 minutes are over: 2 of 2 cells of slopes are left; the same comm"):
-        reproduce("slopes", [TINY, replace(TINY, seed=22)], minutes=1e-6)
+        reproduce("slopes", [TINY, replace(TINY, spec=replace(SPEC, seed=22))], minutes=1e-6)
     assert multiprocessing.active_children() == []
 
 

@@ -12,6 +12,7 @@ from alibi import runs
 from alibi.configuration import configure
 from alibi.corpus import load
 from alibi.records import MEASURED_COLUMNS, PAPER_COLUMNS, append, measured_results, paper_results
+from alibi.run_spec import RunSpec
 from alibi.runs import config_hash, trained
 
 
@@ -73,14 +74,14 @@ def test_records_of_text_without_spaces_come_back_from_their_file(short, tmp_pat
 
 
 def test_the_hash_follows_what_decides_the_bits(monkeypatch):
-    base = configure("alibi", load("wikipedia-sample"))
+    base = configure(RunSpec(method="alibi"), load("wikipedia-sample"))
     variants = [
         replace(base, **change)
         for change in ({"seed": 2}, {"steps": 299}, {"threads": 2}, {"kernel": "sdpa"}, {"torch_version": "2.0"})
     ]
     variants.append(replace(base, model=replace(base.model, method="t5")))
     assert len({config_hash(c) for c in [base, *variants]}) == len(variants) + 1
-    assert config_hash(base) == config_hash(configure("alibi", load("wikipedia-sample")))
+    assert config_hash(base) == config_hash(configure(RunSpec(method="alibi"), load("wikipedia-sample")))
     before = config_hash(base)
     monkeypatch.setattr(runs, "code_sha256", lambda: "other code")
     assert config_hash(base) != before
@@ -130,11 +131,12 @@ def test_the_code_hash_ignores_text_and_sees_code(tmp_path, monkeypatch):
 
 
 def test_spawned_workers_fill_the_cache(short):
-    from alibi.experiments.experiment import Cell, Measure
+    from alibi.experiments.cells import Measure, TrainingCell
     from alibi.reproduce import fill_cache
 
-    cells = [Cell(method, "quick", 64, seed=15, measures=(Measure(64),)) for method in ("alibi", "sinusoidal")]
+    specs = [RunSpec(method=method, train_length=64, seed=15) for method in ("alibi", "sinusoidal")]
+    cells = [TrainingCell(spec, measures=(Measure(64),)) for spec in specs]
     fill_cache(cells)
     assert multiprocessing.active_children() == []
     for cell in cells:
-        assert (trained(cell.method, train_length=64, seed=15).folder / "evaluations").is_dir()
+        assert (cell.run().folder / "evaluations").is_dir()

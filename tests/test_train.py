@@ -13,7 +13,8 @@ from alibi import checkpoint
 from alibi.configuration import TrainingError, configure
 from alibi.model import Decoder
 from alibi.positions import METHODS
-from alibi.train import Upkeep, load_model, train
+from alibi.run_spec import RunSpec, Upkeep
+from alibi.train import load_model, train
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +83,14 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(corpus, tmp_
 
 def test_wrong_choices_are_refused_before_work(corpus, tmp_path):
     with pytest.raises(ValueError, match="'relative'; choose from sinusoidal, rotary, t5, alibi"):
-        configure("relative", corpus)
+        configure(RunSpec(method="relative"), corpus)
     with pytest.raises(ValueError, match="'huge'; choose from quick, laptop, gpu, paper"):
-        configure("alibi", corpus, scale="huge")
+        configure(RunSpec(method="alibi", scale="huge"), corpus)
     with pytest.raises(ValueError, match="train_length=4096: choose 1 to 2048"):
-        configure("alibi", corpus, train_length=4096)
+        configure(RunSpec(method="alibi", train_length=4096), corpus)
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="needs a CUDA GPU"):
-            train(configure("alibi", corpus, scale="gpu"), corpus, tmp_path / "run")
+            train(configure(RunSpec(method="alibi", scale="gpu"), corpus), corpus, tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
 
@@ -182,6 +183,6 @@ def test_metrics_for_tensorboard(corpus, tmp_path):
 
 
 def test_flops_are_the_usual_estimate(corpus):
-    model = Decoder(configure("alibi", corpus).model)
+    model = Decoder(configure(RunSpec(method="alibi"), corpus).model)
     layer = 4 * 256 * 256 + 2 * 256 * 1024
     assert model.training_flops(128) == 6 * (4 * layer + 16 * 256) + 12 * 4 * 256 * 128

@@ -4,13 +4,10 @@ from collections.abc import Callable
 from types import ModuleType
 
 from alibi.experiments import bookcorpus, cc100_roberta, early_token_curse, efficiency, slopes, wikitext103
-from alibi.experiments.efficiency import SpeedCell
-from alibi.experiments.experiment import Cell
-
-AnyCell = Cell | SpeedCell
+from alibi.experiments.cells import Cell
 
 MODULES: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (wikitext103, bookcorpus, cc100_roberta, efficiency, early_token_curse, slopes)
 }
-EXPERIMENTS: dict[str, Callable[..., list[AnyCell]]] = {name: module.cells for name, module in MODULES.items()}
+EXPERIMENTS: dict[str, Callable[..., list[Cell]]] = {name: module.cells for name, module in MODULES.items()}

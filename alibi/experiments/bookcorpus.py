@@ -15,7 +15,7 @@ The text of quick has nothing to do with books: it shows that everything runs, a
     python -m alibi reproduce bookcorpus --scale laptop
 """
 
-from alibi.experiments.experiment import Cell, Text, grid
+from alibi.experiments.cells import Text, TrainingCell, grid
 from alibi.experiments.wikitext103 import LENGTHS
 
 TEXTS = {
@@ -26,6 +26,6 @@ TEXTS = {
 }
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[TrainingCell]:
     """ALiBi and sinusoidal at the three training lengths of Table 8."""
     return grid(("alibi", "sinusoidal"), scale, LENGTHS[scale][:3], seeds, TEXTS[scale], "bookcorpus")

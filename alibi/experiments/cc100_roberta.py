@@ -17,8 +17,8 @@ All have 16 heads, as the paper's. Its text, 461 GB, is not among the project's 
     python -m alibi reproduce cc100_roberta --scale laptop
 """
 
-from alibi.experiments.efficiency import SpeedCell, large
-from alibi.experiments.experiment import Cell, Text, nonoverlapping
+from alibi.experiments.cells import Cell, Text, TrainingCell, nonoverlapping, spec_of
+from alibi.experiments.efficiency import large
 from alibi.scale import scale_named
 
 WEB = Text("web", tokenisation="bytes")
@@ -28,16 +28,21 @@ LENGTHS = {"quick": (64, 128), "laptop": (64, 128, 256), "gpu": (512, 1024, 2048
 EQUAL_TIME = {1024: 46_700 / 50_000, 2048: 44_200 / 50_000}
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell | SpeedCell]:
+def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
     """Both methods at every length for equal updates, then sinusoidal for as long as equal time leaves; costs last."""
-    found: list[Cell | SpeedCell] = []
+    found: list[Cell] = []
     for seed in seeds:
         for length in LENGTHS[scale]:
             measures = nonoverlapping(scale, length, LENGTHS[scale])
-            common = (scale, length, TEXTS[scale], "cc100+roberta", seed)
-            found += [Cell(method, *common, large=True, measures=measures) for method in ("alibi", "sinusoidal")]
+            common = (scale, length, TEXTS[scale], seed)
+            for method in ("alibi", "sinusoidal"):
+                found.append(
+                    TrainingCell(spec_of(method, *common, large=True), "cc100+roberta", TEXTS[scale].evaluate, measures)
+                )
             paper_length = length * scale_named(scale).paper_factor
             if paper_length in EQUAL_TIME:
                 steps = round(scale_named(scale).steps * EQUAL_TIME[paper_length])
-                found.append(Cell("sinusoidal", *common, steps, large=True, equal_time=True, measures=measures))
+                spec = spec_of("sinusoidal", *common, large=True, steps=steps)
+                cell = TrainingCell(spec, "cc100+roberta", TEXTS[scale].evaluate, measures, equal_time=True)
+                found.append(cell)
     return found + large(scale)

@@ -13,13 +13,13 @@ and the loss is given by the position in the window.
 from dataclasses import replace
 
 from alibi.experiments import wikitext103
-from alibi.experiments.experiment import HALF_STRIDE_TOKENS, STRIDE_1_TOKENS, Cell, Measure
+from alibi.experiments.cells import HALF_STRIDE_TOKENS, STRIDE_1_TOKENS, Measure, TrainingCell
 from alibi.scale import scale_named
 
 WINDOWS = (1, 2, 4, 8)
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[TrainingCell]:
     """ALiBi, the T5 bias and sinusoidal at the scale's own length, both protocols over the same tokens."""
     length = scale_named(scale).train_length
     windows = [multiple * length for multiple in WINDOWS]
@@ -28,9 +28,9 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
         *(Measure(window, window // 2, HALF_STRIDE_TOKENS[scale]) for window in windows),
         *(Measure(window, 1, STRIDE_1_TOKENS[scale]) for window in windows),
     )
-    of_wikitext = {cell.method: cell for cell in wikitext103.cells(scale) if cell.train_length == length}
+    of_wikitext = {cell.spec.method: cell for cell in wikitext103.cells(scale) if cell.train_length == length}
     return [
-        replace(of_wikitext[method], seed=seed, measures=measures, by_position=True)
+        replace(cell, spec=replace(cell.spec, seed=seed), measures=measures, by_position=True)
         for seed in seeds
-        for method in ("alibi", "sinusoidal", "t5")
+        for cell in (of_wikitext[method] for method in ("alibi", "sinusoidal", "t5"))
     ]

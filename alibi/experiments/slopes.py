@@ -6,19 +6,21 @@ score by the bias, or a bias that grows faster than the distance, is worse than 
     python -m alibi reproduce slopes --scale laptop
 """
 
-from alibi.experiments.efficiency import SpeedCell, learned
-from alibi.experiments.experiment import Cell, nonoverlapping
+from alibi.experiments.cells import Cell, TrainingCell, nonoverlapping, spec_of
+from alibi.experiments.efficiency import learned
 from alibi.experiments.wikitext103 import TEXTS
 from alibi.positions import VARIANTS
 from alibi.scale import scale_named
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell | SpeedCell]:
+def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
     """Every variant at the scale's own length, of random slopes each seed draws others; then what learning costs."""
     length = scale_named(scale).train_length
     measures = nonoverlapping(scale, length)
-    trained = [
-        Cell(method, scale, length, TEXTS[scale], seed=seed, measures=measures)
+    trained: list[Cell] = [
+        TrainingCell(
+            spec_of(method, scale, length, TEXTS[scale], seed), eval_corpus=TEXTS[scale].evaluate, measures=measures
+        )
         for seed in seeds
         for method in ("alibi", *VARIANTS)
     ]

@@ -15,7 +15,7 @@ Scale quick asks for the shape of the curves only; laptop is evaluated on the re
     python -m alibi reproduce wikitext103 --scale laptop
 """
 
-from alibi.experiments.experiment import Cell, Text, grid
+from alibi.experiments.cells import Text, TrainingCell, grid, spec_of
 from alibi.positions import PAPER_METHODS
 from alibi.scale import scale_named
 
@@ -33,11 +33,13 @@ LENGTHS = {
 }
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[TrainingCell]:
     """Every method at every training length, the shortest lengths and the first seed first."""
     return grid(PAPER_METHODS[::-1], scale, LENGTHS[scale], seeds, TEXTS[scale], "wikitext-103")
 
 
-def live(scale: str = "quick") -> list[Cell]:
+def live(scale: str = "quick") -> list[TrainingCell]:
     """The runs that chapters train while they are read: each method at the scale's own length."""
-    return [Cell(method, scale, scale_named(scale).train_length, TEXTS[scale]) for method in PAPER_METHODS]
+    length = scale_named(scale).train_length
+    text = TEXTS[scale]
+    return [TrainingCell(spec_of(m, scale, length, text, seed=1), eval_corpus=text.evaluate) for m in PAPER_METHODS]

@@ -1,8 +1,8 @@
-"""What an experiment is made of: cells, each a training run and what is measured of it, and how cells are run."""
+"""What an experiment is made of: cells, each something that is run, and the records that come of it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
@@ -10,8 +10,10 @@ from alibi.configuration import TrainConfig, configure
 from alibi.corpus import Corpus, load, outline
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
-from alibi.runs import Run, run_folder, trained
+from alibi.run_spec import RunSpec, Upkeep
+from alibi.runs import Run, cached_run, run_folder
 from alibi.scale import scale_named
+from alibi.train import UPKEEP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,9 +33,9 @@ class Text:
     """What is trained on, and what is evaluated on in its vocabulary (the same corpus if left out)."""
 
     train: str
-    evaluate: str = ""
-    tokenisation: str = ""
-    """Words, bytes or bert; empty takes the corpus's own."""
+    evaluate: str | None = None
+    tokenisation: str | None = None
+    """Words, bytes or bert; None takes the corpus's own."""
 
 
 @dataclass(frozen=True)
@@ -49,118 +51,183 @@ class Measure:
     split: str = "valid"
 
 
+class Cell(Protocol):
+    """What the runner asks of a cell, whatever it measures."""
+
+    @property
+    def scale(self) -> str:
+        """Name of its scale."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Position methods that it measures."""
+
+    @property
+    def train_length(self) -> int:
+        """L, tokens."""
+
+    @property
+    def title(self) -> str:
+        """What a line of a listing calls it."""
+
+    @property
+    def steps(self) -> int | None:
+        """Optimiser steps, where they are not the scale's own."""
+
+    @property
+    def measurements(self) -> int:
+        """How many evaluations it makes."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else may run beside it."""
+
+    @property
+    def absent(self) -> str | None:
+        """The corpus that it needs and that would have to be fetched."""
+
+    def configured(self) -> dict[str, Any]:
+        """What is run, as plain data."""
+
+    def prepare(self) -> None:
+        """Builds what is missing of the corpora: once, and not by the first of several waiting processes."""
+
+    def begun(self) -> bool:
+        """Whether a part of it is done."""
+
+    def flops(self) -> tuple[float, float]:
+        """Floating point operations of the training, and of the evaluations that follow."""
+
+    def recorded(self, records: "pd.DataFrame") -> bool:
+        """Whether all that it measures is among these records."""
+
+    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+        """Runs it, and returns one number a row (see `alibi.records`)."""
+
+
 @dataclass(frozen=True)
-class Cell:
+class TrainingCell:
     """One training run and what is measured of it."""
 
-    method: str
-    scale: str
-    train_length: int
-    text: Text = Text("wikipedia-sample")
-    corpus: str = "wikitext-103"
+    spec: RunSpec
+    paper_corpus: str = "wikitext-103"
     """The paper's set, whatever text is read."""
-    seed: int = 1
-    steps: int = 0
-    """Optimiser steps; 0 takes the scale's own number."""
-    large: bool = False
-    """Whether the scale's larger model is trained."""
-    equal_time: bool = False
-    """Whether the steps are fewer, so that it takes no longer than the run that it is compared with."""
+    eval_corpus: str | None = None
+    """What is evaluated on, in the vocabulary of the run; the corpus of the run if left out."""
     measures: tuple[Measure, ...] = ()
     by_position: bool = False
     """Whether the loss is recorded by the position in the window as well."""
+    equal_time: bool = False
+    """Whether the steps are fewer, so that it takes no longer than the run that it is compared with."""
 
     alone: ClassVar[bool] = False
-    """Whether nothing else may run beside it."""
+
+    @property
+    def scale(self) -> str:
+        """Name of its scale."""
+        return self.spec.scale
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Its position method, in the form that cells of several have."""
-        return (self.method,)
+        return (self.spec.method,)
+
+    @property
+    def train_length(self) -> int:
+        """L, tokens."""
+        return self.spec.train_length or scale_named(self.scale).train_length
+
+    @property
+    def title(self) -> str:
+        """Such as "alibi, L = 64, seed 0"."""
+        return f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
+
+    @property
+    def steps(self) -> int | None:
+        """Optimiser steps, where they are not the scale's own."""
+        return self.spec.steps
+
+    @property
+    def measurements(self) -> int:
+        """How many evaluations it makes."""
+        return len(self.measures)
 
     def prepare(self) -> None:
         """Builds the corpora that are missing: once, and not by the first of several waiting processes.
 
         Raises:
-            ValueError: if a split that is to be trained or evaluated on is not there.
+            InputError: if what is trained or evaluated on lacks a split.
         """
-        text = load(self.text.train, self.text.tokenisation)
-        text.require("train")
-        (self.read() or text).require(*(measure.split for measure in self.measures or _live(self)))
-
-    @property
-    def title(self) -> str:
-        """Such as "alibi, L = 64, seed 0"."""
-        return f"{self.method}, L = {self.train_length}, seed {self.seed}"
+        trained_on = load(self.spec.corpus, self.spec.tokenisation)
+        trained_on.require("train")
+        evaluated_on = self.evaluated_on()
+        (evaluated_on or trained_on).require(*(measure.split for measure in self.measures))
 
     def outline(self) -> Corpus:
         """The corpus that is trained on, or where that would have to be fetched, its published sizes."""
-        return outline(self.text.train, self.text.tokenisation)
+        return outline(self.spec.corpus, self.spec.tokenisation)
 
     @property
-    def absent(self) -> str:
-        """The corpus that is trained on if it would have to be fetched, else empty."""
-        return "" if self.outline().source else self.text.train
+    def absent(self) -> str | None:
+        """The corpus that is trained on, if it would have to be fetched."""
+        return None if self.outline().source else self.spec.corpus
 
     def config(self) -> TrainConfig:
         """The configuration of the run; of a corpus that is not here it lacks the digest."""
-        text = self.outline()
-        return configure(self.method, text, self.scale, self.train_length, self.seed, self.steps, large=self.large)
+        return configure(self.spec, self.outline())
 
     def configured(self) -> dict[str, Any]:
         """The configuration as plain data."""
         return asdict(self.config())
 
-    def run(self, bar_row: int = 0) -> Run:
+    def run(self, upkeep: Upkeep = UPKEEP) -> Run:
         """The trained run, from the cache or trained now."""
-        return trained(
-            self.method, self.text.train, self.scale, self.train_length, self.seed, self.steps, bar_row,
-            self.text.tokenisation, self.large,
-        )  # fmt: skip
+        return cached_run(self.spec, upkeep)
 
-    def read(self) -> Corpus | None:
+    def evaluated_on(self) -> Corpus | None:
         """What is evaluated on, where it is not the corpus of the run."""
-        return load(self.text.evaluate) if self.text.evaluate else None
+        return None if self.eval_corpus is None else load(self.eval_corpus)
 
-    def records(self, bar_row: int = 0) -> "pd.DataFrame":
+    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
         """Trains what is not in the cache, evaluates, and returns one number a row (see `alibi.records`)."""
         import pandas as pd
 
-        run, read, tables = self.run(bar_row), self.read(), []
+        run, text, tables = self.run(upkeep), self.evaluated_on(), []
         for m in self.measures or _live(self):
-            tables.append(run.records([m.length], m.stride, m.split, m.prefix, read, self.corpus))
+            tables.append(run.records([m.length], m.stride, m.split, m.prefix, text, self.paper_corpus))
             if self.by_position:
-                tables.append(_by_position(tables[-1], run.evaluation(m.length, m.stride, m.split, m.prefix, read)))
+                tables.append(_by_position(tables[-1], run.evaluation(m.length, m.stride, m.split, m.prefix, text)))
         return pd.concat(tables, ignore_index=True).assign(equal_time=self.equal_time)
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether every measure of this cell is among these records."""
-        used = f"{self.text.train} -> {self.text.evaluate}" if self.text.evaluate else self.text.train
-        own = records[
-            (records.method == self.method)
-            & (records.scale == self.scale)
-            & (records.train_length == self.train_length)
-            & (records.seed == self.seed)
-            & (records.corpus_used == used)
-            & (records.tokens_trained == self.tokens)
-            & ~records.smoke.fillna(False)
-        ]
+        trained_on = self.spec.corpus
+        same = {
+            "method": self.spec.method,
+            "scale": self.scale,
+            "train_length": self.train_length,
+            "seed": self.spec.seed,
+            "corpus_used": f"{trained_on} -> {self.eval_corpus}" if self.eval_corpus else trained_on,
+            "tokens_trained": self.tokens,
+        }
+        own = records[~records.smoke.fillna(False)]
+        for column, value in same.items():
+            own = own[own[column] == value]
         found = set(zip(own.split, own.eval_length, own.stride.fillna(0), own.prefix.fillna(0), strict=True))
         return all((m.split, m.length, m.stride or 0, m.prefix or 0) in found for m in self.measures)
 
     @property
     def tokens(self) -> int:
         """Tokens trained on."""
-        chosen = scale_named(self.scale)
-        batch = chosen.batch_tokens // self.train_length * self.train_length
-        return (self.steps or chosen.steps) * batch
+        scale = scale_named(self.scale)
+        return (self.spec.steps or scale.steps) * (scale.batch_tokens // self.train_length * self.train_length)
 
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training, and of the evaluations that follow."""
         config = self.config()
         with torch.device("meta"):
             model = Decoder(config.model)
-        text = outline(self.text.evaluate) if self.text.evaluate else self.outline()
+        text = outline(self.eval_corpus) if self.eval_corpus else self.outline()
         text.require(*(measure.split for measure in self.measures))
         evaluations = 0.0
         for measure in self.measures:
@@ -178,7 +245,7 @@ class Cell:
         return bool(can_be) and run_folder(config).is_dir()
 
 
-def _live(cell: Cell) -> Iterable[Measure]:
+def _live(cell: TrainingCell) -> Iterable[Measure]:
     return [Measure(round(multiple * cell.train_length)) for multiple in EXTRAPOLATION]
 
 
@@ -210,18 +277,28 @@ def sliding(scale: str, train_length: int) -> tuple[Measure, ...]:
     return (*half, *(Measure(length, 1, STRIDE_1_TOKENS[scale]) for length in lengths))
 
 
+def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, **chosen: Any) -> RunSpec:
+    """The run of a method on this text; further fields of `RunSpec` by name."""
+    return RunSpec(
+        method=method,
+        scale=scale,
+        train_length=train_length,
+        corpus=text.train,
+        tokenisation=text.tokenisation,
+        seed=seed,
+        **chosen,
+    )
+
+
 def grid(
-    methods: Sequence[str], scale: str, lengths: Sequence[int], seeds: Sequence[int], text: Text, corpus: str
-) -> list[Cell]:
+    methods: Sequence[str], scale: str, lengths: Sequence[int], seeds: Sequence[int], text: Text, paper_corpus: str
+) -> list[TrainingCell]:
     """Every method at every training length, both protocols; the first seed and the shortest lengths first."""
     return [
-        Cell(
-            method,
-            scale,
-            length,
-            text,
-            corpus,
-            seed,
+        TrainingCell(
+            spec_of(method, scale, length, text, seed),
+            paper_corpus,
+            text.evaluate,
             measures=nonoverlapping(scale, length, lengths) + sliding(scale, length),
         )
         for seed in seeds
