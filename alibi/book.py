@@ -152,16 +152,15 @@ def execute_all(notebooks: Sequence[Path], root: Path) -> None:
         BookError: if one fails; those that have not begun are then left out.
         alibi.interruption.UnfinishedError: if a signal came; those that were executed are not executed again.
     """
-    executed = 0
     try:
         with progress.bar(total=len(notebooks), unit="chapter", desc="chapters") as bar, Pool(AT_A_TIME) as pool:
             running = {pool.submit(_run, path, _executed(root, path.stem), root, {}): path.stem for path in notebooks}
             for done in as_completed(running):
                 done.result()
-                executed += 1
                 bar.set_postfix_str(f"executed {running[done]}", refresh=False)
                 bar.update()
     except KeyboardInterrupt as stop:
+        executed = len(notebooks) - len(set(notebooks) & set(changed(root)))
         told = f"{executed} of {len(notebooks)} chapters were executed; the same command goes on"
         raise UnfinishedError(f"{stop or 'SIGINT'}: {told}") from None
 

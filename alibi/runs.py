@@ -1,26 +1,26 @@
 """Trained runs, cached by the content of their configuration: asked for, found or trained, evaluated once."""
 
-import ast
 import hashlib
 import json
 import os
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, read_run, require_device
+from alibi.configuration import CONFIG, RECIPE, TrainConfig, TrainingError, configure, read_run, require_device
 from alibi.corpus import Corpus, load
 from alibi.device import device_name, give_back_memory, settle_cpu
-from alibi.evaluate import Evaluation, evaluate
+from alibi.evaluate import PROTOCOL, Evaluation, evaluate
 from alibi.files import locked, write_whole
-from alibi.model import Decoder
-from alibi.paths import PACKAGE, cache_folder
+from alibi.model import Decoder, ModelConfig
+from alibi.paths import cache_folder
+from alibi.positions import METHODS
 from alibi.progress import say
 from alibi.records import MEASURED_COLUMNS
 from alibi.run_spec import RunSpec, Upkeep
@@ -30,49 +30,33 @@ from alibi.train import UPKEEP, load_model, train
 if TYPE_CHECKING:
     import pandas as pd
 
-# What decides the bits of a run; a change to one of these trains anew, a change to a figure does not.
-SCIENCE = [
-    "positions",
-    "attention.py",
-    "decay_window.py",
-    "embedding.py",
-    "model.py",
-    "windows.py",
-    "optim.py",
-    "train.py",
-    "evaluate.py",
-    "device.py",
-]
 SMOKE_TOKENS = 1024
 METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"}
 
 
-@cache
-def code_sha256() -> str:
-    """Hash of the syntax trees of the modules in SCIENCE, docstrings and comments apart."""
-    digest = hashlib.sha256()
-    for name in SCIENCE:
-        path = PACKAGE / name
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
-                body = getattr(node, "body", None)
-                if isinstance(body, list):
-                    # A bare string is a docstring, of a module, class, function or field.
-                    body[:] = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-            digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()
-
-
 def config_hash(config: TrainConfig, machine: str = "") -> str:
-    """Twelve hexadecimal digits that stand for a configuration, the machine and the code that decide the bits.
+    """Twelve hexadecimal digits that stand for a configuration, and the machine and the recipe that it is trained by.
+
+    A field that has its default is left out, so that a choice that comes later leaves the runs of before as they are.
+    Of the code, `alibi.configuration.RECIPE` and the version of the run's own position method count, and nothing else:
+    see there when to count them up.
 
     Args:
         config: of a run.
         machine: what `device_name` says where it was trained; empty for this machine.
     """
-    key = asdict(config) | {"machine": machine or device_name(config.device), "code": code_sha256()}
+    key = _chosen(config) | {
+        "model": _chosen(config.model),
+        "machine": machine or device_name(config.device),
+        "recipe": RECIPE,
+        "method_version": METHODS[config.model.method].version,
+    }
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _chosen(config: TrainConfig | ModelConfig) -> dict[str, Any]:
+    named = {field.name: (getattr(config, field.name), field.default) for field in fields(config)}
+    return {name: value for name, (value, default) in named.items() if name != "model" and value != default}
 
 
 def run_folder(config: TrainConfig) -> Path:
@@ -135,7 +119,7 @@ class Run:
         text = text or self.corpus
         text.require(split)
         prefix = min(SMOKE_TOKENS, prefix or SMOKE_TOKENS) if self.smoke else prefix
-        name = f"{text.name}-{split}-{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}.json"
+        name = f"{text.name}-{split}-{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}-{PROTOCOL}.json"
         path = self.folder / "evaluations" / name
         if stored := _stored(path):
             return stored

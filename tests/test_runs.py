@@ -4,13 +4,15 @@ import math
 import multiprocessing
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import field, make_dataclass, replace
 
 import pytest
 
 from alibi import runs
-from alibi.configuration import configure
+from alibi.configuration import TrainConfig, configure
 from alibi.corpus import load
+from alibi.positions.alibi import ALiBi
+from alibi.positions.t5 import T5Bias
 from alibi.records import MEASURED_COLUMNS, PAPER_COLUMNS, append, measured_results, paper_results
 from alibi.run_spec import RunSpec
 from alibi.runs import config_hash, trained
@@ -83,9 +85,13 @@ def test_the_hash_follows_what_decides_the_bits(monkeypatch):
     assert len({config_hash(c) for c in [base, *variants]}) == len(variants) + 1
     assert config_hash(base) == config_hash(configure(RunSpec(method="alibi"), load("wikipedia-sample")))
     before = config_hash(base)
-    monkeypatch.setattr(runs, "code_sha256", lambda: "other code")
-    assert config_hash(base) != before
-    monkeypatch.undo()
+    for changed, name, value in ((runs, "RECIPE", 0), (ALiBi, "version", 0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(changed, name, value)
+            assert config_hash(base) != before
+    # Another method's own file is no matter of this run.
+    monkeypatch.setattr(T5Bias, "version", 0)
+    assert config_hash(base) == before
     monkeypatch.setattr(runs, "device_name", lambda device: "another machine")
     assert config_hash(base) != before
 
@@ -115,19 +121,12 @@ def test_the_papers_numbers_are_whole():
     assert (table2["alibi", 512], table2["sinusoidal", 15512]) == (19.73, 406.01)
 
 
-def test_the_code_hash_ignores_text_and_sees_code(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "PACKAGE", tmp_path)
-    monkeypatch.setattr(runs, "SCIENCE", ["model.py"])
-
-    def hashed(source):
-        (tmp_path / "model.py").write_text(source)
-        runs.code_sha256.cache_clear()
-        return runs.code_sha256()
-
-    base = hashed('"""Text."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
-    assert hashed("# A comment.\ndef f(x):\n    return x + 1\n") == base
-    assert hashed("def f(x):\n    return x + 2\n") != base
-    runs.code_sha256.cache_clear()
+def test_a_choice_that_comes_later_leaves_the_runs_of_before(monkeypatch):
+    base = configure(RunSpec(method="alibi"), load("wikipedia-sample"))
+    before = config_hash(base)
+    later = make_dataclass("Later", [("gate", bool, field(default=False))], bases=(TrainConfig,), frozen=True)
+    assert config_hash(later(**vars(base))) == before
+    assert config_hash(later(**vars(base), gate=True)) != before
 
 
 def test_spawned_workers_fill_the_cache(short):

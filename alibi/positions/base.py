@@ -265,6 +265,8 @@ class PositionMethod(nn.Module):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    version: ClassVar[int] = 1
+    """To be counted up when a change moves what a model with this method learns: its cached runs are trained anew."""
     limited: ClassVar[bool] = False
     """Whether the method has a table of positions and knows none past its end."""
     rate: ClassVar[float] = 1.0
