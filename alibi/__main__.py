@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from alibi.configuration import TrainConfig
-    from alibi.corpus import Corpus, Split
+    from alibi.corpora.corpus import Corpus, Split
 
 PROGRAM = "python -m alibi"
 UPKEEP = Upkeep()
@@ -41,7 +41,7 @@ def data(name: Positional[str], tokenisation: str | None = None, streaming: bool
         tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; the corpus's own if left out.
         streaming: read the hub's files without keeping a copy besides the tokens.
     """
-    from alibi.corpus import describe, load
+    from alibi.corpora.corpus import describe, load
 
     print(describe(load(name, tokenisation, streaming=streaming)))
 
@@ -69,7 +69,7 @@ def train(
     """
     from alibi import train as training
     from alibi.configuration import configure
-    from alibi.corpus import load
+    from alibi.corpora.corpus import load
     from alibi.evaluate import evaluate as measure
 
     corpus = load(run.corpus, run.tokenisation)
@@ -103,7 +103,7 @@ def _or_dash(value: float) -> str:
 def _trained_on(config: "TrainConfig") -> "Corpus":
     """The corpus of a run, refused if it is not the one that the run read."""
     from alibi.configuration import TrainingError
-    from alibi.corpus import load
+    from alibi.corpora.corpus import load
 
     corpus = load(config.corpus)
     if corpus.tokenisation != config.tokenisation:
@@ -146,11 +146,11 @@ def evaluate(
     """
     from alibi import train as training
     from alibi.configuration import read_config
-    from alibi.corpus import load
+    from alibi.corpora.corpus import load
+    from alibi.corpora.sources import split_named
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
-    from alibi.experiments.cells import EXTRAPOLATION
-    from alibi.sources import split_named
+    from alibi.reproduction.cells import EXTRAPOLATION
     from alibi.windows import check_window
 
     split, config = split_named(split), read_config(folder)
@@ -212,14 +212,14 @@ def verify(folder: Positional[Path | None] = None) -> None:
     """Recompute what the official code computed, compare, and print each quantity with its verdict.
 
     Exit status 1 if any difference is larger than its tolerance. Tolerances are derived from the rounding of float32
-    and float64 (see alibi/rounding.py), so that they hold on any machine; "used" is the difference's share of it.
+    and float64 (alibi/official/rounding.py), so that they hold on any machine; "used" is the share that was needed.
 
     Args:
         folder: vectors of the official code; those that come with the project if left out.
     """
+    from alibi.official.vectors import Vectors
+    from alibi.official.verify import verify as checks
     from alibi.paths import golden_folder
-    from alibi.vectors import Vectors
-    from alibi.verify import verify as checks
 
     chosen, failed, made = folder or golden_folder(), 0, 0
     print(f"official vectors in {chosen}; about 20 seconds on one core")
@@ -261,8 +261,8 @@ def bench(
     """
     from json import dumps
 
-    from alibi.bench import bench as measure
-    from alibi.bench import report
+    from alibi.speed.benchmark import bench as measure
+    from alibi.speed.benchmark import report
 
     if json is not None:
         check_output(json)
@@ -299,7 +299,7 @@ def reproduce(
     """
     from json import dumps
 
-    from alibi import reproduce as reproduction
+    from alibi.reproduction import runner as reproduction
 
     chosen = reproduction.cells(experiment, scale, methods, seeds, lengths)
     if dry_run:
@@ -320,15 +320,15 @@ def reproduce(
 def scorecard(json: Path | None = None) -> None:
     """Say of each of the paper's claims whether the records in data/results/ reproduce it.
 
-    Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/claims.py.
+    Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/reproduction/claims.py.
 
     Args:
         json: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
     """
     from json import dumps
 
-    from alibi.claims import as_json, table
-    from alibi.claims import scorecard as judged
+    from alibi.reproduction.claims import as_json, table
+    from alibi.reproduction.claims import scorecard as judged
 
     if json is not None:
         check_output(json)
@@ -366,8 +366,8 @@ def book(
         parameters: a parameter of the chapter and its value; may be given several times.
         refresh: write the outputs of all chapters back into book/ instead of building the site.
     """
-    from alibi import book as building
-    from alibi.parameters import ParameterError
+    from alibi.book import build as building
+    from alibi.book.parameters import ParameterError
 
     if chapter is not None:
         building.execute(chapter, parameters)
@@ -375,8 +375,8 @@ def book(
     if parameters:
         raise ParameterError(f"{parameters[0]}: name the chapter that takes it, as in book alibi -p {parameters[0]}")
     if building.changed():
-        from alibi.experiments import wikitext103
-        from alibi.reproduce import fill_cache
+        from alibi.reproduction.experiments import wikitext103
+        from alibi.reproduction.runner import fill_cache
 
         # Before the chapters, which then find the runs in the cache: here the progress bars are seen.
         fill_cache(wikitext103.live())

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import torch
 
 from alibi.attention import choose_kernel
-from alibi.corpus import Corpus
+from alibi.corpora.corpus import Corpus
 from alibi.device import DEVICES, DTYPES, compute_dtype, is_here
 from alibi.errors import InputError, UnknownNameError, UserError
 from alibi.model import ModelConfig

@@ -4,13 +4,17 @@ import ctypes
 import math
 import os
 import platform
+import subprocess
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import torch
+
+from alibi.paths import checkout
 
 DEVICES = ("cpu", "cuda")
 DTYPES = ("bfloat16", "float32")
@@ -106,3 +110,29 @@ def peak_memory(device: str) -> int:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
+
+
+@cache
+def commit() -> str:
+    """The commit of the checkout, with "+" if files differ from it; "not a checkout" for an installed wheel."""
+    root = checkout()
+    if root is None:
+        return "not a checkout"
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", check=True).stdout
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "alibi") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "not a checkout"
+
+
+def provenance(device: str) -> dict[str, str]:
+    """Which machine and which code measured: device, torch version, commit, date (UTC)."""
+    return {
+        "device": device_name(device),
+        "torch_version": torch.__version__,
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }

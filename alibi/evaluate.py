@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from alibi.corpus import Split
+from alibi.corpora.corpus import Split
 from alibi.errors import InputError
 from alibi.model import Decoder
 from alibi.progress import bar as progress_bar

@@ -48,3 +48,11 @@ def say(message: str) -> None:
     """A line on stderr, above the bars."""
     with suppress(OSError):
         tqdm.write(message, sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """Such as 40 s, 12 min, 3.5 h, 20 days or 480 years."""
+    for size, unit in ((365 * 86_400, "years"), (86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,15 +1,9 @@
 """Records: one measured or published number a row, in the same columns."""
 
-import subprocess
-from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING
 
-import torch
-
-from alibi.device import device_name
 from alibi.files import locked, write_whole
-from alibi.paths import cache_folder, checkout, data_folder, results_folder
+from alibi.paths import cache_folder, data_folder, results_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,29 +78,3 @@ def append(experiment: str, rows: "pd.DataFrame") -> None:
         together = pd.concat([table for table in tables if len(table)], ignore_index=True)
         typed = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES)
         write_whole(path, lambda part: typed.to_csv(part, index=False, float_format="%.7g", lineterminator="\n"))
-
-
-@cache
-def commit() -> str:
-    """The commit of the checkout, with "+" if files differ from it; "not a checkout" for an installed wheel."""
-    root = checkout()
-    if root is None:
-        return "not a checkout"
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", check=True).stdout
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "alibi") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "not a checkout"
-
-
-def provenance(device: str) -> dict[str, str]:
-    """Which machine and which code measured: device, torch version, commit, date (UTC)."""
-    return {
-        "device": device_name(device),
-        "torch_version": torch.__version__,
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alibi.configuration import CONFIG, RECIPE, TrainConfig, TrainingError, configure, read_run, require_device
-from alibi.corpus import Corpus, load
+from alibi.corpora.corpus import Corpus, load
 from alibi.device import device_name, give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, Evaluation, evaluate
 from alibi.files import locked, write_whole

@@ -33,8 +33,8 @@ from alibi.configuration import (
     read_config,
     require_device,
 )
-from alibi.corpus import Corpus
-from alibi.device import computing, give_back_memory, matmul_rate, peak_memory, settle_cpu
+from alibi.corpora.corpus import Corpus
+from alibi.device import computing, give_back_memory, matmul_rate, peak_memory, provenance, settle_cpu
 from alibi.errors import InputError
 from alibi.evaluate import evaluate
 from alibi.files import locked, write_whole
@@ -44,7 +44,6 @@ from alibi.optim import RECIPES
 from alibi.positions import NoBias
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
-from alibi.records import provenance
 from alibi.run_spec import Upkeep
 from alibi.windows import TrainingOrder
 

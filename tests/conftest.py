@@ -58,7 +58,7 @@ def process_as_it_started():
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The folder of the site, built once from the chapters as they are stored."""
-    from alibi.book import render
+    from alibi.book.build import render
 
     return render(ROOT / "book", ROOT / "_config.yml", tmp_path_factory.mktemp("site")).parent
 

@@ -136,7 +136,7 @@ def grid(tokens, length, context):
 
 
 def write(folder: Path, golden: Path, seed=0, layers=3, width=48, heads=12, feedforward=40, cutoffs=(20, 50), words=90):
-    """Writes every file that `alibi.verify` reads; schedule, optimiser trace and sinusoid are the official ones."""
+    """Writes all that `alibi.official.verify` reads; schedule, optimiser trace and sinusoid are the official ones."""
     generator = torch.Generator().manual_seed(seed)
     (folder / "corpus").mkdir(parents=True)
     for name in ("optimizer.json", "sinusoidal.safetensors"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from alibi.configuration import configure
-from alibi.corpus import Corpus, Split
+from alibi.corpora.corpus import Corpus, Split
 from alibi.run_spec import RunSpec, Upkeep
 from alibi.train import Training, train
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import ROOT
 
-from alibi import bench, gauges, peers, shapes
 from alibi.__main__ import main
-from alibi.bench import BenchError
-from alibi.peers import PeerError
-from alibi.shapes import Shape
+from alibi.speed import attention, benchmark, memory, peers, shapes
+from alibi.speed.benchmark import BenchError
+from alibi.speed.peers import PeerError
+from alibi.speed.shapes import Shape
 
 TINY = Shape("tiny", 1, 32, 4, 16, 64, vocabulary=60)
 compile_ = torch.compile
@@ -61,7 +61,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
         assert row["form"] in forms
     for method in ("sinusoidal", "alibi", "t5"):
         row = rows[method]
-        assert row["kernel"] in bench.KERNELS["cpu"] and len(row["tried"]) + len(row["refused"]) == 4
+        assert row["kernel"] in benchmark.KERNELS["cpu"] and len(row["tried"]) + len(row["refused"]) == 4
     assert list(rows["t5"]["refused"]) == ["columns, eager"]
     # A peer that can't be compiled competes eager, and the table says so.
     failed = rows["peer x-transformers ALiBi"]
@@ -81,7 +81,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
 
 
 def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
-    found = bench.bench(("tiny",), device="cpu", parts=("evaluation", "memory"))
+    found = benchmark.bench(("tiny",), device="cpu", parts=("evaluation", "memory"))
     assert not found["rows"]
     assert {(row["method"], row["protocol"], row["length"]) for row in found["evaluation"]} == {
         *((method, "nonoverlapping", length) for method in ("sinusoidal", "alibi") for length in (16, 256)),
@@ -89,7 +89,7 @@ def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
         ("alibi", "sliding window, one at a time", 16),
     }
     for row in found["memory"]:
-        train, *evaluate = (row[column] for column in gauges.MEMORY_COLUMNS)
+        train, *evaluate = (row[column] for column in memory.MEMORY_COLUMNS)
         # Far below what this process has taken, from which the children were started.
         assert 0 < train < 2**29 and 0 <= evaluate[0] <= evaluate[1]
     assert found["ratios"].keys() == {
@@ -105,17 +105,17 @@ def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
 
 def test_the_whole_table_has_rivals_and_every_part(monkeypatch):
     whole = {"W": Shape("W", 1, 32, 4, 16, 64, vocabulary=60, rivals=("alibi+window",))}
-    monkeypatch.setattr(bench, "SHAPES", whole)
-    monkeypatch.setitem(gauges.ATTENTION_LENGTHS, "cpu", (32,))
-    found = bench.bench(("all",), device="cpu")
+    monkeypatch.setattr(benchmark, "SHAPES", whole)
+    monkeypatch.setitem(attention.ATTENTION_LENGTHS, "cpu", (32,))
+    found = benchmark.bench(("all",), device="cpu")
     assert [row["contestant"] for row in found["rows"]] == ["sinusoidal", "alibi", "alibi+window"]
     assert found["evaluation"] and found["memory"] and found["kernels"]
 
 
 def test_what_is_asked_for_twice_is_measured_once(monkeypatch):
     shapes = {"W": Shape("W", 1, 32, 4, 16, 64, vocabulary=60), "other": TINY}
-    monkeypatch.setattr(bench, "SHAPES", shapes)
-    found = bench.bench(("other", "W", "all"), device="cpu", methods=("alibi", "alibi"), parts=("evaluation",))
+    monkeypatch.setattr(benchmark, "SHAPES", shapes)
+    found = benchmark.bench(("other", "W", "all"), device="cpu", methods=("alibi", "alibi"), parts=("evaluation",))
     measured = [(row["shape"], row["protocol"], row["length"]) for row in found["evaluation"]]
     assert len(set(measured)) == len(measured)
     assert list(dict.fromkeys(shape for shape, *_ in measured)) == ["tiny", "W"]
@@ -123,7 +123,7 @@ def test_what_is_asked_for_twice_is_measured_once(monkeypatch):
 
 
 def test_attention_alone_names_kernels():
-    rows, ratios = gauges.attention("cpu", (64,))
+    rows, ratios = attention.attention("cpu", (64,))
     measured = {(row["bias"], row["kernel"]) for row in rows if "seconds" in row}
     assert {("none", "sdpa"), ("alibi", "baddbmm"), ("alibi", "columns")} <= measured
     assert any(row["bias"] == "alibi+window" for row in rows)
@@ -150,25 +150,25 @@ def test_the_death_of_the_process_is_told():
 
 def test_what_can_not_be_measured_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="unknown shape 'W9'; choose from W1, W2, W2-1024"):
-        bench.bench(("W9",))
+        benchmark.bench(("W9",))
     with pytest.raises(ValueError, match="unknown position method 'alibbi'; choose from sinusoidal"):
-        bench.bench(("tiny",), methods=("alibbi",))
+        benchmark.bench(("tiny",), methods=("alibbi",))
     with pytest.raises(ValueError, match="unknown part 'speed'; choose from train, evaluation, memory, kernels"):
-        bench.bench(("tiny",), parts=("speed",))
+        benchmark.bench(("tiny",), parts=("speed",))
     with pytest.raises(ValueError, match="only a linear"):
-        bench.bench(("tiny",), device="cpu", methods=("rotary+window",))
+        benchmark.bench(("tiny",), device="cpu", methods=("rotary+window",))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BenchError, match="torch sees no CUDA GPU"):
-        bench.bench(("tiny",), device="cuda")
-    monkeypatch.setitem(bench.KERNELS, "cpu", ("columns",))
+        benchmark.bench(("tiny",), device="cuda")
+    monkeypatch.setitem(benchmark.KERNELS, "cpu", ("columns",))
     with pytest.raises(BenchError, match=r"no attention kernel runs t5 at shape tiny on cpu: .*TableBias"):
-        bench.bench(("tiny",), device="cpu", methods=("t5",))
+        benchmark.bench(("tiny",), device="cpu", methods=("t5",))
 
 
 def test_missing_libraries_are_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "x_transformers", None)
     with pytest.raises(PeerError, match=r"x_transformers.*pip install alibi-book\[test\]"):
-        bench.bench(("tiny",), peers=True, device="cpu")
+        benchmark.bench(("tiny",), peers=True, device="cpu")
 
 
 def test_the_readme_names_the_command():

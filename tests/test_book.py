@@ -15,8 +15,8 @@ import pytest
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from alibi.book import KERNEL, BookError, build, changed, chapters, cleaned, execute, execute_all, refresh, render
-from alibi.parameters import ParameterError
+from alibi.book.build import KERNEL, BookError, build, changed, chapters, cleaned, execute, execute_all, refresh, render
+from alibi.book.parameters import ParameterError
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
@@ -170,7 +170,7 @@ INTERRUPTED = """
     from pathlib import Path
 
     from alibi.__main__ import COMMANDS, main
-    from alibi.book import chapters, execute, execute_all
+    from alibi.book.build import chapters, execute, execute_all
 
     root = Path(sys.argv[1])
 

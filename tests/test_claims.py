@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from alibi.__main__ import main
-from alibi.claims import (
+from alibi.records import MEASURED_COLUMNS, append, paper_results
+from alibi.reproduction.claims import (
     ABOUT_TWICE,
     CLAIMS,
     NOT_MEASURED,
@@ -23,8 +24,7 @@ from alibi.claims import (
     judge,
     scorecard,
 )
-from alibi.evidence import Sample, as_records, evidence
-from alibi.records import MEASURED_COLUMNS, append, paper_results
+from alibi.reproduction.evidence import Sample, as_records, evidence
 
 PAPER = paper_results()
 EMPTY = pd.DataFrame(columns=MEASURED_COLUMNS)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import alibi
-from alibi import corpus, wikipedia_sample
-from alibi.vocabulary import BytePairVocabulary
+from alibi.corpora import corpus, wikipedia_sample
+from alibi.corpora.vocabulary import BytePairVocabulary
 
 ROOT = Path(alibi.__file__).parents[1]
 
@@ -205,7 +205,7 @@ def test_an_unknown_name_lists_the_known():
 def test_a_complete_cache_needs_neither_gensim_nor_tokenizers(cache):
     code = """
 import sys
-from alibi.corpus import load
+from alibi.corpora.corpus import load
 sample = load("wikipedia-sample")
 assert sample.splits["valid"].tokens[-1] == sample.end_of_line and sample.text("valid")
 print(*({"gensim", "tokenizers", "filelock", "torch"} & set(sys.modules)), "loaded")
@@ -235,7 +235,7 @@ def other_source(path):
 def test_a_damaged_cache_is_rebuilt(sample, cache, caplog):
     truncate(cache / "train.bin")
     flip(cache / "valid.bin")
-    with caplog.at_level(logging.WARNING, "alibi.corpus"):
+    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"):
         rebuilt = corpus.load("wikipedia-sample")
     assert caplog.messages == [f"{cache} is rebuilt: train.bin, valid.bin not as written"]
     assert rebuilt.folder == cache
@@ -261,7 +261,7 @@ def test_a_damaged_cache_is_never_used(cache, monkeypatch, caplog, file, damage,
     damage(cache / file)
     # Without gensim the rebuilding stops where it begins.
     monkeypatch.setitem(sys.modules, "gensim", None)
-    with caplog.at_level(logging.WARNING, "alibi.corpus"), pytest.raises(corpus.CorpusError):
+    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"), pytest.raises(corpus.CorpusError):
         corpus.load("wikipedia-sample")
     (message,) = caplog.messages
     assert message.startswith(f"{cache} is rebuilt: ")
@@ -276,7 +276,7 @@ def test_what_a_killed_build_left_is_cleared(sample, cache, tmp_path):
 
 
 def test_two_processes_build_one_cache(sample, tmp_path):
-    code = "from alibi.corpus import load; print(load('wikipedia-sample').splits['train'].sha256)"
+    code = "from alibi.corpora.corpus import load; print(load('wikipedia-sample').splits['train'].sha256)"
     processes = [start(code, ALIBI_CACHE=str(tmp_path)) for _ in range(2)]
     for process in processes:
         assert process.communicate()[0].strip() == sample.splits["train"].sha256

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alibi import evaluate as evaluation
-from alibi.corpus import Split
+from alibi.corpora.corpus import Split
 from alibi.evaluate import evaluate
 from alibi.model import Decoder, ModelConfig
 from alibi.windows import evaluation_windows, shift

@@ -13,11 +13,11 @@ import pytest
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from alibi.book import KERNEL, chapters, cleaned
-from alibi.parameters import PARAMETERS, check
+from alibi.book.build import KERNEL, chapters, cleaned
+from alibi.book.parameters import PARAMETERS, check
 
 NOTEBOOKS = [path for path in chapters(ROOT) if path.suffix == ".ipynb"]
-LINES = 10
+LINES = 20
 each_chapter = pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)
 
 

@@ -17,7 +17,7 @@ from alibi import configuration
 from alibi import train as training
 from alibi.__main__ import main
 from alibi.configuration import TrainingError, configure, read_config
-from alibi.corpus import load
+from alibi.corpora.corpus import load
 from alibi.device import DTYPES, compute_dtype
 from alibi.evaluate import evaluate
 from alibi.run_spec import RunSpec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alibi.parameters import PARAMETERS, ParameterError, check, parse
+from alibi.book.parameters import PARAMETERS, ParameterError, check, parse
 
 
 @pytest.mark.parametrize(

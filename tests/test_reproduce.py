@@ -15,14 +15,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from alibi import reproduce as reproduction
-from alibi.experiments import EXPERIMENTS, MODULES
-from alibi.experiments.cells import Measure, TrainingCell
-from alibi.experiments.speed_cells import AttentionCell, SpeedCell
 from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
+from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, append, measured_results
-from alibi.reproduce import ReproduceError, cells, duration, listing, reproduce, states
+from alibi.reproduction import runner as reproduction
+from alibi.reproduction.cells import Measure, TrainingCell
+from alibi.reproduction.experiments import EXPERIMENTS, MODULES
+from alibi.reproduction.runner import ReproduceError, cells, listing, reproduce, states
+from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
 from alibi.run_spec import RunSpec
 from alibi.runs import trained
 from alibi.scale import SCALES
@@ -151,8 +152,8 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
 # Steps of seconds: a signal falls into the middle of one, and others that follow it do too.
 SLOW = """
     from alibi.__main__ import COMMANDS, main
-    from alibi.experiments.cells import Measure, TrainingCell
-    from alibi.reproduce import fill_cache
+    from alibi.reproduction.cells import Measure, TrainingCell
+    from alibi.reproduction.runner import fill_cache
     from alibi.run_spec import RunSpec
 
     def fill() -> None:

@@ -15,9 +15,11 @@ from conftest import ROOT
 from IPython.lib.pretty import pretty
 from nbformat.v4 import new_code_cell, new_notebook
 
-from alibi import claims, plots, results, runs
-from alibi.experiments import experiment
+from alibi import runs
+from alibi.book import plots, results, tables
 from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
+from alibi.reproduction import claims
+from alibi.reproduction.experiments import experiment
 
 PAPER = paper_results()
 CHAPTERS = ["wikitext103", "bookcorpus", "scaling", "early-token-curse", "slopes", "efficiency", "scorecard"]
@@ -153,7 +155,7 @@ def test_a_number_that_is_absent_or_infinite_is_shown_as_that():
         "method": ["alibi", "rotary", "t5", "sinusoidal"], "metric": "word_perplexity",
         "value": [float("nan"), float("nan"), float("inf"), 2.0], "note": ["", None, "", ""],
     })  # fmt: skip
-    table = plots.table(records, "Table: units", ["method"], ["metric"]).data
+    table = tables.table(records, "Table: units", ["method"], ["metric"]).data
     assert table.iloc[:, 0].tolist() == ["-", "-", "inf", "2.0"]
 
 
@@ -415,7 +417,7 @@ def test_chapters_have_something_to_judge(chapter):
 
 
 SMALL = (
-    "from alibi import plots, results\nfrom alibi.records import paper_results",
+    "from alibi.book import plots, results, tables\nfrom alibi.records import paper_results",
     "paper, ours = paper_results(), results.results('wikitext103')",
     "noise = 'no part of it'",
     "results.beside(paper[paper.source == 'Table 2'], ours, 'Table 2: ours beside')",
@@ -466,8 +468,8 @@ def test_a_caption_that_the_records_no_longer_give_is_found(folder, monkeypatch)
 
 def test_a_number_without_a_record_is_found_though_the_cell_repeats_it(folder, monkeypatch):
     (folder / "none").mkdir()
-    made_up = "from alibi import plots\nimport pandas as pd"
-    table = "plots.styled(pd.DataFrame({'measured': ['18.40']}), 'Table: x')"
+    made_up = "from alibi.book import plots, tables\nimport pandas as pd"
+    table = "tables.styled(pd.DataFrame({'measured': ['18.40']}), 'Table: x')"
     (complaint,) = unfounded(with_outputs(small(made_up, table)), monkeypatch, folder / "none")
     assert complaint == "cell-1: ['18.40'] are shown as measured without any record"
 

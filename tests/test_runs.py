@@ -10,7 +10,7 @@ import pytest
 
 from alibi import runs
 from alibi.configuration import TrainConfig, configure
-from alibi.corpus import load
+from alibi.corpora.corpus import load
 from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
 from alibi.records import MEASURED_COLUMNS, PAPER_COLUMNS, append, measured_results, paper_results
@@ -130,8 +130,8 @@ def test_a_choice_that_comes_later_leaves_the_runs_of_before(monkeypatch):
 
 
 def test_spawned_workers_fill_the_cache(short):
-    from alibi.experiments.cells import Measure, TrainingCell
-    from alibi.reproduce import fill_cache
+    from alibi.reproduction.cells import Measure, TrainingCell
+    from alibi.reproduction.runner import fill_cache
 
     specs = [RunSpec(method=method, train_length=64, seed=15) for method in ("alibi", "sinusoidal")]
     cells = [TrainingCell(spec, measures=(Measure(64),)) for spec in specs]

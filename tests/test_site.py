@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from alibi.book import chapters, render
+from alibi.book.build import chapters, render
 
 PAGES = [f"{path.stem}.html" for path in chapters(ROOT)]
 WIDTHS = {"desktop": 1400, "phone": 390}

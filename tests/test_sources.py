@@ -19,8 +19,8 @@ import pytest
 from backports import zstd
 from loopback_hub import Hub, parquet
 
-from alibi import corpus, sources
-from alibi.sources import CorpusError, bookcorpus_split
+from alibi.corpora import corpus, sources
+from alibi.corpora.sources import CorpusError, bookcorpus_split
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPRESS = {"": bytes, ".xz": lzma.compress, ".gz": gzip.compress, ".zst": zstd.compress}
@@ -47,7 +47,7 @@ def guard(event, arguments):
 
 sys.addaudithook(guard)
 order = json.loads(sys.argv[1])
-from alibi import corpus, sources
+from alibi.corpora import corpus, sources
 exec(order["before"])
 told = []
 for load in order["loads"]:
@@ -660,7 +660,7 @@ def test_a_file_that_may_have_been_meant_as_a_split_is_named(data, caplog, name)
     write(data / "toy", ".txt", train="a\n")
     for other in (name, "README.md", "LICENSE", ".valid.txt.swp", "._wiki.valid.txt"):
         (data / "toy" / other).write_text("b\n")
-    with caplog.at_level(logging.WARNING, "alibi.corpus"):
+    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"):
         for _ in range(2):
             assert list(corpus.load("toy").splits) == ["train"]
     (message,) = caplog.messages
@@ -686,7 +686,7 @@ def test_texts_that_are_nowhere_are_told(data, monkeypatch, caplog):
     write(data / "toy", train="a\n")
     corpus.load("toy")
     monkeypatch.setenv("ALIBI_DATA", str(data / "elsewhere"))
-    with caplog.at_level(logging.WARNING, "alibi.corpus"):
+    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"):
         assert corpus.load("toy").text("train") == "a\n", "the copy in the cache"
     assert caplog.messages == [f"ALIBI_DATA is {data / 'elsewhere'}, where no folder is: no text is read from there"]
 
@@ -807,7 +807,7 @@ def test_a_changed_file_rebuilds_the_cache(data, caplog, monkeypatch):
     first = corpus.load("toy")
     written = []
     monkeypatch.setattr(corpus, "_write", lambda *args, write=corpus._write: (written.append(1), write(*args))[1])
-    with caplog.at_level(logging.WARNING, "alibi.corpus"):
+    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"):
         assert corpus.load("toy").text("train") == "a b\n"
         assert (written, caplog.messages) == ([], [])
         path = data / "toy" / "train.tokens"
@@ -902,7 +902,7 @@ def test_a_copied_cache_is_enough(data, tmp_path, monkeypatch, name, ending):
 # Both have found the cache missing before either may build it.
 RACE = r"""
 import os, sys
-from alibi import corpus
+from alibi.corpora import corpus
 
 looked, built, fault, write = [], [], corpus._fault, corpus._write
 

@@ -10,8 +10,8 @@ from test_attention import can
 from x_transformers.x_transformers import AlibiPositionalBias
 
 from alibi.attention import KERNELS, causal_attention
+from alibi.book.plots import COLOURS, DASHES, MARKERS
 from alibi.model import Decoder, KeyValueCache, ModelConfig
-from alibi.plots import COLOURS, DASHES, MARKERS
 from alibi.positions import METHODS, VARIANTS, position_method, slopes
 from alibi.train import Training, load_model, train
 

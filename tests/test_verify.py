@@ -14,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT
 
-from alibi import evaluate, optim, verify
+from alibi import evaluate, optim
 from alibi.__main__ import main
+from alibi.corpora.vocabulary import WordVocabulary
 from alibi.embedding import AdaptiveEmbedding
 from alibi.model import Decoder, Layer
+from alibi.official import verify
+from alibi.official.vectors import Vectors, VectorsError
 from alibi.positions import alibi as alibi_file
 from alibi.positions import sinusoidal
-from alibi.vectors import Vectors, VectorsError
-from alibi.vocabulary import WordVocabulary
 from alibi.windows import Window
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -75,8 +76,8 @@ def test_rounding_stays_within_its_bounds_on_a_cpu_without_avx512():
     program = """
 import sys, torch
 from pathlib import Path
-from alibi import verify
-from alibi.vectors import Vectors
+from alibi.official import verify
+from alibi.official.vectors import Vectors
 for threads in (1, 2):
     torch.set_num_threads(threads)
     for group in (verify.log_probabilities, verify.training):

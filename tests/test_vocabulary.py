@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alibi.vocabulary import END_OF_LINE, BytePairVocabulary, WordVocabulary
+from alibi.corpora.vocabulary import END_OF_LINE, BytePairVocabulary, WordVocabulary
 
 LINES = [" = Ships = ", "The ship sails, the ship's crew sleeps.", "", "Ça n'est pas un navire: 船 ⛵."]
 

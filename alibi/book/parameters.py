@@ -66,9 +66,9 @@ class CorpusName(Name):
 
     @property
     def known(self) -> Collection[str]:
-        """The names that `alibi.corpus.load` knows with the splits that a chapter reads."""
+        """The names that `alibi.corpora.corpus.load` knows with the splits that a chapter reads."""
         # Imported here: a chapter that names no corpus needs none of what reads one.
-        from alibi.corpus import names
+        from alibi.corpora.corpus import names
 
         return names("train", "valid")
 

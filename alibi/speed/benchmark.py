@@ -16,24 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from alibi import gauges
-from alibi.device import compute_dtype, matmul_rate, settle_cpu
+from alibi.device import compute_dtype, matmul_rate, provenance, settle_cpu
 from alibi.errors import UnknownNameError, UserError
-from alibi.peers import PEERS, AsInstalled, as_installed, peer_steps, require_peers
 from alibi.positions import METHODS, position_method
-from alibi.records import provenance
-from alibi.shapes import (
+from alibi.speed.attention import attention
+from alibi.speed.evaluation import evaluation
+from alibi.speed.memory import MEMORY_COLUMNS, memory
+from alibi.speed.peers import PEERS, AsInstalled, as_installed, peer_steps, require_peers
+from alibi.speed.shapes import (
     DECAY_WINDOW,
     DEFAULT_SHAPES,
     SHAPES,
     WINDOWED,
     Shape,
-    Step,
-    paired_ratio,
-    seconds_of,
-    take_turns,
     training,
 )
+from alibi.speed.timing import Ratios, Rows, Step, paired_ratio, seconds_of, take_turns
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -213,7 +211,7 @@ def bench(
             contest = methods or (*FIRST_METHODS, *(shape.rivals if whole_table else ()))
             _measure_shape(found, shape, contest, device, parts, beside)
     if "kernels" in parts:
-        rows, ratios = gauges.attention(device)
+        rows, ratios = attention(device)
         _add(found, "kernels", rows, ratios)
     machine["seconds"] = round(time.perf_counter() - started, 1)
     return found
@@ -225,7 +223,7 @@ def _refuse_unknown(kind: str, asked: tuple[str, ...], known: tuple[str, ...]) -
             raise UnknownNameError(kind, name, known)
 
 
-def _add(found: dict[str, Any], part: str, rows: gauges.Rows, ratios: gauges.Ratios) -> None:
+def _add(found: dict[str, Any], part: str, rows: Rows, ratios: Ratios) -> None:
     found.setdefault(part, []).extend(rows)
     for title, by_shape in ratios.items():
         found["ratios"].setdefault(title, {}).update(by_shape)
@@ -257,9 +255,9 @@ def _measure_shape(
         del contestants
         torch.compiler.reset()
     if "evaluation" in parts and shape.evaluated:
-        _add(found, "evaluation", *gauges.evaluation(shape, methods, device))
+        _add(found, "evaluation", *evaluation(shape, methods, device))
     if "memory" in parts and shape.evaluated:
-        _add(found, "memory", *gauges.memory(shape, kernels, device))
+        _add(found, "memory", *memory(shape, kernels, device))
 
 
 def _ours(shape: Shape, method: str, device: str, compiled: bool) -> _Contestant:
@@ -388,7 +386,7 @@ def report(found: dict[str, Any]) -> "Group":
         for row in found.get("evaluation", [])
     ]
     weighed = [
-        (row["shape"], row["method"], *(f"{row[column] / 2**20:,.1f}" for column in gauges.MEMORY_COLUMNS))
+        (row["shape"], row["method"], *(f"{row[column] / 2**20:,.1f}" for column in MEMORY_COLUMNS))
         for row in found.get("memory", [])
     ]
     alone = [

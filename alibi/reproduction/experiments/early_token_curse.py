@@ -12,8 +12,8 @@ and the loss is given by the position in the window.
 
 from dataclasses import replace
 
-from alibi.experiments import wikitext103
-from alibi.experiments.cells import HALF_STRIDE_TOKENS, STRIDE_1_TOKENS, Measure, TrainingCell
+from alibi.reproduction.cells import HALF_STRIDE_TOKENS, STRIDE_1_TOKENS, Measure, TrainingCell
+from alibi.reproduction.experiments import wikitext103
 from alibi.scale import scale_named
 
 WINDOWS = (1, 2, 4, 8)

@@ -15,8 +15,8 @@ Scale quick asks for the shape of the curves only; laptop is evaluated on the re
     python -m alibi reproduce wikitext103 --scale laptop
 """
 
-from alibi.experiments.cells import Text, TrainingCell, grid, spec_of
 from alibi.positions import PAPER_METHODS
+from alibi.reproduction.cells import Text, TrainingCell, grid, spec_of
 from alibi.scale import scale_named
 
 TEXTS = {

@@ -1,29 +1,19 @@
 """What the benchmark measures at: shapes of models, and a training of each on random tokens."""
 
-import statistics
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from alibi.configuration import TrainConfig
-from alibi.corpus import Corpus, Split
+from alibi.corpora.corpus import Corpus, Split
 from alibi.device import compute_dtype
 from alibi.model import Decoder, ModelConfig
-from alibi.progress import bar
 from alibi.train import Training
-
-Step = Callable[[], object]
 
 # How far heads see under a method's name with this ending: see `alibi.decay_window`.
 WINDOWED, DECAY_WINDOW = "+window", 12.0
-
-# A median of fewer says little, of more hardly more.
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 12
 
 
 @dataclass(frozen=True)
@@ -133,37 +123,3 @@ def random_split(shape: Shape, tokens: int) -> Split:
     """So many random tokens of the shape's vocabulary."""
     stream = np.random.default_rng(0).integers(shape.vocabulary, size=tokens, dtype=np.uint16)
     return Split("train", stream, tokens, tokens, 1, "")
-
-
-def seconds_of(step: Step, device: str) -> float:
-    """How long this takes, on a GPU until it has finished."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def take_turns(steps: Mapping[Any, Callable[[], float]], budget: float, label: str) -> dict[Any, list[float]]:
-    """Seconds of each contestant's steps, one after the other in every round, after a warm-up that the caller made.
-
-    Args:
-        steps: each makes one step and returns its seconds.
-        budget: seconds after which no round begins; but there are 5 at least, and 12 at most.
-        label: of the progress bar.
-    """
-    times: dict[Any, list[float]] = {name: [] for name in steps}
-    started = time.perf_counter()
-    for done in bar(range(MOST_ROUNDS), desc=label, leave=False, delay=1):
-        if done >= FEWEST_ROUNDS and time.perf_counter() - started > budget:
-            break
-        for name, step in steps.items():
-            times[name].append(step())
-    return times
-
-
-def paired_ratio(numerator: list[float], denominator: list[float]) -> float:
-    """The median of the ratios of neighbouring steps, which what else the machine does hardly moves."""
-    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))

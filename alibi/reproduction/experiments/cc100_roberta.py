@@ -17,8 +17,8 @@ All have 16 heads, as the paper's. Its text, 461 GB, is not among the project's 
     python -m alibi reproduce cc100_roberta --scale laptop
 """
 
-from alibi.experiments.cells import Cell, Text, TrainingCell, nonoverlapping, spec_of
-from alibi.experiments.efficiency import large
+from alibi.reproduction.cells import Cell, Text, TrainingCell, nonoverlapping, spec_of
+from alibi.reproduction.experiments.efficiency import large
 from alibi.scale import scale_named
 
 WEB = Text("web", tokenisation="bytes")

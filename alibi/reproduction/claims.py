@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alibi.evidence import SCALES, Sample, as_records, evidence
 from alibi.records import measured_results, paper_results
+from alibi.reproduction.evidence import SCALES, Sample, as_records, evidence
 
 if TYPE_CHECKING:
     from rich.table import Table

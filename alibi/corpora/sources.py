@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from alibi.errors import UnknownNameError, UserError, listed, quoted, told
 
 if TYPE_CHECKING:
-    from alibi.vocabulary import WordPieceVocabulary
+    from alibi.corpora.vocabulary import WordPieceVocabulary
 
 SPLITS = ("train", "valid", "test")
 # What files and people call the splits: the hub's name for ours is validation.
@@ -54,7 +54,7 @@ class Source:
     identity: str
     """Changes when the text may have."""
     tokenisation: str
-    """Words, bytes or bert: see `alibi.vocabulary.VOCABULARIES`."""
+    """Words, bytes or bert: see `alibi.corpora.vocabulary.VOCABULARIES`."""
     splits: dict[str, Lines]
     seen: int = 1
     """How often a word must be seen to be an entry of a vocabulary of words."""
@@ -384,7 +384,7 @@ def bert_tokenizer() -> "WordPieceVocabulary":
     """
     from huggingface_hub import hf_hub_download
 
-    from alibi.vocabulary import WordPieceVocabulary
+    from alibi.corpora.vocabulary import WordPieceVocabulary
 
     try:
         text = Path(hf_hub_download(BERT_CASED, "tokenizer.json")).read_text(encoding="utf-8")

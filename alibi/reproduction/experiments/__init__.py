@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from types import ModuleType
 
-from alibi.experiments import bookcorpus, cc100_roberta, early_token_curse, efficiency, slopes, wikitext103
-from alibi.experiments.cells import Cell
+from alibi.reproduction.cells import Cell
+from alibi.reproduction.experiments import bookcorpus, cc100_roberta, early_token_curse, efficiency, slopes, wikitext103
 
 MODULES: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module

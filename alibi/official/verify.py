@@ -2,7 +2,7 @@
 
 Compared are the dictionary, token streams and windows, parameter counts, slopes and bias, perplexities in every mode of
 evaluation, log-probabilities, residual streams, the training criterion, three training steps, the learning rates,
-the optimiser's trace and the sinusoid of a folder of official vectors (`alibi.vectors`).
+the optimiser's trace and the sinusoid of a folder of official vectors (`alibi.official.vectors`).
 """
 
 import math
@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from alibi.corpora.vocabulary import WordVocabulary
 from alibi.evaluate import evaluate
 from alibi.model import Decoder
+from alibi.official.rounding import DEVIATIONS, UNIT_ROUNDOFF, Quantities, bounds, relative_error
+from alibi.official.vectors import Vectors, VectorsError, by_official_name
 from alibi.optim import NAG, cosine_restarts
 from alibi.positions import LinearBias, slopes
 from alibi.positions.sinusoidal import FIRST_ROW, sinusoid
-from alibi.rounding import DEVIATIONS, UNIT_ROUNDOFF, Quantities, bounds, relative_error
 from alibi.scale import paper_model
-from alibi.vectors import Vectors, VectorsError, by_official_name
-from alibi.vocabulary import WordVocabulary
 from alibi.windows import evaluation_windows, shift
 
 PADDING = 1
@@ -96,7 +96,7 @@ def _row_error(vectors: Vectors) -> float:
 
 
 def _bounds(vectors: Vectors, dtype: torch.dtype, quantities: Callable[[Decoder], Quantities]) -> dict[str, float]:
-    """How far a computation in this dtype and an official one may lie apart: see `alibi.rounding`."""
+    """How far a computation in this dtype and an official one may lie apart: see `alibi.official.rounding`."""
     error = relative_error(_summands(vectors), dtype)
     return bounds(lambda: vectors.model(torch.float64), quantities, error, _row_error(vectors))
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from alibi import wikipedia_sample
+from alibi.corpora import wikipedia_sample
+from alibi.corpora.sources import HUB, SIZES, CorpusError, Source, from_folder, refuse_link_to_nothing
+from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
 from alibi.errors import InputError, UnknownNameError, listed, told
 from alibi.files import locked, sha256
 from alibi.paths import cache_folder, texts_folder
-from alibi.sources import HUB, SIZES, CorpusError, Source, from_folder, refuse_link_to_nothing
-from alibi.vocabulary import VOCABULARIES, Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -365,7 +365,7 @@ def _build(folder: Path, source: Source) -> None:
 
 def _write(folder: Path, source: Source) -> None:
     """Write text, token streams, vocabulary and manifest into an empty folder."""
-    from alibi.sources import bert_tokenizer
+    from alibi.corpora.sources import bert_tokenizer
 
     # What has to be fetched is, before the long work.
     given = bert_tokenizer() if source.tokenisation == "bert" else None
@@ -426,7 +426,7 @@ def _read_lines(path: Path) -> Iterator[str]:
 
 
 def _learned(folder: Path, source: Source) -> "Vocabulary | None":
-    from alibi.vocabulary import BytePairVocabulary, WordVocabulary
+    from alibi.corpora.vocabulary import BytePairVocabulary, WordVocabulary
 
     if "train" not in source.splits:
         return None

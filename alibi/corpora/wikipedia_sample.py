@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from alibi.corpora.sources import CC_BY_SA, SPLITS, CorpusError, Lines, Source
 from alibi.files import sha256
-from alibi.sources import CC_BY_SA, SPLITS, CorpusError, Lines, Source
 
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 DUMP_SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"

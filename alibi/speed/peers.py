@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from alibi.device import compute_dtype, computing
 from alibi.errors import UserError
 from alibi.interruption import Pool
-from alibi.shapes import Shape, Step, seconds_of
+from alibi.speed.shapes import Shape
+from alibi.speed.timing import Step, seconds_of
 
 # What would settle the allocator of a process before it starts.
 ALLOCATOR_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from alibi import claims, plots
+from alibi.book import plots, tables
 from alibi.errors import UnknownNameError
+from alibi.progress import duration
 from alibi.records import measured_results
-from alibi.reproduce import duration
+from alibi.reproduction import claims
 from alibi.scale import SCALES
 
 # The paper's tables have other lengths than ours; what lies so near stands beside.
@@ -105,7 +106,7 @@ def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: 
         [(plots.TITLES[method], f"{length:g}", f"{window:g}") for method, length, window in shown.index],
         names=["", "L", "L_valid"],
     )
-    return plots.styled(shown, caption)
+    return tables.styled(shown, caption)
 
 
 def verdicts(numbers: Sequence[int]) -> Styler:
@@ -125,7 +126,7 @@ def verdicts(numbers: Sequence[int]) -> Styler:
     # The verdict first: a narrow screen shows the beginning of a line.
     told = [f"{verdict.number} {verdict.verdict}: {verdict.title}" for verdict in judged]
     numbered = ", ".join(str(verdict.number) for verdict in judged)
-    return plots.styled(shown, "<br>".join([f"Claims {numbered}:", *told]))
+    return tables.styled(shown, "<br>".join([f"Claims {numbered}:", *told]))
 
 
 def relative(records: pd.DataFrame) -> pd.DataFrame:

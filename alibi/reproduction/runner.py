@@ -17,13 +17,13 @@ import torch
 
 from alibi.device import compute_dtype, matmul_rate, settle_cpu
 from alibi.errors import InputError, UnknownNameError, UserError
-from alibi.experiments import EXPERIMENTS
-from alibi.experiments.cells import Cell
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
 from alibi.paths import check_output, results_folder
 from alibi.positions import METHODS
-from alibi.progress import say
+from alibi.progress import duration, say
 from alibi.records import append, measured_results
+from alibi.reproduction.cells import Cell
+from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.run_spec import Upkeep
 from alibi.scale import scale_named
 
@@ -54,7 +54,7 @@ def cells(
     """The cells of an experiment, most valuable first.
 
     Args:
-        experiment: a name of `alibi.experiments.EXPERIMENTS`.
+        experiment: a name of `alibi.reproduction.experiments.EXPERIMENTS`.
         scale: a name of `alibi.scale.SCALES`.
         methods: only these position methods; empty takes all.
         seeds: 0 alone if empty.
@@ -121,14 +121,6 @@ def listing(found: Sequence[State]) -> str:
     total = duration(sum(state.seconds for state in left))
     lines.append(f"{len(found) - len(left)} of {len(found)} cells recorded; left: about {total} on this machine")
     return "\n".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """Such as 40 s, 12 min, 3.5 h, 20 days or 480 years."""
-    for size, unit in ((365 * 86_400, "years"), (86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> None:

@@ -5,7 +5,6 @@ variants Paul Tol's, which stay apart for colour-blind readers; markers and dash
 """
 
 import math
-import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -15,7 +14,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
-from pandas.io.formats.style import Styler
 
 from alibi.positions import METHODS, PAPER_METHODS
 
@@ -155,7 +153,6 @@ def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
 # The paper's tables and its remaining figures, in its order. Each function takes the paper's rows, measured ones or
 # both; measured models are of other sizes, on other texts and machines, and so get a panel of their own.
 
-DECIMALS = {"perplexity": 2, "word_perplexity": 1, "bits_per_byte": 3, "train_memory": 1}
 METRIC_NAMES = {
     "perplexity": "perplexity",
     "word_perplexity": "perplexity per word",
@@ -165,63 +162,6 @@ METRIC_NAMES = {
     "train_memory": "training memory",
 }
 CORPUS_NAMES = {"wikitext-103": "WikiText-103", "bookcorpus": "BookCorpus", "cc100+roberta": "CC100 + RoBERTa"}
-KEY_NAMES = {"train_length": "L", "eval_length": "L_valid", "multiple": "L_valid / L"}
-
-
-def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Sequence[str]) -> Styler:
-    """A table of records: lengths in tokens, perplexity per token, speed in words/s, memory in GB.
-
-    Several records of one cell (seeds) give their mean. A record without a value shows its note, such as out of
-    memory, or a dash; a cell without a record stays empty.
-
-    Args:
-        records: the rows to show.
-        caption: number of the table and what its cells are.
-        rows: columns of the records that head the rows.
-        columns: columns of the records that head the columns.
-    """
-    keys = [*rows, *columns]
-    cells = records.groupby(keys, sort=False, dropna=False, as_index=False).agg(
-        text_metric=("metric", "first"), value=("value", "mean"), note=("note", "first")
-    )
-    texts = [
-        ("" if pd.isna(note) else note.removesuffix(" on a 32 GB GPU")) or "-"
-        if pd.isna(value)
-        else f"{value:,.{DECIMALS.get(metric, 0) if value < 1000 else 0}f}"
-        for metric, value, note in zip(cells.text_metric, cells.value, cells.note, strict=True)
-    ]
-    heads = pd.DataFrame({KEY_NAMES.get(key, key): _heads(cells[key]) for key in keys})
-    names = list(heads)
-    pivot = heads.assign(text=texts).pivot(index=names[: len(rows)], columns=names[len(rows) :], values="text")
-    pivot = pivot.sort_index().sort_index(axis=1)
-    return styled(pivot.astype(object).fillna(""), caption)
-
-
-def styled(texts: pd.DataFrame, caption: str) -> Styler:
-    """A table of texts as the book shows it: a caption above, and wide ones scroll by themselves on a narrow screen."""
-    # A fixed id: the same records give the same page. Ids of cells, which nothing uses, would double its size.
-    uuid = "-".join(re.findall("[a-z0-9]+", caption.split(":")[0].lower()))
-    shown = Styler(texts, uuid=uuid, cell_ids=False)
-    shown = shown.set_caption(caption).set_table_attributes(
-        'class="dataframe" style="display: block; overflow-x: auto; width: max-content; max-width: 100%"'
-    )
-    return shown.set_table_styles(
-        [
-            {"selector": "caption", "props": "caption-side: top; text-align: left; font-weight: bold"},
-            {"selector": "td", "props": "text-align: right"},
-        ]
-    )
-
-
-def _heads(column: pd.Series) -> pd.Series:
-    """The entries as text; numbers in rising order, names in the order of appearance."""
-    if pd.api.types.is_numeric_dtype(column):
-        order = [f"{value:g}" for value in sorted(column.dropna().unique())]
-        texts, order = ["" if pd.isna(value) else f"{value:g}" for value in column], ["", *order]
-    else:
-        texts = [TITLES.get(name, METRIC_NAMES.get(name, name)) for name in column]
-        order = list(dict.fromkeys(texts))
-    return pd.Series(texts).astype(pd.CategoricalDtype(order))
 
 
 def _parts(records: pd.DataFrame, *sources: str) -> list[tuple[str, pd.DataFrame]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 
 from alibi.configuration import TrainConfig, configure
-from alibi.corpus import Corpus, load, outline
+from alibi.corpora.corpus import Corpus, load, outline
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
 from alibi.run_spec import RunSpec, Upkeep

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from alibi.corpus import Split
+from alibi.corpora.corpus import Split
 from alibi.embedding import AdaptiveEmbedding
 from alibi.errors import UserError
 from alibi.model import Decoder, ModelConfig

@@ -15,8 +15,8 @@ The text of quick has nothing to do with books: it shows that everything runs, a
     python -m alibi reproduce bookcorpus --scale laptop
 """
 
-from alibi.experiments.cells import Text, TrainingCell, grid
-from alibi.experiments.wikitext103 import LENGTHS
+from alibi.reproduction.cells import Text, TrainingCell, grid
+from alibi.reproduction.experiments.wikitext103 import LENGTHS
 
 TEXTS = {
     "quick": Text("wikipedia-sample"),

@@ -6,10 +6,10 @@ score by the bias, or a bias that grows faster than the distance, is worse than 
     python -m alibi reproduce slopes --scale laptop
 """
 
-from alibi.experiments.cells import Cell, TrainingCell, nonoverlapping, spec_of
-from alibi.experiments.efficiency import learned
-from alibi.experiments.wikitext103 import TEXTS
 from alibi.positions import VARIANTS
+from alibi.reproduction.cells import Cell, TrainingCell, nonoverlapping, spec_of
+from alibi.reproduction.experiments.efficiency import learned
+from alibi.reproduction.experiments.wikitext103 import TEXTS
 from alibi.scale import scale_named
 
 

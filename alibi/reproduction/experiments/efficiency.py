@@ -15,12 +15,12 @@ attention kernel that is its fastest; a ratio is the median of those of neighbou
     python -m alibi reproduce efficiency --scale laptop
 """
 
-from alibi.experiments.cells import HALF_STRIDE_TOKENS, Cell, Measure, spec_of
-from alibi.experiments.speed_cells import AttentionCell, DecayWindowCell, SpeedCell
-from alibi.experiments.wikitext103 import TEXTS
-from alibi.gauges import LONGER
 from alibi.positions import PAPER_METHODS
+from alibi.reproduction.cells import HALF_STRIDE_TOKENS, Cell, Measure, spec_of
+from alibi.reproduction.experiments.wikitext103 import TEXTS
+from alibi.reproduction.speed_cells import AttentionCell, DecayWindowCell, SpeedCell
 from alibi.scale import scale_named
+from alibi.speed.evaluation import LONGER
 
 KERNEL_LENGTHS = {
     "quick": (128,),

@@ -27,9 +27,9 @@ import yaml
 from nbformat import NotebookNode
 
 from alibi import progress
+from alibi.book.parameters import ParameterError, parse
 from alibi.errors import UnknownNameError, UserError
 from alibi.interruption import Pool, UnfinishedError
-from alibi.parameters import ParameterError, parse
 from alibi.paths import checkout
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The book: chapters executed and built into a site, their parameters, and the figures and tables in them."""

@@ -1,0 +1,1 @@
+"""Speed and memory, as ratios within one run: training steps, evaluation, attention alone, other libraries."""
