@@ -18,8 +18,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from alibi import runs
 from alibi.book import plots, results, tables
 from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
+from alibi.reproduction import cells as reproduction_cells
 from alibi.reproduction import claims
-from alibi.reproduction.experiments import experiment
 
 PAPER = paper_results()
 CHAPTERS = ["wikitext103", "bookcorpus", "scaling", "early-token-curse", "slopes", "efficiency", "scorecard"]
@@ -349,8 +349,8 @@ def run_again(cells, wanted, monkeypatch):
     slices = {place: sliced(cells, place) for place in wanted}
     live, screens, namespace = set(), {}, {"__name__": "__main__"}
     with monkeypatch.context() as patched, plt.rc_context():
-        for module in (runs, experiment):
-            patched.setattr(module, "trained", _train)
+        for module, name in ((runs, "trained"), (runs, "cached_run"), (reproduction_cells, "cached_run")):
+            patched.setattr(module, name, _train)
         for name in PICTURES:
             patched.setattr(plots, name, MagicMock())
         patched.setattr(plt, "show", lambda: plt.close("all"))

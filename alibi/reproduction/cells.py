@@ -307,7 +307,7 @@ def grid(
     ]
 
 
-def records(cells: Sequence[Cell]) -> "pd.DataFrame":
+def records_of(cells: Sequence[Cell]) -> "pd.DataFrame":
     """The records of these cells, one after the other in this process; what the cache holds takes no time."""
     import pandas as pd
 
