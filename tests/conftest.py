@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ class Largest(TorchDispatchMode):
 
 
 THREADS = torch.get_num_threads()
+# A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP; processes that tests start would
+# inherit that, and be deaf to the signals that they are sent.
+for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
