@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, read_run, require_device
-from alibi.corpus import Corpus, load
+from alibi.corpus import Corpus, Split, load
 from alibi.device import device_name, give_back_memory, settle_cpu
 from alibi.evaluate import Evaluation, evaluate
 from alibi.files import locked, write_whole
@@ -248,7 +248,7 @@ def trained(
     """The finished run of this configuration: from the cache, or trained now with a progress bar.
 
     Where the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, so many
-    steps are trained instead, which a line on stderr says.
+    steps are trained instead, which a line on stderr says; what is evaluated on is then cut to `SMOKE_TOKENS`.
 
     Args:
         method: position method, a name of `alibi.positions.METHODS`.
@@ -274,6 +274,7 @@ def trained(
         fewer = min(config.steps, int(short))
         print(f"ALIBI_SMOKE is set: {fewer} steps of {config.steps}, a run that shows nothing", file=sys.stderr)
         config = replace(config, steps=fewer, warmup_steps=min(config.warmup_steps, fewer))
+        loaded = _beginnings(loaded)
         folder, smoke = run_folder(config), True
     if not (folder / CONFIG).is_file():
         with ExitStack() as holding:
@@ -286,3 +287,15 @@ def trained(
                 ) from wrong
             train(config, loaded, folder, bar_row)
     return Run(config, loaded, folder, smoke)
+
+
+def _beginnings(corpus: Corpus) -> Corpus:
+    """The corpus with the first `SMOKE_TOKENS` of each split but the training one."""
+
+    def beginning(split: Split) -> Split:
+        share = min(1.0, SMOKE_TOKENS / max(1, len(split.tokens)))
+        words, size = round(share * split.words), round(share * split.bytes)
+        return replace(split, tokens=split.tokens[:SMOKE_TOKENS], words=words, bytes=size)
+
+    splits = {name: split if name == "train" else beginning(split) for name, split in corpus.splits.items()}
+    return replace(corpus, splits=splits)
