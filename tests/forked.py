@@ -4,7 +4,7 @@ import multiprocessing
 import os
 
 PRELOADED = ["alibi.__main__", "alibi.runs", "torch._dynamo"]
-HANGS = 600
+HANGS_AFTER = 600  # seconds: longer than anything takes on a slow machine
 
 
 def context():
@@ -28,7 +28,7 @@ def _call(environment, function, arguments):
 
 def status(process):
     """Its exit status, minus the signal that ended it."""
-    process.join(HANGS)
+    process.join(HANGS_AFTER)
     if process.exitcode is None:
         process.kill()
         raise TimeoutError(f"{process} hangs")
