@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alibi.configuration import CONFIG, RECIPE, TrainConfig, TrainingError, configure, read_run, require_device
-from alibi.corpora.corpus import Corpus, load
+from alibi.corpora.corpus import Corpus, Split, load
 from alibi.device import device_name, give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, Evaluation, evaluate
 from alibi.files import locked, write_whole
@@ -232,7 +232,7 @@ def cached_run(spec: RunSpec, upkeep: Upkeep = UPKEEP) -> Run:
     """The finished run of this specification: from the cache, or trained now with a progress bar.
 
     Where the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, that many
-    steps are trained instead, which a line on stderr says.
+    steps are trained instead, which a line on stderr says; what is evaluated on is then cut to `SMOKE_TOKENS`.
 
     Raises:
         InputError: for an unknown name or a number out of range.
@@ -247,6 +247,7 @@ def cached_run(spec: RunSpec, upkeep: Upkeep = UPKEEP) -> Run:
         fewer = min(config.steps, int(short))
         print(f"ALIBI_SMOKE is set: {fewer} steps of {config.steps}, a run that shows nothing", file=sys.stderr)
         config = replace(config, steps=fewer, warmup_steps=min(config.warmup_steps, fewer))
+        corpus = _beginnings(corpus)
         folder, smoke = run_folder(config), True
     if not (folder / CONFIG).is_file():
         with ExitStack() as holding:
@@ -259,3 +260,15 @@ def cached_run(spec: RunSpec, upkeep: Upkeep = UPKEEP) -> Run:
                 ) from wrong
             train(config, corpus, folder, upkeep)
     return Run(config, corpus, folder, smoke)
+
+
+def _beginnings(corpus: Corpus) -> Corpus:
+    """The corpus with the first `SMOKE_TOKENS` of each split but the training one."""
+
+    def beginning(split: Split) -> Split:
+        share = min(1.0, SMOKE_TOKENS / max(1, len(split.tokens)))
+        words, size = round(share * split.words), round(share * split.bytes)
+        return replace(split, tokens=split.tokens[:SMOKE_TOKENS], words=words, bytes=size)
+
+    splits = {name: split if name == "train" else beginning(split) for name, split in corpus.splits.items()}
+    return replace(corpus, splits=splits)

@@ -11,8 +11,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Files run side by side, a core each. torch reads it when it is imported, in the processes that tests start too.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import torch
+from forked import HANGS_AFTER
 from torch.utils._python_dispatch import TorchDispatchMode
+
+# No verdict depends on how fast the machine is.
+PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("patient", **PATIENT)
+hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -78,6 +85,6 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        opened = playwright.chromium.launch(executable_path=executable, args=FLAGS, timeout=1000 * HANGS_AFTER)
         yield opened
         opened.close()

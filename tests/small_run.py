@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import save_file
 
+from alibi import checkpoint
 from alibi.configuration import configure
 from alibi.corpora.corpus import Corpus, Split
 from alibi.run_spec import RunSpec, Upkeep
@@ -48,16 +51,74 @@ def resumed_after(config, corpus, steps):
     return resumed
 
 
-if __name__ == "__main__":
+def signal_at(folder, moment, step, number):
+    """Has this process send itself a signal at a moment of a step or of the save after it.
+
+    Args:
+        folder: of the run.
+        moment: "step", as it begins; "row", in the middle of its row of the metrics; in the save, "tensors" in the
+            middle of them, "facts" after tensors and facts, "rename" before it, "renamed" after it, "older" before the
+            checkpoint before is removed, "removal" in the middle of that.
+        step: from 1.
+        number: of the signal.
+    """
+    place = f"{step:09}"
+
+    def half_a_row(self):
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(f'{{"step": {step}, "tok')
+
+    def half_the_tensors(tensors, path):
+        save_file(tensors, path)
+        os.truncate(path, path.stat().st_size // 2)
+
+    def half_of_it(old):
+        (old / checkpoint.TENSORS).unlink()
+
+    def written(path):
+        return path.parent.name.startswith(place) and path.name == checkpoint.TENSORS
+
+    def replaced(old):
+        return (old.parent / place).is_dir()
+
+    # What the run calls at that moment, whether a call is the one, and what of it is done before the signal.
+    called, chosen, done = {
+        "step": ((Training, "step"), lambda self: self.done == step - 1, None),
+        "row": ((Training, "step"), lambda self: self.done == step, half_a_row),
+        "tensors": ((checkpoint, "save_file"), lambda _, path: written(path), half_the_tensors),
+        "facts": ((checkpoint, "sha256"), written, None),
+        "rename": ((Path, "rename"), lambda old, new: new.name == place, None),
+        "renamed": ((checkpoint, "to_disk"), lambda at: (at / place).is_dir(), None),
+        "older": ((checkpoint, "remove_folder"), replaced, None),
+        "removal": ((checkpoint, "remove_folder"), replaced, half_of_it),
+    }[moment]
+    right = getattr(*called)
+
+    def call(*arguments):
+        if chosen(*arguments):
+            setattr(*called, right)
+            if done is not None:
+                done(*arguments)
+            os.kill(os.getpid(), number)
+        return right(*arguments)
+
+    setattr(*called, call)
+
+
+def run_as_command(folder, options):
+    """Trains as `python -m alibi train` does, to its exit status."""
     from alibi.__main__ import COMMANDS, main
 
-    folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
     # Six batches an epoch, so that a run crosses epochs.
     corpus = period_corpus(3200)
+    if "signal_at" in options:
+        signal_at(folder, *options["signal_at"])
 
     def run() -> None:
         """Trains."""
-        upkeep = Upkeep(checkpoint_every=options.get("every", 5), log_every=1, validate_every=10)
+        upkeep = Upkeep(
+            checkpoint_every=options.get("every", 5), keep=options.get("keep", 2), log_every=1, validate_every=10
+        )
         config = config_for(corpus, steps=options.get("steps", 12), compiled=options.get("compiled", False))
         train(config, corpus, folder, upkeep=upkeep)
 
@@ -65,3 +126,7 @@ if __name__ == "__main__":
     COMMANDS.update(run=run, other=run)
     sys.argv = ["alibi", "run"]
     main()
+
+
+if __name__ == "__main__":
+    run_as_command(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -24,7 +24,7 @@ def linear(heads, within=None):
 
 
 @given(heads=st.integers(1, 20), within=st.floats(0.01, 30, allow_subnormal=False), start=st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_head_sees_as_far_as_its_bias_is_within_the_window(heads, within, start):
     bias, at = linear(heads, within), start + torch.arange(40)
     lowered = torch.tensor(slopes(heads), dtype=torch.float64)[:, None, None] * (at[:, None] - at)
@@ -246,7 +246,7 @@ def test_configurations_stored_without_a_window_are_read():
     seed=st.integers(0, 1000),
     adverse=st.booleans(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_dropped_mass_is_below_its_bound(slope, within, spread, seed, adverse):
     distance = torch.arange(3000, dtype=torch.float64)
     scores = spread * torch.rand(3000, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

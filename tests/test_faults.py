@@ -10,15 +10,14 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
-import time
 from dataclasses import replace
 
+import forked
 import pytest
-from conftest import ROOT
+import torch
 from file_systems import read_only
 from filelock import FileLock
-from small_run import config_for, period_corpus
+from small_run import config_for, period_corpus, run_as_command
 
 from alibi import checkpoint, files
 from alibi import train as training
@@ -30,15 +29,19 @@ from alibi.train import StoppedError, load_model, train
 CORPUS = period_corpus(3200)  # Six batches an epoch.
 
 
+def _train(folder, told, options):
+    descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    torch.set_num_threads(1)
+    run_as_command(folder, options)
+
+
 def process(folder, **options):
-    command = [sys.executable, ROOT / "tests" / "small_run.py", folder, json.dumps(options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def finish(started, timeout=120):
-    out, errors = started.communicate(timeout=timeout)
-    return started.returncode, out + errors
+    """Exit status of a process that trains in the folder, minus the signal that ended it; what it told."""
+    told = folder.with_suffix(".told")
+    status = forked.status(forked.start(_train, folder, told, options))
+    return status, told.read_text(encoding="utf-8")
 
 
 def result(folder):
@@ -131,47 +134,45 @@ def test_the_same_for_each_recipe_and_for_several_stops(recipe, tmp_path, monkey
     assert result(tmp_path / "stopped") == result(tmp_path / "whole")
 
 
-def test_killed_twenty_times(tmp_path, record_property):
-    options = {"steps": 300, "every": 4}
-    assert finish(process(tmp_path / "whole", **options))[0] == 0
-    folder, dice, kills, during_a_save = tmp_path / "killed", random.Random(0), 0, 0
-    while kills < 20:
-        running = process(folder, **options)
-        saves = kills % 2 == 0
-        before = set(checkpoint.steps(folder / "checkpoints"))
-        # Half of the kills fall into a save, the others at a random time after the first one.
-        while running.poll() is None and not set(checkpoint.steps(folder / "checkpoints")) - before:
-            time.sleep(0.001)
-        if saves:
-            while running.poll() is None and not list((folder / "checkpoints").glob("*.part")):
-                pass
-        else:
-            time.sleep(dice.random() / 5)
-        assert running.poll() is None, "the run ended before it could be killed: give it more steps"
-        running.send_signal(signal.SIGKILL)
-        finish(running)
-        kills += 1
-        during_a_save += bool(list((folder / "checkpoints").glob("*.part")))
-        assert checkpoint.newest(folder / "checkpoints") is not None
-    status, told = finish(process(folder, **options))
+STEPS, EVERY = 90, 2
+IN_A_SAVE = ("tensors", "facts", "rename", "renamed", "older", "removal")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_process(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted process") / "run"
+    assert process(folder, steps=STEPS, every=STEPS)[0] == 0
+    return folder
+
+
+def test_killed_twenty_times(uninterrupted_process, tmp_path):
+    folder, dice = tmp_path / "run", random.Random(0)
+    moments = [*IN_A_SAVE, *dice.choices(IN_A_SAVE, k=4), *dice.choices(("step", "row"), k=10)]
+    dice.shuffle(moments)
+    for moment in moments:
+        before = max(checkpoint.steps(folder / "checkpoints"), default=0)
+        # After one save or more, so that the run comes on.
+        step = before + (2 * EVERY if moment in IN_A_SAVE else dice.randrange(EVERY + 1, 3 * EVERY))
+        kill = (moment, step, signal.SIGKILL)
+        status, told = process(folder, steps=STEPS, every=EVERY, keep=1, signal_at=kill)
+        assert status == -signal.SIGKILL, f"not killed at {moment} of step {step}: {told}"
+        assert "warning" not in told and ("going on from step" in told) == (before > 0)
+        assert bool(list((folder / "checkpoints").glob("*.part"))) == (moment in IN_A_SAVE[:3])
+        assert checkpoint.newest(folder / "checkpoints").step > before
+    status, told = process(folder, steps=STEPS, every=STEPS)
     assert status == 0 and "going on from step" in told and "warning" not in told
-    print(f"\n{kills} kills of {kills} survived, {during_a_save} of them during a save")
-    assert during_a_save > 0
-    assert result(folder) == result(tmp_path / "whole")
+    assert result(folder) == result(uninterrupted_process)
 
 
+@pytest.mark.parametrize("moment", ["step", "tensors"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_process_with_status_75_after_a_save(number, tmp_path):
-    running = process(tmp_path / "run", steps=300, every=5)
-    while running.poll() is None and not checkpoint.steps(tmp_path / "run" / "checkpoints"):
-        time.sleep(0.001)
-    running.send_signal(number)
-    status, told = finish(running)
-    assert status == 75 and f"{number.name}: stopped after step " in told and "the same command goes on" in told
-    assert "Traceback" not in told
-    assert finish(process(tmp_path / "run", steps=300, every=5))[0] == 0
-    assert finish(process(tmp_path / "whole", steps=300, every=5))[0] == 0
-    assert result(tmp_path / "run") == result(tmp_path / "whole")
+def test_a_signal_ends_the_process_with_status_75_after_a_save(number, moment, uninterrupted_process, tmp_path):
+    status, told = process(tmp_path / "run", steps=STEPS, every=20, signal_at=(moment, 20, number))
+    assert status == 75 and f"{number.name}: stopped after step 20 of {STEPS}" in told
+    assert "the same command goes on" in told and "Traceback" not in told
+    assert checkpoint.newest(tmp_path / "run" / "checkpoints").step == 20
+    assert process(tmp_path / "run", steps=STEPS, every=STEPS)[0] == 0
+    assert result(tmp_path / "run") == result(uninterrupted_process)
 
 
 def truncate(path):

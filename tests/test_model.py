@@ -39,7 +39,7 @@ def any_model(name, kernel):
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(METHODS)), kernel=st.sampled_from(KERNELS_WITHOUT_FLEX))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_causality(data, name, kernel):
     assume(can(kernel, name))
     model = any_model(name, kernel)
@@ -53,7 +53,7 @@ def test_causality(data, name, kernel):
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(METHODS)), kernel=st.sampled_from(KERNELS_WITHOUT_FLEX))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cached_steps_equal_the_full_pass_for_any_split(data, name, kernel):
     assume(can(kernel, name))
     model = any_model(name, kernel)
@@ -68,7 +68,7 @@ def test_cached_steps_equal_the_full_pass_for_any_split(data, name, kernel):
 
 
 @given(st.integers(0, 100_000), st.sampled_from([name for name in METHODS if name not in ("sinusoidal", "learned")]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_relative_methods_do_not_see_a_shift_of_all_positions(shift, name):
     method, (q, k, v) = position_method(name, 32, 4), torch.randn(3, 1, 4, 12, 8)
     outputs = [

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 import yaml
 from conftest import ROOT
+from forked import HANGS_AFTER
 from nbformat.v4 import new_code_cell
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -51,11 +52,12 @@ def test_a_chapter_runs_from_the_installed_wheel(wheel, tmp_path):
     target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
     elsewhere.mkdir()
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel)
-    chapter = nbformat.read(ROOT / "book" / "wikitext103.ipynb", as_version=4)
+    chapter = nbformat.read(ROOT / "book" / "alibi.ipynb", as_version=4)
     chapter.cells.append(new_code_cell("import alibi\nprint(alibi.__file__)"))
     nbformat.write(chapter, elsewhere / "chapter.ipynb")
     settings = {"PYTHONPATH": str(target), "ALIBI_SMOKE": "2", "ALIBI_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "papermill", "chapter.ipynb", "executed.ipynb", "--no-progress-bar"]
+    command += ["--start-timeout", str(HANGS_AFTER)]
     run(*command, cwd=elsewhere, env=os.environ | settings)
     executed = nbformat.read(elsewhere / "executed.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text.strip() == str(target / "alibi" / "__init__.py")

@@ -55,7 +55,7 @@ def test_slopes_need_a_head():
 
 
 @given(st.integers(0, 10**6), st.integers(0, 500), st.integers(1, 500))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_linear_bias_is_linear_and_knows_only_the_distance(start, first, second):
     bias = position_method("alibi", 64, 8).bias()
     assert isinstance(bias, LinearBias)
@@ -94,7 +94,7 @@ def test_t5_bias_reads_its_table_and_learns_it():
 
 
 @given(st.integers(0, 4000), st.integers(0, 300), st.integers(0, 4000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rotary_scores_depend_on_the_offset_alone(start, offset, shift):
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, 1, 4, 1, 32, generator=generator, dtype=torch.float64)

@@ -1,11 +1,12 @@
 """The run cache: found by content, built once, provenance complete."""
 
+import hashlib
+import json
 import math
 import multiprocessing
-import subprocess
-import sys
 from dataclasses import field, make_dataclass, replace
 
+import forked
 import pytest
 
 from alibi import runs
@@ -16,6 +17,7 @@ from alibi.positions.t5 import T5Bias
 from alibi.records import MEASURED_COLUMNS, PAPER_COLUMNS, append, measured_results, paper_results
 from alibi.run_spec import RunSpec
 from alibi.runs import config_hash, trained
+from alibi.train import Training
 
 
 @pytest.fixture
@@ -30,6 +32,7 @@ def short(monkeypatch, tmp_path_factory):
 def test_a_run_is_trained_once_and_found_again(short, capfd):
     first = trained("alibi", seed=11)
     assert "ALIBI_SMOKE is set: 2 steps of 300" in capfd.readouterr().err
+    assert len(first.corpus.split("valid").tokens) == runs.SMOKE_TOKENS < len(first.corpus.split("train").tokens)
     weights = (first.folder / "model.safetensors").stat().st_mtime_ns
     again = trained("alibi", seed=11)
     assert again.folder == first.folder and again.smoke
@@ -75,7 +78,7 @@ def test_records_of_text_without_spaces_come_back_from_their_file(short, tmp_pat
         assert math.isfinite(values["perplexity"]) and math.isfinite(values["bits_per_byte"])
 
 
-def test_the_hash_follows_what_decides_the_bits(monkeypatch):
+def test_the_hash_follows_what_decides_the_bits(short, monkeypatch):
     base = configure(RunSpec(method="alibi"), load("wikipedia-sample"))
     variants = [
         replace(base, **change)
@@ -96,17 +99,21 @@ def test_the_hash_follows_what_decides_the_bits(monkeypatch):
     assert config_hash(base) != before
 
 
-def test_two_processes_train_one_run(short):
-    command = [
-        sys.executable,
-        "-c",
-        "from alibi.runs import trained; print(trained('rotary', seed=14).facts['seconds'])",
-    ]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    assert outputs[0][0] == outputs[1][0]
-    assert sum("2.05k/4.10k" in err or "rotary" in err for _, err in outputs) == 1
+def _trained_when_both_have_looked(both, told):
+    steps, lock, step = [], runs.locked, Training.step
+    runs.locked = lambda path: (both.wait(forked.HANGS_AFTER), lock(path))[1]
+    Training.step = lambda self: (steps.append(self.done), step(self))[1]
+    run = trained("rotary", seed=14)
+    weights = (run.folder / "model.safetensors").read_bytes()
+    told.write_text(json.dumps([steps, hashlib.sha256(weights).hexdigest()]))
+
+
+def test_two_processes_train_one_run(short, tmp_path):
+    both, answers = forked.context().Barrier(2), [tmp_path / "one", tmp_path / "other"]
+    processes = [forked.start(_trained_when_both_have_looked, both, told) for told in answers]
+    assert [forked.status(process) for process in processes] == [0, 0]
+    (idle, found), (worked, made) = sorted(json.loads(told.read_text()) for told in answers)
+    assert (idle, worked) == ([], [0, 1]) and found == made
 
 
 def test_the_papers_numbers_are_whole():

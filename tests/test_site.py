@@ -3,6 +3,7 @@
 import pytest
 import yaml
 from conftest import ROOT
+from forked import HANGS_AFTER
 
 from alibi.book.build import chapters, render
 
@@ -18,7 +19,7 @@ def visit(browser):
     def visit(address, width=1400, **options):
         page = browser.new_page(viewport={"width": width, "height": 900}, **options)
         opened.append(page)
-        page.set_default_timeout(60_000)  # A page that hangs; none is slow.
+        page.set_default_timeout(1000 * HANGS_AFTER)
         page.told = []
         page.on("request", lambda request: request.url.startswith(("file:", "data:")) or page.told.append(request.url))
         page.on("requestfailed", lambda request: page.told.append(f"failed: {request.url}"))

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from backports import zstd
+from forked import HANGS_AFTER
 from loopback_hub import Hub, parquet
 
 from alibi.corpora import corpus, sources
@@ -82,7 +83,10 @@ def environment(address, tmp_path, **more):
         "HF_ENDPOINT": address,
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_ETAG_TIMEOUT": str(HANGS_AFTER),
+        "HF_HUB_DOWNLOAD_TIMEOUT": str(HANGS_AFTER),
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        "USE_TORCH": "0",  # or streaming imports torch, to ask it whether a loader of its own is at work
         "ALIBI_CACHE": str(tmp_path / "cache"),
         "NO_PROXY": "*",
         "OMP_NUM_THREADS": "1",
@@ -100,7 +104,7 @@ def ask(address, tmp_path, *loads, before="", **more):
         env=environment(address, tmp_path, **more),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS_AFTER,
     )
     assert child.returncode == 0, child.stderr
     told = json.loads(child.stdout.splitlines()[-1])
@@ -930,7 +934,7 @@ def test_two_processes_build_one_corpus(tmp_path):
     for child in children:
         child.stdin.write("\n")
         child.stdin.flush()
-    told = [child.communicate(timeout=120) for child in children]
+    told = [child.communicate(timeout=HANGS_AFTER) for child in children]
     digest = hashlib.sha256(np.array([4, 5, 2], np.uint8).tobytes()).hexdigest()
     assert sorted(out for out, _ in told) == [f"{built} {digest} ['a', 'b']\n" for built in (0, 1)], told
     assert sorted(path.name for path in (tmp_path / "cache" / "corpora").iterdir()) == [".toy.lock", "toy"]

@@ -41,7 +41,7 @@ def test_training_lowers_the_loss_and_writes_three_files(corpus, method, tmp_pat
     assert {"device", "torch_version", "commit", "date", "parameters", "tokens", "seconds"} <= facts.keys()
     kernel = "reference" if method == "alibi-multiplied" else "baddbmm"
     assert facts["attention_kernel"] == kernel and facts["tokens_per_second"] > 0 and facts["peak_memory_mib"] > 50
-    assert 0 < facts["share_of_matmul_rate"] < 1
+    assert 0 <= facts["share_of_matmul_rate"] < 1
     model = load_model(tmp_path / "run")
     assert not model.training and model.config == config.model
 

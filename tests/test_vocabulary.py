@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from alibi.corpora.vocabulary import END_OF_LINE, BytePairVocabulary, WordVocabulary
@@ -37,7 +37,6 @@ def test_many_lines_are_encoded_as_one_by_one(vocabulary):
     assert np.array_equal(vocabulary.encode_lines(lines[:100] + lines[-100:]), one_by_one)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"))))
 def test_any_lines_come_back(vocabulary, lines):
     assert vocabulary.decode(vocabulary.encode_lines(lines)) == "".join(f"{line}\n" for line in lines)
