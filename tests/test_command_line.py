@@ -182,6 +182,16 @@ def test_a_console_that_is_not_utf_8_shows_what_it_can(arguments, encoding, monk
         assert [re.sub("[^ -~]", "?", line) for line in whole] == [re.sub("[^ -~]", "?", line) for line in shown]
 
 
+def test_an_output_that_is_a_link_to_nothing_is_refused_before_work(tmp_path, monkeypatch, capsys):
+    (tmp_path / "x.json").symlink_to(tmp_path / "gone" / "x.json")
+    for command in ("bench", "scorecard"):
+        monkeypatch.setattr(sys, "argv", ["alibi", command, "--json", str(tmp_path / "x.json")])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+        told = capsys.readouterr()
+        assert told.err.endswith(f"x.json can't be written: {tmp_path / 'gone'} is no folder\n") and not told.out
+
+
 def test_a_reader_that_has_gone_ends_the_command_without_a_word(tmp_path):
     command = [sys.executable, "-m", "alibi", "--help"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
