@@ -454,6 +454,7 @@ def main() -> None:
     Errors of the libraries underneath are shown whole. Exit status 75: stopped, what was done is kept, and the same
     command goes on. 128 and the number of a signal: ended by it, as shells have it.
     """
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the console can't show is no reason to show nothing.
         sys.stdout.reconfigure(errors="replace")
@@ -463,8 +464,7 @@ def main() -> None:
                 commands = {name: _expanding_paths(command) for name, command in COMMANDS.items()}
                 tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=__doc__)
             finally:
-                if sys.stdout is not None:
-                    sys.stdout.flush()
+                sys.stdout.flush()
     except KeyboardInterrupt as stop:
         name = str(stop) or signal.SIGINT.name
         sys.exit(_tell(f"ended by {name}", 128 + signal.Signals[name]))
@@ -478,6 +478,18 @@ def main() -> None:
         if not type(failed).__module__.startswith("alibi."):
             raise
         sys.exit(_tell(failed, getattr(failed, "exit_status", 1)))
+
+
+def _open_closed_streams() -> None:
+    """Gives a process that was started without stdin, stdout or stderr the null device there.
+
+    Else the next file that is opened takes the stream's descriptor, and what a library writes to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            file = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115
+            os.set_inheritable(file.fileno(), True)
+            setattr(sys, name, file)
 
 
 def _expanding_paths(command: Callable[..., None]) -> Callable[..., None]:

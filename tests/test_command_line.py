@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -190,6 +191,13 @@ def test_an_output_that_is_a_link_to_nothing_is_refused_before_work(tmp_path, mo
             main()
         told = capsys.readouterr()
         assert told.err.endswith(f"x.json can't be written: {tmp_path / 'gone'} is no folder\n") and not told.out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams are closed by a shell")
+def test_without_any_stream_a_run_is_trained(tmp_path):
+    command = [sys.executable, Path(__file__).with_name("small_run.py"), tmp_path / "run", '{"steps": 1}']
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "run" / "config.json").is_file()
 
 
 def test_a_reader_that_has_gone_ends_the_command_without_a_word(tmp_path):
