@@ -16,6 +16,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from alibi.interruption import raised
+from alibi.messages import bounded
 from alibi.paths import check_output
 
 if TYPE_CHECKING:
@@ -249,6 +250,10 @@ def generate(
     from alibi import train as training
     from alibi.configuration import read_config
 
+    if not temperature >= 0 or not -(2**63) <= seed < 2**64:
+        raise ValueError(
+            f"temperature={temperature}, seed={seed}: choose a temperature of at least 0, a seed of 64 bits"
+        )
     config = read_config(folder)
     model = training.load_model(folder, device)
     vocabulary = _trained_on(config).vocabulary
@@ -513,7 +518,7 @@ def _unread() -> bool:
 
 
 def _tell(what: object, status: int) -> int:
-    print(f"{PROGRAM}: {what}", file=sys.stderr)
+    print(f"{PROGRAM}: {bounded(str(what))}", file=sys.stderr)
     return status
 
 

@@ -115,8 +115,8 @@ def configure(
     tokens_at_once = max(train_length, min(tokens_at_once or chosen.tokens_at_once, chosen.batch_tokens))
     if not 1 <= train_length <= chosen.batch_tokens:
         raise ValueError(f"train_length={train_length}: choose 1 to {chosen.batch_tokens}, a batch at scale {scale}")
-    if steps < 1 or seed < 0:
-        raise ValueError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is not negative")
+    if steps < 1 or not 0 <= seed < 2**64:
+        raise ValueError(f"steps={steps}, seed={seed}: a run takes at least one step, and a seed is 0 to 2**64 - 1")
     choose_kernel(device, train_length, True, NoBias(), kernel)
     size, longest = corpus.vocabulary_size, train_length if METHODS[method].limited else 0
     model = replace(chosen.large if large else chosen.model, method=method, vocabulary_size=size, longest=longest)
@@ -246,6 +246,8 @@ def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfi
         TrainingError: if a field is unknown, of another type, or missing and without a default.
     """
     config = _checked(TrainConfig, stored, path, "")
+    if config["threads"] < 1:
+        raise TrainingError(f"{path}: threads is {config['threads']}, and should be at least 1: it was edited")
     return TrainConfig(**config | {"model": ModelConfig(**_checked(ModelConfig, config["model"], path, "model."))})
 
 
