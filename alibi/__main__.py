@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from alibi.errors import UserError
+from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
 from alibi.paths import check_output
 from alibi.run_spec import RunSpec, Upkeep
@@ -200,6 +200,10 @@ def generate(
     from alibi import train as training
     from alibi.configuration import read_config
 
+    if not temperature >= 0 or not -(2**63) <= seed < 2**64:
+        raise InputError(
+            f"temperature={temperature}, seed={seed}: choose a temperature of at least 0, a seed of 64 bits"
+        )
     config = read_config(folder)
     model = training.load_model(folder, device)
     vocabulary = _trained_on(config).vocabulary
@@ -405,6 +409,7 @@ def main() -> None:
     Exit status 2: a wrong name or value. 1: what was asked for failed. 75: stopped, what was done is kept, and the same
     command goes on. 128 and the number of a signal: ended by it, as shells have it.
     """
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the console can't show is no reason to show nothing.
         sys.stdout.reconfigure(errors="replace")
@@ -414,8 +419,7 @@ def main() -> None:
                 commands = {name: _expanding_paths(command) for name, command in COMMANDS.items()}
                 tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=__doc__)
             finally:
-                if sys.stdout is not None:
-                    sys.stdout.flush()
+                sys.stdout.flush()
     except KeyboardInterrupt as stop:
         name = str(stop) or signal.SIGINT.name
         sys.exit(_tell(f"ended by {name}", 128 + signal.Signals[name]))
@@ -425,6 +429,18 @@ def main() -> None:
         sys.exit(128 + 13)  # SIGPIPE, which Windows lacks.
     except UserError as wrong:
         sys.exit(_tell(wrong, wrong.exit_status))
+
+
+def _open_closed_streams() -> None:
+    """Gives a process that was started without stdin, stdout or stderr the null device there.
+
+    Else the next file that is opened takes the stream's descriptor, and what a library writes to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            file = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115
+            os.set_inheritable(file.fileno(), True)
+            setattr(sys, name, file)
 
 
 def _expanding_paths(command: Callable[..., None]) -> Callable[..., None]:
@@ -448,7 +464,7 @@ def _unread() -> bool:
 
 
 def _tell(what: object, status: int) -> int:
-    print(f"{PROGRAM}: {what}", file=sys.stderr)
+    print(f"{PROGRAM}: {bounded(str(what))}", file=sys.stderr)
     return status
 
 

@@ -209,8 +209,11 @@ KERNELS: dict[str, Kernel] = {
 }
 # Kernels that hold a bias, or scores, of every query and key at once: sdpa does where there is a bias.
 DENSE = ("reference", "baddbmm", "sdpa")
-# Pairs of a query and a key whose biases exist at once: 4,096 queries of as many keys. More are taken in blocks.
-PAIRS_AT_A_TIME = 2**24
+# Pairs of a query and a key beyond which queries are taken in blocks: 2,048 of each. In training a block is computed
+# again on the way back, which costs time, so that blocks begin at 4,096 of each.
+PAIRS_AT_ONCE, PAIRS_AT_ONCE_IN_TRAINING = 2**22, 2**24
+# Scores, or biases, of a block, those of all windows and heads: 128 MiB in float32, of which a kernel makes a few.
+SCORES_A_BLOCK = 2**25
 # Keys from which on the window kernel is the fastest on a CPU.
 WINDOW_PAYS = 1024
 
@@ -263,8 +266,8 @@ def causal_attention(
 ) -> Attend:
     """The attention of one pass, prepared once and applied in every layer.
 
-    Kernels that need a dense bias get the queries in blocks where the pass is long: beyond `PAIRS_AT_A_TIME` memory
-    grows with the number of keys alone. In training a block is computed again on the way back instead of kept.
+    Kernels that need a dense bias get the queries in blocks where the pass is long: beyond `PAIRS_AT_ONCE` memory grows
+    with the number of keys alone.
 
     Args:
         bias: what the position method adds to the scores.
@@ -286,7 +289,8 @@ def causal_attention(
     chosen = choose_kernel(device, keys, torch.is_grad_enabled(), bias, kernel, dropout, cached)
     dense = chosen in DENSE and not (chosen == "sdpa" and isinstance(bias, NoBias) and not cached)
     given = bias, query_positions_T, key_positions_S, dropout, dtype
-    if dense and len(query_positions_T) * keys > PAIRS_AT_A_TIME:
+    at_once = PAIRS_AT_ONCE_IN_TRAINING if torch.is_grad_enabled() else PAIRS_AT_ONCE
+    if dense and len(query_positions_T) * keys > at_once:
         return _in_blocks(KERNELS[chosen], *given)
     return KERNELS[chosen](*given)
 
@@ -300,20 +304,21 @@ def _in_blocks(
     dtype: torch.dtype,
 ) -> Attend:
     queries, keys = len(query_positions_T), len(key_positions_S)
-    rows = max(1, PAIRS_AT_A_TIME // keys)
 
-    def attend_block(start: int, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
-        end = min(start + rows, queries)
+    def attend_block(start: int, end: int, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         seen = keys - queries + end  # The others come after the block's last query.
         attend = kernel(bias, query_positions_T[start:end], key_positions_S[:seen], dropout, dtype)
         return attend(q_BHTD[:, :, start:end], k_BHSD[:, :, :seen], v_BHSD[:, :, :seen])
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         given = q_BHTD, k_BHSD, v_BHSD
+        rows = max(1, SCORES_A_BLOCK // (q_BHTD.shape[0] * q_BHTD.shape[1] * keys))
+        # The last block first, which sees the most keys: what it leaves free has room for those that see fewer.
+        edges = [(start, min(start + rows, queries)) for start in range(0, queries, rows)][::-1]
         if torch.is_grad_enabled():
-            blocks = [checkpoint(attend_block, n, *given, use_reentrant=False) for n in range(0, queries, rows)]
+            blocks = [checkpoint(attend_block, *edge, *given, use_reentrant=False) for edge in edges]
         else:
-            blocks = [attend_block(start, *given) for start in range(0, queries, rows)]
-        return torch.cat(blocks, dim=2)
+            blocks = [attend_block(*edge, *given) for edge in edges]
+        return torch.cat(blocks[::-1], dim=2)
 
     return attend

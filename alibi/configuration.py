@@ -90,10 +90,10 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         raise InputError(
             f"train_length={train_length}: choose 1 to {scale.batch_tokens}, a batch at scale {scale.name}"
         )
-    if steps < 1 or spec.seed < 0 or tokens_at_once < 1:
+    if steps < 1 or not 0 <= spec.seed < 2**64 or tokens_at_once < 1:
         raise InputError(
-            f"steps={steps}, seed={spec.seed}, tokens_at_once={tokens_at_once}: choose at least one step, a seed of at "
-            "least 0, and at least one token"
+            f"steps={steps}, seed={spec.seed}, tokens_at_once={tokens_at_once}: choose at least one step, a seed from "
+            "0 to 2**64 - 1, and at least one token"
         )
     choose_kernel(device, train_length, True, NoBias(), spec.kernel)
     return TrainConfig(
@@ -232,6 +232,8 @@ def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfi
         TrainingError: if a field is unknown, of another type, or missing and without a default.
     """
     config = _checked(TrainConfig, stored, path, "")
+    if config["threads"] < 1:
+        raise TrainingError(f"{path}: threads is {config['threads']}, and should be at least 1: it was edited")
     model = _checked(ModelConfig, config["model"], path, "model.")
     # 0 once stood for no limit.
     model["decay_window"] = model.get("decay_window") or None

@@ -47,6 +47,13 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {_one_line(error, 500)}"
 
 
+def bounded(text: str, most: int = 2000) -> str:
+    """The text without the middle of its long lines: the fault stands at their beginning, the remedy at their end."""
+    half = most // 2
+    lines = text.split("\n")
+    return "\n".join(line if len(line) <= most else f"{line[: half - 3]}...{line[-half:]}" for line in lines)
+
+
 def _one_line(what: object, most: int) -> str:
     text = " ".join(str(what).split())
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -75,10 +75,11 @@ def check_output(path: Path, make_folder: bool = False) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             path.open("ab").close()
-        else:
-            TemporaryFile(dir=path.parent).close()
+        else:  # A link to nothing is written through, into the folder at its end.
+            TemporaryFile(dir=path.resolve().parent).close()
     except OSError as wrong:
-        why = wrong.strerror if path.parent.is_dir() else f"{path.parent} is no folder"
+        folder = path.resolve().parent if path.is_symlink() else path.parent
+        why = wrong.strerror if folder.is_dir() else f"{folder} is no folder"
         raise InputError(f"{path} can't be written: {why}") from wrong
 
 

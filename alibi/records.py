@@ -1,7 +1,9 @@
 """Records: one measured or published number a row, in the same columns."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alibi.errors import UserError, listed, told
 from alibi.files import locked, write_whole
 from alibi.paths import cache_folder, data_folder, results_folder
 
@@ -30,6 +32,10 @@ TYPES = (
     | dict.fromkeys(("note", "kernel"), "object")
     | {"decay_window": "float64"}
 )
+
+
+class RecordsError(UserError, RuntimeError):
+    """A file of records can't be read, or is no file of records; nothing is written over it."""
 
 
 def paper_results() -> "pd.DataFrame":
@@ -61,9 +67,21 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     files = [path for path in sorted(results_folder().glob("*.csv")) if experiment in ("", path.stem)]
     # A commit such as 12345678e901 would be read as a number.
     text = {"commit": str, "config_hash": str, "note": str, "kernel": str}
-    tables = [pd.read_csv(path, dtype=text).reindex(columns=MEASURED_COLUMNS) for path in files]
+    tables = [_read(path, text) for path in files]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MEASURED_COLUMNS)
     return found.astype(TYPES)
+
+
+def _read(path: Path, types: dict[str, type[str]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        found = pd.read_csv(path, dtype=types)
+    except (OSError, ValueError) as wrong:
+        raise RecordsError(f"{path} can't be read ({told(wrong)}): restore it, or move it away") from wrong
+    if missing := [name for name in MEASURED_COLUMNS if name not in found]:
+        raise RecordsError(f"{path} lacks the columns {listed(missing)}: restore it, or move it away")
+    return found[MEASURED_COLUMNS]
 
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:

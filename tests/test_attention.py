@@ -121,17 +121,20 @@ def test_a_long_pass_is_taken_in_blocks_to_the_same_results(kernel, name, querie
         return [out, *torch.autograd.grad(out.square().sum(), [*inputs, *learned])]
 
     whole = outputs_and_gradients()
-    monkeypatch.setattr(attention, "PAIRS_AT_A_TIME", 10 * 97)
+    for name in ("PAIRS_AT_ONCE", "PAIRS_AT_ONCE_IN_TRAINING"):
+        monkeypatch.setattr(attention, name, 64)
+    monkeypatch.setattr(attention, "SCORES_A_BLOCK", 2 * 4 * 10 * 97)
     for found, expected in zip(outputs_and_gradients(), whole, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kernel", "name"), [pair for pair in PAIRS if pair[0] in attention.DENSE])
 def test_memory_of_a_long_pass_grows_with_the_keys_alone(kernel, name, monkeypatch):
-    monkeypatch.setattr(attention, "PAIRS_AT_A_TIME", 4096)
+    monkeypatch.setattr(attention, "PAIRS_AT_ONCE", 4096)
+    monkeypatch.setattr(attention, "SCORES_A_BLOCK", 4 * 4096)
     bias = method_named(name, 32, 4).requires_grad_(False).bias()
     for length in (512, 1024):
-        with Largest() as largest:
+        with Largest() as largest, torch.no_grad():
             causal_attention(bias, torch.arange(length), torch.arange(length), kernel)(*torch.randn(3, 1, 4, length, 8))
         # A bias, or scores, of four heads for the pairs of a block; or the inputs, of 3 x 4 x 8 numbers a token.
         assert largest.elements <= max(4 * 4096, 96 * length), largest.elements

@@ -73,6 +73,7 @@ def test_fields_that_came_later_have_their_defaults_which_is_told(name, default,
         (lambda c: c.update(device=None), "device is null, and should be a string"),
         (lambda c: c.update(learning_rate="fast"), "learning_rate is .fast., and should be a number"),
         (lambda c: c.update(model=["x" * 1000]), r"model is \[.x{70,80}, and should be an object"),
+        (lambda c: c.update(threads=0), "threads is 0, and should be at least 1"),
         (lambda c: c["model"].update(cutoffs=[1, "2"]), r"model.cutoffs is .*, and should be a list of integers"),
     ],
 )

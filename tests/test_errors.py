@@ -2,7 +2,7 @@
 
 import pytest
 
-from alibi.errors import listed, quoted, told
+from alibi.errors import bounded, listed, quoted, told
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,10 @@ def test_lists_are_cut():
     assert listed(["a", "b"]) == "a, b" and listed([]) == ""
     assert listed([f"n{number}" for number in range(5000)], 2) == "n0, n1 and 4,998 more"
     assert listed(["a" * 10**6]) == "a" * 97 + "..."
+
+
+def test_long_lines_lose_their_middle():
+    assert bounded("ab\ncd") == "ab\ncd" and bounded("a" * 10**6 + "b\ncd", 10) == "aa...aaaab\ncd"
 
 
 def test_errors_of_others_are_one_line():
