@@ -18,9 +18,11 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import as_completed
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
 
 import nbformat
 import yaml
@@ -28,7 +30,7 @@ from nbformat import NotebookNode
 
 from alibi import progress
 from alibi.book.parameters import ParameterError, parse
-from alibi.errors import UnknownNameError, UserError
+from alibi.errors import UnknownNameError, UserError, bounded
 from alibi.interruption import Pool, UnfinishedError
 from alibi.paths import checkout
 
@@ -314,16 +316,27 @@ def _run(source: Path, executed: Path, root: Path, values: Mapping[str, int | st
     # Without folders to look in, it is the kernel of the interpreter that runs this; installed ones may be another's.
     kernel = AsyncKernelManager(kernel_name=KERNEL["name"], kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     kernel.shutdown_wait_time = SECONDS_TO_STOP
-    try:
-        papermill.execute_notebook(source, executed, dict(values), kernel_name=KERNEL["name"], km=kernel, **options)
-    except PapermillExecutionError as error:
-        where = f"{source.name}, in the cell that begins with {error.source.strip().splitlines()[0]!r}"
-        raise BookError(f"{where}: {error.ename}: {error.evalue}\nthe traceback stands in {executed}") from None
-    except (RuntimeError, OSError, NoSuchKernel) as error:
-        raise BookError(f"{source.name}: its kernel, of {sys.executable}, could not run it: {error}") from error
-    finally:
-        run_sync(_end)(kernel)
+    # What cells write reaches the notebook; what the process itself writes, on its way down above all, is kept apart.
+    with TemporaryFile() as log:
+        setattr(kernel, "start_kernel", partial(kernel.start_kernel, stderr=log))  # noqa: B010
+        try:
+            papermill.execute_notebook(source, executed, dict(values), kernel_name=KERNEL["name"], km=kernel, **options)
+        except PapermillExecutionError as error:
+            where = f"{source.name}, in the cell that begins with {error.source.strip().splitlines()[0]!r}"
+            raise BookError(f"{where}: {error.ename}: {error.evalue}\nthe traceback stands in {executed}") from None
+        except (RuntimeError, OSError, NoSuchKernel) as error:
+            told = f"{source.name}: its kernel, of {sys.executable}, could not run it: {error}"
+            raise BookError(told + _last_words(log)) from error
+        finally:
+            run_sync(_end)(kernel)
     key_file.write_text(key, encoding="utf-8")
+
+
+def _last_words(log: IO[bytes]) -> str:
+    """The last line that a kernel's process wrote, to stand after what is told of its end; empty if it wrote none."""
+    log.seek(0)
+    lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    return f" ({bounded(lines[-1].strip())})" if lines else ""
 
 
 async def _end(kernel: "AsyncKernelManager") -> None:
