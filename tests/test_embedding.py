@@ -78,9 +78,11 @@ def test_dropout_acts_before_the_softmax_and_inside_its_bands(adaptive):
 
 def test_a_chunk_computed_again_drops_what_it_dropped(adaptive, monkeypatch):
     # The gradient of a chunk must belong to the loss that was reported, dropout and all.
-    monkeypatch.setattr(embedding_file, "LOGITS_AT_A_TIME", 100)
+    monkeypatch.setattr(embedding_file, "LOGITS_AT_A_TIME", 40)
     adaptive.dropout = 0.5
-    hidden, targets = torch.randn(20, 32, dtype=torch.float64), torch.randint(60, (20,))
+    # In each band, and in all of them, more tokens than one chunk holds.
+    targets = torch.tensor([3, 21, 41, 22, 42, 23, 43])
+    hidden = torch.randn(len(targets), 32, dtype=torch.float64)
 
     def loss(x):
         torch.manual_seed(5)
