@@ -139,7 +139,7 @@ def test_the_papers_models_have_the_papers_sizes():
     assert large.parameter_count() == layers * layer + vocabulary * width == 1_361_883_136
     assert on_meta(paper_model("1.3B", "t5")).parameter_count() == large.parameter_count() + 32 * 16
     assert on_meta(paper_model("247M", vocabulary_size=100_000)).embedding.vocabulary_size == 100_000
-    with pytest.raises(ValueError, match=r"no model '7B'; it has 247M and 1.3B"):
+    with pytest.raises(ValueError, match=r"unknown model of the paper '7B'; choose from 247M, 1.3B"):
         paper_model("7B")
 
 
