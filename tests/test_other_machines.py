@@ -202,11 +202,11 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(tiny, capsys):
         assert "warning:" not in capsys.readouterr().err
         assert run().evaluation(32).nats == both
         told = capsys.readouterr().err
-        assert told.count("warning:") == 1 and "32-nonoverlapping-all.json can't be written" in told
+        assert told.count("warning:") == 1 and "32-nonoverlapping-all-1.json can't be written" in told
         assert "measured, and not kept" in told
         with pytest.raises(TrainingError, match=r"runs can't be written: .*; ALIBI_CACHE names another folder"):
             trained("alibi", corpus="tiny", train_length=16, steps=2)
-    assert os.listdir(run().folder / "evaluations") == ["tiny-valid-16-nonoverlapping-all.json"]
+    assert os.listdir(run().folder / "evaluations") == ["tiny-valid-16-nonoverlapping-all-1.json"]
 
 
 def test_an_evaluation_that_can_not_be_kept_is_not_lost(tiny, capsys):
@@ -215,7 +215,7 @@ def test_an_evaluation_that_can_not_be_kept_is_not_lost(tiny, capsys):
     shutil.rmtree(run.folder / "evaluations")
     (run.folder / "evaluations").write_text("in the way")
     assert run.evaluation(48).nats == right
-    assert "48-nonoverlapping-all.json can't be written" in capsys.readouterr().err
+    assert "48-nonoverlapping-all-1.json can't be written" in capsys.readouterr().err
     (run.folder / "evaluations").unlink()
 
 
@@ -223,7 +223,7 @@ def test_an_evaluation_that_can_not_be_kept_is_not_lost(tiny, capsys):
 def test_an_evaluation_that_was_cut_is_measured_again(stored, capsys):
     run = trained("alibi", corpus="tiny", train_length=16, steps=1)
     right = run.evaluation(24).nats
-    path = run.folder / "evaluations" / "tiny-valid-24-nonoverlapping-all.json"
+    path = run.folder / "evaluations" / "tiny-valid-24-nonoverlapping-all-1.json"
     path.write_text(stored)
     assert run.evaluation(24).nats == right
     assert f"warning: {path} can't be read" in capsys.readouterr().err
