@@ -1,17 +1,21 @@
 # make book   sets everything up, trains what is missing, executes the chapters, builds the site
 # make test   sets everything up, checks style and types, runs every test
+# make check  the same without the tests that train, drive a browser or start processes: under two minutes
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: book test notebooks lint clean
+.PHONY: book test check notebooks lint clean
 
 book: $(STAMP)
 	$(RUN) -m alibi book
 
 test: lint
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+check: lint
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow"
 
 notebooks: $(STAMP)
 	$(RUN) -m alibi book --refresh

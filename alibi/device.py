@@ -41,7 +41,9 @@ def device_name(device: str) -> str:
 def compute_dtype(device: str) -> str:
     """bfloat16 where the device multiplies it natively (GPUs; CPUs with AVX512-BF16 or AMX), else float32."""
     capabilities = _capabilities()
-    native = device == "cuda" or capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    # What the CPU has is of use only where torch uses it: ATEN_CPU_CAPABILITY can keep it to less.
+    used = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    native = device == "cuda" or (used and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")))
     return "bfloat16" if native else "float32"
 
 

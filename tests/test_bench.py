@@ -15,6 +15,8 @@ from alibi.speed.benchmark import BenchError
 from alibi.speed.peers import PeerError
 from alibi.speed.shapes import Shape
 
+pytestmark = pytest.mark.slow
+
 TINY = Shape("tiny", 1, 32, 4, 16, 64, vocabulary=60)
 compile_ = torch.compile
 

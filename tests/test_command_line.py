@@ -16,6 +16,8 @@ import pytest
 from alibi.__main__ import COMMANDS, main
 from alibi.configuration import TrainingError
 
+pytestmark = pytest.mark.slow
+
 
 def alibi(*arguments, cwd, **environment):
     return subprocess.run(

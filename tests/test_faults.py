@@ -26,6 +26,8 @@ from alibi.configuration import TrainingError
 from alibi.run_spec import Upkeep
 from alibi.train import StoppedError, load_model, train
 
+pytestmark = pytest.mark.slow
+
 CORPUS = period_corpus(3200)  # Six batches an epoch.
 
 

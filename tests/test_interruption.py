@@ -9,6 +9,8 @@ import pytest
 
 from alibi.interruption import Pool, noted, raised
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_request_to_end_is_noted_and_only_a_second_ctrl_c_is_not_waited_for():
     with noted() as received:

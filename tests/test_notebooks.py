@@ -18,6 +18,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from alibi.book.build import KERNEL, chapters, cleaned
 from alibi.book.parameters import PARAMETERS, check
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = [path for path in chapters(ROOT) if path.suffix == ".ipynb"]
 LINES = 20
 each_chapter = pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)

@@ -24,6 +24,8 @@ from alibi.run_spec import RunSpec
 from alibi.runs import config_hash, trained
 from alibi.train import StoppedError, load_model, train
 
+pytestmark = pytest.mark.slow
+
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
 
 

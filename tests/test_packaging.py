@@ -17,6 +17,10 @@ from nbformat.v4 import new_code_cell
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from alibi.book.build import with_verdicts
+
+pytestmark = pytest.mark.slow
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -130,3 +134,9 @@ def test_the_readme_lists_every_room():
     for path in sorted((ROOT / "alibi").iterdir()):
         if (path / "__init__.py").is_file():
             assert re.search(rf"^  {path.name}/ +\w", tree, re.MULTILINE), path.name
+
+
+def test_the_readme_shows_the_verdicts_that_the_records_support():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "| the paper's claim | verdict |" in readme
+    assert with_verdicts(readme) == readme, "make notebooks writes them"

@@ -28,6 +28,8 @@ from alibi.run_spec import RunSpec
 from alibi.runs import trained
 from alibi.scale import SCALES
 
+pytestmark = pytest.mark.slow
+
 SPEC = RunSpec(method="alibi", train_length=64, seed=21)
 TINY = TrainingCell(SPEC, measures=(Measure(64), Measure(96, 1, 32)))
 

@@ -19,6 +19,8 @@ from alibi.run_spec import RunSpec
 from alibi.runs import config_hash, trained
 from alibi.train import Training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def short(monkeypatch, tmp_path_factory):

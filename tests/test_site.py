@@ -7,6 +7,8 @@ from forked import HANGS_AFTER
 
 from alibi.book.build import chapters, render
 
+pytestmark = pytest.mark.slow
+
 PAGES = [f"{path.stem}.html" for path in chapters(ROOT)]
 WIDTHS = {"desktop": 1400, "phone": 390}
 

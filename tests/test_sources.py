@@ -23,6 +23,8 @@ from loopback_hub import Hub, parquet
 from alibi.corpora import corpus, sources
 from alibi.corpora.sources import CorpusError, bookcorpus_split
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 COMPRESS = {"": bytes, ".xz": lzma.compress, ".gz": gzip.compress, ".zst": zstd.compress}
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]

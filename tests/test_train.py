@@ -16,6 +16,8 @@ from alibi.positions import METHODS
 from alibi.run_spec import RunSpec, Upkeep
 from alibi.train import load_model, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus():

@@ -25,6 +25,8 @@ from alibi.positions import alibi as alibi_file
 from alibi.positions import sinusoidal
 from alibi.windows import Window
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = ROOT / "tests" / "golden"
 
 

@@ -42,6 +42,7 @@ AT_A_TIME = 2
 SECONDS_TO_STOP = 60.0
 FIGURE_BYTES = 100_000
 NOTEBOOK_BYTES = 1_000_000
+VERDICTS_BEGIN, VERDICTS_END = "<!-- verdicts, written by make notebooks -->", "<!-- end of the verdicts -->"
 # What a chapter keeps beside its text; all else that tools write into a notebook changes from run to run.
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CELL_METADATA = {"tags", "mystnb"}
@@ -124,7 +125,8 @@ def build(root: Path | None = None) -> Path:
 def refresh(root: Path | None = None) -> None:
     """Writes the outputs of all chapters, executed and cleaned, back into `book/`; all of them or, on error, none.
 
-    The first figure of the first chapter goes to `book/headline.png` too, where the README shows it.
+    The first figure of the first chapter goes to `book/headline.png` too, and the verdicts on the paper's claims go into
+    the README, which shows both.
 
     Raises:
         BookError: if a chapter fails or leaves outputs that are refused.
@@ -138,6 +140,17 @@ def refresh(root: Path | None = None) -> None:
     figures = [base64.b64decode(data["image/png"]) for data in outputs if "image/png" in data]
     for figure in figures[:1]:
         (root / "book" / "headline.png").write_bytes(figure)
+    if (readme := root / "README.md").is_file():
+        readme.write_text(with_verdicts(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_verdicts(readme: str) -> str:
+    """The README with the verdicts that the records support now, between its two marks."""
+    from alibi.reproduction.claims import scorecard, summary
+
+    before, begin, rest = readme.partition(VERDICTS_BEGIN)
+    _, end, after = rest.partition(VERDICTS_END)
+    return f"{before}{begin}\n{summary(scorecard())}{end}{after}" if end else readme
 
 
 def changed(root: Path | None = None) -> list[Path]:

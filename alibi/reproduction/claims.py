@@ -26,6 +26,7 @@ slopes: train_speed of alibi and alibi-learned.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 REPRODUCED, REDUCED = "reproduced", "reproduced at reduced scale"
 NOT_REPRODUCED, NOT_MEASURED = "not reproduced", "not yet measured"
+VERDICTS = (REPRODUCED, REDUCED, NOT_REPRODUCED, NOT_MEASURED)
 HOLDS, FAILS = 1.005, 1.1
 FIGURE_1 = (512, 1024)
 TABLE_1 = (512, 1024, 3072)
@@ -477,3 +479,16 @@ def table(verdicts: Sequence[Verdict]) -> "Table":
             shown.add_row("", verdict.remark, style="italic")
         shown.add_row()
     return shown
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """For the README, in Markdown: a line of counts, then a line for each claim with its first statistic."""
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    lines = [f"{', '.join(f'{counts[kind]} {kind}' for kind in VERDICTS if counts[kind])}.", ""]
+    lines += ["| | the paper's claim | verdict | the paper | measured | seeds |", "|---:|---|---|---:|---:|---:|"]
+    for verdict in verdicts:
+        found = next((part for part in verdict.findings if part.effect is not None), verdict.findings[0])
+        paper, effect = ("" if value is None else f"{value:.3g}" for value in (found.paper, found.effect))
+        told = f"{verdict.number} | {verdict.title} | {verdict.verdict} | {paper} | {effect} | {found.seeds or ''}"
+        lines.append(f"| {told} |")
+    return "\n".join(lines) + "\n"
