@@ -18,7 +18,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
 from alibi.paths import check_output
-from alibi.run_spec import RunSpec, Upkeep
+from alibi.run_spec import UPKEEP, RunSpec, Upkeep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from alibi.corpora.corpus import Corpus, Split
 
 PROGRAM = "python -m alibi"
-UPKEEP = Upkeep()
 
 
 def data(name: Positional[str], tokenisation: str | None = None, streaming: bool = False) -> None:

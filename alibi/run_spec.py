@@ -73,3 +73,6 @@ class Upkeep:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name}={value}: choose a number of at least 1")
+
+
+UPKEEP = Upkeep()

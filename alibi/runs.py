@@ -23,9 +23,9 @@ from alibi.paths import cache_folder
 from alibi.positions import METHODS
 from alibi.progress import say
 from alibi.records import MEASURED_COLUMNS
-from alibi.run_spec import RunSpec, Upkeep
+from alibi.run_spec import UPKEEP, RunSpec, Upkeep
 from alibi.scale import scale_named
-from alibi.train import UPKEEP, load_model, train
+from alibi.train import load_model, train
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -44,13 +44,12 @@ from alibi.optim import RECIPES
 from alibi.positions import NoBias
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
-from alibi.run_spec import Upkeep
+from alibi.run_spec import UPKEEP, Upkeep
 from alibi.windows import TrainingOrder
 
 WEIGHTS, METRICS, CHECKPOINTS, LOCK = "model.safetensors", "metrics.jsonl", "checkpoints", ".lock"
 VALIDATION_TOKENS = 8192
 GIVE_BACK_EVERY = 64
-UPKEEP = Upkeep()
 GOES_ON = "the same command goes on from there"
 
 
@@ -91,6 +90,7 @@ def train(
         ValueError: if the corpus does not fill a batch, or holds an id outside the vocabulary.
     """
     if _finished(config, folder, exact_dtype):
+        checkpoints.remove(folder / CHECKPOINTS)  # Those of a process that ended between the two.
         return
     _check_stream(config, corpus)
     require_device(config)
@@ -110,10 +110,10 @@ def train(
 
 
 def _finished(config: TrainConfig, folder: Path, exact_dtype: bool) -> bool:
+    """Whether the folder holds this run, finished; another one is refused."""
     if not (folder / CONFIG).is_file():
         return False
     _same_run(read_config(folder), config, folder, exact_dtype)
-    checkpoints.remove(folder / CHECKPOINTS)
     return True
 
 

@@ -978,3 +978,8 @@ def test_the_real_wikitext(shared):
     split = held.encoded_by(trained, "valid")
     assert len(split.tokens) == 217_646
     assert 0 < split.unknown < 0.2 * len(split.tokens)
+
+
+def test_every_corpus_of_the_hub_has_published_sizes():
+    # Without them an estimate would download it.
+    assert sources.HUB.keys() <= sources.SIZES.keys()

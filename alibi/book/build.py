@@ -125,8 +125,8 @@ def build(root: Path | None = None) -> Path:
 def refresh(root: Path | None = None) -> None:
     """Writes the outputs of all chapters, executed and cleaned, back into `book/`; all of them or, on error, none.
 
-    The first figure of the first chapter goes to `book/headline.png` too, and the verdicts on the paper's claims go into
-    the README, which shows both.
+    The first figure of the first chapter goes to `book/headline.png` too, the verdicts on the paper's claims into the
+    README, which shows both.
 
     Raises:
         BookError: if a chapter fails or leaves outputs that are refused.

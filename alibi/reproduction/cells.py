@@ -10,10 +10,9 @@ from alibi.configuration import TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, outline
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
-from alibi.run_spec import RunSpec, Upkeep
+from alibi.run_spec import UPKEEP, RunSpec, Upkeep
 from alibi.runs import Run, cached_run, run_folder
 from alibi.scale import scale_named
-from alibi.train import UPKEEP
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,14 +9,13 @@ from alibi.device import compute_dtype, provenance, settle_cpu
 from alibi.evaluate import evaluate
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.cells import TrainingCell
-from alibi.run_spec import Upkeep
+from alibi.run_spec import UPKEEP, Upkeep
 from alibi.scale import scale_named
 from alibi.speed.attention import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_WIDTH, attention
 from alibi.speed.benchmark import bench
 from alibi.speed.evaluation import evaluation
 from alibi.speed.memory import memory
 from alibi.speed.shapes import SHAPES, Shape
-from alibi.train import UPKEEP
 
 if TYPE_CHECKING:
     import pandas as pd
