@@ -21,6 +21,7 @@ from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction import runner as reproduction
 from alibi.reproduction.cells import Measure, TrainingCell
+from alibi.reproduction.control import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS, MODULES
 from alibi.reproduction.runner import ReproduceError, cells, listing, reproduce, states
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
@@ -51,7 +52,7 @@ def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     found = cells(experiment, scale, seeds=(0, 1))
     assert len(set(found)) == len(found)
     assert all(cell.scale == scale for cell in found)
-    assert {method for cell in found for method in cell.methods} <= set(METHODS)
+    assert {method for cell in found for method in cell.methods} <= {*METHODS, *CONTROLS}
     trained_cells = [cell for cell in found if type(cell) is TrainingCell]
     # The first seed of every cell comes before the second of any, and speed, which has none, after both.
     seeds = [cell.spec.seed for cell in trained_cells]
@@ -83,7 +84,9 @@ def test_lengths_stand_for_the_papers():
         assert stand_for <= {64, 128, 256, 512, 1024, 1536, 2048, 3072}
         assert scale.batch_tokens % scale.train_length == 0
     laptop = cells("wikitext103", "laptop")
-    assert {(c.spec.method, c.train_length) for c in laptop} == {(m, n) for m in PAPER_METHODS for n in (64, 128, 384)}
+    assert {(m, c.train_length) for c in laptop for m in c.methods} == {
+        (m, n) for m in (*PAPER_METHODS, *CONTROLS) for n in (64, 128, 384)
+    }
     assert (laptop[0].spec.corpus, laptop[0].eval_corpus) == ("wikipedia", "wikitext-103")
     # Trained at L / 6, evaluated at L: claim 6.
     assert 384 in {m.length for m in laptop[0].measures} and laptop[0].train_length == 64
@@ -155,6 +158,7 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
 SLOW = """
     from alibi.__main__ import COMMANDS, main
     from alibi.reproduction.cells import Measure, TrainingCell
+from alibi.reproduction.control import CONTROLS
     from alibi.reproduction.runner import fill_cache
     from alibi.run_spec import RunSpec
 

@@ -23,6 +23,7 @@ from alibi.positions import METHODS
 from alibi.progress import duration, say
 from alibi.records import append, measured_results
 from alibi.reproduction.cells import Cell
+from alibi.reproduction.control import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.run_spec import Upkeep
 from alibi.scale import scale_named
@@ -56,7 +57,7 @@ def cells(
     Args:
         experiment: a name of `alibi.reproduction.experiments.EXPERIMENTS`.
         scale: a name of `alibi.scale.SCALES`.
-        methods: only these position methods; empty takes all.
+        methods: only these position methods or controls; empty takes all.
         seeds: 0 alone if empty.
         lengths: only these training lengths; empty takes all.
 
@@ -66,13 +67,14 @@ def cells(
     if experiment not in EXPERIMENTS:
         raise UnknownNameError("experiment", experiment, EXPERIMENTS)
     scale_named(scale)
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise UnknownNameError("position method", unknown[0], METHODS)
+    known = (*METHODS, *CONTROLS)
+    if unknown := [method for method in methods if method not in known]:
+        raise UnknownNameError("position method", unknown[0], known)
     every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,))
     chosen = [
         cell
         for cell in every
-        if set(cell.methods) & set(methods or METHODS) and cell.train_length in (lengths or [cell.train_length])
+        if set(cell.methods) & set(methods or known) and cell.train_length in (lengths or [cell.train_length])
     ]
     if not chosen:
         has = sorted({(method, cell.train_length) for cell in every for method in cell.methods})

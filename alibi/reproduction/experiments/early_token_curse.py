@@ -28,7 +28,7 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[TrainingCell]:
         *(Measure(window, window // 2, HALF_STRIDE_TOKENS[scale]) for window in windows),
         *(Measure(window, 1, STRIDE_1_TOKENS[scale]) for window in windows),
     )
-    of_wikitext = {cell.spec.method: cell for cell in wikitext103.cells(scale) if cell.train_length == length}
+    of_wikitext = {cell.spec.method: cell for cell in wikitext103.runs(scale) if cell.train_length == length}
     return [
         replace(cell, spec=replace(cell.spec, seed=seed), measures=measures, by_position=True)
         for seed in seeds
