@@ -21,7 +21,7 @@ from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction import runner as reproduction
 from alibi.reproduction.cells import Measure, TrainingCell
-from alibi.reproduction.control import CONTROLS
+from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS, MODULES
 from alibi.reproduction.runner import ReproduceError, cells, listing, reproduce, states
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
@@ -158,7 +158,7 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
 SLOW = """
     from alibi.__main__ import COMMANDS, main
     from alibi.reproduction.cells import Measure, TrainingCell
-from alibi.reproduction.control import CONTROLS
+from alibi.reproduction.evidence import CONTROLS
     from alibi.reproduction.runner import fill_cache
     from alibi.run_spec import RunSpec
 

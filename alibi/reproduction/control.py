@@ -9,6 +9,7 @@ from alibi.corpora.corpus import Corpus, load
 from alibi.device import provenance
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.cells import LONGEST, TrainingCell
+from alibi.reproduction.evidence import CACHE, CONTROLS, TRIGRAM_WITH_CACHE
 from alibi.reproduction.trigram import Trigram, best_weight, cache_probability, mixed_loss
 from alibi.run_spec import UPKEEP, Upkeep
 from alibi.scale import scale_named
@@ -17,8 +18,6 @@ from alibi.windows import TrainingOrder, shift
 if TYPE_CHECKING:
     import pandas as pd
 
-TRIGRAM, CACHE = CONTROLS = ("trigram", "trigram-cache")
-"""As records name them in `method`; neither is a position method. Their `protocol` is `trigram` and `cache`."""
 SHORTEST_CACHE = 32
 # The cache's weights are chosen on the last tokens of the training split: so many, and no more than a tenth.
 HELD_OUT_TOKENS = 200_000
@@ -28,8 +27,9 @@ HELD_OUT_TOKENS = 200_000
 class ControlCell:
     """A trigram with a unigram cache of the last W words, trained and scored on the tokens of a run.
 
-    A record of `trigram-cache` has W as `eval_length`, one of `trigram` the two words that it reads. The cache is that
-    of the text before the token, whatever the window; its weight for each W is chosen on training text.
+    A record of `trigram-cache` (protocol `cache`) has W as `eval_length`, one of `trigram` the two words that it reads.
+    The cache is that of the text before the token, whatever the window; its weight for each W is chosen on training
+    text.
     """
 
     run: TrainingCell
@@ -113,16 +113,16 @@ class ControlCell:
         for split in sorted({split for split, _ in self._parts()}):
             tokens = np.asarray(read.encoded_by(corpus, split).tokens)
             alone = trigram.of_stream(shift(tokens, corpus.end_of_line))
-            losses = {(TRIGRAM, 2, ""): -np.log(alone)}
+            losses = {(CONTROLS[0], 2, ""): -np.log(alone)}
             for window, cache in zip(self.windows, cache_probability(tokens, self.windows), strict=True):
                 note = f"weight of the cache {weights[window]:.3f}, chosen on training text"
-                losses[CACHE, window, note] = mixed_loss(alone, cache, weights[window])
+                losses[TRIGRAM_WITH_CACHE, window, note] = mixed_loss(alone, cache, weights[window])
             for of_split, prefix in self._parts():
                 if of_split == split:
                     rows += [
                         common | {
                             "method": method, "eval_length": window, "note": note, "split": split, "prefix": prefix,
-                            "protocol": "cache" if method == CACHE else "trigram",
+                            "protocol": CACHE if method == TRIGRAM_WITH_CACHE else method,
                             "value": float(np.exp(nats[:prefix].mean())), "tokens_scored": len(nats[:prefix]),
                         }
                         for (method, window, note), nats in losses.items()

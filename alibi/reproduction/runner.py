@@ -23,7 +23,7 @@ from alibi.positions import METHODS
 from alibi.progress import duration, say
 from alibi.records import append, measured_results
 from alibi.reproduction.cells import Cell
-from alibi.reproduction.control import CONTROLS
+from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.run_spec import Upkeep
 from alibi.scale import scale_named
