@@ -1,5 +1,6 @@
 """The command line: python -m alibi data | train | evaluate | generate | verify | bench | reproduce | ... | book."""
 
+import errno
 import io
 import math
 import os
@@ -199,9 +200,10 @@ def generate(
     from alibi import train as training
     from alibi.configuration import read_config
 
-    if not temperature >= 0 or not -(2**63) <= seed < 2**64:
+    if tokens < 0 or not temperature >= 0 or not -(2**63) <= seed < 2**64:
         raise InputError(
-            f"temperature={temperature}, seed={seed}: choose a temperature of at least 0, a seed of 64 bits"
+            f"tokens={tokens}, temperature={temperature}, seed={seed}: choose at least 0 tokens, a temperature of at "
+            "least 0, and a seed of 64 bits"
         )
     config = read_config(folder)
     model = training.load_model(folder, device)
@@ -426,6 +428,11 @@ def main() -> None:
         if not _unread():
             raise
         sys.exit(128 + 13)  # SIGPIPE, which Windows lacks.
+    except OSError as wrong:
+        if wrong.errno != errno.ENOSPC:
+            raise
+        _discard_stdout()
+        sys.exit(_tell(f"{wrong.filename or 'stdout'} can't be written: {wrong.strerror}", 1))
     except UserError as wrong:
         sys.exit(_tell(wrong, wrong.exit_status))
 
@@ -457,9 +464,14 @@ def _unread() -> bool:
     try:
         print(flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return True
     return False
+
+
+def _discard_stdout() -> None:
+    """Sends stdout to the null device, so that Python's own flush at exit does not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(what: object, status: int) -> int:

@@ -420,14 +420,18 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
         say(f"{folder}: attention kernel {kernel} was chosen for {config.device}; automatic here")
         kernel = "automatic"
     try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as wrong:
+        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
+    # Before the model is built: a number of layers that was mistyped can take all memory.
+    layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
+    if layers != config.model.layers:
+        raise TrainingError(f"{folder / CONFIG}: model.layers is {config.model.layers}, and {WEIGHTS} has {layers}")
+    try:
         choose_kernel(device, 1, False, NoBias(), kernel)
         model = Decoder(config.model, kernel)
     except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
         raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as wrong:
-        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
     _set_weights(model, weights, f"{folder / WEIGHTS}")
     return model.to(device).eval()
 
@@ -442,4 +446,8 @@ def _set_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> N
     ]:
         more = f" ({len(faults) - 1} others differ too)" if len(faults) > 1 else ""
         raise TrainingError(f"{where} does not fit the model of {CONFIG}: {faults[0]}{more}")
+    for name, value in weights.items():
+        if not value.is_floating_point() or not value.isfinite().all():
+            kind = "finite" if value.is_floating_point() else "floating point"
+            raise TrainingError(f"{where}: {name} holds numbers that are not {kind}; train it again")
     model.load_state_dict(weights)

@@ -1,5 +1,6 @@
 """The command line as a user types it."""
 
+import errno
 import io
 import json
 import os
@@ -209,6 +210,17 @@ def test_a_reader_that_has_gone_ends_the_command_without_a_word(tmp_path):
     assert process.stderr.read() == b"" and process.wait() == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device here is always full")
+def test_a_full_disk_under_stdout_is_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "alibi", "data", "wikipedia-sample"]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert (process.returncode, process.stderr) == (
+        1,
+        b"python -m alibi: stdout can't be written: " + os.strerror(errno.ENOSPC).encode() + b"\n",
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
     monkeypatch.setitem(COMMANDS, "data", lambda: signal.raise_signal(number))
@@ -229,6 +241,7 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
         (["train", "--method", "alibi", "--seed", str(2**64), "--out", "x"], "a seed from 0 to 2**64 - 1"),
         (["generate", "x", "a", "--seed", str(2**64)], "a seed of 64 bits"),
         (["generate", "x", "a", "--temperature", "nan"], "temperature=nan"),
+        (["generate", "x", "a", "--tokens=-1"], "tokens=-1"),
         (["data", "wikipedia-sample", "--tokenisation", "a" * 10**6], "a'; choose from words, bytes, bert\n"),
         (["book", "alibbi"], "alibi"),
         (["book", "alibi", "-p", "speed=3"], "speed"),
