@@ -19,7 +19,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
 from alibi.paths import check_output
-from alibi.run_spec import UPKEEP, RunSpec, Upkeep
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +50,7 @@ def train(
     run: OmitArgPrefixes[RunSpec],
     out: Path,
     eval_corpus: str | None = None,
-    upkeep: OmitArgPrefixes[Upkeep] = UPKEEP,
+    bookkeeping: OmitArgPrefixes[Bookkeeping] = BOOKKEEPING,
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length on the validation split.
 
@@ -65,7 +65,7 @@ def train(
         out: output folder, made if missing.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
             have a validation split.
-        upkeep: what is kept beside it.
+        bookkeeping: checkpoints, validation and metrics beside the run.
     """
     from alibi import train as training
     from alibi.configuration import configure
@@ -79,7 +79,7 @@ def train(
     elif "valid" not in corpus.splits:
         print(f"{corpus.name} (from {corpus.source}) has no split 'valid': the run is not evaluated", file=sys.stderr)
     config = configure(run, corpus)
-    training.train(config, corpus, out, upkeep, exact_dtype=run.dtype is not None)
+    training.train(config, corpus, out, bookkeeping, exact_dtype=run.dtype is not None)
     trained = f"{out}: {run.method} trained at {config.train_length} on {corpus.name}"
     if "valid" not in evaluated_on.splits:
         print(f"{trained}, not evaluated: it has no split 'valid'")
