@@ -72,7 +72,7 @@ def test_cached_steps_equal_the_full_pass_for_any_split(data, name, kernel):
 def test_relative_methods_do_not_see_a_shift_of_all_positions(shift, name):
     method, (q, k, v) = position_method(name, 32, 4), torch.randn(3, 1, 4, 12, 8)
     outputs = [
-        causal_attention(method.bias(), at, at, "reference")(method.turn(q, at), method.turn(k, at), v)
+        causal_attention(method.bias(), at, at, "reference")(method.rotate(q, at), method.rotate(k, at), v)
         for at in (torch.arange(12), torch.arange(12) + shift)
     ]
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)

@@ -146,7 +146,7 @@ def test_a_method_does_only_what_it_is_known_for(name):
     method = position_method(name, 64, 8, longest=5)
     x = torch.randn(1, 8, 5, 8)
     assert (method.embeddings(torch.arange(5)) is not None) == (name in ("sinusoidal", "learned"))
-    assert torch.equal(method.turn(x, torch.arange(5)), x) == (name != "rotary")
+    assert torch.equal(method.rotate(x, torch.arange(5)), x) == (name != "rotary")
     assert type(method.bias()) is KINDS.get(name, NoBias)
     assert sum(p.numel() for p in method.parameters()) == LEARNED_NUMBERS.get(name, 0)
     assert method.rate == (30.0 if name == "t5" else 1.0)
