@@ -20,6 +20,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
 from alibi.paths import check_output
+from alibi.reproduction.experiments import TABLES
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def bench(
 
 
 def reproduce(
-    experiment: Positional[str],
+    experiment: Annotated[Positional[str], arg(help=f"one of {', '.join(TABLES)}.")],
     scale: str = "quick",
     minutes: float = 0,
     methods: tuple[str, ...] = (),
@@ -292,7 +293,7 @@ def reproduce(
     status 75 says that it was stopped, or its time was over, before all cells were run.
 
     Args:
-        experiment: wikitext103, bookcorpus, cc100_roberta, efficiency, early_token_curse or slopes.
+        experiment: a name of `alibi.reproduction.experiments.TABLES`.
         scale: quick, laptop, gpu or paper.
         minutes: stop after so many, in order; 0 sets no limit.
         methods: only these position methods.

@@ -251,7 +251,7 @@ class MultipliedBias(Bias):
 class PositionMethod(nn.Module):
     """How a transformer learns where its tokens stand.
 
-    A method is one file with a subclass and one line in the registry. No length is baked in: positions are
+    A method is a file with a subclass, and the class in `alibi.positions.METHODS`. No length is baked in: positions are
     arguments, and what is asked for longer positions is computed for them.
 
     Args:

@@ -8,17 +8,10 @@ import numpy as np
 import pandas as pd
 
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.experiments import TABLES
 
 COUNTED_SCALES = ("paper", "gpu", "laptop")
 """Scales that count, the largest first."""
-PAPER_SOURCES = {
-    "wikitext103": ("Table 2", "Table 3", "Table 4", "Table 5", "Table 6", "Table 7"),
-    "bookcorpus": ("Table 8", "Table 9", "Table 10"),
-    "cc100_roberta": ("Table 11", "Table 12", "Figure 5", "Figure 6"),
-    "efficiency": ("Table 1", "Figure 7"),
-    "early_token_curse": ("Table 13", "Table 14", "Table 15"),
-}
-"""Which of our experiments stands for which table or figure."""
 Curve = dict[float, float]
 """Perplexity by window, in ascending order."""
 # fmt: off
@@ -31,7 +24,7 @@ SAMPLE_COLUMNS = [
 
 def as_records(paper: pd.DataFrame) -> pd.DataFrame:
     """The paper's numbers as records of scale paper, one seed, sources named as the experiments are."""
-    experiment = {table: name for name, tables in PAPER_SOURCES.items() for table in tables}
+    experiment = {table: name for name, tables in TABLES.items() for table in tables}
     # Where a number is both printed and read off a figure, the printed one comes last, and the last counts.
     ordered = paper.sort_values("provenance", kind="stable")
     return ordered.assign(
