@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 
 from alibi.records import measured_results, paper_results
-from alibi.reproduction.evidence import SCALES, Sample, as_records, evidence
+from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
 from alibi.reproduction.rules import CLAIMS, GATES, Claim, Gate, Part, changes
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _gate(gate: Gate, known: Known, scale: str) -> GateFinding:
 def gates(records: pd.DataFrame | None = None) -> list[GateFinding]:
     """The gates at every scale below the paper's that has records; on all measured records where none are given."""
     known = Known(measured_results() if records is None else records)
-    scales = [scale for scale in SCALES if scale != "paper" and (known.records["scale"] == scale).any()]
+    scales = [scale for scale in COUNTED_SCALES if scale != "paper" and (known.records["scale"] == scale).any()]
     return [_gate(gate, known, scale) for scale in scales for gate in GATES]
 
 
@@ -285,8 +285,8 @@ def _judge(claim: Claim, known: Known, published: Known) -> Verdict:
     findings = []
     for part in claim.parts:
         of_paper = measure(part, published, ("paper",)).effect
-        findings.append(measure(part, known, claim.scales, of_paper))
-    scale = max((finding.scale for finding in findings if finding.scale), key=SCALES.index, default="")
+        findings.append(measure(part, known, COUNTED_SCALES, of_paper))
+    scale = max((finding.scale for finding in findings if finding.scale), key=COUNTED_SCALES.index, default="")
     asked = [gate for gate in GATES if gate.letter in claim.gates and scale not in ("", "paper")]
     passed = tuple(_gate(gate, known, scale) for gate in asked)
     verdict = _word(claim, scale, findings, [gate.state for gate in passed])

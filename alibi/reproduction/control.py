@@ -11,7 +11,7 @@ from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.cells import LONGEST, TrainingCell
 from alibi.reproduction.evidence import CACHE, CONTROLS, TRIGRAM_WITH_CACHE
 from alibi.reproduction.trigram import Trigram, best_weight, cache_probability, mixed_loss
-from alibi.run_spec import UPKEEP, Upkeep
+from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.scale import scale_named
 from alibi.windows import TrainingOrder, shift
 
@@ -95,7 +95,7 @@ class ControlCell:
         found = set(zip(own.eval_length, own.split, own.prefix.fillna(0), strict=True))
         return all((n, split, prefix or 0) in found for n in (2, *self.windows) for split, prefix in self._parts())
 
-    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Counts, chooses the cache's weights on training text, scores; one number a row (see `alibi.records`)."""
         import pandas as pd
 

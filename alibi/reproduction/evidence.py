@@ -8,17 +8,10 @@ import numpy as np
 import pandas as pd
 
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.experiments import TABLES
 
-SCALES = ("paper", "gpu", "laptop")
+COUNTED_SCALES = ("paper", "gpu", "laptop")
 """Scales that count, the largest first."""
-EXPERIMENTS = {
-    "wikitext103": ("Table 2", "Table 3", "Table 4", "Table 5", "Table 6", "Table 7"),
-    "bookcorpus": ("Table 8", "Table 9", "Table 10"),
-    "cc100_roberta": ("Table 11", "Table 12", "Figure 5", "Figure 6"),
-    "efficiency": ("Table 1", "Figure 7"),
-    "early_token_curse": ("Table 13", "Table 14", "Table 15"),
-}
-"""Which of our experiments stands for which table or figure."""
 Curve = dict[float, float]
 """Perplexity by window, in ascending order."""
 Tokens = tuple[float, float, float]
@@ -33,15 +26,15 @@ CONTROLS = ("trigram", TRIGRAM_WITH_CACHE)
 GROWING_SHARE, STRIDE_SHARE = 0.02, 1 / 8
 # fmt: off
 SAMPLE_COLUMNS = [
-    "method", "paper_length", "metric", "value", "protocol", "stride", "window", "prefix", "skipped", "sample",
-    "tokens_scored", "first_position", "last_position", "kernel", "equal_time", "parameters", "factor",
+    "method", "paper_length", "metric", "value", "protocol", "stride", "paper_eval_length", "prefix", "skipped",
+    "sample", "tokens_scored", "first_position", "last_position", "kernel", "equal_time", "parameters", "factor",
 ]
 # fmt: on
 
 
 def as_records(paper: pd.DataFrame) -> pd.DataFrame:
     """The paper's numbers as records of scale paper, one seed, sources named as the experiments are."""
-    experiment = {table: name for name, tables in EXPERIMENTS.items() for table in tables}
+    experiment = {table: name for name, tables in TABLES.items() for table in tables}
     # Where a number is both printed and read off a figure, the printed one comes last, and the last counts.
     ordered = paper.sort_values("provenance", kind="stable")
     return ordered.assign(
@@ -56,8 +49,8 @@ def as_records(paper: pd.DataFrame) -> pd.DataFrame:
 def evidence(records: pd.DataFrame) -> pd.DataFrame:
     """The records that count (not of scale quick, validation split), in the columns that statistics use.
 
-    New are factor, how many times as long a length is in the paper, and window, L_valid in the paper's tokens. What is
-    read, skipped and sampled of the text is as `Tokens` says.
+    New are factor, how many times as long a length is in the paper, and paper_eval_length, L_valid in the paper's
+    tokens. What is read, skipped and sampled of the text is as `Tokens` says.
     """
 
     def text(column: str, missing: str = "") -> pd.Series:
@@ -73,7 +66,7 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
     joined = records.assign(
         source=text("source"),
         paper_length=length,
-        window=number("eval_length") * length / number("train_length"),
+        paper_eval_length=number("eval_length") * length / number("train_length"),
         factor=length / number("train_length"),
         prefix=number("prefix").fillna(math.inf),
         skipped=number("skipped").fillna(0),
@@ -92,7 +85,9 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
     )
     # Smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
     meaningless = truth("smoke") | records["gpu_hours"].notna()
-    counts = text("scale").isin(SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
+    counts = (
+        text("scale").isin(COUNTED_SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
+    )
     return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", *SAMPLE_COLUMNS]]
 
 
@@ -114,29 +109,29 @@ class Sample:
             self._add(**dict(zip(SAMPLE_COLUMNS, row, strict=True)))
 
     def _add(
-        self, method: str, paper_length: float, metric: str, value: float, protocol: str, stride: float, window: float,
-        prefix: float, skipped: float, sample: float, tokens_scored: float, first_position: float,
-        last_position: float, kernel: str, equal_time: bool, parameters: float, factor: float,
+        self, method: str, paper_length: float, metric: str, value: float, protocol: str, stride: float,
+        paper_eval_length: float, prefix: float, skipped: float, sample: float, tokens_scored: float,
+        first_position: float, last_position: float, kernel: str, equal_time: bool, parameters: float, factor: float,
     ) -> None:  # fmt: skip
         tokens = prefix, skipped, sample
         if not math.isnan(parameters):
             self._parameters[method] = parameters
         if metric.startswith("loss_"):
-            past = first_position == paper_length / factor + 1 and last_position == window / factor
+            past = first_position == paper_length / factor + 1 and last_position == paper_eval_length / factor
             if protocol == SLIDING or (protocol == AGAINST_ITSELF and past):
-                self._beyond.setdefault((metric, method, paper_length), {})[window] = value
+                self._beyond.setdefault((metric, method, paper_length), {})[paper_eval_length] = value
         elif metric != "perplexity":
             self._numbers.setdefault((metric, method, paper_length), {})[kernel] = value
         elif protocol == CACHE:
-            self._caches.setdefault(paper_length, {})[window] = value
+            self._caches.setdefault(paper_length, {})[paper_eval_length] = value
         elif protocol == NONOVERLAPPING:
             of_run = self._curves.setdefault((method, paper_length, equal_time), {})
-            of_run.setdefault(tokens, {})[window] = value
+            of_run.setdefault(tokens, {})[paper_eval_length] = value
         elif protocol == SLIDING:
             scored = min(tokens_scored if tokens_scored > 0 else math.inf, prefix)
-            growing = max(0.0, (window - stride * factor) / factor - skipped)
+            growing = max(0.0, paper_eval_length / factor - stride - skipped)
             if growing <= GROWING_SHARE * scored and stride <= max(1, STRIDE_SHARE * paper_length / factor):
-                self._sliding.setdefault((method, paper_length), {}).setdefault(tokens, {})[window] = value
+                self._sliding.setdefault((method, paper_length), {}).setdefault(tokens, {})[paper_eval_length] = value
 
     def lacks(self, what: str) -> float:
         """nan, and what is missing goes on the list."""

@@ -14,7 +14,7 @@ import pandas as pd
 
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.claims import BROKEN, HOLDS, Known, measure
-from alibi.reproduction.evidence import AGAINST_ITSELF, CONTROLS, NONOVERLAPPING, SLIDING, as_records
+from alibi.reproduction.evidence import AGAINST_ITSELF, CONTROLS, COUNTED_SCALES, NONOVERLAPPING, SLIDING, as_records
 from alibi.reproduction.rules import CLAIMS, Claim
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def made_in(world: World, records: pd.DataFrame) -> pd.DataFrame:
 
 def obeyed(claim: Claim, known: Known) -> str:
     """Whether records obey a claim's rules, gates and the number of seeds aside; empty where something is missing."""
-    found = [measure(part, known, claim.scales).outcome for part in claim.parts]
+    found = [measure(part, known, COUNTED_SCALES).outcome for part in claim.parts]
     if not all(found):
         return ""
     return FAILS if BROKEN in found else PASSES if set(found) == {HOLDS} else UNDECIDED

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from alibi.paths import data_folder
 from alibi.records import paper_results
-from alibi.reproduction.evidence import SCALES, Sample
+from alibi.reproduction.evidence import Sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,7 +217,6 @@ class Claim:
     """Letters of `GATES` that must be open at the scale that decides."""
     arithmetic: bool = False
     """What holds could have been counted without a measurement, so it is no reproduction."""
-    scales: tuple[str, ...] = SCALES
 
     @property
     def statistic(self) -> str:

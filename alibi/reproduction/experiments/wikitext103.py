@@ -38,8 +38,17 @@ LENGTHS = {
 
 
 def runs(scale: str, seeds: tuple[int, ...] = (0,)) -> list[TrainingCell]:
-    """Every method at every training length, the shortest lengths and the first seed first."""
-    return grid(PAPER_METHODS[::-1], scale, LENGTHS[scale], seeds, TEXTS[scale], "wikitext-103")
+    """Every method at every training length, the shortest lengths and the first seed first.
+
+    A model without positions, the control of every other, is trained at the lengths of Figure 1 alone.
+    """
+    lengths, text = LENGTHS[scale], TEXTS[scale]
+    return [
+        cell
+        for seed in seeds
+        for methods, own in ((PAPER_METHODS[::-1], lengths), (("none",), lengths[:2]))
+        for cell in grid(methods, scale, own, (seed,), text, "wikitext-103")
+    ]
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
