@@ -2,15 +2,18 @@
 
 import json
 import math
+import pkgutil
 import re
 import sys
 from itertools import pairwise
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from alibi.__main__ import main
 from alibi.records import MEASURED_COLUMNS, append, paper_results
+from alibi.reproduction import experiments
 from alibi.reproduction.claims import (
     ABOUT_TWICE,
     CLAIMS,
@@ -152,9 +155,16 @@ def test_claims_are_numbered_and_say_their_rule_in_words():
             assert re.fullmatch(r"(above|below|at least|at most|exactly) [\d.]+|between [\d.]+ and [\d.]+", part.rule)
 
 
-def test_each_of_the_papers_tables_stands_for_one_experiment():
+def test_each_file_is_an_experiment_and_each_table_of_the_paper_stands_for_one():
+    assert {file.name for file in pkgutil.iter_modules(experiments.__path__)} == set(TABLES)
     named = [table for tables in TABLES.values() for table in tables]
     assert sorted(named) == sorted(set(PAPER.source))
+
+
+@pytest.mark.parametrize("experiment", TABLES)
+def test_a_chapter_reads_the_records_of_each_experiment(experiment):
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.ipynb"))
+    assert f'results(\\"{experiment}\\"' in code, f"no chapter shows the records of {experiment}"
 
 
 def has_a_table(part):
