@@ -167,6 +167,16 @@ def test_a_chapter_reads_the_records_of_each_experiment(experiment):
     assert f'results(\\"{experiment}\\"' in code, f"no chapter shows the records of {experiment}"
 
 
+def test_the_scorecard_draws_each_part_or_says_that_it_does_not():
+    chapter = (ROOT / "book" / "scorecard.ipynb").read_text(encoding="utf-8")
+    not_drawn = re.search(r"Not drawn are .*", chapter)[0]
+    for one in CLAIMS:
+        for letter in "abcdef"[: len(one.parts)]:
+            part = f"{one.number}{letter if len(one.parts) > 1 else ''}"
+            named = f'\\"{part}\\": ' in chapter or re.search(rf"\b{part}\b", not_drawn)
+            assert named, f"no figure of the scorecard draws part {part}"
+
+
 def has_a_table(part):
     """Whether the paper prints numbers of this kind; it prints no counts of parameters beyond 247M and 1.3B."""
     return any(TABLES[name] for name in part.experiments) and "parameters" not in part.statistic
