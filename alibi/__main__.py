@@ -267,13 +267,13 @@ def bench(
         json_file: file to write machine, ceilings, rows and ratios to.
     """
     from alibi.speed.benchmark import bench as measure
-    from alibi.speed.benchmark import report
+    from alibi.speed.report import report
 
     if json_file is not None:
         check_output(json_file)
     found = measure(shapes, peers, device, methods, parts)
     if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
     _console(120).print(report(found))
 
 
