@@ -1,4 +1,4 @@
-"""Cells that measure speed and memory, and what a decay window costs in loss."""
+"""Cells that measure speed and memory, and the loss within decay windows."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,20 +21,20 @@ from alibi.speed.shapes import SHAPES, Contender, Shape
 if TYPE_CHECKING:
     import pandas as pd
 
-FASTEST_OF = 3  # kernels that are tried, two steps each
+FASTEST_OF = 3  # Kernels that compete, two steps each.
 KERNELS_TRIED = 8
 DECAY_WINDOWS = (None, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
 
 
 @dataclass(frozen=True)
 class SpeedCell:
-    """The speed and memory of methods at one shape, side by side; the first is what the others are divided by."""
+    """Speed and memory of methods at one shape, side by side; ratios divide the others by the first."""
 
     shape: str
     scale: str
     methods: tuple[str, ...]
     paper_corpus: str = "wikitext-103"
-    """The paper's set of the experiment; what is read are random tokens."""
+    """The paper's corpus in the experiment; the models read random tokens."""
 
     alone: ClassVar[bool] = True
     absent: ClassVar[str | None] = None
@@ -63,14 +63,14 @@ class SpeedCell:
         return f"speed of {' and '.join(self.methods) if len(self.methods) < 3 else 'all'}, {self.shape}"
 
     def configured(self) -> dict[str, Any]:
-        """What is measured, as plain data."""
+        """The shape and methods, as plain data."""
         return asdict(self.at) | {"methods": self.methods}
 
     def prepare(self) -> None:
-        """Nothing: random tokens."""
+        """Nothing to prepare: the tokens are random."""
 
     def begun(self) -> bool:
-        """Never: a measurement that was stopped begins anew."""
+        """Never: an interrupted measurement begins anew."""
         return False
 
     def flops(self) -> tuple[float, float]:
@@ -154,18 +154,18 @@ class AttentionCell:
         return f"attention at {self.train_length}"
 
     def configured(self) -> dict[str, Any]:
-        """What is measured, as plain data."""
+        """The length and the heads, as plain data."""
         return {"length": self.train_length, "heads": ATTENTION_HEADS, "head_width": ATTENTION_WIDTH}
 
     def prepare(self) -> None:
-        """Nothing: random queries, keys and values."""
+        """Nothing to prepare: queries, keys and values are random."""
 
     def begun(self) -> bool:
         """Never."""
         return False
 
     def flops(self) -> tuple[float, float]:
-        """Of forward and backward pass: 12 heads head-width length^2 a window, half of it masked; and nothing else."""
+        """Operations of forward and backward pass: 12 heads head-width length^2 a window, of which half is masked."""
         windows = max(1, ATTENTION_TOKENS // self.train_length)
         passes = 12.0 * ATTENTION_HEADS * ATTENTION_WIDTH * self.train_length**2 * windows / 2
         return passes * KERNELS_TRIED * 6, 0.0
@@ -198,7 +198,7 @@ class AttentionCell:
 
 @dataclass(frozen=True)
 class DecayWindowCell(TrainingCell):
-    """What a decay window costs in loss: one trained ALiBi model, evaluated within windows of several nats.
+    """The loss that a decay window costs: one trained ALiBi model, evaluated within windows of several nats.
 
     A record is the loss (metric loss, nats a token) at 16 L within a `decay_window`.
     """
