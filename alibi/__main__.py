@@ -1,6 +1,8 @@
 """The command line: python -m alibi data | train | evaluate | generate | verify | bench | reproduce | ... | book."""
 
+import errno
 import io
+import json
 import math
 import os
 import signal
@@ -18,7 +20,8 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
 from alibi.paths import check_output
-from alibi.run_spec import UPKEEP, RunSpec, Upkeep
+from alibi.reproduction.experiments import TABLES
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +52,7 @@ def train(
     run: OmitArgPrefixes[RunSpec],
     out: Path,
     eval_corpus: str | None = None,
-    upkeep: OmitArgPrefixes[Upkeep] = UPKEEP,
+    bookkeeping: OmitArgPrefixes[Bookkeeping] = BOOKKEEPING,
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length on the validation split.
 
@@ -64,7 +67,7 @@ def train(
         out: output folder, made if missing.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
             have a validation split.
-        upkeep: what is kept beside it.
+        bookkeeping: checkpoints, validation and metrics beside the run.
     """
     from alibi import train as training
     from alibi.configuration import configure
@@ -78,7 +81,7 @@ def train(
     elif "valid" not in corpus.splits:
         print(f"{corpus.name} (from {corpus.source}) has no split 'valid': the run is not evaluated", file=sys.stderr)
     config = configure(run, corpus)
-    training.train(config, corpus, out, upkeep, exact_dtype=run.dtype is not None)
+    training.train(config, corpus, out, bookkeeping, exact_dtype=run.dtype is not None)
     trained = f"{out}: {run.method} trained at {config.train_length} on {corpus.name}"
     if "valid" not in evaluated_on.splits:
         print(f"{trained}, not evaluated: it has no split 'valid'")
@@ -199,9 +202,10 @@ def generate(
     from alibi import train as training
     from alibi.configuration import read_config
 
-    if not temperature >= 0 or not -(2**63) <= seed < 2**64:
+    if tokens < 0 or not temperature >= 0 or not -(2**63) <= seed < 2**64:
         raise InputError(
-            f"temperature={temperature}, seed={seed}: choose a temperature of at least 0, a seed of 64 bits"
+            f"tokens={tokens}, temperature={temperature}, seed={seed}: choose at least 0 tokens, a temperature of at "
+            "least 0, and a seed of 64 bits"
         )
     config = read_config(folder)
     model = training.load_model(folder, device)
@@ -245,7 +249,7 @@ def bench(
     peers: bool = False,
     parts: tuple[str, ...] = (),
     device: str = "",
-    json: Path | None = None,
+    json_file: Annotated[Path | None, arg(name="json")] = None,
 ) -> None:
     """Time training steps, method against method and against other libraries, as ratios within one run.
 
@@ -260,29 +264,27 @@ def bench(
         parts: train, evaluation, memory, kernels (attention alone, by length); train if left out, with shapes all
             every one.
         device: cpu or cuda; CUDA where there is one if left out.
-        json: file to write machine, ceilings, rows and ratios to.
+        json_file: file to write machine, ceilings, rows and ratios to.
     """
-    from json import dumps
-
     from alibi.speed.benchmark import bench as measure
     from alibi.speed.benchmark import report
 
-    if json is not None:
-        check_output(json)
+    if json_file is not None:
+        check_output(json_file)
     found = measure(shapes, peers, device, methods, parts)
-    if json is not None:
-        json.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
+    if json_file is not None:
+        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     _console(120).print(report(found))
 
 
 def reproduce(
-    experiment: Positional[str],
+    experiment: Annotated[Positional[str], arg(help=f"one of {', '.join(TABLES)}.")],
     scale: str = "quick",
     minutes: float = 0,
     methods: tuple[str, ...] = (),
     lengths: tuple[int, ...] = (),
     seeds: tuple[int, ...] = (),
-    list: bool = False,
+    list_only: Annotated[bool, arg(name="list")] = False,
     dry_run: bool = False,
 ) -> None:
     """Run what is missing of an experiment and append its records to data/results/; stop and go on at any time.
@@ -291,23 +293,21 @@ def reproduce(
     status 75 says that it was stopped, or its time was over, before all cells were run.
 
     Args:
-        experiment: wikitext103, bookcorpus, cc100_roberta, efficiency, early_token_curse or slopes.
+        experiment: a name of `alibi.reproduction.experiments.TABLES`.
         scale: quick, laptop, gpu or paper.
         minutes: stop after so many, in order; 0 sets no limit.
         methods: only these position methods.
         lengths: only these training lengths.
         seeds: seeds of weights and data order, such as 0 1 2; 0 alone if left out.
-        list: show the cells, which are recorded, and what the others will cost here; run nothing.
+        list_only: show the cells, which are recorded, and what the others will cost here; run nothing.
         dry_run: the same, with the whole configuration of the first cell.
     """
-    from json import dumps
-
     from alibi.reproduction import runner as reproduction
 
     chosen = reproduction.cells(experiment, scale, methods, seeds, lengths)
     if dry_run:
-        print(dumps(chosen[0].configured(), indent=2))
-    if list or dry_run:
+        print(json.dumps(chosen[0].configured(), indent=2))
+    if list_only or dry_run:
         print(reproduction.listing(reproduction.states(experiment, chosen)))
         return
     ended: Exception | None = None
@@ -320,24 +320,22 @@ def reproduce(
         raise ended
 
 
-def scorecard(json: Path | None = None) -> None:
+def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> None:
     """Say of each of the paper's claims whether the records in data/results/ reproduce it.
 
     Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/reproduction/claims.py.
 
     Args:
-        json: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
+        json_file: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
     """
-    from json import dumps
-
     from alibi.reproduction.claims import as_json, table
     from alibi.reproduction.claims import scorecard as judged
 
-    if json is not None:
-        check_output(json)
+    if json_file is not None:
+        check_output(json_file)
     verdicts = judged()
-    if json is not None:
-        json.write_text(dumps(as_json(verdicts), indent=2) + "\n", encoding="utf-8")
+    if json_file is not None:
+        json_file.write_text(json.dumps(as_json(verdicts), indent=2) + "\n", encoding="utf-8")
     _console(160).print(table(verdicts))
     for verdict, count in Counter(verdict.verdict for verdict in verdicts).items():
         print(f"{count:2} {verdict}")
@@ -426,6 +424,11 @@ def main() -> None:
         if not _unread():
             raise
         sys.exit(128 + 13)  # SIGPIPE, which Windows lacks.
+    except OSError as wrong:
+        if wrong.errno != errno.ENOSPC:
+            raise
+        _discard_stdout()
+        sys.exit(_tell(f"{wrong.filename or 'stdout'} can't be written: {wrong.strerror}", 1))
     except UserError as wrong:
         sys.exit(_tell(wrong, wrong.exit_status))
 
@@ -457,9 +460,14 @@ def _unread() -> bool:
     try:
         print(flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return True
     return False
+
+
+def _discard_stdout() -> None:
+    """Sends stdout to the null device, so that Python's own flush at exit does not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(what: object, status: int) -> int:

@@ -1,6 +1,7 @@
 """Everything that decides a training run, and what of it a run in a folder was made with."""
 
 import json
+import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -240,7 +241,7 @@ def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfi
     return TrainConfig(**config | {"model": ModelConfig(**model)})
 
 
-_JSON = {bool: "true or false", int: "an integer", float: "a number", str: "a string", ModelConfig: "an object"}
+_JSON = {bool: "true or false", int: "an integer", float: "a finite number", str: "a string", ModelConfig: "an object"}
 
 
 def _checked(
@@ -268,5 +269,7 @@ def _is_a(value: object, kind: Any) -> bool:
         return isinstance(value, dict)
     if kind == float | None:
         return value is None or _is_a(value, float)
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     # To Python truth values are integers.
     return isinstance(value, kind | int if kind is float else kind) and isinstance(value, bool) == (kind is bool)

@@ -44,7 +44,7 @@ from alibi.optim import RECIPES
 from alibi.positions import NoBias
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
-from alibi.run_spec import UPKEEP, Upkeep
+from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.windows import TrainingOrder
 
 WEIGHTS, METRICS, CHECKPOINTS, LOCK = "model.safetensors", "metrics.jsonl", "checkpoints", ".lock"
@@ -63,7 +63,7 @@ def train(
     config: TrainConfig,
     corpus: Corpus,
     folder: Path,
-    upkeep: Upkeep = UPKEEP,
+    bookkeeping: Bookkeeping = BOOKKEEPING,
     *,
     exact_dtype: bool = False,
 ) -> None:
@@ -77,7 +77,7 @@ def train(
         config: what decides the run.
         corpus: where its training split is read.
         folder: made if missing.
-        upkeep: checkpoints, validation, metrics and progress bar.
+        bookkeeping: checkpoints, validation, metrics and progress bar.
         exact_dtype: whether a run that began in another dtype is another run.
 
     Raises:
@@ -98,7 +98,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / LOCK, timeout=0), noted() as received:
             if not _finished(config, folder, exact_dtype):
-                _train(config, corpus, folder, upkeep, exact_dtype, received)
+                _train(config, corpus, folder, bookkeeping, exact_dtype, received)
             if received:
                 raise StoppedError(f"{received[0].name}: the training is done and saved in {folder}; {GOES_ON}")
     except Timeout as busy:
@@ -263,7 +263,7 @@ def _train(
     config: TrainConfig,
     corpus: Corpus,
     folder: Path,
-    upkeep: Upkeep,
+    bookkeeping: Bookkeeping,
     exact_dtype: bool,
     received: list[signal.Signals],
 ) -> None:
@@ -280,7 +280,7 @@ def _train(
     kernel = choose_kernel(config.device, config.train_length, True, bias, config.kernel, dropout)
     flops = training.model.training_flops(config.train_length)
     _tell_beginning(training, kernel, flops)
-    _loop(training, corpus, folder, upkeep, received)
+    _loop(training, corpus, folder, bookkeeping, received)
     rate = config.steps * training.tokens_a_step / max(training.seconds, 1e-9)
     facts = provenance(config.device) | {
         "parameters": training.model.parameter_count(),
@@ -312,20 +312,22 @@ def _tell_beginning(training: Training, kernel: str, flops: float) -> None:
     )
 
 
-def _loop(training: Training, corpus: Corpus, folder: Path, upkeep: Upkeep, received: list[signal.Signals]) -> None:
+def _loop(
+    training: Training, corpus: Corpus, folder: Path, bookkeeping: Bookkeeping, received: list[signal.Signals]
+) -> None:
     config, before = training.config, training.seconds
-    save_every = upkeep.checkpoint_every or min(1000, math.ceil(config.steps / 20))
-    validate_every = upkeep.validate_every or math.ceil(config.steps / 5)
+    save_every = bookkeeping.checkpoint_every or min(1000, math.ceil(config.steps / 20))
+    validate_every = bookkeeping.validate_every or math.ceil(config.steps / 5)
     bar = progress_bar(
         total=config.steps * training.tokens_a_step,
         initial=training.done * training.tokens_a_step,
         unit=" tokens",
         unit_scale=True,
         desc=f"{config.model.method:10}",
-        position=upkeep.bar_row,
+        position=bookkeeping.bar_row,
         mininterval=0.5,
     )
-    with bar, _metrics(folder, training.done, upkeep.tensorboard) as write:
+    with bar, _metrics(folder, training.done, bookkeeping.tensorboard) as write:
         started = time.perf_counter()
         while training.done < config.steps:
             learning_rate = training.schedule.get_last_lr()[0]
@@ -334,7 +336,7 @@ def _loop(training: Training, corpus: Corpus, folder: Path, upkeep: Upkeep, rece
             training.seconds = before + time.perf_counter() - started
             row: dict[str, Any] = {"step": step, "tokens": training.done * training.tokens_a_step}
             validated = "valid" in corpus.splits and (training.done % validate_every == 0 or last)
-            if step % upkeep.log_every == 0 or validated or last:
+            if step % bookkeeping.log_every == 0 or validated or last:
                 bar.set_postfix(loss=f"{nats:.3f}", refresh=False)
                 row |= {"loss": nats, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
                 row["tokens_per_second"] = round(row["tokens"] / training.seconds, 1)
@@ -343,7 +345,7 @@ def _loop(training: Training, corpus: Corpus, folder: Path, upkeep: Upkeep, rece
                 write(row)
             bar.update(training.tokens_a_step)
             if not last and (training.done % save_every == 0 or received):
-                checkpoints.save(folder / CHECKPOINTS, training.checkpoint(), upkeep.keep)
+                checkpoints.save(folder / CHECKPOINTS, training.checkpoint(), bookkeeping.keep)
             if training.done % GIVE_BACK_EVERY == 0:
                 give_back_memory()
             if received and not last:
@@ -420,14 +422,18 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
         say(f"{folder}: attention kernel {kernel} was chosen for {config.device}; automatic here")
         kernel = "automatic"
     try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as wrong:
+        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
+    # Before the model is built: a number of layers that was mistyped can take all memory.
+    layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
+    if layers != config.model.layers:
+        raise TrainingError(f"{folder / CONFIG}: model.layers is {config.model.layers}, and {WEIGHTS} has {layers}")
+    try:
         choose_kernel(device, 1, False, NoBias(), kernel)
         model = Decoder(config.model, kernel)
     except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
         raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as wrong:
-        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
     _set_weights(model, weights, f"{folder / WEIGHTS}")
     return model.to(device).eval()
 
@@ -442,4 +448,8 @@ def _set_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> N
     ]:
         more = f" ({len(faults) - 1} others differ too)" if len(faults) > 1 else ""
         raise TrainingError(f"{where} does not fit the model of {CONFIG}: {faults[0]}{more}")
+    for name, value in weights.items():
+        if not value.is_floating_point() or not value.isfinite().all():
+            kind = "finite" if value.is_floating_point() else "floating point"
+            raise TrainingError(f"{where}: {name} holds numbers that are not {kind}; train it again")
     model.load_state_dict(weights)

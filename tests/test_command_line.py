@@ -1,5 +1,6 @@
 """The command line as a user types it."""
 
+import errno
 import io
 import json
 import os
@@ -15,6 +16,11 @@ import pytest
 
 from alibi.__main__ import COMMANDS, main
 from alibi.configuration import TrainingError
+from alibi.corpora.corpus import KNOWN
+from alibi.corpora.vocabulary import VOCABULARIES
+from alibi.reproduction.experiments import TABLES
+from alibi.scale import SCALES
+from alibi.speed.benchmark import PARTS
 
 pytestmark = pytest.mark.slow
 
@@ -209,6 +215,17 @@ def test_a_reader_that_has_gone_ends_the_command_without_a_word(tmp_path):
     assert process.stderr.read() == b"" and process.wait() == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device here is always full")
+def test_a_full_disk_under_stdout_is_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "alibi", "data", "wikipedia-sample"]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert (process.returncode, process.stderr) == (
+        1,
+        b"python -m alibi: stdout can't be written: " + os.strerror(errno.ENOSPC).encode() + b"\n",
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
     monkeypatch.setitem(COMMANDS, "data", lambda: signal.raise_signal(number))
@@ -229,6 +246,7 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
         (["train", "--method", "alibi", "--seed", str(2**64), "--out", "x"], "a seed from 0 to 2**64 - 1"),
         (["generate", "x", "a", "--seed", str(2**64)], "a seed of 64 bits"),
         (["generate", "x", "a", "--temperature", "nan"], "temperature=nan"),
+        (["generate", "x", "a", "--tokens=-1"], "tokens=-1"),
         (["data", "wikipedia-sample", "--tokenisation", "a" * 10**6], "a'; choose from words, bytes, bert\n"),
         (["book", "alibbi"], "alibi"),
         (["book", "alibi", "-p", "speed=3"], "speed"),
@@ -250,14 +268,29 @@ def test_wrong_words_exit_with_2_and_say_what_is_right(arguments, told, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["data"], ["train"], ["evaluate"], ["generate"], ["reproduce"], ["scorecard"], ["book"]]
-)
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_of_every_command(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["alibi", *command, "--help"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and "usage: python -m alibi" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("data", [*KNOWN, *VOCABULARIES]),
+        ("train", [*SCALES, *VOCABULARIES]),
+        ("reproduce", [*TABLES, *SCALES]),
+        ("bench", PARTS),
+    ],
+)
+def test_help_names_all_there_are_to_choose_from(command, names, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["alibi", command, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    printed = re.sub(r"[\s│]+", "", capsys.readouterr().out)
+    assert [name for name in names if name not in printed] == []
 
 
 def test_only_the_projects_own_errors_are_one_line(monkeypatch, capsys):

@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 
 from alibi.records import measured_results, paper_results
-from alibi.reproduction.evidence import SCALES, Sample, as_records, evidence
+from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -186,7 +186,6 @@ class Claim:
     paper_place: str
     parts: tuple[Part, ...]
     remark: str = ""
-    scales: tuple[str, ...] = SCALES
 
     @property
     def statistic(self) -> str:
@@ -375,10 +374,10 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def _groups(known: pd.DataFrame, part: Part, scales: Sequence[str]) -> Iterator[pd.DataFrame]:
+def _groups(known: pd.DataFrame, part: Part) -> Iterator[pd.DataFrame]:
     """Records that may be compared with each other, in the order in which they may decide a part."""
     rows = known[known["source"].isin(part.experiments)]
-    for scale in scales:
+    for scale in COUNTED_SCALES:
         groups = [g for _, g in rows[rows["scale"] == scale].groupby(["corpus_used"] + ["model"] * part.by_model)]
 
         def rank(group: pd.DataFrame) -> tuple[int, float]:
@@ -390,12 +389,12 @@ def _groups(known: pd.DataFrame, part: Part, scales: Sequence[str]) -> Iterator[
         yield from sorted(groups, key=rank)
 
 
-def _measure(part: Part, known: pd.DataFrame, scales: Sequence[str], paper: float | None) -> Finding:
+def _measure(part: Part, known: pd.DataFrame, paper: float | None) -> Finding:
     """The part in the first group of records that has all it needs; else what the best-supplied one lacks."""
     nothing = Sample(known.iloc[:0])
     part.values(nothing)
     least_missing = nothing.missing
-    for rows in _groups(known, part, scales):
+    for rows in _groups(known, part):
         values = []
         for _, of_seed in rows.groupby("seed"):
             found = part.values(sample := Sample(of_seed))
@@ -431,9 +430,9 @@ def judge(claim: Claim, records: pd.DataFrame, paper: pd.DataFrame) -> Verdict:
 def _judge(claim: Claim, known: pd.DataFrame, published: pd.DataFrame) -> Verdict:
     findings = []
     for part in claim.parts:
-        of_paper = _measure(part, published, ("paper",), None).effect
-        findings.append(_measure(part, known, claim.scales, of_paper))
-    scale = max((finding.scale for finding in findings if finding.scale), key=SCALES.index, default="")
+        of_paper = _measure(part, published, None).effect
+        findings.append(_measure(part, known, of_paper))
+    scale = max((finding.scale for finding in findings if finding.scale), key=COUNTED_SCALES.index, default="")
     if any(finding.holds is None for finding in findings):
         verdict = NOT_MEASURED
     elif not all(finding.holds for finding in findings):

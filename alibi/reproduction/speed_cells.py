@@ -9,7 +9,7 @@ from alibi.device import compute_dtype, provenance, settle_cpu
 from alibi.evaluate import evaluate
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.cells import TrainingCell
-from alibi.run_spec import UPKEEP, Upkeep
+from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.scale import scale_named
 from alibi.speed.attention import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_WIDTH, attention
 from alibi.speed.benchmark import bench
@@ -86,7 +86,7 @@ class SpeedCell:
             zip(own.method, own.metric, strict=True)
         )
 
-    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Measures, and returns one number a row: tokens/s, GB, and ratios to the first method."""
         import pandas as pd
 
@@ -173,7 +173,7 @@ class AttentionCell:
         own = records[(records.scale == self.scale) & (records.metric == "attention_time")]
         return bool((own.train_length == self.train_length).any())
 
-    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Measures, and returns one number a row."""
         import pandas as pd
 
@@ -211,11 +211,11 @@ class DecayWindowCell(TrainingCell):
         own = records[(records.scale == self.scale) & (records.metric == "loss")]
         return bool(((own.train_length == self.train_length) & (own.seed == self.spec.seed)).any())
 
-    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Trains the model if it is not in the cache, evaluates, and returns one number a row."""
         import pandas as pd
 
-        run, text = self.run(upkeep), self.evaluated_on()
+        run, text = self.run(bookkeeping), self.evaluated_on()
         split = (text or run.corpus).encoded_by(run.corpus, "valid")
         settle_cpu(run.config.threads)
         (measure,) = self.measures
