@@ -144,8 +144,8 @@ def test_a_cell_is_recorded_once_its_full_windows_and_itself_are(short):
     from alibi.reproduction.cells import Measure, SelfMeasure, TrainingCell
 
     measures = (Measure(64, 8, skip=256, sample=128), Measure(128, 8, skip=256, sample=128))
-    cell = TrainingCell(RunSpec("rotary", train_length=64, seed=13), measures=measures,
-                        against_itself=SelfMeasure(256, 8))  # fmt: skip
+    spec = RunSpec(method="rotary", train_length=64, seed=13)
+    cell = TrainingCell(spec, measures=measures, against_itself=SelfMeasure(256, 8))
     records = cell.records().assign(smoke=False, tokens_trained=cell.tokens)
     typed = records.astype({"smoke": "boolean"})
     assert cell.recorded(typed) and cell.measurements == 3
@@ -156,7 +156,7 @@ def test_a_cell_is_recorded_once_its_full_windows_and_itself_are(short):
 
 
 def test_articles_begin_at_their_titles(articles):
-    text = load(articles)
+    text = load(articles, "words")
     stream = text.split("valid").tokens
     starts = article_starts(text, "valid", stream, text.end_of_line)
     # The first line is empty, and belongs to the first article; title, heading and paragraphs have ends of lines.

@@ -168,8 +168,9 @@ class TrainingCell:
     """What is evaluated on, in the vocabulary of the run; the corpus of the run if left out."""
     measures: tuple[Measure, ...] = ()
     against_itself: SelfMeasure | None = None
+    """How the run is compared with itself; not, if left out."""
     by_position: bool = False
-    """Whether the loss is recorded by the position in the window as well."""
+    """Whether the loss is recorded by the position in the window as well, where no token is skipped."""
     equal_time: bool = False
     """Whether the steps are fewer, so that it takes no longer than the run that it is compared with."""
 
@@ -249,9 +250,8 @@ class TrainingCell:
         for m in self.measures or _live(self):
             chosen = m.stride, m.split, m.prefix, text
             tables.append(run.records([m.length], *chosen, self.paper_corpus, m.skip, m.sample))
-            if self.by_position:
-                found = run.evaluation(m.length, *chosen, m.skip, m.sample)
-                tables.append(_by_position(tables[-1], found))
+            if self.by_position and not m.skip:
+                tables.append(_by_position(tables[-1], run.evaluation(m.length, *chosen)))
         if own := self.against_itself:
             chosen_itself = own.window, own.stride, own.split, own.sample, text
             tables.append(run.records_against_itself(*chosen_itself, self.paper_corpus))
