@@ -120,9 +120,10 @@ def evaluation_windows(tokens: int, length: int, stride: int | None = None, skip
 def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.ndarray:
     """Which tokens of a stream count, bool [tokens]: a sample that is spread evenly over all that is not skipped.
 
-    The stream after `skip` is cut into pieces of `PIECE` tokens, and one piece in k counts, the first of them first.
-    k is the largest number that leaves at least `sample` tokens. Windows of every length and stride can score these
-    same tokens, and the text between them is context.
+    The stream after `skip` is cut into pieces of `PIECE` tokens, and every k-th piece counts, from the first on. k is
+    the largest number that leaves at least `sample` tokens and that neither 2 nor 3 divides: so pieces fall on all
+    places of a window alike, if it is a power of two or thrice one long. Windows of every length and stride can score
+    these same tokens, and the text between them is context.
 
     Args:
         tokens: length of the stream.
@@ -131,7 +132,8 @@ def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.n
     """
     counted = np.arange(tokens) >= skip
     if sample is not None:
-        every = max(1, (tokens - skip) // PIECE // math.ceil(sample / PIECE))
+        most = (tokens - skip) // PIECE // math.ceil(sample / PIECE)
+        every = max((k for k in range(1, most + 1) if math.gcd(k, 6) == 1), default=1)
         counted &= (np.arange(tokens) - skip) // PIECE % every == 0
     return counted
 

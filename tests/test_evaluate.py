@@ -99,20 +99,20 @@ def losses_of(model, tokens, windows):
 @pytest.mark.parametrize("stride", [None, 4])
 @pytest.mark.parametrize("sample", [None, 100])
 def test_skipped_tokens_are_context_and_all_lengths_score_the_same_sample(model, stride, sample):
-    tokens = np.random.default_rng(1).integers(0, 40, 500).astype(np.uint16)
-    # Pieces of 64 tokens from 32 on, every third where a sample is taken: of 468 tokens 7 pieces, 2 wanted.
-    scored = [t for t in range(32, 500) if sample is None or (t - 32) // 64 % 3 == 0]
-    starts = np.array([0, 90, 100, 260])
+    tokens = np.random.default_rng(1).integers(0, 40, 760).astype(np.uint16)
+    # Pieces of 64 tokens from 32 on, every fifth where a sample is taken: of 728 tokens 11 pieces, 2 wanted.
+    scored = [t for t in range(32, 760) if sample is None or (t - 32) // 64 % 5 == 0]
+    starts = np.array([0, 60, 100, 360, 380, 700])
     found = {n: evaluate(model, split(tokens), 3, n, stride, skip=32, sample=sample, starts=starts) for n in (8, 32)}
     for length, one in found.items():
-        losses = losses_of(model, tokens, evaluation_windows(500, length, stride, 32))[scored]
+        losses = losses_of(model, tokens, evaluation_windows(760, length, stride, 32))[scored]
         assert one.tokens == len(scored) and one.nats == pytest.approx(losses.sum(), rel=1e-6)
         article = np.searchsorted(starts, scored, side="right") - 1
         read = sorted(set(article))
         assert one.tokens_by_article.tolist() == [(article == a).sum() for a in read]
         np.testing.assert_allclose(one.nats_by_article, [losses[article == a].sum() for a in read], rtol=1e-5)
         np.testing.assert_allclose(one.squares_by_article, [(losses[article == a] ** 2).sum() for a in read], rtol=1e-5)
-        assert one.words == pytest.approx(60 * len(scored) / 500)
+        assert one.words == pytest.approx(60 * len(scored) / 760)
         positions = np.flatnonzero(one.tokens_by_position)
         assert positions[0] == (0 if stride is None else length - stride)
     change, error = found[32].change_from(found[8])

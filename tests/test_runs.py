@@ -100,16 +100,16 @@ def test_records_are_complete(short):
 
 def test_records_of_full_windows_say_what_was_scored_and_how_certain_they_are(articles):
     run = trained("alibi", seed=13, corpus=articles)
-    found = run.records([256, 128], stride=16, skip=300, sample=200)
-    # Of 724 tokens 12 pieces of 64, the last cut short; 200 tokens are 4 pieces, so every second counts.
-    assert set(found.skipped) == {300} and set(found["sample"]) == {200} and set(found.tokens_scored) == {6 * 64}
+    found = run.records([256, 128], stride=16, skip=300, sample=128)
+    # Of 724 tokens 11 pieces of 64 and a rest; 128 tokens are 2 pieces, so every fifth counts.
+    assert set(found.skipped) == {300} and set(found["sample"]) == {128} and set(found.tokens_scored) == {3 * 64}
     value = found.set_index(["eval_length", "metric"]).value
     change = math.log(value[256, "perplexity"] / value[128, "perplexity"])
     assert value[256, "loss_change"] == pytest.approx(change) and (128, "loss_change") not in value.index
     assert 0 < value[256, "loss_change_standard_error"] < value[256, "loss_standard_error"]
-    kept = sorted(path.name for path in (run.folder / "evaluations").glob("*-from-300-sample-200-*"))
+    kept = sorted(path.name for path in (run.folder / "evaluations").glob("*-from-300-sample-128-*"))
     assert len(kept) == 2
-    again = trained("alibi", seed=13, corpus=articles).evaluation(256, 16, skip=300, sample=200)
+    again = trained("alibi", seed=13, corpus=articles).evaluation(256, 16, skip=300, sample=128)
     assert again.loss_standard_error == value[256, "loss_standard_error"]
 
 

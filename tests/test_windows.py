@@ -61,6 +61,14 @@ def test_a_sample_is_large_enough_and_spread_evenly_over_what_is_not_skipped(tok
     assert scored_tokens(skip + tokens, skip).sum() == tokens
 
 
+@pytest.mark.parametrize("length", [64, 128, 384, 512])
+@pytest.mark.parametrize("sample", [4096, 5000, 16_384, 25_000])
+def test_a_sample_falls_on_all_places_of_a_window_alike(length, sample):
+    places = np.flatnonzero(scored_tokens(512 + 200_000, 512, sample)) - 512
+    share = np.bincount(places % length // PIECE) / len(places)
+    np.testing.assert_allclose(share, PIECE / length, atol=0.02)
+
+
 def test_windows_in_a_window_score_its_tokens_once_and_never_look_out_of_it():
     windows = list(windows_in_windows(100, length=8, window=32, stride=2))
     assert windows[0] == Window(100, 100, 108) and windows[1] == Window(102, 108, 110)

@@ -7,8 +7,8 @@ expected (Table 15, trained at 512) 17.98 at 512 and 18.30 at 3072; nonoverlappi
 The runs are those of `wikitext103`, whose cache is shared. Both protocols score the same tokens, in two ways:
 
 - Full windows, of L, 2 L and 4 L. The first tokens of the split are context alone, so that each scored token has a
-  whole window before it but for the stride, which is L / 8 at scales quick and laptop, L / 32 at gpu and 1 at paper.
-  The scored tokens are spread over the split: 4,096, 16,384 and 65,536 of them, at scale paper all.
+  whole window before it but for the stride, which is L / 8 at scales quick and laptop, L / 16 at gpu and 1 at paper.
+  The scored tokens are spread over the split: some 4,000 at quick and 16,000 at laptop, else all of them.
 - Windows that overlap by half, on the first 32,768 tokens of the split (quick: 4,096), where the first windows grow.
   The loss is also given by the position in the window.
 
