@@ -150,7 +150,7 @@ def windows_become(patch, change):
 
 
 def last_block_dropped(patch):
-    windows_become(patch, lambda windows, tokens, length, stride: windows[:-1] if tokens % length else windows)
+    windows_become(patch, lambda windows, tokens, length, *_: windows[:-1] if tokens % length else windows)
 
 
 def first_token_of_a_block_not_scored(patch):
@@ -182,7 +182,7 @@ def unknown_words_not_scored(patch):
 
 
 def first_irregular_window_scores_all_its_positions(patch):
-    def grid(windows, tokens, length, stride):
+    def grid(windows, tokens, length, stride, skip):
         if stride is None:
             return windows
         later = range(length, tokens, stride)
