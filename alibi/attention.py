@@ -236,7 +236,7 @@ def choose_kernel(
     to any use, the few queries of a pass with cached keys.
 
     Raises:
-        ValueError: if no kernel has this name; the known names are listed.
+        ValueError: if no kernel has this name (the known names are listed), or the device can't run it.
     """
     if kernel == "automatic":
         if isinstance(bias, MultipliedBias):  # The others only add.
@@ -253,6 +253,8 @@ def choose_kernel(
         return "sdpa"
     if kernel not in KERNELS:
         raise UnknownNameError("attention kernel", kernel, ["automatic", *KERNELS])
+    if kernel == "flex" and device == "mps":
+        raise InputError("kernel flex: torch has no way back through it on mps; choose sdpa, columns or automatic")
     return kernel
 
 

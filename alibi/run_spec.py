@@ -33,13 +33,13 @@ class RunSpec:
     decay_window: float | None = None
     """how far heads see, in nats of a linear bias: 12 loses nothing that can be measured; no limit if left out."""
     device: str | None = None
-    """cpu or cuda; the scale's own if left out."""
+    """cpu, cuda or mps (the GPU of a Mac); the scale's own if left out."""
     dtype: str | None = None
     """of the computing, bfloat16 or float32; what the device multiplies natively if left out."""
     tokens_at_once: int | None = None
     """tokens in one pass, of which several make a step where memory is short; the scale's own if left out."""
     compiled: bool | None = None
-    """translate the model with torch.compile; on a GPU it is unless this says no."""
+    """translate the model with torch.compile; on CUDA it is unless this says no."""
     activation_checkpointing: bool = False
     """compute layers again on the way back instead of keeping them: a third more time, a fraction of the memory."""
     official_tail_gap: bool = False

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from alibi.attention import KERNELS, causal_attention, choose_kernel
-from alibi.device import compute_dtype
+from alibi.device import compute_dtype, widest_dtype
 from alibi.positions import Bias, LinearBias, NoBias, slopes
 from alibi.speed.shapes import DECAY_WINDOW
 from alibi.speed.timing import SECONDS_A_LENGTH, Ratios, Rows, Step, paired_ratio, seconds_of, take_turns
@@ -14,12 +14,14 @@ from alibi.speed.timing import SECONDS_A_LENGTH, Ratios, Rows, Step, paired_rati
 ATTENTION_LENGTHS = {
     "cpu": (128, 512, 1024, 2048, 3072, 8192),
     "cuda": (512, 1024, 2048, 3072, 4096, 8192, 16_384, 32_768, 65_536),
+    "mps": (128, 512, 1024, 2048, 3072, 8192),
 }
 # Beyond this length every kernel takes minutes, or T x T memory, but these of each bias.
-ALL_KERNELS_UP_TO = {"cpu": 3072, "cuda": 8192}
+ALL_KERNELS_UP_TO = {"cpu": 3072, "cuda": 8192, "mps": 3072}
 LONG_KERNELS = {
     "cpu": {"none": ["sdpa"], "alibi": ["columns"]},
     "cuda": {"none": ["sdpa", "flex"], "alibi": ["flex"]},
+    "mps": {"none": ["sdpa"], "alibi": ["columns"]},
 }
 ATTENTION_TOKENS, ATTENTION_HEADS, ATTENTION_WIDTH = 4096, 8, 64
 
@@ -30,13 +32,13 @@ def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[Rows, Ratios]
     8 heads of width 64; 4,096 tokens in all, or one window that is longer. Ratios divide the fastest kernel of a bias
     by the fastest without a bias. A kernel that refuses has its reason in place of a time.
     """
-    slopes_H = torch.tensor(slopes(ATTENTION_HEADS), dtype=torch.float64, device=device)
+    slopes_H = torch.tensor(slopes(ATTENTION_HEADS), dtype=widest_dtype(torch.device(device)), device=device)
     windowed = LinearBias(slopes_H, DECAY_WINDOW)
     rows: Rows = []
     ratios: Ratios = {}
     for length in lengths or ATTENTION_LENGTHS[device]:
-        # On a CPU flex has no way back.
-        left_out = {"reference", "window"} | ({"flex"} if device == "cpu" else set())
+        # But on CUDA flex has no way back.
+        left_out = {"reference", "window"} | (set() if device == "cuda" else {"flex"})
         every = [kernel for kernel in KERNELS if kernel not in left_out]
         exact = {} if length <= ALL_KERNELS_UP_TO[device] else LONG_KERNELS[device]
         biases: list[tuple[str, Bias, list[str]]] = [

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from alibi.device import compute_dtype, matmul_rate, provenance, settle_cpu
+from alibi.device import (
+    absence,
+    best_device,
+    check_device,
+    compiles,
+    compute_dtype,
+    matmul_rate,
+    provenance,
+    settle_cpu,
+)
 from alibi.errors import UnknownNameError, UserError
 from alibi.positions import METHODS, position_method
 from alibi.speed.attention import attention
@@ -38,8 +47,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 # Attention kernels that may be a method's fastest, and those that gain by a decay window.
-KERNELS: dict[str, tuple[str, ...]] = {"cpu": ("baddbmm", "sdpa", "columns"), "cuda": ("sdpa", "columns", "flex")}
-WINDOW_KERNELS: dict[str, tuple[str, ...]] = {"cpu": ("window", "sdpa"), "cuda": ("flex",)}
+KERNELS: dict[str, tuple[str, ...]] = {
+    "cpu": ("baddbmm", "sdpa", "columns"),
+    "cuda": ("sdpa", "columns", "flex"),
+    "mps": ("baddbmm", "sdpa", "columns"),
+}
+WINDOW_KERNELS: dict[str, tuple[str, ...]] = {"cpu": ("window", "sdpa"), "cuda": ("flex",), "mps": ("window", "sdpa")}
 FIRST_METHODS = ("sinusoidal", "alibi")
 PARTS = ("train", "evaluation", "memory", "kernels")
 # Seconds in which the timed steps of a shape begin, a contestant.
@@ -139,7 +152,7 @@ class _Trials:
 def bench(
     shapes: tuple[str, ...] = (),
     peers: bool = False,
-    device: str = "",
+    device: str | None = None,
     methods: tuple[str, ...] = (),
     parts: tuple[str, ...] = (),
 ) -> dict[str, Any]:
@@ -152,7 +165,7 @@ def bench(
         shapes: names of `SHAPES`; empty takes the device's default, "all", alone or among others, every one that it has
             memory for.
         peers: measure other libraries' models as well, at the shapes that a bar is set for.
-        device: cpu or cuda; empty takes CUDA where there is one.
+        device: cpu, cuda or mps; None takes the fastest that is here.
         methods: position methods, ALiBi's with or without "+window"; the first is what the others are divided by.
             Empty takes sinusoidal and alibi, and with shapes "all" the shape's `rivals` too.
         parts: of `PARTS`; empty takes train, and with shapes "all" every one. Evaluation and memory leave out shapes
@@ -164,17 +177,17 @@ def bench(
         BenchError: if the device is not there.
         alibi.peers.PeerError: if peers are asked for that are not installed.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or best_device()
+    check_device(device)
     whole_table = "all" in shapes
     parts = parts or (PARTS if whole_table else ("train",))
     every = tuple(name for name in SHAPES if device == "cuda" or name.startswith("W"))
-    asked = shapes or DEFAULT_SHAPES.get(device, ())
-    _refuse_unknown("device", (device,), ("cpu", "cuda"))
+    asked = shapes or DEFAULT_SHAPES[device]
     _refuse_unknown("shape", asked, (*SHAPES, "all"))
     _refuse_unknown("position method", tuple(m.removesuffix(WINDOWED) for m in methods), tuple(METHODS))
     _refuse_unknown("part", parts, PARTS)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BenchError("device cuda is asked for, and torch sees no CUDA GPU")
+    if missing := absence(device):
+        raise BenchError(f"device {device} is asked for: {missing}")
     # Each once: what is measured twice would pass for a rival of itself.
     chosen = dict.fromkeys(name for given in asked for name in (every if given == "all" else (given,)))
     methods = tuple(dict.fromkeys(methods))
@@ -268,7 +281,7 @@ def _ours(shape: Shape, method: str, device: str, compiled: bool) -> _Contestant
         trials.attempt(f"{kernel}, {form}", lambda: training(shape, method, kernel, device, form == "compiled").step)
 
     for kernel in (WINDOW_KERNELS if method.endswith(WINDOWED) else KERNELS)[device]:
-        attempt(kernel, "compiled" if device == "cuda" else "eager")
+        attempt(kernel, "compiled" if compiles(device) else "eager")
     if not trials.steps:
         raise BenchError(f"no attention kernel runs {method} at shape {shape.name} on {device}: {trials.refused}")
     best = trials.fastest()

@@ -23,7 +23,7 @@ def evaluation(shape: Shape, methods: tuple[str, ...], device: str, beyond: bool
     Args:
         shape: of the models.
         methods: whose models are evaluated in nonoverlapping windows of L tokens.
-        device: cpu or cuda.
+        device: cpu, cuda or mps.
         beyond: at 16 L as well, and of ALiBi, or else the last method, with a sliding window of L tokens, an eighth of
             them new, batched against one window at a time.
     """

@@ -16,7 +16,7 @@ MEMORY_COLUMNS = ("train_bytes", "evaluate_8L_bytes", "evaluate_16L_bytes")
 def _highest(device: str) -> int:
     """Peak resident bytes of this process alone; getrusage would include its parent's."""
     status = Path("/proc/self/status")
-    if device == "cuda" or not status.is_file():
+    if device != "cpu" or not status.is_file():
         return peak_memory(device)
     lines = status.read_text("utf-8").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -24,7 +24,7 @@ def _highest(device: str) -> int:
 
 def _training_memory(shape: Shape, method: str, kernel: str, device: str, threads: int) -> int:
     settle_cpu(threads)
-    before = 0 if device == "cuda" else _highest(device)
+    before = _highest(device) if device == "cpu" else 0
     run = training(shape, method, kernel, device, compiled=False)
     for _ in range(2):
         run.step()
@@ -51,7 +51,7 @@ def memory(shape: Shape, kernels: dict[str, str], device: str, beyond: bool = Tr
     Args:
         shape: of the model.
         kernels: the attention kernel that each method trains on; the first method is what others are divided by.
-        device: cpu or cuda.
+        device: cpu, cuda or mps.
         beyond: evaluation as well, not training alone.
     """
     threads = torch.get_num_threads()

@@ -76,7 +76,7 @@ SHAPES = {
         Shape("1.3B-2048", 25, 2048, 16, 2048, 8192, 50_304),
     )
 }
-DEFAULT_SHAPES = {"cpu": ("W1", "W2"), "cuda": ("247M-512", "247M-1024", "247M-3072")}
+DEFAULT_SHAPES = {"cpu": ("W1", "W2"), "cuda": ("247M-512", "247M-1024", "247M-3072"), "mps": ("W1", "W2")}
 
 
 def training(shape: Shape, method: str, kernel: str, device: str, compiled: bool) -> Training:
@@ -86,7 +86,7 @@ def training(shape: Shape, method: str, kernel: str, device: str, compiled: bool
         shape: of the model and its batches.
         method: a position method; with "+window" at its end, within a decay window of `DECAY_WINDOW` nats.
         kernel: attention kernel, or "automatic".
-        device: cpu or cuda.
+        device: cpu, cuda or mps.
         compiled: translate the model with torch.compile.
 
     Raises:
