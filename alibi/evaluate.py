@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from alibi.corpora.corpus import Split
+from alibi.device import float64_device
 from alibi.errors import InputError
 from alibi.model import Decoder
 from alibi.progress import bar as progress_bar
@@ -94,6 +95,8 @@ def evaluate(
 ) -> Evaluation:
     """Scores every token of a split once, in float32 or the model's wider dtype, losses summed in float64.
 
+    Where the device has no float64 the CPU sums.
+
     Args:
         model: a trained decoder; it is put into evaluation mode.
         split: the text.
@@ -114,8 +117,9 @@ def evaluate(
     share = len(tokens) / len(split.tokens)
     device = model.device
     stream = torch.from_numpy(shift(tokens, end_of_line)).to(device)
-    nats = torch.zeros(length, dtype=torch.float64, device=device)
-    scored = torch.zeros(length, dtype=torch.int64, device=device)
+    sums = float64_device(device)
+    nats = torch.zeros(length, dtype=torch.float64, device=sums)
+    scored = torch.zeros(length, dtype=torch.int64, device=sums)
     model.eval()
     bar = progress_bar(
         total=len(tokens), unit=" tokens", unit_scale=True, desc=f"length {length}", leave=False, delay=1
@@ -125,7 +129,7 @@ def evaluate(
             context, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start
             taken = torch.stack([stream[window.start : window.end + 1] for window in batch])
             losses_BT = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:], context)
-            nats[context:end] += losses_BT.double().sum(dim=0)
+            nats[context:end] += losses_BT.to(sums).double().sum(dim=0)
             scored[context:end] += len(batch)
             bar.update(losses_BT.numel())
     return Evaluation(
