@@ -231,7 +231,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_leaves_the_last_checkpoint(small_disk, uninterrupted):
     folder = small_disk / "run"
-    with pytest.raises(CheckpointError, match=r"step \d can't be written .*No space left.* there: 1") as told:
+    with pytest.raises(CheckpointError, match=r"step \d can't be written .*No space left.* checkpoint: 1") as told:
         go_on(folder, checkpoint_every=1, keep=10)
     assert "Make room and repeat the command: it goes on from the last" in str(told.value)
     assert str(folder) in str(told.value)

@@ -145,7 +145,9 @@ def _ours(shape: Shape, contender: Contender, device: str, compiled: bool) -> _C
     trials = _Trials(device)
 
     def attempt(kernel: str, form: str) -> None:
-        make = lambda: training(shape, contender, kernel, device, form == "compiled").step  # noqa: E731
+        def make() -> Step:
+            return training(shape, contender, kernel, device, compiled=form == "compiled").step
+
         trials.attempt(Way(kernel, form), make)
 
     for kernel in (KERNELS if contender.decay_window is None else DECAY_WINDOW_KERNELS)[device]:
@@ -154,8 +156,7 @@ def _ours(shape: Shape, contender: Contender, device: str, compiled: bool) -> _C
         reasons = {way.label: reason for way, reason in trials.refused.items()}
         raise BenchError(f"no attention kernel runs {contender.name} at shape {shape.name} on {device}: {reasons}")
     if device == "cpu" and compiled:
-        fastest = trials.fastest()
-        attempt(str(fastest.kernel), "compiled")
+        attempt(trials.fastest().kernel_label, "compiled")
     return trials.contestant(contender, shape.unmade(contender.method).training_flops(shape.length))
 
 
