@@ -144,7 +144,7 @@ def evaluate(
         stride: new tokens a window, for the sliding-window evaluation; nonoverlapping windows if left out.
         split: train, valid (or validation, val, dev) or test.
         eval_corpus: what to evaluate on; the training corpus if left out.
-        device: cpu or cuda; that of the training if left out, or the CPU where that is not here.
+        device: cpu, cuda or mps; that of the training if left out, or the CPU where that is not here.
     """
     from alibi import train as training
     from alibi.configuration import read_config
@@ -195,7 +195,7 @@ def generate(
         tokens: how many tokens to add.
         temperature: divides the logits; 0 always takes the most probable token.
         seed: of the sampling.
-        device: cpu or cuda; that of the training if left out, or the CPU where that is not here.
+        device: cpu, cuda or mps; that of the training if left out, or the CPU where that is not here.
     """
     import torch
 
@@ -248,7 +248,7 @@ def bench(
     methods: tuple[str, ...] = (),
     peers: bool = False,
     parts: tuple[str, ...] = (),
-    device: str = "",
+    device: str | None = None,
     json_file: Annotated[Path | None, arg(name="json")] = None,
 ) -> None:
     """Time training steps, method against method and against other libraries, as ratios within one run.
@@ -263,7 +263,7 @@ def bench(
         peers: time MPT, GPT-NeoX and x-transformers models of the same shape as well, in our settings and as installed.
         parts: train, evaluation, memory, kernels (attention alone, by length); train if left out, with shapes all
             every one.
-        device: cpu or cuda; CUDA where there is one if left out.
+        device: cpu, cuda or mps; the fastest that is here if left out.
         json_file: file to write machine, ceilings, rows and ratios to.
     """
     from alibi.speed.benchmark import bench as measure

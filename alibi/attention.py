@@ -234,7 +234,7 @@ def choose_kernel(
     skip the keys beyond it come first; they have no attention dropout, and gain nothing with cached keys.
 
     Raises:
-        ValueError: for an unknown kernel; the message lists the known ones.
+        ValueError: for an unknown kernel (the message lists the known ones), or one that the device can't run.
     """
     if kernel == "automatic":
         if isinstance(bias, MultipliedBias):  # The others only add.
@@ -251,6 +251,8 @@ def choose_kernel(
         return "sdpa"
     if kernel not in KERNELS:
         raise UnknownNameError("attention kernel", kernel, ["automatic", *KERNELS])
+    if kernel == "flex" and device == "mps":
+        raise InputError("kernel flex: torch has no way back through it on mps; choose sdpa, columns or automatic")
     return kernel
 
 

@@ -10,7 +10,7 @@ import torch
 
 from alibi.attention import choose_kernel
 from alibi.corpora.corpus import Corpus
-from alibi.device import DEVICES, DTYPES, compute_dtype, is_here
+from alibi.device import DTYPES, absence, check_device, compiles, compute_dtype, is_here
 from alibi.errors import InputError, UnknownNameError, UserError
 from alibi.model import ModelConfig
 from alibi.positions import METHODS, NoBias, position_method
@@ -81,9 +81,10 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         raise UnknownNameError("position method", spec.method, METHODS)
     scale = scale_named(spec.scale)
     device = scale.device if spec.device is None else spec.device
-    _refuse_unknown("device", device, DEVICES)
+    check_device(device)
     dtype = compute_dtype(device) if spec.dtype is None else spec.dtype
-    _refuse_unknown("dtype", dtype, DTYPES)
+    if dtype not in DTYPES:
+        raise UnknownNameError("dtype", dtype, DTYPES)
     train_length = scale.train_length if spec.train_length is None else spec.train_length
     steps = scale.steps if spec.steps is None else spec.steps
     tokens_at_once = scale.tokens_at_once if spec.tokens_at_once is None else spec.tokens_at_once
@@ -117,7 +118,7 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         threads=scale.threads or torch.get_num_threads(),
         torch_version=torch.__version__,
         tokens_at_once=max(train_length, min(tokens_at_once, scale.batch_tokens)),
-        compiled=device == "cuda" if spec.compiled is None else spec.compiled,
+        compiled=compiles(device) if spec.compiled is None else spec.compiled,
         activation_checkpointing=spec.activation_checkpointing,
     )
 
@@ -144,10 +145,10 @@ def require_device(config: TrainConfig) -> None:
     Raises:
         TrainingError: if it can't; the message names a device that can.
     """
-    if not is_here(config.device):
+    if missing := absence(config.device):
         raise TrainingError(
-            f"scale {config.scale} on device {config.device} needs a CUDA GPU and torch sees none: --device cpu trains "
-            "on the CPU, which the scales quick and laptop are made for"
+            f"scale {config.scale} on device {config.device}: {missing}; --device cpu trains on the CPU, which the "
+            "scales quick and laptop are made for"
         )
 
 
@@ -156,7 +157,7 @@ def evaluation_device(config: TrainConfig, asked: str | None, folder: Path) -> s
 
     Args:
         config: the run's configuration.
-        asked: cpu or cuda; None where nobody asks.
+        asked: cpu, cuda or mps; None where nobody asks.
         folder: the run's folder, for the warning.
 
     Raises:
@@ -164,21 +165,14 @@ def evaluation_device(config: TrainConfig, asked: str | None, folder: Path) -> s
         TrainingError: if torch does not see the device that was asked for.
     """
     if asked is not None:
-        _refuse_unknown("device", asked, DEVICES)
-        if not is_here(asked):
-            raise TrainingError(
-                f"device {asked} is asked for, and torch sees no CUDA GPU: leave it out, or ask for cpu"
-            )
+        check_device(asked)
+        if missing := absence(asked):
+            raise TrainingError(f"device {asked} is asked for: {missing}; leave it out, or ask for cpu")
         return asked
     if is_here(config.device):
         return config.device
     say(f"{folder} was trained on {config.device}, which is not here: computing on the CPU")
     return "cpu"
-
-
-def _refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise UnknownNameError(what, name, known)
 
 
 def differences(stored: TrainConfig, asked: TrainConfig) -> tuple[list[str], list[str]]:

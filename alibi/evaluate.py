@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from alibi.corpora.corpus import Split
+from alibi.device import float64_device
 from alibi.errors import InputError
 from alibi.model import Decoder
 from alibi.progress import bar as progress_bar
@@ -143,7 +144,8 @@ def _token_losses(
 ) -> tuple[np.ndarray, np.ndarray]:
     """-ln p (float64, not a number where no window scores) and position in its window (from 0) of each token."""
     stream = torch.from_numpy(shift(tokens, end_of_line)).to(model.device)
-    losses_N = torch.full((len(tokens),), math.nan, dtype=torch.float64, device=model.device)
+    sums = float64_device(model.device)
+    losses_N = torch.full((len(tokens),), math.nan, dtype=torch.float64, device=sums)
     positions_N = np.zeros(len(tokens), np.int64)
     model.eval()
     total = sum(window.end - window.scored for window in windows)
@@ -155,7 +157,7 @@ def _token_losses(
             taken = stream[torch.from_numpy(places_BT).to(model.device)]
             losses_BT = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:], context)
             scored_BT = places_BT[:, context:end]
-            losses_N[torch.from_numpy(scored_BT).to(model.device)] = losses_BT.double()
+            losses_N[torch.from_numpy(scored_BT).to(sums)] = losses_BT.to(sums).double()
             positions_N[scored_BT] = np.arange(context, end)
             bar.update(losses_BT.numel())
     return losses_N.cpu().numpy(), positions_N
@@ -180,6 +182,8 @@ def evaluate(
     starts: np.ndarray | None = None,
 ) -> Evaluation:
     """Scores tokens of a split once each, in float32 or the model's wider dtype, losses summed in float64.
+
+    Where the device has no float64 the CPU sums.
 
     Args:
         model: a trained decoder; it is put into evaluation mode.

@@ -33,14 +33,14 @@ class RunSpec:
     decay_window: float | None = None
     """nats of a linear bias that a head sees: 12 has no measurable effect on the loss; no limit if left out."""
     device: str | None = None
-    """cpu or cuda; the scale's own if left out."""
+    """cpu, cuda or mps (the GPU of a Mac); the scale's own if left out."""
     dtype: str | None = None
     """dtype of the computation, bfloat16 or float32; the device's native one if left out."""
     tokens_at_once: int | None = None
     """tokens in one forward and backward pass; fewer than a step's take several passes and less memory; the scale's
     own if left out."""
     compiled: bool | None = None
-    """translate the model with torch.compile; if left out, on a GPU only."""
+    """translate the model with torch.compile; if left out, on CUDA only."""
     activation_checkpointing: bool = False
     """compute layers again in the backward pass instead of keeping them: a third more time, a fraction of the
     memory."""

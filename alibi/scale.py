@@ -32,7 +32,7 @@ class Scale:
     threads: int | None
     """CPU threads, fixed for bits that repeat; None keeps torch's choice."""
     device: str
-    """cpu, or cuda."""
+    """What runs it where none is asked for: cpu, or cuda."""
 
 
 def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> ModelConfig:

@@ -34,7 +34,17 @@ from alibi.configuration import (
     require_device,
 )
 from alibi.corpora.corpus import Corpus
-from alibi.device import computing, give_back_memory, matmul_rate, peak_memory, provenance, settle_cpu
+from alibi.device import (
+    computing,
+    give_back_memory,
+    matmul_rate,
+    peak_memory,
+    placed,
+    provenance,
+    random_state,
+    set_random_state,
+    settle_cpu,
+)
 from alibi.errors import InputError
 from alibi.evaluate import evaluate
 from alibi.files import locked, write_whole
@@ -148,7 +158,8 @@ class Training:
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
         self.config, self.done, self.seconds = config, 0, 0.0
         torch.manual_seed(config.seed)
-        self.model = Decoder(config.model, config.kernel, config.activation_checkpointing).to(config.device).train()
+        made = Decoder(config.model, config.kernel, config.activation_checkpointing)
+        self.model = placed(made, config.device).train()
         self.losses: Callable[..., Tensor] = self.model.negative_log_likelihood
         if config.compiled:
             try:
@@ -215,8 +226,8 @@ class Training:
         for number, state in optimizer["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
         tensors["random.cpu"] = torch.get_rng_state()
-        if self.config.device == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        if (state := random_state(self.config.device)) is not None:
+            tensors[f"random.{self.config.device}"] = state
         epoch, place, _ = self.order.where(self.done)
         facts = {
             "config": asdict(self.config),
@@ -253,8 +264,8 @@ class Training:
             ) from wrong
         self.schedule.load_state_dict(checkpoint.facts["schedule"])
         torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"] and self.config.device == "cuda":
-            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        if self.config.device in parts["random"]:
+            set_random_state(self.config.device, parts["random"][self.config.device])
         self.done, self.seconds = checkpoint.step, checkpoint.facts["seconds"]
 
 
@@ -407,7 +418,7 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
 
     Args:
         folder: folder of the run.
-        device: cpu or cuda; None takes that of the training, or with a warning the CPU if that is missing.
+        device: cpu, cuda or mps; None takes that of the training, or with a warning the CPU if that is missing.
 
     Raises:
         ValueError: for an unknown device; the message lists the known ones.
@@ -434,7 +445,7 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
     except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
         raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
     _set_weights(model, weights, f"{folder / WEIGHTS}")
-    return model.to(device).eval()
+    return placed(model, device).eval()
 
 
 def _set_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alibi.device import widest_dtype
 from alibi.errors import InputError
 
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -104,11 +105,11 @@ class LinearBias(Bias):
         return replace(self, decay_window=decay_window)
 
     def reach(self) -> Tensor:
-        """The farthest distance that each head sees, floor(t / slope): [heads], float64.
+        """The farthest distance that each head sees, floor(t / slope): [heads], in the device's widest dtype.
 
         Infinite without a window, and for a slope that is not positive.
         """
-        slopes_H = self.slopes_H.detach().double()
+        slopes_H = self.slopes_H.detach().to(widest_dtype(self.slopes_H.device))
         decay_window = torch.inf if self.decay_window is None else self.decay_window
         return torch.where(slopes_H > 0, decay_window / slopes_H, torch.inf).floor()
 
@@ -157,7 +158,7 @@ class LinearBias(Bias):
         from_first_S = key_positions_S - key_positions_S[0]
         if dtype.itemsize == 2 and int(from_first_S[-1]) >= SPLIT * SPLIT:
             raise InputError(f"{int(from_first_S[-1]) + 1} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
-        rest_H, queries_EH = self.slopes_H.double(), []
+        rest_H, queries_EH = self.slopes_H.to(widest_dtype(self.slopes_H.device)), []
         for _ in range(3 if dtype.itemsize == 2 else 1):
             part_H = rest_H.to(dtype)
             queries_EH += [SPLIT * part_H, part_H]

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from alibi.attention import KERNELS, causal_attention, choose_kernel
-from alibi.device import compute_dtype
+from alibi.device import compute_dtype, widest_dtype
 from alibi.positions import Bias, LinearBias, NoBias, slopes
 from alibi.speed.result import AttentionRow, Ratio
 from alibi.speed.shapes import ALIBI, DECAY_WINDOW, WINDOWED_ALIBI
@@ -15,12 +15,14 @@ from alibi.speed.timing import SECONDS_A_LENGTH, Step, paired_ratio, seconds_of,
 ATTENTION_LENGTHS = {
     "cpu": (128, 512, 1024, 2048, 3072, 8192),
     "cuda": (512, 1024, 2048, 3072, 4096, 8192, 16_384, 32_768, 65_536),
+    "mps": (128, 512, 1024, 2048, 3072, 8192),
 }
 # Beyond this length only these kernels of each bias do without minutes, or without T x T memory.
-ALL_KERNELS_UP_TO = {"cpu": 3072, "cuda": 8192}
+ALL_KERNELS_UP_TO = {"cpu": 3072, "cuda": 8192, "mps": 3072}
 LONG_KERNELS = {
     "cpu": {"none": ["sdpa"], "alibi": ["columns"]},
     "cuda": {"none": ["sdpa", "flex"], "alibi": ["flex"]},
+    "mps": {"none": ["sdpa"], "alibi": ["columns"]},
 }
 ATTENTION_TOKENS, ATTENTION_HEADS, ATTENTION_WIDTH = 4096, 8, 64
 
@@ -31,7 +33,7 @@ def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[list[Attentio
     8 heads of width 64; 4,096 tokens in all, or one window that is longer. Ratios divide the fastest kernel of a bias
     by the fastest without a bias. A kernel that refuses has its reason in place of a time.
     """
-    slopes_H = torch.tensor(slopes(ATTENTION_HEADS), dtype=torch.float64, device=device)
+    slopes_H = torch.tensor(slopes(ATTENTION_HEADS), dtype=widest_dtype(torch.device(device)), device=device)
     none, alibi, windowed = "none", ALIBI.name, WINDOWED_ALIBI.name
     biases: dict[str, Bias] = {
         none: NoBias(),
@@ -41,8 +43,8 @@ def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[list[Attentio
     rows: list[AttentionRow] = []
     ratios: list[Ratio] = []
     for length in lengths or ATTENTION_LENGTHS[device]:
-        # On a CPU flex has no backward pass.
-        left_out = {"reference", "window"} | ({"flex"} if device == "cpu" else set())
+        # Only on CUDA flex has a backward pass.
+        left_out = {"reference", "window"} | (set() if device == "cuda" else {"flex"})
         every = [kernel for kernel in KERNELS if kernel not in left_out]
         exact = {} if length <= ALL_KERNELS_UP_TO[device] else LONG_KERNELS[device]
         kernels = {name: exact.get(name, every) for name in (none, alibi)}

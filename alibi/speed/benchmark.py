@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import torch
 
-from alibi.device import compute_dtype, provenance, settle_cpu
+from alibi.device import absence, best_device, check_device, compute_dtype, provenance, settle_cpu
 from alibi.errors import UnknownNameError
 from alibi.positions import METHODS, position_method
 from alibi.speed.attention import attention
@@ -26,7 +26,7 @@ LOADED = 0.5
 def bench(
     shapes: tuple[str, ...] = (),
     peers: bool = False,
-    device: str = "",
+    device: str | None = None,
     methods: tuple[str, ...] = (),
     parts: tuple[str, ...] = (),
 ) -> Result:
@@ -39,7 +39,7 @@ def bench(
         shapes: names of `SHAPES`; empty takes the device's default, "all", alone or among others, the whole table: on a
             CPU without the shapes that it has no memory or time for.
         peers: measure other libraries' models as well, at the shapes with `peers`.
-        device: cpu or cuda; empty takes CUDA where there is one.
+        device: cpu, cuda or mps; None takes the fastest that is here.
         methods: position methods, ALiBi's with or without "+window"; the first is what the others are divided by.
             Empty takes sinusoidal and alibi, and with shapes "all" the shape's `rivals` too.
         parts: of `PARTS`; empty takes train, and with shapes "all" every one. Evaluation and memory leave out shapes
@@ -51,19 +51,19 @@ def bench(
         BenchError: if the device is not there.
         alibi.speed.peers.PeerError: if peers are asked for and not installed.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or best_device()
+    check_device(device)
     whole_table = "all" in shapes
     parts = parts or (PARTS if whole_table else ("train",))
     every = tuple(name for name, shape in SHAPES.items() if device == "cuda" or shape.on_cpu)
-    asked = shapes or DEFAULT_SHAPES.get(device, ())
+    asked = shapes or DEFAULT_SHAPES[device]
     # Each once: a method that is measured twice would pass for a rival of itself.
     contenders = tuple(Contender.named(name) for name in dict.fromkeys(methods))
-    _refuse_unknown("device", (device,), ("cpu", "cuda"))
     _refuse_unknown("shape", asked, (*SHAPES, "all"))
     _refuse_unknown("position method", tuple(contender.method for contender in contenders), tuple(METHODS))
     _refuse_unknown("part", parts, PARTS)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BenchError("device cuda is asked for, and torch sees no CUDA GPU")
+    if missing := absence(device):
+        raise BenchError(f"device {device} is asked for: {missing}")
     for contender in contenders:
         if contender.decay_window is not None:
             # Raises where there is no linear bias, before another method is measured.

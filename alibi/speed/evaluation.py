@@ -28,7 +28,7 @@ def evaluation(
     Args:
         shape: of the models.
         contenders: whose models are evaluated in nonoverlapping windows of L tokens.
-        device: cpu or cuda.
+        device: cpu, cuda or mps.
         beyond: evaluate at 16 L as well; and evaluate ALiBi, or else the last contender, in a sliding window of L
             tokens with L / 8 new ones, batched and one window at a time.
     """

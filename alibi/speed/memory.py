@@ -15,7 +15,7 @@ from alibi.speed.shapes import Contender, Shape, training
 def _highest(device: str) -> int:
     """Peak resident bytes of this process alone; getrusage would include its parent's."""
     status = Path("/proc/self/status")
-    if device == "cuda" or not status.is_file():
+    if device != "cpu" or not status.is_file():
         return peak_memory(device)
     lines = status.read_text("utf-8").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -23,7 +23,7 @@ def _highest(device: str) -> int:
 
 def _training_memory(shape: Shape, contender: Contender, kernel: str, device: str, threads: int) -> int:
     settle_cpu(threads)
-    before = 0 if device == "cuda" else _highest(device)
+    before = _highest(device) if device == "cpu" else 0
     run = training(shape, contender, kernel, device, compiled=False)
     for _ in range(2):
         run.step()
@@ -52,7 +52,7 @@ def memory(
     Args:
         shape: of the model.
         kernels: the attention kernel that each contender trains on; the first is what the others are divided by.
-        device: cpu or cuda.
+        device: cpu, cuda or mps.
         beyond: measure evaluation as well.
     """
     threads = torch.get_num_threads()

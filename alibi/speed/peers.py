@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alibi.device import compute_dtype, computing
+from alibi.device import compute_dtype, computing, is_here
 from alibi.errors import UserError
 from alibi.interruption import Pool
 from alibi.speed.shapes import Shape
@@ -63,7 +63,7 @@ def _x_transformers(**positions: Any) -> Callable[[Shape, bool], nn.Module]:
         from x_transformers import Decoder, TransformerWrapper
 
         # Its fused attention is slower than its plain one on a CPU.
-        fused = tuned and torch.cuda.is_available()
+        fused = tuned and is_here("cuda")
         layers = Decoder(dim=shape.width, depth=shape.layers, heads=shape.heads, attn_flash=fused, **positions)
         return TransformerWrapper(
             num_tokens=shape.vocabulary,
@@ -126,7 +126,7 @@ def peer_steps(peer: str, shape: Shape, device: str, tuned: bool = True) -> dict
     Args:
         peer: a name of `PEERS`.
         shape: of the model and its batches.
-        device: cpu or cuda.
+        device: cpu, cuda or mps.
         tuned: without the cache that only generation needs, and with the faster of the library's attentions; False
             keeps its defaults.
     """

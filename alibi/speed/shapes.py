@@ -124,7 +124,7 @@ SHAPES = {
         replace(_1300M, name="1.3B-2048", length=2048),
     )
 }
-DEFAULT_SHAPES = {"cpu": ("W1", "W2"), "cuda": ("247M-512", "247M-1024", "247M-3072")}
+DEFAULT_SHAPES = {"cpu": ("W1", "W2"), "cuda": ("247M-512", "247M-1024", "247M-3072"), "mps": ("W1", "W2")}
 
 
 def training(shape: Shape, contender: Contender, kernel: str, device: str, compiled: bool) -> Training:
@@ -134,7 +134,7 @@ def training(shape: Shape, contender: Contender, kernel: str, device: str, compi
         shape: of the model and its batches.
         contender: position method and decay window.
         kernel: attention kernel, or "automatic".
-        device: cpu or cuda.
+        device: cpu, cuda or mps.
         compiled: translate the model with torch.compile.
 
     Raises:

@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
+from alibi.device import synchronise
 from alibi.progress import bar
 
 Step = Callable[[], object]
@@ -18,12 +17,10 @@ FEWEST_ROUNDS, MOST_ROUNDS = 5, 12
 
 def seconds_of(step: Step, device: str) -> float:
     """Seconds of one step; on a GPU until it has finished."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    synchronise(device)
     started = time.perf_counter()
     step()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    synchronise(device)
     return time.perf_counter() - started
 
 

@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 
+from alibi.device import compiles
 from alibi.errors import UserError
 from alibi.speed.peers import PEERS, AsInstalled, Peer, peer_steps
 from alibi.speed.result import AS_INSTALLED, Ceiling, Ratio, StepRow, Way
@@ -19,8 +20,16 @@ from alibi.speed.shapes import ALIBI, Contender, Shape, training
 from alibi.speed.timing import Step, paired_ratio, seconds_of, take_turns
 
 # Attention kernels that may be a method's fastest, and those that gain by a decay window.
-KERNELS: dict[str, tuple[str, ...]] = {"cpu": ("baddbmm", "sdpa", "columns"), "cuda": ("sdpa", "columns", "flex")}
-DECAY_WINDOW_KERNELS: dict[str, tuple[str, ...]] = {"cpu": ("window", "sdpa"), "cuda": ("flex",)}
+KERNELS: dict[str, tuple[str, ...]] = {
+    "cpu": ("baddbmm", "sdpa", "columns"),
+    "cuda": ("sdpa", "columns", "flex"),
+    "mps": ("baddbmm", "sdpa", "columns"),
+}
+DECAY_WINDOW_KERNELS: dict[str, tuple[str, ...]] = {
+    "cpu": ("window", "sdpa"),
+    "cuda": ("flex",),
+    "mps": ("window", "sdpa"),
+}
 # No round of timed steps begins after this many seconds for each contestant.
 SECONDS_A_CONTESTANT = 6.0
 # Further steps of each way that is near the fastest, and how much slower than it "near" may be.
@@ -111,7 +120,7 @@ def training_steps(
     Args:
         shape: of the models.
         contenders: position methods; the first is what the others are divided by.
-        device: cpu or cuda.
+        device: cpu, cuda or mps.
         ceiling: rate of matrix products, which is measured again.
         installed: process of the peers as installed; None leaves other libraries out.
 
@@ -142,7 +151,7 @@ def _ours(shape: Shape, contender: Contender, device: str, compiled: bool) -> _C
         trials.attempt(Way(kernel, form), make)
 
     for kernel in (KERNELS if contender.decay_window is None else DECAY_WINDOW_KERNELS)[device]:
-        attempt(kernel, "compiled" if device == "cuda" else "eager")
+        attempt(kernel, "compiled" if compiles(device) else "eager")
     if not trials.steps:
         reasons = {way.label: reason for way, reason in trials.refused.items()}
         raise BenchError(f"no attention kernel runs {contender.name} at shape {shape.name} on {device}: {reasons}")
