@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import wraps
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
@@ -335,6 +335,28 @@ def reproduce(
         raise ended
 
 
+def records(action: Positional[Literal["merge"]], files: Positional[tuple[Path, ...]]) -> None:
+    """Take records of other machines into data/results/: all of them are checked, and appended if each is right.
+
+    Numbers that are recorded already are passed over, so a whole file of results may be given. A fault is told with
+    its line, column and value, and then nothing is written.
+
+    Args:
+        action: merge.
+        files: CSV files as reproduce writes them.
+    """
+    from alibi.paths import expanded
+    from alibi.reproduction.merging import merge
+
+    if not files:
+        raise InputError(f"{action}: name a file, as in records merge wikitext103.csv")
+    merged = merge([expanded(path) for path in files])
+    for told in merged.kept_out:
+        print(told)
+    kept = f", {len(merged.kept_out):,} kept out" if merged.kept_out else ""
+    print(f"{merged.appended:,} records appended, {merged.known:,} were there{kept}")
+
+
 def scorecard(json: Path | None = None) -> None:
     """Say of each of the paper's claims whether the records in data/results/ reproduce it.
 
@@ -412,6 +434,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "bench": bench,
     "reproduce": reproduce,
+    "records": records,
     "scorecard": scorecard,
     "book": book,
 }

@@ -125,8 +125,8 @@ class SpeedCell:
     def numbers(self) -> list[dict[str, Any]]:
         """Which numbers it measures: of each record the columns that are known before."""
         return [
-            self._known(method) | {"metric": metric, "unit": unit}
-            for method in self.methods
+            known | {"metric": metric, "unit": unit}
+            for method, known in ((method, self._known(method)) for method in self.methods)
             for metric, unit in UNITS.items()
             if method != self.methods[0] or not metric.endswith("_ratio")
         ]
