@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import math
 import os
 import signal
@@ -19,7 +20,8 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
 from alibi.paths import check_output
-from alibi.run_spec import UPKEEP, RunSpec, Upkeep
+from alibi.reproduction.experiments import TABLES
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +52,7 @@ def train(
     run: OmitArgPrefixes[RunSpec],
     out: Path,
     eval_corpus: str | None = None,
-    upkeep: OmitArgPrefixes[Upkeep] = UPKEEP,
+    bookkeeping: OmitArgPrefixes[Bookkeeping] = BOOKKEEPING,
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length on the validation split.
 
@@ -65,7 +67,7 @@ def train(
         out: output folder, made if missing.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
             have a validation split.
-        upkeep: what is kept beside it.
+        bookkeeping: checkpoints, validation and metrics beside the run.
     """
     from alibi import train as training
     from alibi.configuration import configure
@@ -79,7 +81,7 @@ def train(
     elif "valid" not in corpus.splits:
         print(f"{corpus.name} (from {corpus.source}) has no split 'valid': the run is not evaluated", file=sys.stderr)
     config = configure(run, corpus)
-    training.train(config, corpus, out, upkeep, exact_dtype=run.dtype is not None)
+    training.train(config, corpus, out, bookkeeping, exact_dtype=run.dtype is not None)
     trained = f"{out}: {run.method} trained at {config.train_length} on {corpus.name}"
     if "valid" not in evaluated_on.splits:
         print(f"{trained}, not evaluated: it has no split 'valid'")
@@ -247,7 +249,7 @@ def bench(
     peers: bool = False,
     parts: tuple[str, ...] = (),
     device: str | None = None,
-    json: Path | None = None,
+    json_file: Annotated[Path | None, arg(name="json")] = None,
 ) -> None:
     """Time training steps, method against method and against other libraries, as ratios within one run.
 
@@ -262,23 +264,21 @@ def bench(
         parts: train, evaluation, memory, kernels (attention alone, by length); train if left out, with shapes all
             every one.
         device: cpu, cuda or mps; the fastest that is here if left out.
-        json: file to write machine, ceilings, rows and ratios to.
+        json_file: file to write machine, ceilings, rows and ratios to.
     """
-    from json import dumps
-
     from alibi.speed.benchmark import bench as measure
     from alibi.speed.benchmark import report
 
-    if json is not None:
-        check_output(json)
+    if json_file is not None:
+        check_output(json_file)
     found = measure(shapes, peers, device, methods, parts)
-    if json is not None:
-        json.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
+    if json_file is not None:
+        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     _console(120).print(report(found))
 
 
 def reproduce(
-    experiment: Positional[str] = "all",
+    experiment: Annotated[Positional[str], arg(help=f"one of {', '.join(TABLES)}, or all of them.")] = "all",
     scale: str = "quick",
     minutes: float = 0,
     methods: tuple[str, ...] = (),
@@ -296,7 +296,7 @@ def reproduce(
     over, before all cells were run. A cell that fails is named, and the others are run.
 
     Args:
-        experiment: wikitext103, bookcorpus, cc100_roberta, efficiency, early_token_curse, slopes, or all of them.
+        experiment: a name of `alibi.reproduction.experiments.TABLES`, or all.
         scale: quick, laptop, gpu or paper.
         minutes: stop after so many, in order; 0 sets no limit.
         methods: only these position methods.
@@ -307,19 +307,17 @@ def reproduce(
         as_json: with --list, the same as one JSON document.
         dry_run: the same, with the whole configuration of the first cell.
     """
-    from json import dumps
-
     from alibi.reproduction import claims, runner
 
     if as_json and not list_only:
         raise InputError("--json shows what --list shows: choose --list --json")
     chosen = runner.plan(experiment, scale, methods, runner.seeds_named(seeds), lengths, device)
     if as_json:
-        print(dumps(runner.as_json(chosen), indent=2))
+        print(json.dumps(runner.as_json(chosen), indent=2))
         return
     if dry_run:
         first = next(state.cell for state in chosen if not state.refused)
-        print(dumps(first.configured(), indent=2))
+        print(json.dumps(first.configured(), indent=2))
     print(runner.listing(chosen), flush=True)
     if list_only or dry_run:
         return
@@ -357,24 +355,22 @@ def records(action: Positional[Literal["merge"]], files: Positional[tuple[Path, 
     print(f"{merged.appended:,} records appended, {merged.known:,} were there{kept}")
 
 
-def scorecard(json: Path | None = None) -> None:
+def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> None:
     """Say of each of the paper's claims whether the records in data/results/ reproduce it.
 
     Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/reproduction/claims.py.
 
     Args:
-        json: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
+        json_file: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
     """
-    from json import dumps
-
     from alibi.reproduction.claims import as_json, table
     from alibi.reproduction.claims import scorecard as judged
 
-    if json is not None:
-        check_output(json)
+    if json_file is not None:
+        check_output(json_file)
     verdicts = judged()
-    if json is not None:
-        json.write_text(dumps(as_json(verdicts), indent=2) + "\n", encoding="utf-8")
+    if json_file is not None:
+        json_file.write_text(json.dumps(as_json(verdicts), indent=2) + "\n", encoding="utf-8")
     _console(160).print(table(verdicts))
     for verdict, count in Counter(verdict.verdict for verdict in verdicts).items():
         print(f"{count:2} {verdict}")

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from alibi.decay_window import WindowedAttention, flex_blocks
 from alibi.errors import InputError, UnknownNameError
 from alibi.positions.base import SPLIT, Bias, LinearBias, MultipliedBias, NoBias
+from alibi.windowed_attention import WindowedAttention, flex_blocks
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -156,7 +156,7 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     def not_after(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return query_positions_T[query] >= key_positions_S[key]
 
-    if _has_window(bias):
+    if _has_decay_window(bias):
         blocks = flex_blocks(bias, query_positions_T, key_positions_S)
     else:
         shape = len(query_positions_T), len(key_positions_S)
@@ -172,7 +172,7 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     return attend
 
 
-def window(
+def within_decay_window(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
 ) -> Attend:
     """For a linear bias with a decay window: each head meets the keys within its reach only, forward and back.
@@ -182,7 +182,7 @@ def window(
     Raises:
         ValueError: if the bias has no decay window or its slopes learn, or attention dropout is asked for.
     """
-    if not _has_window(bias):
+    if not _has_decay_window(bias):
         raise InputError(f"kernel window is for a linear bias with a decay window, not for a {type(bias).__name__}")
     if dropout or _learns(bias):
         raise InputError(f"kernel window has no attention dropout ({dropout}) and no gradient for slopes: choose sdpa")
@@ -191,7 +191,7 @@ def window(
     return WindowedAttention(bias, len(key_positions_S))
 
 
-def _has_window(bias: Bias) -> TypeGuard[LinearBias]:
+def _has_decay_window(bias: Bias) -> TypeGuard[LinearBias]:
     return isinstance(bias, LinearBias) and bias.decay_window is not None
 
 
@@ -205,7 +205,7 @@ KERNELS: dict[str, Kernel] = {
     "sdpa": sdpa,
     "columns": columns,
     "flex": flex,
-    "window": window,
+    "window": within_decay_window,
 }
 # Kernels that hold a bias, or scores, of every query and key at once: sdpa does where there is a bias.
 DENSE = ("reference", "baddbmm", "sdpa")
@@ -215,7 +215,7 @@ PAIRS_AT_ONCE, PAIRS_AT_ONCE_IN_TRAINING = 2**22, 2**24
 # Scores, or biases, of a block, those of all windows and heads: 128 MiB in float32, of which a kernel makes a few.
 SCORES_A_BLOCK = 2**25
 # Keys from which on the window kernel is the fastest on a CPU.
-WINDOW_PAYS = 1024
+DECAY_WINDOW_PAYS = 1024
 
 
 def choose_kernel(
@@ -241,14 +241,14 @@ def choose_kernel(
     if kernel == "automatic":
         if isinstance(bias, MultipliedBias):  # The others only add.
             return "flex" if device == "cuda" else "reference"
-        if _has_window(bias) and not dropout and not cached:
+        if _has_decay_window(bias) and not dropout and not cached:
             if device == "cuda":
                 return "flex"
-            if device == "cpu" and keys >= WINDOW_PAYS and not _learns(bias):
+            if device == "cpu" and keys >= DECAY_WINDOW_PAYS and not _learns(bias):
                 return "window"
         if device == "cpu" and keys < (2048 if training else 1024):
             return "baddbmm" if training or keys < 512 else "sdpa"
-        if device == "cpu" and isinstance(bias, LinearBias) and not _has_window(bias) and keys <= SPLIT * SPLIT:
+        if device == "cpu" and isinstance(bias, LinearBias) and not _has_decay_window(bias) and keys <= SPLIT * SPLIT:
             return "columns"  # They hold so many positions in 16 bits.
         return "sdpa"
     if kernel not in KERNELS:

@@ -173,7 +173,7 @@ class Decoder(nn.Module):
 
     def _placed(self, attend: Attend, positions_T: Tensor, number: int, cache: KeyValueCache | None) -> Attend:
         def attend_in_place(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
-            q_BHTD, k_BHSD = self.positions.turn(q_BHTD, positions_T), self.positions.turn(k_BHTD, positions_T)
+            q_BHTD, k_BHSD = self.positions.rotate(q_BHTD, positions_T), self.positions.rotate(k_BHTD, positions_T)
             v_BHSD = v_BHTD
             if cache is not None:
                 k_BHSD, v_BHSD = cache.extend(number, k_BHSD, v_BHSD)

@@ -47,7 +47,7 @@ class RunSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upkeep:
+class Bookkeeping:
     """What is written and shown beside a run; none of it changes the weights."""
 
     checkpoint_every: int | None = None
@@ -75,4 +75,4 @@ class Upkeep:
                 raise InputError(f"{name}={value}: choose a number of at least 1")
 
 
-UPKEEP = Upkeep()
+BOOKKEEPING = Bookkeeping()

@@ -23,7 +23,7 @@ from alibi.paths import cache_folder
 from alibi.positions import METHODS
 from alibi.progress import say
 from alibi.records import MEASURED_COLUMNS
-from alibi.run_spec import UPKEEP, RunSpec, Upkeep
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.scale import scale_named
 from alibi.train import load_model, train
 
@@ -228,7 +228,7 @@ def trained(method: str, **chosen: Any) -> Run:
     return cached_run(RunSpec(method=method, **chosen))
 
 
-def cached_run(spec: RunSpec, upkeep: Upkeep = UPKEEP) -> Run:
+def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
     """The finished run of this specification: from the cache, or trained now with a progress bar.
 
     Where the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, that many
@@ -258,7 +258,7 @@ def cached_run(spec: RunSpec, upkeep: Upkeep = UPKEEP) -> Run:
                 raise TrainingError(
                     f"{folder.parent} can't be written: {wrong}; ALIBI_CACHE names another folder for what is trained"
                 ) from wrong
-            train(config, corpus, folder, upkeep)
+            train(config, corpus, folder, bookkeeping)
     return Run(config, corpus, folder, smoke)
 
 

@@ -11,7 +11,6 @@ class Scale:
     """What is trained at a scale; position method, corpus, training length and seed are chosen beside it."""
 
     name: str
-    purpose: str
     model: ModelConfig
     """Its shape; method and vocabulary are those of the run."""
     large: ModelConfig
@@ -73,9 +72,9 @@ def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> M
 SCALES: dict[str, Scale] = {
     scale.name: scale
     for scale in (
+        # For the two README commands, CI and the chapters' live runs: minutes on two cores, deterministic.
         Scale(
             name="quick",
-            purpose="the two README commands, CI and the chapters' live runs: minutes on two cores, deterministic",
             model=ModelConfig("alibi", 0, layers=4, width=256, heads=8, feedforward=1024),
             large=ModelConfig("alibi", 0, layers=4, width=320, heads=16, feedforward=1280),
             train_length=128,
@@ -89,9 +88,9 @@ SCALES: dict[str, Scale] = {
             threads=1,
             device="cpu",
         ),
+        # For a reader without a GPU: the paper's lengths divided by eight, about ten minutes a run on one core.
         Scale(
             name="laptop",
-            purpose="a reader without a GPU: the paper's lengths divided by eight, about ten minutes a run on a core",
             model=ModelConfig(
                 "alibi", 0, layers=4, width=256, heads=8, feedforward=1024, cutoffs=(5_000, 25_000), band_factor=4
             ),
@@ -107,9 +106,9 @@ SCALES: dict[str, Scale] = {
             threads=1,
             device="cpu",
         ),
+        # For one modern GPU: the paper's own lengths on a scaled-down model, minutes a run.
         Scale(
             name="gpu",
-            purpose="one modern GPU: the paper's own lengths on a scaled-down model, minutes a run",
             model=ModelConfig(
                 "alibi", 0, layers=8, width=512, heads=8, feedforward=2048, dropout=0.1, cutoffs=(10_000, 40_000)
             ),
@@ -125,9 +124,9 @@ SCALES: dict[str, Scale] = {
             threads=None,
             device="cuda",
         ),
+        # The paper's own WikiText-103 training: 247M parameters, 205 epochs, days on one large GPU.
         Scale(
             name="paper",
-            purpose="what the paper did on WikiText-103: 247M parameters, 205 epochs, one large GPU for days",
             model=paper_model("247M"),
             large=paper_model("1.3B"),
             train_length=512,

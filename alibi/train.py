@@ -54,7 +54,7 @@ from alibi.optim import RECIPES
 from alibi.positions import NoBias
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
-from alibi.run_spec import UPKEEP, Upkeep
+from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.windows import TrainingOrder
 
 WEIGHTS, METRICS, CHECKPOINTS, LOCK = "model.safetensors", "metrics.jsonl", "checkpoints", ".lock"
@@ -73,7 +73,7 @@ def train(
     config: TrainConfig,
     corpus: Corpus,
     folder: Path,
-    upkeep: Upkeep = UPKEEP,
+    bookkeeping: Bookkeeping = BOOKKEEPING,
     *,
     exact_dtype: bool = False,
 ) -> None:
@@ -87,7 +87,7 @@ def train(
         config: what decides the run.
         corpus: where its training split is read.
         folder: made if missing.
-        upkeep: checkpoints, validation, metrics and progress bar.
+        bookkeeping: checkpoints, validation, metrics and progress bar.
         exact_dtype: whether a run that began in another dtype is another run.
 
     Raises:
@@ -108,7 +108,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / LOCK, timeout=0), noted() as received:
             if not _finished(config, folder, exact_dtype):
-                _train(config, corpus, folder, upkeep, exact_dtype, received)
+                _train(config, corpus, folder, bookkeeping, exact_dtype, received)
             if received:
                 raise StoppedError(f"{received[0].name}: the training is done and saved in {folder}; {GOES_ON}")
     except Timeout as busy:
@@ -274,7 +274,7 @@ def _train(
     config: TrainConfig,
     corpus: Corpus,
     folder: Path,
-    upkeep: Upkeep,
+    bookkeeping: Bookkeeping,
     exact_dtype: bool,
     received: list[signal.Signals],
 ) -> None:
@@ -291,7 +291,7 @@ def _train(
     kernel = choose_kernel(config.device, config.train_length, True, bias, config.kernel, dropout)
     flops = training.model.training_flops(config.train_length)
     _tell_beginning(training, kernel, flops)
-    _loop(training, corpus, folder, upkeep, received)
+    _loop(training, corpus, folder, bookkeeping, received)
     rate = config.steps * training.tokens_a_step / max(training.seconds, 1e-9)
     facts = provenance(config.device) | {
         "parameters": training.model.parameter_count(),
@@ -323,20 +323,22 @@ def _tell_beginning(training: Training, kernel: str, flops: float) -> None:
     )
 
 
-def _loop(training: Training, corpus: Corpus, folder: Path, upkeep: Upkeep, received: list[signal.Signals]) -> None:
+def _loop(
+    training: Training, corpus: Corpus, folder: Path, bookkeeping: Bookkeeping, received: list[signal.Signals]
+) -> None:
     config, before = training.config, training.seconds
-    save_every = upkeep.checkpoint_every or min(1000, math.ceil(config.steps / 20))
-    validate_every = upkeep.validate_every or math.ceil(config.steps / 5)
+    save_every = bookkeeping.checkpoint_every or min(1000, math.ceil(config.steps / 20))
+    validate_every = bookkeeping.validate_every or math.ceil(config.steps / 5)
     bar = progress_bar(
         total=config.steps * training.tokens_a_step,
         initial=training.done * training.tokens_a_step,
         unit=" tokens",
         unit_scale=True,
         desc=f"{config.model.method:10}",
-        position=upkeep.bar_row,
+        position=bookkeeping.bar_row,
         mininterval=0.5,
     )
-    with bar, _metrics(folder, training.done, upkeep.tensorboard) as write:
+    with bar, _metrics(folder, training.done, bookkeeping.tensorboard) as write:
         started = time.perf_counter()
         while training.done < config.steps:
             learning_rate = training.schedule.get_last_lr()[0]
@@ -345,7 +347,7 @@ def _loop(training: Training, corpus: Corpus, folder: Path, upkeep: Upkeep, rece
             training.seconds = before + time.perf_counter() - started
             row: dict[str, Any] = {"step": step, "tokens": training.done * training.tokens_a_step}
             validated = "valid" in corpus.splits and (training.done % validate_every == 0 or last)
-            if step % upkeep.log_every == 0 or validated or last:
+            if step % bookkeeping.log_every == 0 or validated or last:
                 bar.set_postfix(loss=f"{nats:.3f}", refresh=False)
                 row |= {"loss": nats, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
                 row["tokens_per_second"] = round(row["tokens"] / training.seconds, 1)
@@ -354,7 +356,7 @@ def _loop(training: Training, corpus: Corpus, folder: Path, upkeep: Upkeep, rece
                 write(row)
             bar.update(training.tokens_a_step)
             if not last and (training.done % save_every == 0 or received):
-                checkpoints.save(folder / CHECKPOINTS, training.checkpoint(), upkeep.keep)
+                checkpoints.save(folder / CHECKPOINTS, training.checkpoint(), bookkeeping.keep)
             if training.done % GIVE_BACK_EVERY == 0:
                 give_back_memory()
             if received and not last:

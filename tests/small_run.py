@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from alibi import checkpoint
 from alibi.configuration import configure
 from alibi.corpora.corpus import Corpus, Split
-from alibi.run_spec import RunSpec, Upkeep
+from alibi.run_spec import Bookkeeping, RunSpec
 from alibi.train import Training, train
 
 DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1, "softmax_dropout": 0.2}
@@ -116,11 +116,11 @@ def run_as_command(folder, options):
 
     def run() -> None:
         """Trains."""
-        upkeep = Upkeep(
+        bookkeeping = Bookkeeping(
             checkpoint_every=options.get("every", 5), keep=options.get("keep", 2), log_every=1, validate_every=10
         )
         config = config_for(corpus, steps=options.get("steps", 12), compiled=options.get("compiled", False))
-        train(config, corpus, folder, upkeep=upkeep)
+        train(config, corpus, folder, bookkeeping=bookkeeping)
 
     COMMANDS.clear()
     COMMANDS.update(run=run, other=run)

@@ -30,10 +30,6 @@ def method_named(name, width, heads):
     return position_method(name, width, heads, longest=200)
 
 
-# Methods whose bias has parameters.
-LEARNING = ("t5", "alibi-learned")
-
-
 def can(kernel, name):
     """Whether this kernel serves the bias of this method: key columns hold a linear one or none, and two multiply."""
     bias = method_named(name, 32, 4).bias()
@@ -52,6 +48,15 @@ def factor_and_bias(bias, queries, keys):
     dense = bias.dense(queries, keys)
     dense = torch.zeros(4, len(queries), len(keys)) if dense is None else dense
     return torch.ones_like(dense), dense
+
+
+def learned_in_bias(method):
+    """The parameters of a method that its bias is made of."""
+    factor, added = factor_and_bias(method.bias(), torch.arange(2), torch.arange(2))
+    total = (factor + added).sum()
+    parameters = list(method.parameters()) if total.requires_grad else []
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True) if parameters else []
+    return [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
 
 
 PAIRS = [(kernel, name) for kernel in KERNELS for name in METHODS if can(kernel, name)]
@@ -83,7 +88,7 @@ def test_what_is_prepared_for_a_pass_serves_every_layer_and_batch_of_it(kernel, 
 
 
 def equal_with_gradients(kernel, name, dtype, tolerance, length, head_width, device="cpu"):
-    """The kernel's output, and its gradients for queries, keys, values and table, are the reference's."""
+    """The kernel's output, and its gradients for queries, keys, values and learned numbers, are the reference's."""
     torch.manual_seed(1)
     method = method_named(name, 2 * head_width, 2).to(device)
     inputs = [torch.randn(3, 2, length, head_width, device=device).to(dtype).requires_grad_() for _ in range(3)]
@@ -96,7 +101,7 @@ def equal_with_gradients(kernel, name, dtype, tolerance, length, head_width, dev
         out = causal_attention(method.bias(), at, at, chosen)(*inputs)
         (out.float() * weights).sum().backward()
         results.append([out, *(x.grad for x in inputs), *(p.grad for p in method.parameters() if p.grad is not None)])
-    assert len(results[0]) == len(results[1]) == 4 + (name in LEARNING)
+    assert len(results[0]) == len(results[1]) == 4 + len(learned_in_bias(method))
     for expected, found in zip(*results, strict=True):
         scale = max(1.0, expected.float().abs().max().item())
         torch.testing.assert_close(found.float() / scale, expected.float() / scale, rtol=0, atol=tolerance)
@@ -159,7 +164,7 @@ def test_score_mod_is_the_dense_bias_with_its_gradient(name):
         scores_HTS * factor + added,
     ):
         method.zero_grad()
-        if name in LEARNING:
+        if learned_in_bias(method):
             (biased.masked_fill(future_TS, 0) * weights_HTS).sum().backward()
         results.append([biased.masked_fill(future_TS, 0), *(p.grad for p in method.parameters())])
     for found, expected in zip(*results, strict=True):

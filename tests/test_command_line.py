@@ -16,6 +16,11 @@ import pytest
 
 from alibi.__main__ import COMMANDS, main
 from alibi.configuration import TrainingError
+from alibi.corpora.corpus import KNOWN
+from alibi.corpora.vocabulary import VOCABULARIES
+from alibi.reproduction.experiments import TABLES
+from alibi.scale import SCALES
+from alibi.speed.benchmark import PARTS
 
 pytestmark = pytest.mark.slow
 
@@ -263,14 +268,29 @@ def test_wrong_words_exit_with_2_and_say_what_is_right(arguments, told, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["data"], ["train"], ["evaluate"], ["generate"], ["reproduce"], ["scorecard"], ["book"]]
-)
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_of_every_command(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["alibi", *command, "--help"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and "usage: python -m alibi" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("data", [*KNOWN, *VOCABULARIES]),
+        ("train", [*SCALES, *VOCABULARIES]),
+        ("reproduce", [*TABLES, *SCALES]),
+        ("bench", PARTS),
+    ],
+)
+def test_help_names_all_there_are_to_choose_from(command, names, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["alibi", command, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    printed = re.sub(r"[\s│]+", "", capsys.readouterr().out)
+    assert [name for name in names if name not in printed] == []
 
 
 def test_only_the_projects_own_errors_are_one_line(monkeypatch, capsys):

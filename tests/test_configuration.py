@@ -16,7 +16,7 @@ from alibi import checkpoint
 from alibi.__main__ import main
 from alibi.configuration import TrainingError, read_config
 from alibi.files import sha256
-from alibi.run_spec import Upkeep
+from alibi.run_spec import Bookkeeping
 from alibi.train import StoppedError, Training, load_model, train
 
 CORPUS = period_corpus(3200)
@@ -169,7 +169,7 @@ def stopped_checkpoint(folder, monkeypatch):
 
     monkeypatch.setattr(Training, "step", stepping)
     with pytest.raises(StoppedError):
-        train(config_for(CORPUS), CORPUS, folder, upkeep=Upkeep(checkpoint_every=1))
+        train(config_for(CORPUS), CORPUS, folder, bookkeeping=Bookkeeping(checkpoint_every=1))
     monkeypatch.undo()
     return folder / "checkpoints" / "000000002"
 

@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_run import period_corpus
 
-from alibi import decay_window
+from alibi import windowed_attention
 from alibi.attention import additive_mask, causal_attention, choose_kernel
 from alibi.configuration import config_from, configure
-from alibi.decay_window import dropped_mass, flex_blocks, window_for
+from alibi.decay_window import dropped_mass, window_for
 from alibi.evaluate import evaluate
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, LinearBias, NoBias, position_method, slopes
 from alibi.run_spec import RunSpec
+from alibi.windowed_attention import flex_blocks
 
 
 def linear(heads, within=None):
@@ -81,14 +82,14 @@ def test_kernels_equal_the_masked_reference_with_gradients(kernel, length, heads
 @pytest.mark.parametrize("length", [320, 333])
 @pytest.mark.parametrize("at_once", [1, 2**18])
 def test_window_computes_large_blocks_and_many_at_once(monkeypatch, length, at_once):
-    monkeypatch.setattr(decay_window, "SMALLEST_BLOCK", 16)
-    monkeypatch.setattr(decay_window, "LARGEST_BLOCK", 64)
-    monkeypatch.setattr(decay_window, "SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr(windowed_attention, "SMALLEST_BLOCK", 16)
+    monkeypatch.setattr(windowed_attention, "LARGEST_BLOCK", 64)
+    monkeypatch.setattr(windowed_attention, "SCORES_AT_ONCE", at_once)
     torch.manual_seed(2)
     # As the model gives them: views into one product of all three.
     inputs = [x.requires_grad_() for x in torch.randn(2, length, 3, 8, 16).permute(2, 0, 3, 1, 4)]
     weights, bias = torch.randn(2, 8, length, 16), linear(8, 2.5)
-    assert len({head.mask_RW.shape[0] for head in decay_window._heads(bias, length, torch.float32)}) == 3
+    assert len({head.mask_RW.shape[0] for head in windowed_attention._heads(bias, length, torch.float32)}) == 3
     for expected, found in zip(
         *(results(bias, kernel, inputs, weights) for kernel in ("reference", "window")), strict=True
     ):
@@ -96,7 +97,7 @@ def test_window_computes_large_blocks_and_many_at_once(monkeypatch, length, at_o
 
 
 def test_gradients_are_those_of_finite_differences(monkeypatch):
-    monkeypatch.setattr(decay_window, "SMALLEST_BLOCK", 2)
+    monkeypatch.setattr(windowed_attention, "SMALLEST_BLOCK", 2)
     torch.manual_seed(3)
     at, bias = torch.arange(7), linear(2, 0.25)
     inputs = [x.requires_grad_() for x in torch.randn(3, 2, 2, 7, 3, dtype=torch.float64)]

@@ -23,7 +23,7 @@ from alibi import checkpoint, files
 from alibi import train as training
 from alibi.checkpoint import CheckpointError
 from alibi.configuration import TrainingError
-from alibi.run_spec import Upkeep
+from alibi.run_spec import Bookkeeping
 from alibi.train import StoppedError, load_model, train
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def stop_after(monkeypatch, step, number=signal.SIGTERM):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    train(config_for(CORPUS), CORPUS, folder, upkeep=Upkeep(log_every=1, validate_every=10))
+    train(config_for(CORPUS), CORPUS, folder, bookkeeping=Bookkeeping(log_every=1, validate_every=10))
     return folder
 
 
@@ -88,8 +88,13 @@ def stopped(tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
-def go_on(folder, **upkeep):
-    train(config_for(CORPUS), CORPUS, folder, upkeep=Upkeep(**{"log_every": 1, "validate_every": 10} | upkeep))
+def go_on(folder, **bookkeeping):
+    train(
+        config_for(CORPUS),
+        CORPUS,
+        folder,
+        bookkeeping=Bookkeeping(**{"log_every": 1, "validate_every": 10} | bookkeeping),
+    )
 
 
 @pytest.mark.parametrize("step", range(1, 12))
@@ -326,7 +331,12 @@ def test_a_changed_setting_is_refused_and_a_changed_machine_told(stopped, uninte
     with pytest.raises(TrainingError, match=r"stream_sha256 is \w{64}, asked for \w{64}"):
         train(config_for(longer), longer, stopped)
     assert content(stopped) == before
-    train(replace(config, torch_version="2.0"), CORPUS, stopped, upkeep=Upkeep(log_every=1, validate_every=10, keep=5))
+    train(
+        replace(config, torch_version="2.0"),
+        CORPUS,
+        stopped,
+        bookkeeping=Bookkeeping(log_every=1, validate_every=10, keep=5),
+    )
     assert "torch_version is" in capsys.readouterr().err
     assert result(stopped) == result(uninterrupted)
 

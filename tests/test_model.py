@@ -10,7 +10,9 @@ from test_attention import can
 
 from alibi.attention import KERNELS, causal_attention
 from alibi.model import Decoder, KeyValueCache, ModelConfig
-from alibi.positions import METHODS, VARIANTS, position_method
+from alibi.positions import METHODS, position_method
+
+EMBEDDING = [name for name in METHODS if position_method(name, 8, 1, longest=1).embeddings(torch.arange(1)) is not None]
 
 
 @pytest.fixture(params=METHODS)
@@ -67,18 +69,18 @@ def test_cached_steps_equal_the_full_pass_for_any_split(data, name, kernel):
         torch.testing.assert_close(torch.cat(outputs, dim=1), model(tokens), rtol=0, atol=2e-5)
 
 
-@given(st.integers(0, 100_000), st.sampled_from([name for name in METHODS if name not in ("sinusoidal", "learned")]))
+@given(st.integers(0, 100_000), st.sampled_from([name for name in METHODS if name not in EMBEDDING]))
 @settings(max_examples=40)
 def test_relative_methods_do_not_see_a_shift_of_all_positions(shift, name):
     method, (q, k, v) = position_method(name, 32, 4), torch.randn(3, 1, 4, 12, 8)
     outputs = [
-        causal_attention(method.bias(), at, at, "reference")(method.turn(q, at), method.turn(k, at), v)
+        causal_attention(method.bias(), at, at, "reference")(method.rotate(q, at), method.rotate(k, at), v)
         for at in (torch.arange(12), torch.arange(12) + shift)
     ]
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sinusoidal", "learned"])
+@pytest.mark.parametrize("name", EMBEDDING)
 def test_absolute_methods_see_it(name):
     method = position_method(name, 32, 4, longest=40)
     assert not torch.allclose(method.embeddings(torch.arange(12)), method.embeddings(torch.arange(12) + 20), atol=1e-2)
@@ -103,12 +105,20 @@ def test_parameters_are_counted_as_the_formula_says():
     counts = {name: Decoder(ModelConfig(name, **shape, longest=128)).parameter_count() for name in METHODS}
     width, inner = 256, 1024
     layer = 4 * width * width + 4 * width + 2 * width * inner + width + inner + 4 * width
-    assert counts["alibi"] == 4096 * width + 4 * layer
-    assert counts["alibi"] == counts["sinusoidal"] == counts["rotary"] == counts["none"]
-    assert counts["t5"] == counts["alibi"] + 32 * 8
-    assert counts["learned"] == counts["alibi"] + 128 * width
-    assert counts["alibi-learned"] == counts["alibi"] + 8
-    assert {counts[name] for name in VARIANTS if name != "alibi-learned"} == {counts["alibi"]}
+    bare = 4096 * width + 4 * layer
+    learned = {"t5": 32 * 8, "learned": 128 * width, "alibi-learned": 8}
+    for name, count in counts.items():
+        method = position_method(name, width, 8, longest=128)
+        assert count == bare + sum(p.numel() for p in method.parameters())
+    assert {name: counts[name] - bare for name in learned} == learned
+    assert counts["alibi"] == counts["sinusoidal"] == counts["rotary"] == counts["none"] == bare
+
+
+def test_every_number_that_a_method_learns_has_a_gradient(model):
+    tokens = torch.randint(50, (2, 40))
+    model.negative_log_likelihood(tokens[:, :-1], tokens[:, 1:]).sum().backward()
+    for name, p in model.positions.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), name
 
 
 def test_methods_of_one_seed_share_every_other_weight():

@@ -113,7 +113,7 @@ def test_adamw_gives_the_positions_a_rate_of_their_own_and_no_decay(name):
     for parameter, p in model.named_parameters():
         placed = parameter.startswith("positions.")
         decay = WEIGHT_DECAY if p.dim() >= 2 and not placed else 0.0
-        rate = 0.01 * (30 if parameter.startswith("positions.") and name == "t5" else 1)
+        rate = 0.01 * (METHODS[name].rate if placed else 1)
         assert found[parameter] == (pytest.approx(rate), decay)
 
 

@@ -1,12 +1,16 @@
 """Position methods: the published numbers, the rules for every head count, and the stated invariants."""
 
+import inspect
 import math
+import pkgutil
+from importlib import import_module
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alibi import positions
 from alibi.positions import (
     METHODS,
     PAPER_METHODS,
@@ -15,6 +19,7 @@ from alibi.positions import (
     LinearBias,
     MultipliedBias,
     NoBias,
+    PositionMethod,
     TableBias,
     position_method,
     slopes,
@@ -132,23 +137,51 @@ def test_sinusoid_is_fairseqs():
     assert FIRST_ROW == 2 and torch.equal(added, table[2:12])
 
 
-KINDS = {
-    "t5": TableBias,
-    **dict.fromkeys(("alibi", "alibi-learned", "alibi-random", "alibi-half"), LinearBias),
-    **dict.fromkeys(("alibi-quadratic", "alibi-exponential", "alibi-logarithmic"), GrowthBias),
-    "alibi-multiplied": MultipliedBias,
-}
-LEARNED_NUMBERS = {"t5": 32 * 8, "learned": 5 * 64, "alibi-learned": 8}
+def test_every_method_of_the_folder_has_a_name_of_its_own_in_the_registry():
+    modules = [import_module(f"alibi.positions.{file.name}") for file in pkgutil.iter_modules(positions.__path__)]
+    for cls in {cls for module in modules for _, cls in inspect.getmembers(module, inspect.isclass)}:
+        if issubclass(cls, PositionMethod) and cls is not PositionMethod and not cls.__name__.startswith("_"):
+            assert METHODS.get(cls.name) is cls, f"{cls.__name__} is not in METHODS under its name, {cls.name!r}"
+    assert len({method.title for method in METHODS.values()}) == len(METHODS)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_does_only_what_it_is_known_for(name):
+def test_a_method_answers_for_positions_wherever_a_pass_begins(name):
+    method, at = position_method(name, 64, 8, longest=7), torch.arange(7)
+    whole, later = method.embeddings(at), method.embeddings(at[3:])
+    assert whole is later is None or (whole.shape == (7, 64) and torch.equal(whole[3:], later))
+    x = torch.randn(2, 8, 7, 8)
+    assert method.rotate(x, at).shape == x.shape
+    torch.testing.assert_close(method.rotate(x[:, :, 3:], at[3:]), method.rotate(x, at)[:, :, 3:])
+    bias = method.bias()
+    dense = bias.factor if isinstance(bias, MultipliedBias) else bias.dense
+    whole, later = dense(at, at), dense(at[3:], at)
+    assert whole is later is None or (whole.shape == (8, 7, 7) and torch.equal(whole[:, 3:], later))
+
+
+# Kind of bias and learned numbers of the published methods, width 64, 8 heads, a table of 5 positions.
+PUBLISHED = {
+    "sinusoidal": (NoBias, 0),
+    "rotary": (NoBias, 0),
+    "t5": (TableBias, 32 * 8),
+    "alibi": (LinearBias, 0),
+    "learned": (NoBias, 5 * 64),
+    "none": (NoBias, 0),
+    "alibi-learned": (LinearBias, 8),
+    "alibi-random": (LinearBias, 0),
+    "alibi-quadratic": (GrowthBias, 0),
+    "alibi-multiplied": (MultipliedBias, 0),
+}
+
+
+@pytest.mark.parametrize(("name", "kind", "numbers"), [(name, *known) for name, known in PUBLISHED.items()])
+def test_a_published_method_does_only_what_it_is_known_for(name, kind, numbers):
     method = position_method(name, 64, 8, longest=5)
     x = torch.randn(1, 8, 5, 8)
     assert (method.embeddings(torch.arange(5)) is not None) == (name in ("sinusoidal", "learned"))
-    assert torch.equal(method.turn(x, torch.arange(5)), x) == (name != "rotary")
-    assert type(method.bias()) is KINDS.get(name, NoBias)
-    assert sum(p.numel() for p in method.parameters()) == LEARNED_NUMBERS.get(name, 0)
+    assert torch.equal(method.rotate(x, torch.arange(5)), x) == (name != "rotary")
+    assert type(method.bias()) is kind
+    assert sum(p.numel() for p in method.parameters()) == numbers
     assert method.rate == (30.0 if name == "t5" else 1.0)
 
 
@@ -157,7 +190,7 @@ def test_the_paper_s_four_are_known_and_its_variants_are_others():
 
 
 def test_wrong_names_and_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"'alibbi'; choose from sinusoidal, rotary, t5, alibi, learned, none"):
+    with pytest.raises(ValueError, match=f"'alibbi'; choose from {', '.join(METHODS)}"):
         position_method("alibbi", 64, 8)
     with pytest.raises(ValueError, match="width=65 is not a multiple of heads=8"):
         position_method("alibi", 65, 8)

@@ -24,7 +24,7 @@ from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction import runner as reproduction
 from alibi.reproduction.cells import Measure, TrainingCell
 from alibi.reproduction.claims import CLAIMS
-from alibi.reproduction.experiments import EXPERIMENTS, MODULES
+from alibi.reproduction.experiments import EXPERIMENTS, module
 from alibi.reproduction.runner import (
     ReproduceError,
     cells,
@@ -72,7 +72,7 @@ def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     assert all(cell.measures for cell in trained_cells)
     assert all(measure.split == "valid" for cell in trained_cells for measure in cell.measures)
     assert all(cell.alone for cell in found if isinstance(cell, SpeedCell | AttentionCell))
-    assert f"python -m alibi reproduce {experiment} --scale" in MODULES[experiment].__doc__
+    assert f"python -m alibi reproduce {experiment} --scale" in module(experiment).__doc__
 
 
 def test_a_split_that_is_to_be_evaluated_on_is_missed_before_any_training(results, tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def beside(*rows, tables=("Table 2",), caption="Table 2: ours beside"):
 
 def test_without_records_everything_says_so(folder):
     empty = results.results("wikitext103", "laptop")
-    assert empty.empty and "window" in empty
+    assert empty.empty and "paper_eval_length" in empty
     assert results.described(empty) == "Not yet measured."
     assert results.cost(empty).startswith("0 runs")
     assert results.beside(PAPER[PAPER.source == "Table 2"], empty, "Table 2: nothing").data.empty
@@ -86,9 +86,9 @@ def test_the_largest_scale_is_shown_unless_one_is_named(folder):
     small = [record(90, scale="quick"), record(80)]
     append("wikitext103", frame(*small, record(20, length=512, window=640, scale="gpu", paper_length=512)))
     assert results.results("wikitext103").value.tolist() == [20]
-    assert results.results("wikitext103").window.tolist() == [640]
+    assert results.results("wikitext103").paper_eval_length.tolist() == [640]
     assert results.results("wikitext103", "laptop").value.tolist() == [80]
-    assert results.results("wikitext103", "laptop").window.tolist() == [512]
+    assert results.results("wikitext103", "laptop").paper_eval_length.tolist() == [512]
     assert results.results("wikitext103", "paper").empty and results.results("slopes").empty
     with pytest.raises(ValueError, match="unknown scale 'huge'; choose from quick, laptop"):
         results.results("wikitext103", "huge")

@@ -13,7 +13,7 @@ from alibi import checkpoint
 from alibi.configuration import TrainingError, configure
 from alibi.model import Decoder
 from alibi.positions import METHODS
-from alibi.run_spec import RunSpec, Upkeep
+from alibi.run_spec import Bookkeeping, RunSpec
 from alibi.train import load_model, train
 
 pytestmark = pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_finished_run_is_not_run_again_and_another_is_refused(corpus, tmp_path
 def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(corpus, tmp_path):
     config = config_for(corpus, learning_rate=1e30)
     with pytest.raises(TrainingError) as told:
-        train(config, corpus, tmp_path, upkeep=Upkeep(checkpoint_every=1, keep=20))
+        train(config, corpus, tmp_path, bookkeeping=Bookkeeping(checkpoint_every=1, keep=20))
     step = int(str(told.value).split()[1].rstrip(":"))
     assert f"batch {step} of epoch 0, blocks of 32 tokens from " in str(told.value)
     assert "loss nan" in str(told.value) or "loss inf" in str(told.value) or "norm nan" in str(told.value)
@@ -121,9 +121,9 @@ def test_an_empty_or_too_short_stream_is_refused(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"keep": 0}, {"log_every": 0}, {"checkpoint_every": -1}, {"validate_every": -1}])
-def test_upkeep_that_makes_no_sense_is_refused(wrong):
+def test_bookkeeping_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
-        Upkeep(**wrong)
+        Bookkeeping(**wrong)
 
 
 def losses(folder):
@@ -138,8 +138,8 @@ def without_dropout(config):
 @pytest.mark.parametrize("changes", [{"tokens_at_once": 128}, {"activation_checkpointing": True}])
 def test_other_ways_through_a_batch_learn_the_same(corpus, tmp_path, changes):
     config = replace(without_dropout(config_for(corpus)), dtype="float32")
-    train(config, corpus, tmp_path / "a", upkeep=Upkeep(log_every=1))
-    train(replace(config, **changes), corpus, tmp_path / "b", upkeep=Upkeep(log_every=1))
+    train(config, corpus, tmp_path / "a", bookkeeping=Bookkeeping(log_every=1))
+    train(replace(config, **changes), corpus, tmp_path / "b", bookkeeping=Bookkeeping(log_every=1))
     torch.testing.assert_close(losses(tmp_path / "a"), losses(tmp_path / "b"), rtol=1e-4, atol=1e-4)
 
 
@@ -156,14 +156,14 @@ def test_compiled_learns_the_same(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     config = replace(without_dropout(config_for(corpus, steps=5)), dtype="float32")
     config = replace(config, model=replace(config.model, layers=1, cutoffs=()))
-    train(config, corpus, tmp_path / "a", upkeep=Upkeep(log_every=1))
-    train(replace(config, compiled=True), corpus, tmp_path / "b", upkeep=Upkeep(log_every=1))
+    train(config, corpus, tmp_path / "a", bookkeeping=Bookkeeping(log_every=1))
+    train(replace(config, compiled=True), corpus, tmp_path / "b", bookkeeping=Bookkeeping(log_every=1))
     torch.testing.assert_close(losses(tmp_path / "a"), losses(tmp_path / "b"), rtol=1e-3, atol=1e-3)
 
 
 def test_the_papers_recipe_learns(corpus, tmp_path):
     config = config_for(corpus, recipe="paper", steps=120, learning_rate=0.5, warmup_steps=20)
-    train(config, corpus, tmp_path, upkeep=Upkeep(log_every=1))
+    train(config, corpus, tmp_path, bookkeeping=Bookkeeping(log_every=1))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["learning_rate"] == 1e-7 and rows[20]["learning_rate"] == 0.5
     assert rows[119]["learning_rate"] < 0.001 and rows[-1]["loss"] < 0.5
@@ -180,7 +180,7 @@ def test_the_official_gap_lowers_the_loss_where_it_lies(corpus, tmp_path):
 def test_metrics_for_tensorboard(corpus, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(config_for(corpus), corpus, tmp_path, upkeep=Upkeep(log_every=1, tensorboard=True))
+    train(config_for(corpus), corpus, tmp_path, bookkeeping=Bookkeeping(log_every=1, tensorboard=True))
     written = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in written.Scalars("loss")] == list(range(12))
     torch.testing.assert_close(torch.tensor([event.value for event in written.Scalars("loss")]), losses(tmp_path))

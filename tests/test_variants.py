@@ -10,7 +10,7 @@ from test_attention import can
 from x_transformers.x_transformers import AlibiPositionalBias
 
 from alibi.attention import KERNELS, causal_attention
-from alibi.book.plots import COLOURS, DASHES, MARKERS
+from alibi.book.plots import CHOSEN_LOOKS, LOOKS, SPARE_LOOKS
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, VARIANTS, position_method, slopes
 from alibi.train import Training, load_model, train
@@ -195,5 +195,6 @@ def test_a_run_keeps_its_slopes_through_checkpoint_and_folder(name, tmp_path):
 
 
 def test_every_method_has_a_look_of_its_own():
-    for looks in (COLOURS, MARKERS, DASHES):
-        assert looks.keys() == METHODS.keys() and len(set(looks.values())) == len(looks)
+    assert LOOKS.keys() == METHODS.keys() >= CHOSEN_LOOKS.keys()
+    looks = [*CHOSEN_LOOKS.values(), *SPARE_LOOKS]
+    assert all(len(set(kind)) == len(looks) for kind in zip(*looks, strict=True))

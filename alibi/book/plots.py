@@ -20,8 +20,9 @@ from alibi.positions import METHODS, PAPER_METHODS
 # Of columns and rows in tables.
 PAPER_ORDER = list(PAPER_METHODS)
 TITLES = {name: method.title for name, method in METHODS.items()}
-# Colour, marker and dashes of a line.
-LOOKS: dict[str, tuple[str, str, tuple[float, ...] | str]] = {
+Look = tuple[str, str | tuple[int, int, int], tuple[float, ...] | str]
+"""Colour, marker and dashes of a line."""
+CHOSEN_LOOKS: dict[str, Look] = {
     "sinusoidal": ("#D55E00", "s", (4, 1.5)),
     "rotary": ("#CC79A7", "^", (1, 1)),
     "t5": ("#009E73", "D", (5, 1, 1, 1)),
@@ -37,6 +38,26 @@ LOOKS: dict[str, tuple[str, str, tuple[float, ...] | str]] = {
     "alibi-logarithmic": ("#DDCC77", "*", (8, 1, 1, 1)),
     "alibi-multiplied": ("#999933", "h", (2, 2)),
 }
+# For methods that chose none, in the order of METHODS. Two numbers of a marker are its corners and 1 for a star.
+SPARE_LOOKS: tuple[Look, ...] = (
+    ("#117733", "H", (4, 3)),
+    ("#AA4499", "8", (1, 3)),
+    ("#777777", (4, 1, 0), (6, 1, 2, 1)),
+    ("#EE3377", (6, 1, 0), (3, 3)),
+    ("#663333", (8, 1, 0), (9, 2)),
+    ("#4477AA", (3, 1, 0), (2, 1, 6, 1)),
+)
+
+
+def _looks() -> dict[str, Look]:
+    without = [name for name in METHODS if name not in CHOSEN_LOOKS]
+    if len(without) > len(SPARE_LOOKS):
+        raise ValueError(f"no look is left for {', '.join(without[len(SPARE_LOOKS) :])}: add some to SPARE_LOOKS")
+    looks = CHOSEN_LOOKS | dict(zip(without, SPARE_LOOKS, strict=False))
+    return {name: looks[name] for name in METHODS}
+
+
+LOOKS = _looks()
 COLOURS = {name: colour for name, (colour, _, _) in LOOKS.items()}
 MARKERS = {name: marker for name, (_, marker, _) in LOOKS.items()}
 DASHES = {name: dashes for name, (_, _, dashes) in LOOKS.items()}
@@ -377,8 +398,8 @@ def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for place, method in enumerate(order):
         points = chosen[(chosen.method == method) & measured].groupby("multiple").ratio.mean()
         ax.plot(
-            points.index * 1.055 ** (place - (len(order) - 1) / 2), points, MARKERS[method], color=COLOURS[method],
-            ms=8, mec="black", mew=0.7,
+            points.index * 1.055 ** (place - (len(order) - 1) / 2), points, ls="", marker=MARKERS[method],
+            color=COLOURS[method], ms=8, mec="black", mew=0.7,
             label=f"{TITLES[method]}: measured",
         )  # fmt: skip
     logarithmic(ax, _doublings(1, chosen.multiple.max(), 1), nice_ticks(0.5, chosen.ratio.max()))

@@ -21,7 +21,8 @@ RUN = ["source", "scale", "method", "train_length", "seed", "corpus_used", "toke
 def results(experiment: str, scale: str = "") -> pd.DataFrame:
     """The measured records of an experiment at a scale, or at the largest that has any; none is an empty table.
 
-    New column `window`: the evaluation length in the paper's tokens, as `paper_length` is of the training length.
+    The new column `paper_eval_length` is the evaluation length in the paper's tokens, as `paper_length` is the training
+    length in them.
 
     Raises:
         ValueError: if no scale has this name.
@@ -32,7 +33,7 @@ def results(experiment: str, scale: str = "") -> pd.DataFrame:
     recorded = [name for name in SCALES if (records.scale == name).any()]
     chosen = records[records.scale == (scale or (recorded or [""])[-1])].reset_index(drop=True)
     factor = chosen.paper_length / chosen.train_length
-    return chosen.assign(window=(chosen.eval_length * factor).astype("Float64"))
+    return chosen.assign(paper_eval_length=(chosen.eval_length * factor).astype("Float64"))
 
 
 def described(records: pd.DataFrame) -> str:
@@ -72,17 +73,17 @@ def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: 
         caption: of the table.
         decimals: of perplexities.
     """
-    keys = ["method", "paper_length", "window"]
+    keys = ["method", "paper_length", "paper_eval_length"]
     theirs = paper[(paper.metric == "perplexity") & (paper.split == "valid")].dropna(subset="value")
-    theirs = theirs.assign(paper_length=theirs.train_length, window=theirs.eval_length)
+    theirs = theirs.assign(paper_length=theirs.train_length, paper_eval_length=theirs.eval_length)
     ours = plots.perplexities(measured, protocol=measured.protocol.iloc[0]) if len(measured) else measured
     ours = ours.astype(dict.fromkeys(keys[1:], float)).groupby(keys).value.agg(["mean", "std"]).reset_index()
     theirs = theirs.astype(dict.fromkeys(keys[1:], float)).drop_duplicates(keys)
-    paired = ours.merge(theirs, on=keys[:2], suffixes=("", "_of_paper"))
-    apart = (paired.window_of_paper / paired.window - 1).abs()
+    paired = ours.merge(theirs, on=keys[:2], suffixes=("", "_theirs"))
+    apart = (paired.paper_eval_length_theirs / paired.paper_eval_length - 1).abs()
     nearest = paired.assign(apart=apart)[apart <= NEAR].sort_values("apart").drop_duplicates(keys)
     both = nearest.set_index(keys).rename(columns={"value": "paper", "mean": "measured", "std": "deviation"})
-    own = both.index.get_level_values("window") == both.index.get_level_values("paper_length")
+    own = both.index.get_level_values("paper_eval_length") == both.index.get_level_values("paper_length")
     relative = {
         name: both[name] / both[name].where(own).groupby(level=keys[:2]).transform("max")
         for name in ("paper", "measured")
@@ -133,17 +134,19 @@ def relative(records: pd.DataFrame) -> pd.DataFrame:
     """Perplexities without overlap, of the paper or measured, each beside the same model's at its training length.
 
     Adds `multiple`, L_valid / L, and `ratio`, perplexity over that at L (missing where that is); numbers are floats,
-    lengths in the paper's tokens, `paper_length` and `window`. Of equal rows the last counts.
+    lengths in the paper's tokens, `paper_length` and `paper_eval_length`. Of equal rows the last counts.
     """
     keys = ["method", "paper_length", "seed"]
     rows = plots.perplexities(records)
-    if "window" not in rows:
-        rows = rows.assign(paper_length=rows.train_length, window=rows.eval_length, seed=0)
-    rows = rows.drop_duplicates([*keys, "window"], keep="last")
-    rows = rows.astype(dict.fromkeys(["paper_length", "window", "train_length", "eval_length", "value"], float))
-    own = rows[rows.window == rows.paper_length].set_index(keys).value.rename("own")
+    if "paper_eval_length" not in rows:
+        rows = rows.assign(paper_length=rows.train_length, paper_eval_length=rows.eval_length, seed=0)
+    rows = rows.drop_duplicates([*keys, "paper_eval_length"], keep="last")
+    numbers = ["paper_length", "paper_eval_length", "train_length", "eval_length", "value"]
+    rows = rows.astype(dict.fromkeys(numbers, float))
+    own = rows[rows.paper_eval_length == rows.paper_length].set_index(keys).value.rename("own")
     rows = rows.join(own, on=keys)
-    return rows.assign(multiple=rows.window / rows.paper_length, ratio=rows.value / rows.own).drop(columns="own")
+    multiple = rows.paper_eval_length / rows.paper_length
+    return rows.assign(multiple=multiple, ratio=rows.value / rows.own).drop(columns="own")
 
 
 def curves(paper: pd.DataFrame, measured: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:

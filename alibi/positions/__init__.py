@@ -1,4 +1,4 @@
-"""The position methods, one file each, ALiBi's variants in one. A new one is a file and a line in `METHODS`."""
+"""The position methods, one file each, ALiBi's variants in one. A new one is a file and its class in `METHODS`."""
 
 from alibi.errors import UnknownNameError
 from alibi.positions.alibi import ALiBi, slopes

@@ -1,7 +1,7 @@
 """What a position method may do to a transformer, and the bias as a value.
 
 A position method answers three questions, each with a default of "nothing": what is added to the token
-embeddings, how queries and keys are turned, and what bias the score of a query and a key gets. All three are
+embeddings, how queries and keys are rotated, and what bias the score of a query and a key gets. All three are
 asked with absolute positions, so that an answer is right with a key-value cache by construction.
 """
 
@@ -252,7 +252,7 @@ class MultipliedBias(Bias):
 class PositionMethod(nn.Module):
     """How a transformer learns where its tokens stand.
 
-    A method is one file with a subclass and one line in the registry. No length is baked in: positions are
+    A method is a file with a subclass, and the class in `alibi.positions.METHODS`. No length is baked in: positions are
     arguments, and what is asked for longer positions is computed for them.
 
     Args:
@@ -287,7 +287,7 @@ class PositionMethod(nn.Module):
         """What is added to the (scaled) token embeddings at these positions: [T, width], or None."""
         return None
 
-    def turn(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
+    def rotate(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
         """Queries or keys as attention sees them; the same function is applied to both."""
         return heads_BHTD
 

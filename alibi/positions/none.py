@@ -4,7 +4,7 @@ from alibi.positions.base import PositionMethod
 
 
 class NoPositions(PositionMethod):
-    """Adds nothing, turns nothing, biases nothing."""
+    """Adds nothing, rotates nothing, biases nothing."""
 
     name = "none"
     title = "None (NoPE)"

@@ -53,6 +53,6 @@ class Rotary(PositionMethod):
     name = "rotary"
     title = "Rotary"
 
-    def turn(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
+    def rotate(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
         """Queries or keys, turned."""
         return rotate(heads_BHTD, positions_T)

@@ -12,7 +12,7 @@ from alibi.corpora.corpus import Corpus, load, outline
 from alibi.device import is_here
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
-from alibi.run_spec import UPKEEP, RunSpec, Upkeep
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.runs import METRICS, Run, cached_run, run_folder
 from alibi.scale import scale_named
 
@@ -123,7 +123,7 @@ class Cell(Protocol):
     def numbers(self) -> list[dict[str, Any]]:
         """Which numbers it measures: of each record the columns that are known before."""
 
-    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Runs it, and returns one number a row (see `alibi.records`)."""
 
 
@@ -222,19 +222,19 @@ class TrainingCell:
         """The configuration as plain data."""
         return asdict(self.config())
 
-    def run(self, upkeep: Upkeep = UPKEEP) -> Run:
+    def run(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
         """The trained run, from the cache or trained now."""
-        return cached_run(self.spec, upkeep)
+        return cached_run(self.spec, bookkeeping)
 
     def evaluated_on(self) -> Corpus | None:
         """What is evaluated on, where it is not the corpus of the run."""
         return None if self.eval_corpus is None else load(self.eval_corpus)
 
-    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Trains what is not in the cache, evaluates, and returns one number a row (see `alibi.records`)."""
         import pandas as pd
 
-        run, text, tables = self.run(upkeep), self.evaluated_on(), []
+        run, text, tables = self.run(bookkeeping), self.evaluated_on(), []
         for m in self.measures or _live(self):
             tables.append(run.records([m.length], m.stride, m.split, m.prefix, text, self.paper_corpus))
             if self.by_position:

@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 
 from alibi.records import measured_results, paper_results
-from alibi.reproduction.evidence import SCALES, Sample, as_records, evidence
+from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -186,7 +186,6 @@ class Claim:
     paper_place: str
     parts: tuple[Part, ...]
     remark: str = ""
-    scales: tuple[str, ...] = SCALES
 
     @property
     def statistic(self) -> str:
@@ -375,13 +374,13 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def _groups(known: pd.DataFrame, part: Part, scales: Sequence[str]) -> Iterator[pd.DataFrame]:
+def _groups(known: pd.DataFrame, part: Part) -> Iterator[pd.DataFrame]:
     """Records that may be compared with each other, in the order in which they may decide a part."""
     rows = known[known["source"].isin(part.experiments)]
     # Speeds of two machines are never divided by each other; of equals the machine that was recorded first decides.
     rows = rows.assign(machine=pd.factorize(rows["device"])[0])
     by = ["corpus_used", "model", "machine"] if part.by_model else ["corpus_used"]
-    for scale in scales:
+    for scale in COUNTED_SCALES:
         groups = [g for _, g in rows[rows["scale"] == scale].groupby(by)]
 
         def rank(group: pd.DataFrame) -> tuple[int, float]:
@@ -393,12 +392,12 @@ def _groups(known: pd.DataFrame, part: Part, scales: Sequence[str]) -> Iterator[
         yield from sorted(groups, key=rank)
 
 
-def _measure(part: Part, known: pd.DataFrame, scales: Sequence[str], paper: float | None) -> Finding:
+def _measure(part: Part, known: pd.DataFrame, paper: float | None) -> Finding:
     """The part in the first group of records that has all it needs; else what the best-supplied one lacks."""
     nothing = Sample(known.iloc[:0])
     part.values(nothing)
     least_missing = nothing.missing
-    for rows in _groups(known, part, scales):
+    for rows in _groups(known, part):
         values = []
         for _, of_seed in rows.groupby("seed"):
             found = part.values(sample := Sample(of_seed))
@@ -434,9 +433,9 @@ def judge(claim: Claim, records: pd.DataFrame, paper: pd.DataFrame) -> Verdict:
 def _judge(claim: Claim, known: pd.DataFrame, published: pd.DataFrame) -> Verdict:
     findings = []
     for part in claim.parts:
-        of_paper = _measure(part, published, ("paper",), None).effect
-        findings.append(_measure(part, known, claim.scales, of_paper))
-    scale = max((finding.scale for finding in findings if finding.scale), key=SCALES.index, default="")
+        of_paper = _measure(part, published, None).effect
+        findings.append(_measure(part, known, of_paper))
+    scale = max((finding.scale for finding in findings if finding.scale), key=COUNTED_SCALES.index, default="")
     if any(finding.holds is None for finding in findings):
         verdict = NOT_MEASURED
     elif not all(finding.holds for finding in findings):
@@ -466,11 +465,11 @@ class Need:
 def needs(records: pd.DataFrame, scale: str) -> list[Need]:
     """What the claims that are not yet measured at any scale lack at this one, where it counts."""
     known, found = evidence(records), []
-    for claim in CLAIMS if scale in SCALES else ():
-        if all(_measure(part, known, claim.scales, None).holds is not None for part in claim.parts):
+    for claim in CLAIMS if scale in COUNTED_SCALES else ():
+        if all(_measure(part, known, None).holds is not None for part in claim.parts):
             continue
         for part in claim.parts:
-            at_scale = _measure(part, known[known["scale"] == scale], (scale,), None)
+            at_scale = _measure(part, known[known["scale"] == scale], None)
             # Where draws are missing, or several shapes may decide, any number of another one is of use.
             whole = at_scale.missing and (part.draws or part.by_model)
             lacking = _names(part, known.iloc[:0]) if whole else at_scale.missing

@@ -8,29 +8,23 @@ import numpy as np
 import pandas as pd
 
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.experiments import TABLES
 
-SCALES = ("paper", "gpu", "laptop")
+COUNTED_SCALES = ("paper", "gpu", "laptop")
 """Scales that count, the largest first."""
-EXPERIMENTS = {
-    "wikitext103": ("Table 2", "Table 3", "Table 4", "Table 5", "Table 6", "Table 7"),
-    "bookcorpus": ("Table 8", "Table 9", "Table 10"),
-    "cc100_roberta": ("Table 11", "Table 12", "Figure 5", "Figure 6"),
-    "efficiency": ("Table 1", "Figure 7"),
-    "early_token_curse": ("Table 13", "Table 14", "Table 15"),
-}
-"""Which of our experiments stands for which table or figure."""
 Curve = dict[float, float]
 """Perplexity by window, in ascending order."""
 # fmt: off
 SAMPLE_COLUMNS = [
-    "method", "paper_length", "metric", "value", "protocol", "stride", "window", "prefix", "equal_time", "parameters",
+    "method", "paper_length", "metric", "value", "protocol", "stride", "paper_eval_length", "prefix", "equal_time",
+    "parameters",
 ]
 # fmt: on
 
 
 def as_records(paper: pd.DataFrame) -> pd.DataFrame:
     """The paper's numbers as records of scale paper, one seed, sources named as the experiments are."""
-    experiment = {table: name for name, tables in EXPERIMENTS.items() for table in tables}
+    experiment = {table: name for name, tables in TABLES.items() for table in tables}
     # Where a number is both printed and read off a figure, the printed one comes last, and the last counts.
     ordered = paper.sort_values("provenance", kind="stable")
     return ordered.assign(
@@ -45,7 +39,7 @@ def as_records(paper: pd.DataFrame) -> pd.DataFrame:
 def evidence(records: pd.DataFrame) -> pd.DataFrame:
     """The records that count (not of scale quick, validation split), in the columns that statistics use.
 
-    New is window, L_valid in the paper's tokens; prefix is infinite where all of the text was read.
+    New is paper_eval_length, L_valid in the paper's tokens; prefix is infinite where all of the text was read.
     """
 
     def text(column: str, missing: str = "") -> pd.Series:
@@ -61,7 +55,7 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
     joined = records.assign(
         source=text("source"),
         paper_length=length,
-        window=number("eval_length") * length / number("train_length"),
+        paper_eval_length=number("eval_length") * length / number("train_length"),
         prefix=number("prefix").fillna(math.inf),
         stride=number("stride"),
         value=number("value"),
@@ -74,7 +68,9 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
     )
     # Smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
     meaningless = truth("smoke") | records["gpu_hours"].notna()
-    counts = text("scale").isin(SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
+    counts = (
+        text("scale").isin(COUNTED_SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
+    )
     return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", "device", *SAMPLE_COLUMNS]]
 
 

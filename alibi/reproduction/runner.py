@@ -25,7 +25,7 @@ from alibi.progress import duration, say
 from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.experiments import EXPERIMENTS
-from alibi.run_spec import RunSpec, Upkeep
+from alibi.run_spec import Bookkeeping, RunSpec
 from alibi.scale import scale_named
 
 if TYPE_CHECKING:
@@ -414,7 +414,7 @@ def _at_a_time(cell: Cell) -> int:
 def _work(experiment: str, cell: Cell, row: int, end: Connection) -> None:
     follow(end)
     try:
-        records = cell.records(Upkeep(bar_row=row))
+        records = cell.records(Bookkeeping(bar_row=row))
         if experiment:
             append(experiment, records)
     except UserError as wrong:

@@ -9,7 +9,7 @@ from alibi.device import compute_dtype, device_name, provenance, settle_cpu
 from alibi.evaluate import evaluate
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.cells import TrainingCell
-from alibi.run_spec import UPKEEP, RunSpec, Upkeep
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.scale import scale_named
 from alibi.speed.attention import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_WIDTH, BIASES, attention
 from alibi.speed.benchmark import bench
@@ -131,7 +131,7 @@ class SpeedCell:
             if method != self.methods[0] or not metric.endswith("_ratio")
         ]
 
-    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Measures, and returns one number a row: tokens/s, GB, and ratios to the first method."""
         import pandas as pd
 
@@ -235,7 +235,7 @@ class AttentionCell:
         }  # fmt: skip
         return [common | {"method": bias} for bias in BIASES]
 
-    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Measures, and returns one number a row."""
         import pandas as pd
 
@@ -276,11 +276,11 @@ class DecayWindowCell(TrainingCell):
         }  # fmt: skip
         return [self.known() | loss | {"decay_window": nats} for nats in DECAY_WINDOWS]
 
-    def records(self, upkeep: Upkeep = UPKEEP) -> "pd.DataFrame":
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Trains the model if it is not in the cache, evaluates, and returns one number a row."""
         import pandas as pd
 
-        run, text = self.run(upkeep), self.evaluated_on()
+        run, text = self.run(bookkeeping), self.evaluated_on()
         split = (text or run.corpus).encoded_by(run.corpus, "valid")
         settle_cpu(run.config.threads)
         (measure,) = self.measures
