@@ -1,17 +1,19 @@
 """What an experiment is made of: cells, each something that is run, and the records that come of it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
-from alibi.configuration import TrainConfig, configure
+from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, outline
+from alibi.device import is_here
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
-from alibi.runs import Run, cached_run, run_folder
+from alibi.runs import METRICS, Run, cached_run, run_folder
 from alibi.scale import scale_named
 from alibi.windows import PIECE
 
@@ -120,7 +122,19 @@ class Cell(Protocol):
 
     @property
     def title(self) -> str:
-        """What a line of a listing calls it."""
+        """What a line of a listing calls it; no other cell of the experiment at this scale is called so."""
+
+    @property
+    def device(self) -> str:
+        """What runs it: the scale's own device, or the one asked for."""
+
+    @property
+    def trains(self) -> RunSpec | None:
+        """The run that it needs, which other cells may need too."""
+
+    @property
+    def texts(self) -> tuple[str | None, ...]:
+        """What it trains on, how that is tokenised, and what it evaluates on."""
 
     @property
     def steps(self) -> int | None:
@@ -138,6 +152,9 @@ class Cell(Protocol):
     def absent(self) -> str | None:
         """The corpus that it needs and that would have to be fetched."""
 
+    def on(self, device: str) -> "Cell":
+        """The same cell on another device."""
+
     def configured(self) -> dict[str, Any]:
         """What is run, as plain data."""
 
@@ -147,11 +164,17 @@ class Cell(Protocol):
     def begun(self) -> bool:
         """Whether a part of it is done."""
 
+    def trained(self) -> bool:
+        """Whether all of its training is done."""
+
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training, and of the evaluations that follow."""
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether all that it measures is among these records."""
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Runs it, and returns one number a row (see `alibi.records`)."""
@@ -194,7 +217,27 @@ class TrainingCell:
     @property
     def title(self) -> str:
         """Such as "alibi, L = 64, seed 0"."""
-        return f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
+        title = f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
+        return f"{title}, equal time" if self.equal_time else title
+
+    @property
+    def device(self) -> str:
+        """What trains and evaluates: the scale's own device, or the one asked for."""
+        return self.spec.device or scale_named(self.scale).device
+
+    @property
+    def trains(self) -> RunSpec | None:
+        """The run."""
+        return self.spec
+
+    @property
+    def texts(self) -> tuple[str | None, ...]:
+        """What it trains on, how that is tokenised, and what it evaluates on."""
+        return self.spec.corpus, self.spec.tokenisation, self.eval_corpus
+
+    def on(self, device: str) -> "TrainingCell":
+        """The same cell on another device."""
+        return replace(self, spec=replace(self.spec, device=device))
 
     @property
     def steps(self) -> int | None:
@@ -280,6 +323,37 @@ class TrainingCell:
             wanted.append((True, m.split, m.window, m.stride, 0, 0, m.sample or 0))
         return found.issuperset(wanted)
 
+    def known(self) -> dict[str, Any]:
+        """What all of its records say."""
+        return {
+            "corpus": self.paper_corpus,
+            "method": self.spec.method,
+            "train_length": self.train_length,
+            "paper_length": self.train_length * scale_named(self.scale).paper_factor,
+            "scale": self.scale,
+            "seed": self.spec.seed,
+            "tokens_trained": self.tokens,
+        }
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
+        found: list[dict[str, Any]] = []
+        for m in self.measures:
+            own = self.known() | {
+                "split": m.split,
+                "eval_length": m.length,
+                "protocol": "nonoverlapping" if m.stride is None else "sliding_window",
+                "stride": m.stride,
+                "prefix": m.prefix,
+                "equal_time": self.equal_time,
+            }
+            found += [own | {"metric": metric, "unit": unit} for metric, unit in METRICS.items()]
+            if self.by_position:
+                loss = {"metric": "loss", "unit": "nats"}
+                bands = position_bands(m.length)
+                found += [own | loss | {"first_position": low + 1, "last_position": high} for low, high in bands]
+        return found
+
     @property
     def tokens(self) -> int:
         """Tokens trained on."""
@@ -300,22 +374,33 @@ class TrainingCell:
 
     def begun(self) -> bool:
         """Whether the cache holds a part of the run."""
+        return (folder := self._folder()) is not None and folder.is_dir()
+
+    def trained(self) -> bool:
+        """Whether the cache holds the finished run."""
+        return (folder := self._folder()) is not None and (folder / CONFIG).is_file()
+
+    def _folder(self) -> Path | None:
         config = self.config()
-        can_be = config.stream_sha256 and (config.device == "cpu" or torch.cuda.is_available())
-        return bool(can_be) and run_folder(config).is_dir()
+        return run_folder(config) if config.stream_sha256 and is_here(config.device) else None
 
 
 def _live(cell: TrainingCell) -> Iterable[Measure]:
     return [Measure(round(multiple * cell.train_length)) for multiple in EXTRAPOLATION]
 
 
+def position_bands(length: int) -> list[tuple[int, int]]:
+    """Positions of a window of this length in bands, 0 to 1, 1 to 2, 2 to 4, 4 to 8 and so on, the first left out."""
+    edges = [0, *(2**power for power in range(length.bit_length()))]
+    return list(zip(edges, [*edges[1:], length], strict=True))
+
+
 def _by_position(records: "pd.DataFrame", found: Evaluation) -> "pd.DataFrame":
     """The mean loss (nats) of the tokens at positions 1, 2, 3 to 4, 5 to 8 and so on of the window."""
     import pandas as pd
 
-    edges = [0, *(2**power for power in range(found.length.bit_length()))]
     rows = []
-    for low, high in zip(edges, [*edges[1:], found.length], strict=True):
+    for low, high in position_bands(found.length):
         tokens = int(found.tokens_by_position[low:high].sum())
         if tokens:
             nats = float(found.nats_by_position[low:high].sum()) / tokens

@@ -74,13 +74,14 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         seed=number("seed").fillna(0),
         model=text("model"),
         corpus_used=text("corpus_used"),
+        device=text("device"),
     )
     # Smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
     meaningless = truth("smoke") | records["gpu_hours"].notna()
     counts = (
         text("scale").isin(COUNTED_SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
     )
-    return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", *SAMPLE_COLUMNS]]
+    return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", "device", *SAMPLE_COLUMNS]]
 
 
 class Sample:

@@ -24,6 +24,7 @@ LONG_KERNELS = {
     "cuda": {"none": ["sdpa", "flex"], "alibi": ["flex"]},
     "mps": {"none": ["sdpa"], "alibi": ["columns"]},
 }
+BIASES = ("none", "alibi", "alibi+window")
 ATTENTION_TOKENS, ATTENTION_HEADS, ATTENTION_WIDTH = 4096, 8, 64
 
 
