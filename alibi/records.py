@@ -1,5 +1,7 @@
 """Records: one measured or published number a row, in the same columns."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,7 @@ COUNTS = (
     "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length", "skipped", "sample",
 )
 # fmt: on
+VALUE_FORMAT = "%.7g"
 TRUTHS = ("equal_time", "compiled", "smoke")
 TYPES = (
     dict.fromkeys(COUNTS, "Int64")
@@ -89,13 +92,27 @@ def _read(path: Path, types: dict[str, type[str]]) -> "pd.DataFrame":
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:
     """Adds records to the file of an experiment, whole or not at all, however many processes add at a time."""
+    with held(experiment):
+        add(experiment, rows)
+
+
+@contextmanager
+def held(*experiments: str) -> Iterator[None]:
+    """No other process adds to the files of these experiments in the block."""
+    (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
+    with ExitStack() as holding:
+        for experiment in sorted(set(experiments)):  # In one order, so that no two wait for each other.
+            holding.enter_context(locked(cache_folder() / "locks" / f"{experiment}.lock"))
+        yield
+
+
+def add(experiment: str, rows: "pd.DataFrame") -> None:
+    """As `append`, where the file is `held`."""
     import pandas as pd
 
     path = results_folder() / f"{experiment}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
-    with locked(cache_folder() / "locks" / f"{experiment}.lock"):
-        tables = [measured_results(experiment), rows.assign(source=experiment)]
-        together = pd.concat([table for table in tables if len(table)], ignore_index=True)
-        typed = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES)
-        write_whole(path, lambda part: typed.to_csv(part, index=False, float_format="%.7g", lineterminator="\n"))
+    tables = [measured_results(experiment), rows.assign(source=experiment)]
+    together = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    typed = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES)
+    write_whole(path, lambda part: typed.to_csv(part, index=False, float_format=VALUE_FORMAT, lineterminator="\n"))

@@ -13,7 +13,7 @@ from alibi.reproduction.cells import Measure, TrainingCell
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.trigram import Trigram, best_weight, cache_probability, discounts, mixed_loss
 from alibi.run_spec import RunSpec
-from alibi.windows import TrainingOrder, shift
+from alibi.windows import TrainingOrder, scored_tokens, shift
 
 VOCABULARY = 60
 
@@ -121,7 +121,9 @@ def cell(monkeypatch):
     monkeypatch.setattr(control, "load", lambda *_: corpus)
     monkeypatch.setattr(TrainingCell, "outline", lambda self: corpus)
     spec = RunSpec(method="alibi", train_length=64, steps=5, seed=3)
-    return ControlCell(TrainingCell(spec, measures=(Measure(64), Measure(96, 1, 512)))), corpus
+    return ControlCell(
+        TrainingCell(spec, measures=(Measure(64), Measure(96, 1, 512), Measure(96, 8, skip=96, sample=1024)))
+    ), corpus
 
 
 def test_the_control_counts_the_tokens_of_the_run(cell):
@@ -142,7 +144,11 @@ def test_the_control_is_recorded_once_and_apart_from_position_methods(cell):
         ("cache", "trigram-cache"),
     }
     assert set(records[records.method == "trigram-cache"].eval_length) == {32, 64, 96, 128, 256, 512, 1024, 2048}
-    assert set(records.prefix.dropna()) == {512} and set(records.tokens_scored) == {512, 40_000}
+    assert set(records.prefix.dropna()) == {512} and set(records.skipped.dropna()) == {96}
+    sampled = int(scored_tokens(40_000, 96, 1024).sum())
+    assert set(records.tokens_scored) == {512, 40_000, sampled} and 1024 <= sampled < 2048
+    known = [dict(zip(number, records[[*number]].iloc[0], strict=True)) for number in found.numbers()[:1]]
+    assert [number["eval_length"] for number in known] == [2] and len(found.numbers()) == len(records)
     # After nine tokens the next is known.
     assert records[records.method == "trigram"].value.max() < 1.1
     assert records.seconds.isna().all(), "it is no training that a chapter would count"

@@ -36,7 +36,7 @@ import pandas as pd
 
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
-from alibi.reproduction.rules import CLAIMS, GATES, Claim, Gate, Part, changes
+from alibi.reproduction.rules import CLAIMS, GATES, Claim, Gate, Part, rule_changes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -180,7 +180,10 @@ class Known:
 
     def _make(self, part: Part, scale: str) -> list[_Group]:
         rows = self.records[self.records["source"].isin(part.experiments) & (self.records["scale"] == scale)]
-        groups = [g for _, g in rows.groupby(["corpus_used"] + ["model"] * part.by_model)]
+        # Speeds of two machines are never divided by each other; of equals the machine that was recorded first decides.
+        rows = rows.assign(machine=pd.factorize(rows["device"])[0])
+        by = ["corpus_used", "model", "machine"] if part.by_model else ["corpus_used"]
+        groups = [group for _, group in rows.groupby(by)]
 
         def rank(group: pd.DataFrame) -> tuple[int, float]:
             corpus, used = str(group["corpus"].iloc[0]), group["corpus_used"].iloc[0]
@@ -329,6 +332,63 @@ def scorecard(records: pd.DataFrame | None = None, paper: pd.DataFrame | None = 
     ]
 
 
+@dataclass(frozen=True)
+class Need:
+    """What a part of a claim that is not yet measured, or of its gates, lacks at a scale."""
+
+    claim: int
+    part: Part
+    lacking: frozenset[str]
+    """Names of numbers, as in `Finding.missing`."""
+
+
+def needs(records: pd.DataFrame, scale: str) -> list[Need]:
+    """What the claims that are not yet measured at any scale lack at this one, where it counts."""
+    known, found = Known(records), []
+    for claim in CLAIMS if scale in COUNTED_SCALES else ():
+        gates = [gate.part for gate in GATES if gate.letter in claim.gates and scale != "paper"]
+        parts = (*claim.parts, *gates)
+        if all(measure(part, known, COUNTED_SCALES).outcome for part in parts):
+            continue
+        for part in parts:
+            at_scale = measure(part, known, (scale,))
+            # Where draws are missing, or several shapes may decide, any number of another one is of use.
+            whole = at_scale.missing and (part.draws or part.by_model)
+            lacking = _names(part, known.nothing) if whole else at_scale.missing
+            if lacking:
+                found.append(Need(claim.number, part, frozenset(lacking)))
+    return found
+
+
+def waiting(lacking: Sequence[Need], numbers: pd.DataFrame) -> tuple[int, ...]:
+    """The claims that wait for one of these numbers.
+
+    Args:
+        lacking: of `needs`.
+        numbers: as records of one experiment and seed, with any values.
+    """
+    known, found = evidence(numbers), set()
+    nothing, all_of_it = Sample(known.iloc[:0]), Sample(known)
+    for need in lacking:
+        supplied = set(_names(need.part, nothing)) - set(_names(need.part, all_of_it))
+        if numbers["source"].iloc[0] in need.part.experiments and supplied & need.lacking:
+            found.add(need.claim)
+    return tuple(sorted(found))
+
+
+def _names(part: Part, sample: Sample) -> list[str]:
+    return _computed(part, sample)[2]
+
+
+def changes(before: Sequence[Verdict], after: Sequence[Verdict]) -> str:
+    """For a terminal: the claims whose verdict is another now, a line each, or that none is."""
+    pairs = [(old, new) for old, new in zip(before, after, strict=True) if old.verdict != new.verdict]
+    if not pairs:
+        counts = Counter(verdict.verdict for verdict in after)
+        return f"no verdict changed: {', '.join(f'{counts[kind]} {kind}' for kind in VERDICTS if counts[kind])}"
+    return "\n".join(f"claim {new.number}: {old.verdict} -> {new.verdict}: {new.title}" for old, new in pairs)
+
+
 def as_json(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """Verdicts as plain data: strings, numbers, lists and None."""
     return [asdict(verdict) for verdict in verdicts]
@@ -399,7 +459,7 @@ def change_table() -> "Table":
     shown = _columns(
         "claim", "rule before", "rule now", "why", "date", "seen by then", rule_before=2, rule_now=2, why=2
     )
-    for row in changes().itertuples():
+    for row in rule_changes().itertuples():
         shown.add_row(str(row.claim), str(row.before), str(row.now), str(row.why), str(row.date), str(row.seen))
     return shown
 

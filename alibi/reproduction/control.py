@@ -11,9 +11,9 @@ from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.cells import LONGEST, TrainingCell
 from alibi.reproduction.evidence import CACHE, CONTROLS, TRIGRAM_WITH_CACHE
 from alibi.reproduction.trigram import Trigram, best_weight, cache_probability, mixed_loss
-from alibi.run_spec import BOOKKEEPING, Bookkeeping
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.scale import scale_named
-from alibi.windows import TrainingOrder, shift
+from alibi.windows import TrainingOrder, scored_tokens, shift
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,8 @@ class ControlCell:
 
     methods: ClassVar[tuple[str, ...]] = CONTROLS
     alone: ClassVar[bool] = False
+    device: ClassVar[str] = "cpu"
+    trains: ClassVar[RunSpec | None] = None
     steps: ClassVar[int | None] = None
 
     @property
@@ -71,6 +73,15 @@ class ControlCell:
         """The corpus of the run, if it would have to be fetched."""
         return self.run.absent
 
+    @property
+    def texts(self) -> tuple[str | None, ...]:
+        """What is counted, how that is tokenised, and what is scored."""
+        return self.run.texts
+
+    def on(self, device: str) -> "ControlCell":
+        """The same cell: it is counted on the CPU."""
+        return self
+
     def configured(self) -> dict[str, Any]:
         """What is counted and read, as plain data."""
         return {"windows": self.windows, "held_out_tokens": HELD_OUT_TOKENS, "run": self.run.configured()}
@@ -83,6 +94,10 @@ class ControlCell:
         """Never: it takes seconds."""
         return False
 
+    def trained(self) -> bool:
+        """Never: it is counted anew."""
+        return False
+
     def flops(self) -> tuple[float, float]:
         """Nothing to speak of: some seconds for each ten million tokens."""
         return 0.0, 0.0
@@ -92,8 +107,17 @@ class ControlCell:
         own = records[records.method.isin(CONTROLS)]
         for column, value in self._identity().items():
             own = own[own[column] == value]
-        found = set(zip(own.eval_length, own.split, own.prefix.fillna(0), strict=True))
-        return all((n, split, prefix or 0) in found for n in (2, *self.windows) for split, prefix in self._parts())
+        columns = [own[name].fillna(0) for name in ("eval_length", "prefix", "skipped", "sample")]
+        found = set(zip(own.split, *columns, strict=True))
+        return found.issuperset(
+            (split, window, prefix or 0, skip, sample or 0)
+            for window in (2, *self.windows)
+            for split, prefix, skip, sample in self._parts()
+        )
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
+        return [self._of(window) | self._scored(part) for part in self._parts() for window in (2, *self.windows)]
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Counts, chooses the cache's weights on training text, scores; one number a row (see `alibi.records`)."""
@@ -104,29 +128,26 @@ class ControlCell:
         stream, targets = shift(corpus.split("train").tokens, corpus.end_of_line), self.targets(corpus)
         weights = self._weights(corpus, stream, targets)
         trigram = Trigram(stream, corpus.vocabulary_size, targets)
-        stands_for = self.train_length * scale_named(self.scale).paper_factor
-        common = self._identity() | provenance("cpu") | {
-            "corpus": self.run.paper_corpus, "model": "trigram", "metric": "perplexity", "provenance": "measured",
-            "paper_length": stands_for, "dtype": "float64", "smoke": False,
-        }  # fmt: skip
+        common = provenance("cpu") | {"model": "trigram", "provenance": "measured", "dtype": "float64", "smoke": False}
         rows = []
-        for split in sorted({split for split, _ in self._parts()}):
+        for split in sorted({split for split, *_ in self._parts()}):
             tokens = np.asarray(read.encoded_by(corpus, split).tokens)
             alone = trigram.of_stream(shift(tokens, corpus.end_of_line))
-            losses = {(CONTROLS[0], 2, ""): -np.log(alone)}
+            losses = {2: -np.log(alone)}
             for window, cache in zip(self.windows, cache_probability(tokens, self.windows), strict=True):
-                note = f"weight of the cache {weights[window]:.3f}, chosen on training text"
-                losses[TRIGRAM_WITH_CACHE, window, note] = mixed_loss(alone, cache, weights[window])
-            for of_split, prefix in self._parts():
-                if of_split == split:
-                    rows += [
-                        common | {
-                            "method": method, "eval_length": window, "note": note, "split": split, "prefix": prefix,
-                            "protocol": CACHE if method == TRIGRAM_WITH_CACHE else method,
-                            "value": float(np.exp(nats[:prefix].mean())), "tokens_scored": len(nats[:prefix]),
-                        }
-                        for (method, window, note), nats in losses.items()
-                    ]  # fmt: skip
+                losses[window] = mixed_loss(alone, cache, weights[window])
+            for part in self._parts():
+                of_split, prefix, skip, sample = part
+                if of_split != split:
+                    continue
+                scored = scored_tokens(len(tokens[:prefix]), skip, sample)
+                for window, nats in losses.items():
+                    chosen = nats[:prefix][scored]
+                    weight = (
+                        f"weight of the cache {weights[window]:.3f}, chosen on training text" if window > 2 else None
+                    )
+                    found = {"value": float(np.exp(chosen.mean())), "tokens_scored": len(chosen), "note": weight}
+                    rows.append(common | self._of(window) | self._scored(part) | found)
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
     def targets(self, corpus: Corpus) -> np.ndarray:
@@ -149,9 +170,22 @@ class ControlCell:
         caches = cache_probability(held_out[1:], self.windows)
         return {window: best_weight(alone, cache) for window, cache in zip(self.windows, caches, strict=True)}
 
-    def _parts(self) -> list[tuple[str, int | None]]:
-        """Split and prefix of the text that the run's perplexities are over."""
-        return list(dict.fromkeys((m.split, m.prefix) for m in self.run.measures))
+    def _parts(self) -> list[tuple[str, int | None, int, int | None]]:
+        """Split, prefix, tokens skipped and sample of the text that the run's perplexities are over."""
+        return list(dict.fromkeys((m.split, m.prefix, m.skip, m.sample) for m in self.run.measures))
+
+    def _of(self, window: int) -> dict[str, Any]:
+        """What the records of a cache of so many words say, or with two of the trigram alone."""
+        return self._identity() | {
+            "corpus": self.run.paper_corpus, "method": TRIGRAM_WITH_CACHE if window > 2 else CONTROLS[0],
+            "protocol": CACHE if window > 2 else CONTROLS[0], "eval_length": window, "metric": "perplexity", "unit": "",
+            "paper_length": self.train_length * scale_named(self.scale).paper_factor,
+        }  # fmt: skip
+
+    @staticmethod
+    def _scored(part: tuple[str, int | None, int, int | None]) -> dict[str, Any]:
+        split, prefix, skip, sample = part
+        return {"split": split, "prefix": prefix, "skipped": skip or None, "sample": sample}
 
     def _identity(self) -> dict[str, Any]:
         """What tells the control of this run from others in records."""

@@ -16,6 +16,8 @@ Curve = dict[float, float]
 """Perplexity by window, in ascending order."""
 Tokens = tuple[float, float, float]
 """Which tokens of the split were scored: up to `prefix`, less the `skipped`, of these a `sample`; infinite is all."""
+Estimate = tuple[float, float]
+"""A number and its standard error over articles; nan where it is not known."""
 WHOLE: Tokens = (math.inf, 0, math.inf)
 NONOVERLAPPING, SLIDING, AGAINST_ITSELF, CACHE = "nonoverlapping", "sliding_window", "against_itself", "cache"
 TRIGRAM_WITH_CACHE = "trigram-cache"
@@ -50,7 +52,7 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
     """The records that count (not of scale quick, validation split), in the columns that statistics use.
 
     New are factor, how many times as long a length is in the paper, and paper_eval_length, L_valid in the paper's
-    tokens. What is read, skipped and sampled of the text is as `Tokens` says.
+    tokens, as the positions are. What is read, skipped and sampled of the text is as `Tokens` says.
     """
 
     def text(column: str, missing: str = "") -> pd.Series:
@@ -72,8 +74,8 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         skipped=number("skipped").fillna(0),
         sample=number("sample").fillna(math.inf),
         tokens_scored=number("tokens_scored"),
-        first_position=number("first_position"),
-        last_position=number("last_position"),
+        first_position=(number("first_position") - 1) * length / number("train_length") + 1,
+        last_position=number("last_position") * length / number("train_length"),
         kernel=text("kernel"),
         stride=number("stride"),
         value=number("value"),
@@ -82,13 +84,14 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         seed=number("seed").fillna(0),
         model=text("model"),
         corpus_used=text("corpus_used"),
+        device=text("device"),
     )
     # Smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
     meaningless = truth("smoke") | records["gpu_hours"].notna()
     counts = (
         text("scale").isin(COUNTED_SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
     )
-    return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", *SAMPLE_COLUMNS]]
+    return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", "device", *SAMPLE_COLUMNS]]
 
 
 class Sample:
@@ -102,7 +105,8 @@ class Sample:
         self._parameters: dict[str, float] = {}
         self._curves: dict[tuple[str, float, bool], dict[Tokens, Curve]] = {}
         self._sliding: dict[tuple[str, float], dict[Tokens, Curve]] = {}
-        self._beyond: dict[tuple[str, str, float], dict[float, float]] = {}
+        self._change_errors: dict[tuple[str, float, bool], dict[Tokens, Curve]] = {}
+        self._against_itself: dict[tuple[str, str, float], dict[tuple[float, float], float]] = {}
         self._caches: dict[float, Curve] = {}
         # Of two records of the same number the last counts.
         for row in zip(*(rows[column].tolist() for column in SAMPLE_COLUMNS), strict=True):
@@ -116,17 +120,19 @@ class Sample:
         tokens = prefix, skipped, sample
         if not math.isnan(parameters):
             self._parameters[method] = parameters
-        if metric.startswith("loss_"):
-            past = first_position == paper_length / factor + 1 and last_position == paper_eval_length / factor
-            if protocol == SLIDING or (protocol == AGAINST_ITSELF and past):
-                self._beyond.setdefault((metric, method, paper_length), {})[paper_eval_length] = value
+        if protocol == AGAINST_ITSELF:
+            of_run = self._against_itself.setdefault((metric, method, paper_length), {})
+            of_run[first_position, last_position] = value
+        elif metric == "loss_change_standard_error":
+            errors = self._change_errors.setdefault((method, paper_length, protocol == SLIDING), {})
+            errors.setdefault(tokens, {})[paper_eval_length] = value
         elif metric != "perplexity":
             self._numbers.setdefault((metric, method, paper_length), {})[kernel] = value
-        elif protocol == CACHE:
+        elif protocol == CACHE and tokens == WHOLE:
             self._caches.setdefault(paper_length, {})[paper_eval_length] = value
         elif protocol == NONOVERLAPPING:
-            of_run = self._curves.setdefault((method, paper_length, equal_time), {})
-            of_run.setdefault(tokens, {})[paper_eval_length] = value
+            curves = self._curves.setdefault((method, paper_length, equal_time), {})
+            curves.setdefault(tokens, {})[paper_eval_length] = value
         elif protocol == SLIDING:
             scored = min(tokens_scored if tokens_scored > 0 else math.inf, prefix)
             growing = max(0.0, paper_eval_length / factor - stride - skipped)
@@ -221,21 +227,56 @@ class Sample:
             return {math.nan: self.lacks(lacking)}
         return {window: value for window, value in curve.items() if window >= start * length}
 
-    def loss_change(self, method: str, length: int) -> Curve:
-        """Standard error over articles, by window, of the change (nats) from L under full sliding windows."""
-        return self._beyond.get(("loss_change_standard_error", method, length), {})
+    def same_tokens(self, method: str, length: int) -> tuple[Curve, Curve]:
+        """Perplexity by window on the same tokens: in windows that don't overlap, and in full sliding ones.
 
-    def against_itself(self, method: str, length: int) -> tuple[float, float]:
-        """Loss of all tokens past L in a long window, less that of the same tokens within L, and its standard error.
-
-        In nats, of the longest window that was measured; the error, over articles, is nan where there is none.
+        Windows are those measured both ways. They must include L and one of 2 L or more. The largest part of the text
+        counts. A note is made, and both curves are empty, if no tokens were scored both ways.
         """
-        found = self._beyond.get(("loss_against_itself", method, length), {})
+        tokens = self._scored_both_ways(method, length)
+        if tokens is None:
+            self.lacks(f"perplexity of {method} trained at {length} on the same tokens by both protocols")
+            return {}, {}
+        plain, sliding = self.curves(method, length)[tokens], self.sliding(method, length)[tokens]
+        windows = [window for window in plain if window in sliding]
+        return {window: plain[window] for window in windows}, {window: sliding[window] for window in windows}
+
+    def change(self, method: str, length: int, window: float, sliding: bool = True) -> Estimate:
+        """Loss (nats a token) in windows of this length less that of the same tokens in windows of L.
+
+        From the curves of `same_tokens`. The standard error is over articles, of differences token by token.
+        """
+        curve, tokens = self.same_tokens(method, length)[sliding], self._scored_both_ways(method, length)
+        if tokens is None:
+            return math.nan, math.nan
+        if window not in curve:
+            return self.lacks(f"perplexity of {method} trained at {length} on full windows of {window:g}"), math.nan
+        errors = self._change_errors.get((method, length, sliding), {}).get(tokens, {})
+        return math.log(curve[window] / curve[length]), errors.get(window, math.nan)
+
+    def _scored_both_ways(self, method: str, length: int) -> Tokens | None:
+        plain = self.curves(method, length)
+        for tokens, curve in self.sliding(method, length).items():
+            windows = curve.keys() & plain.get(tokens, {}).keys()
+            if length in windows and max(windows) >= 2 * length:
+                return tokens
+        return None
+
+    def against_itself(self, method: str, length: int) -> dict[tuple[float, float], Estimate]:
+        """Loss in a long window less that of the same tokens within L (nats a token), by first and last position.
+
+        Positions are the paper's tokens, from 1, in ascending order. See `alibi.evaluate.AgainstItself`.
+        """
+        found = self._against_itself.get(("loss_against_itself", method, length), {})
+        errors = self._against_itself.get(("loss_against_itself_standard_error", method, length), {})
         if not found:
-            missing = self.lacks(f"loss against itself of {method} trained at {length}")
-            return missing, missing
-        errors = self._beyond.get(("loss_against_itself_standard_error", method, length), {})
-        return found[max(found)], errors.get(max(found), math.nan)
+            self.lacks(f"loss of {method} trained at {length} against itself")
+        return {place: (found[place], errors.get(place, math.nan)) for place in sorted(found)}
+
+    def past_length(self, method: str, length: int) -> Estimate:
+        """That loss of all tokens past L, to the end of the long window."""
+        places = [place for place in self.against_itself(method, length) if place[0] == length + 1]
+        return self.against_itself(method, length)[max(places)] if places else (math.nan, math.nan)
 
     def cache(self, length: int) -> float:
         """Lowest perplexity of the trigram with a cache, of any size, on the training tokens of a run at L."""
