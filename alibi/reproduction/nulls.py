@@ -156,7 +156,7 @@ def made_in(world: World, records: pd.DataFrame) -> pd.DataFrame:
     counted = records[
         records["scale"].ne("quick") & ~records["metric"].isin(["loss", "word_perplexity", "bits_per_byte"])
     ]
-    return world.make(counted.reset_index(drop=True))
+    return world.make(counted.reset_index(drop=True)) if len(counted) else counted
 
 
 def obeyed(claim: Claim, known: Known) -> str:
