@@ -258,8 +258,8 @@ def bench(
     Args:
         shapes: W1 (width 256, L = 128) and W2 (width 512, L = 512) if left out; others are named W2-1024, W2-3072,
             247M-512 and so on; all.
-        methods: position methods, sinusoidal and alibi if left out; the others are divided by the first. With +window
-            at its end a method sees as far as its slopes let it (alibi+window).
+        methods: position methods, sinusoidal and alibi if left out; ratios divide the others by the first. alibi+window
+            is ALiBi within a decay window of 12 nats.
         peers: time MPT, GPT-NeoX and x-transformers models of the same shape as well, in our settings and as installed.
         parts: train, evaluation, memory, kernels (attention alone, by length); train if left out, with shapes all
             every one.
@@ -267,13 +267,13 @@ def bench(
         json_file: file to write machine, ceilings, rows and ratios to.
     """
     from alibi.speed.benchmark import bench as measure
-    from alibi.speed.benchmark import report
+    from alibi.speed.report import report
 
     if json_file is not None:
         check_output(json_file)
     found = measure(shapes, peers, device, methods, parts)
     if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
     _console(120).print(report(found))
 
 

@@ -41,7 +41,7 @@ def device_name(device: str) -> str:
 def compute_dtype(device: str) -> str:
     """bfloat16 where the device multiplies it natively (GPUs; CPUs with AVX512-BF16 or AMX), else float32."""
     capabilities = _capabilities()
-    # What the CPU has is of use only where torch uses it: ATEN_CPU_CAPABILITY can keep it to less.
+    # torch may use less than the CPU has: ATEN_CPU_CAPABILITY can limit it.
     used = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     native = device == "cuda" or (used and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")))
     return "bfloat16" if native else "float32"
@@ -55,13 +55,12 @@ def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
 def settle_cpu(threads: int) -> None:
     """Prepares this process for work on a CPU, before its first parallel work: threads, small numbers, memory.
 
-    Under a bias the weights of far tokens underflow, and subnormal numbers slow a CPU two- to threefold: they are
-    taken as zero. glibc hands large blocks back to the system and faults them in again at each step, which costs a
-    fifth of it: it is told to keep them.
+    Under a bias the weights of far tokens underflow, and subnormal numbers slow a CPU two- to threefold: this sets them
+    to zero. glibc returns large blocks to the system and faults them in again at each step, which costs a fifth of the
+    step's time: this makes it keep them.
 
     Args:
-        threads: a run's own number. One from a larger machine is cut to the cores that are here: more threads than
-            cores wait for each other.
+        threads: the run's number, cut to this machine's cores: more threads than cores wait for each other.
     """
     torch.set_num_threads(min(threads, max(os.cpu_count() or 1, torch.get_num_threads())))
     torch.set_flush_denormal(True)
@@ -72,10 +71,10 @@ def settle_cpu(threads: int) -> None:
 
 
 def give_back_memory() -> None:
-    """Hands memory that is free to the system, which `settle_cpu` has told glibc to keep.
+    """Returns free memory to the system, which glibc keeps after `settle_cpu`; call it now and then.
 
-    Where the sizes of tensors differ from step to step, as in the bands of an adaptive softmax, what is kept falls to
-    pieces that fit nothing: a small model took 10 MiB more at each step. To be called now and then.
+    Where the sizes of tensors differ from step to step, as in the bands of an adaptive softmax, the kept memory
+    fragments: a small model took 10 MiB more at each step.
     """
     if (libc := _glibc()) is not None:
         libc.malloc_trim(0)
@@ -90,7 +89,7 @@ def _glibc() -> ctypes.CDLL | None:
 def matmul_rate(device: str, dtype: str) -> float:
     """Floating point operations a second of large matrix products in this dtype, measured once."""
     size = 8192 if device == "cuda" else 1024
-    # Ones, not random numbers: a run must not depend on whether this was measured before it.
+    # Ones, not random numbers: a run must not depend on an earlier measurement.
     a = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
     best = math.inf
     for _ in range(8):
@@ -116,7 +115,7 @@ def peak_memory(device: str) -> int:
 
 @cache
 def commit() -> str:
-    """The commit of the checkout, with "+" if files differ from it; "not a checkout" for an installed wheel."""
+    """The commit of the checkout, with "+" for changed files; "not a checkout" for an installed wheel."""
     root = checkout()
     if root is None:
         return "not a checkout"
@@ -131,7 +130,7 @@ def commit() -> str:
 
 
 def provenance(device: str) -> dict[str, str]:
-    """Which machine and which code measured: device, torch version, commit, date (UTC)."""
+    """The machine and code of a measurement: device, torch version, commit, date (UTC)."""
     return {
         "device": device_name(device),
         "torch_version": torch.__version__,

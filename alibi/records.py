@@ -18,11 +18,13 @@ PAPER_COLUMNS = [
 MEASURED_COLUMNS = [
     *PAPER_COLUMNS, "prefix", "first_position", "last_position", "tokens_scored", "kernel", "compiled", "decay_window",
     "smoke", "scale", "seed", "tokens_trained", "parameters", "corpus_used", "paper_length", "device", "torch_version",
-    "dtype", "commit", "config_hash", "seconds", "date",
+    "dtype", "commit", "config_hash", "seconds", "date", "skipped", "sample",
 ]
+# Columns that came later: a file without one has records for which it is empty.
+LATER = ("skipped", "sample")
 COUNTS = (
     "page", "train_length", "eval_length", "stride", "gpu_hours", "prefix", "first_position", "last_position",
-    "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length",
+    "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length", "skipped", "sample",
 )
 # fmt: on
 TRUTHS = ("equal_time", "compiled", "smoke")
@@ -58,9 +60,10 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
 
     `source` names the experiment, `corpus` the paper's set and `corpus_used` what was read, `train_length` our length
     and `paper_length` the one that it stands for. A loss or perplexity is a mean over `tokens_scored` tokens: those
-    from the start of the split up to `prefix` (missing: all), at the positions `first_position` to `last_position` of
-    the window (from 1; missing: all), within `decay_window` nats (missing: no limit). A speed or time has the attention
-    `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
+    from the start of the split up to `prefix` (missing: all) but for the first `skipped`, which are context (missing:
+    none); of these a `sample` of about so many, spread evenly (missing: all); at the positions `first_position` to
+    `last_position` of the window (from 1; missing: all), within `decay_window` nats (missing: no limit). A speed or
+    time has the attention `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
     """
     import pandas as pd
 
@@ -79,9 +82,9 @@ def _read(path: Path, types: dict[str, type[str]]) -> "pd.DataFrame":
         found = pd.read_csv(path, dtype=types)
     except (OSError, ValueError) as wrong:
         raise RecordsError(f"{path} can't be read ({told(wrong)}): restore it, or move it away") from wrong
-    if missing := [name for name in MEASURED_COLUMNS if name not in found]:
+    if missing := [name for name in MEASURED_COLUMNS if name not in found and name not in LATER]:
         raise RecordsError(f"{path} lacks the columns {listed(missing)}: restore it, or move it away")
-    return found[MEASURED_COLUMNS]
+    return found.reindex(columns=MEASURED_COLUMNS)
 
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:

@@ -142,6 +142,8 @@ def test_each_run_is_divided_by_its_own_perplexity_at_the_training_length(folder
     append("wikitext103", frame(*rows, record(50, window=128, seed=2), record(70, window=128)))
     sliding = frame(record(1, protocol="sliding_window", stride=1, window=128))
     append("wikitext103", sliding)
+    # Another protocol, and a sample of the tokens, are other numbers.
+    append("wikitext103", frame(record(2, window=128)).assign(skipped=512, sample=16_384))
     found = results.relative(results.results("wikitext103")).set_index(["seed", "multiple"]).ratio
     assert found[0, 2] == 0.7, "of equal rows the last counts"
     assert found[0, 1] == found[1, 1] == 1 and found[1, 2] == 0.75 and pd.isna(found[2, 2])

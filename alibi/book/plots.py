@@ -132,8 +132,10 @@ def legend_above(figure: Figure, ncols: int, names: Sequence[str] = ()) -> None:
 def perplexities(
     records: pd.DataFrame, metric: str = "perplexity", protocol: str = "nonoverlapping", split: str = "valid"
 ) -> pd.DataFrame:
-    """The rows of one metric, protocol and split that hold a value."""
+    """The rows of one metric, protocol and split that hold a value; without overlap those that skip no tokens."""
     chosen = (records.metric == metric) & (records.protocol == protocol) & (records.split == split)
+    if protocol == "nonoverlapping" and "skipped" in records:
+        chosen &= records.skipped.isna()
     return records[chosen & records.value.notna()]
 
 

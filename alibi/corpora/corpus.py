@@ -408,14 +408,15 @@ def _write_text(path: Path, lines: Iterable[str]) -> tuple[dict[str, int], int]:
         for line in lines:
             count += 1
             encoded = line.encode() + b"\n"
-            words, size, articles = words + len(line.split()), size + len(encoded), articles + _is_title(line)
+            words, size, articles = words + len(line.split()), size + len(encoded), articles + is_title(line)
             file.write(encoded)
     if not size:
         raise CorpusError(f"{path.stem} is empty: nothing was read for it")
     return {"articles": articles, "lines": count, "words": words, "bytes": size}, words + count
 
 
-def _is_title(line: str) -> bool:
+def is_title(line: str) -> bool:
+    """Whether a line is the title of an article, such as " = Title = "; headings below it have more signs."""
     return line.startswith(" = ") and bool(re.fullmatch(r" = (?!= ).*(?<! =) = ", line))
 
 

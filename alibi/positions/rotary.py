@@ -45,11 +45,11 @@ def rotate(heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
 
 
 class Rotary(PositionMethod):
-    """Turns queries and keys of every layer by angles that grow with the position; values stay as they are."""
+    """Rotates queries and keys of every layer by angles that grow with the position; values stay as they are."""
 
     name = "rotary"
     title = "Rotary"
 
     def rotate(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
-        """Queries or keys, turned."""
+        """Queries or keys, rotated."""
         return rotate(heads_BHTD, positions_T)

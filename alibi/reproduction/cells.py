@@ -13,6 +13,7 @@ from alibi.model import Decoder
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.runs import Run, cached_run, run_folder
 from alibi.scale import scale_named
+from alibi.windows import PIECE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,9 +23,20 @@ EXTRAPOLATION = (0.5, 1, 1.25, 2, 4, 8, 16)
 # The same in the experiments, up to the scale's longest: just past the training length, and doublings.
 MULTIPLES = (1, 1.125, 1.25, 2, 4, 8, 16, 32)
 LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
-# Tokens that the sliding window scores, from the start of the split: at stride 1 each costs a whole window.
+# Tokens that windows overlapping by half score, from the start of the split.
 HALF_STRIDE_TOKENS = {"quick": 4096, "laptop": 32_768, "gpu": 32_768, "paper": 32_768}
+# Of records from before full windows were scored: at stride 1, from the start of the split.
 STRIDE_1_TOKENS = {"quick": 64, "laptop": 1024, "gpu": 1024, "paper": 1024}
+# Full windows. The first so many tokens are context, and no longer window slides; so whatever is compared at a scale,
+# training lengths, window lengths, methods and both protocols, scores the same tokens.
+SKIPPED = {"quick": 1024, "laptop": 512, "gpu": 4096, "paper": 4096}
+# A sliding window brings 1 / so much of the training length, so each token has all but that of a full window before it:
+# 8 of 64 and 16 of 128 tokens at laptop, 32 of 512 at gpu. None is the paper's stride of 1, where it can be paid for.
+STRIDES_IN_L = {"quick": 8, "laptop": 8, "gpu": 16, "paper": None}
+# Tokens scored in full windows, and compared by a model with itself, at least: spread evenly over the split, None all.
+# At laptop all evaluations of a run together cost about half of its training.
+FULL_WINDOW_TOKENS = {"quick": 4096, "laptop": 16_384, "gpu": None, "paper": None}
+AGAINST_ITSELF_TOKENS = {"quick": 16_384, "laptop": 32_768, "gpu": None, "paper": None}
 
 
 @dataclass(frozen=True)
@@ -46,8 +58,49 @@ class Measure:
     stride: int | None = None
     """New tokens a window; None for nonoverlapping windows."""
     prefix: int | None = None
-    """Tokens that are scored, from the start of the split; None scores all."""
+    """Tokens that are read, from the start of the split; None reads all."""
     split: str = "valid"
+    skip: int = 0
+    """Tokens at the start that are context and not scored."""
+    sample: int | None = None
+    """Tokens that are scored at least, spread evenly over the text; None scores all."""
+
+    def flops(self, model: Decoder, tokens: int) -> float:
+        """Floating point operations of it on a split of so many tokens; a window's context is run and not scored."""
+        scored = float(min(self.prefix or tokens, tokens) - self.skip)
+        new = self.stride or self.length
+        if self.sample is not None:
+            # A window that is longer than a piece of the sample brings tokens around it, which don't count.
+            scored = min(scored, self.sample * max(1.0, new / PIECE))
+        return scored * _forward_flops(model, self.length, new)
+
+
+def _forward_flops(model: Decoder, length: int, new: int) -> float:
+    """Floating point operations for each token that is scored, where windows of this length bring so many new ones.
+
+    A pass forward is a third of a training step; the output layer has the scored tokens alone.
+    """
+    output = 2.0 * model.embedding.weights_of_every_token()
+    return (model.training_flops(length) / 3 - output) * length / new + output
+
+
+@dataclass(frozen=True)
+class SelfMeasure:
+    """A comparison of a trained run with itself, in windows of L tokens and of more."""
+
+    window: int
+    """Tokens in a longer window, a multiple of L."""
+    stride: int
+    """New tokens that each window of L brings."""
+    sample: int | None = None
+    """Tokens that are compared at least, spread evenly over the text; None compares all."""
+    split: str = "valid"
+
+    def flops(self, model: Decoder, tokens: int, train_length: int) -> float:
+        """Floating point operations of it on a split of so many tokens."""
+        longer, shorter = (self.window, self.window), (train_length, self.stride)
+        compared = min(self.sample or tokens, tokens)
+        return compared * (_forward_flops(model, *longer) + _forward_flops(model, *shorter))
 
 
 class Cell(Protocol):
@@ -114,8 +167,10 @@ class TrainingCell:
     eval_corpus: str | None = None
     """What is evaluated on, in the vocabulary of the run; the corpus of the run if left out."""
     measures: tuple[Measure, ...] = ()
+    against_itself: SelfMeasure | None = None
+    """How the run is compared with itself; not, if left out."""
     by_position: bool = False
-    """Whether the loss is recorded by the position in the window as well."""
+    """Whether the loss is recorded by the position in the window as well, where no token is skipped."""
     equal_time: bool = False
     """Whether the steps are fewer, so that it takes no longer than the run that it is compared with."""
 
@@ -149,7 +204,7 @@ class TrainingCell:
     @property
     def measurements(self) -> int:
         """How many evaluations it makes."""
-        return len(self.measures)
+        return len(self.measures) + (self.against_itself is not None)
 
     def prepare(self) -> None:
         """Builds the corpora that are missing: once, and not by the first of several waiting processes.
@@ -193,9 +248,13 @@ class TrainingCell:
 
         run, text, tables = self.run(bookkeeping), self.evaluated_on(), []
         for m in self.measures or _live(self):
-            tables.append(run.records([m.length], m.stride, m.split, m.prefix, text, self.paper_corpus))
-            if self.by_position:
-                tables.append(_by_position(tables[-1], run.evaluation(m.length, m.stride, m.split, m.prefix, text)))
+            chosen = m.stride, m.split, m.prefix, text
+            tables.append(run.records([m.length], *chosen, self.paper_corpus, m.skip, m.sample))
+            if self.by_position and not m.skip:
+                tables.append(_by_position(tables[-1], run.evaluation(m.length, *chosen)))
+        if own := self.against_itself:
+            chosen_itself = own.window, own.stride, own.split, own.sample, text
+            tables.append(run.records_against_itself(*chosen_itself, self.paper_corpus))
         return pd.concat(tables, ignore_index=True).assign(equal_time=self.equal_time)
 
     def recorded(self, records: "pd.DataFrame") -> bool:
@@ -212,8 +271,14 @@ class TrainingCell:
         own = records[~records.smoke.fillna(False)]
         for column, value in same.items():
             own = own[own[column] == value]
-        found = set(zip(own.split, own.eval_length, own.stride.fillna(0), own.prefix.fillna(0), strict=True))
-        return all((m.split, m.length, m.stride or 0, m.prefix or 0) in found for m in self.measures)
+        columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
+        found = set(zip(own.protocol == "against_itself", own.split, *columns, strict=True))
+        wanted = [
+            (False, m.split, m.length, m.stride or 0, m.prefix or 0, m.skip, m.sample or 0) for m in self.measures
+        ]
+        if m := self.against_itself:
+            wanted.append((True, m.split, m.window, m.stride, 0, 0, m.sample or 0))
+        return found.issuperset(wanted)
 
     @property
     def tokens(self) -> int:
@@ -228,13 +293,9 @@ class TrainingCell:
             model = Decoder(config.model)
         text = outline(self.eval_corpus) if self.eval_corpus else self.outline()
         text.require(*(measure.split for measure in self.measures))
-        evaluations = 0.0
-        for measure in self.measures:
-            # A pass forward is a third of a training step; a window's context is run and not scored.
-            scored = measure.prefix or text.splits[measure.split].words
-            evaluations += (
-                model.training_flops(measure.length) / 3 * scored * measure.length / (measure.stride or measure.length)
-            )
+        evaluations = sum(m.flops(model, text.splits[m.split].words) for m in self.measures)
+        if own := self.against_itself:
+            evaluations += own.flops(model, text.splits[own.split].words, self.train_length)
         return model.training_flops(self.train_length) * self.tokens, evaluations
 
     def begun(self) -> bool:
@@ -269,11 +330,24 @@ def nonoverlapping(scale: str, train_length: int, others: Iterable[int] = ()) ->
     return tuple(Measure(length) for length in sorted(lengths) if length <= LONGEST[scale])
 
 
-def sliding(scale: str, train_length: int) -> tuple[Measure, ...]:
-    """Sliding windows of 1, 2 and 4 training lengths, strides L_valid / 2 and 1, over the beginning of the split."""
-    lengths = [multiple * train_length for multiple in (1, 2, 4)]
-    half = [Measure(length, length // 2, HALF_STRIDE_TOKENS[scale]) for length in lengths]
-    return (*half, *(Measure(length, 1, STRIDE_1_TOKENS[scale]) for length in lengths))
+def full_windows(scale: str, train_length: int) -> tuple[Measure, ...]:
+    """Nonoverlapping windows, and full ones that slide, on the same tokens, in multiples of L up to `SKIPPED`.
+
+    The sliding stride is that of `STRIDES_IN_L`.
+    """
+    slide = train_length // (STRIDES_IN_L[scale] or train_length)
+    lengths = [multiple * train_length for multiple in (1, 2, 4) if multiple * train_length <= SKIPPED[scale]]
+    return tuple(
+        Measure(length, stride, skip=SKIPPED[scale], sample=FULL_WINDOW_TOKENS[scale])
+        for stride in (None, slide)
+        for length in lengths
+    )
+
+
+def against_itself(scale: str, train_length: int) -> SelfMeasure:
+    """Windows of 8 L, or of as many L as the scale's longest holds, against windows of L that slide by L / 8."""
+    window = min(8, LONGEST[scale] // train_length) * train_length
+    return SelfMeasure(window, train_length // 8, AGAINST_ITSELF_TOKENS[scale])
 
 
 def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, **chosen: Any) -> RunSpec:
@@ -292,13 +366,18 @@ def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, *
 def grid(
     methods: Sequence[str], scale: str, lengths: Sequence[int], seeds: Sequence[int], text: Text, paper_corpus: str
 ) -> list[TrainingCell]:
-    """Every method at every training length, both protocols; the first seed and the shortest lengths first."""
+    """Every method at every training length; the first seed and the shortest lengths first.
+
+    Each is evaluated on the whole split in windows that don't overlap, on the same tokens by both protocols, and
+    against itself.
+    """
     return [
         TrainingCell(
             spec_of(method, scale, length, text, seed),
             paper_corpus,
             text.evaluate,
-            measures=nonoverlapping(scale, length, lengths) + sliding(scale, length),
+            measures=nonoverlapping(scale, length, lengths) + full_windows(scale, length),
+            against_itself=against_itself(scale, length),
         )
         for seed in seeds
         for length in lengths

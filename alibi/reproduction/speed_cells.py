@@ -1,4 +1,4 @@
-"""Cells that measure speed and memory, and what a decay window costs in loss."""
+"""Cells that measure speed and memory, and the loss within decay windows."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,25 +15,26 @@ from alibi.speed.attention import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_W
 from alibi.speed.benchmark import bench
 from alibi.speed.evaluation import evaluation
 from alibi.speed.memory import memory
-from alibi.speed.shapes import SHAPES, Shape
+from alibi.speed.result import ratio_of
+from alibi.speed.shapes import SHAPES, Contender, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FASTEST_OF = 3  # kernels that are tried, two steps each
+FASTEST_OF = 3  # Kernels that compete, two steps each.
 KERNELS_TRIED = 8
 DECAY_WINDOWS = (None, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
 
 
 @dataclass(frozen=True)
 class SpeedCell:
-    """The speed and memory of methods at one shape, side by side; the first is what the others are divided by."""
+    """Speed and memory of methods at one shape, side by side; ratios divide the others by the first."""
 
     shape: str
     scale: str
     methods: tuple[str, ...]
     paper_corpus: str = "wikitext-103"
-    """The paper's set of the experiment; what is read are random tokens."""
+    """The paper's corpus in the experiment; the models read random tokens."""
 
     alone: ClassVar[bool] = True
     absent: ClassVar[str | None] = None
@@ -48,8 +49,8 @@ class SpeedCell:
 
     @property
     def model(self) -> str:
-        """The shape's name without its length, such as W2: what records of all lengths share."""
-        return self.shape.partition("-")[0]
+        """Name of the shape's model, such as W2, which the records of all its lengths share."""
+        return self.at.size
 
     @property
     def train_length(self) -> int:
@@ -62,14 +63,14 @@ class SpeedCell:
         return f"speed of {' and '.join(self.methods) if len(self.methods) < 3 else 'all'}, {self.shape}"
 
     def configured(self) -> dict[str, Any]:
-        """What is measured, as plain data."""
+        """The shape and methods, as plain data."""
         return asdict(self.at) | {"methods": self.methods}
 
     def prepare(self) -> None:
-        """Nothing: random tokens."""
+        """Nothing to prepare: the tokens are random."""
 
     def begun(self) -> bool:
-        """Never: a measurement that was stopped begins anew."""
+        """Never: an interrupted measurement begins anew."""
         return False
 
     def flops(self) -> tuple[float, float]:
@@ -91,11 +92,14 @@ class SpeedCell:
         import pandas as pd
 
         device, shape, first = scale_named(self.scale).device, self.at, self.methods[0]
-        found = bench((self.shape,), device=device, methods=self.methods)
-        trained = {row["contestant"]: row for row in found["rows"]}
-        kernels = {method: trained[method]["kernel"] for method in self.methods}
-        evaluated, eval_ratios = evaluation(shape, self.methods, device, beyond=False)
-        weighed, memory_ratios = memory(shape, kernels, device, beyond=False)
+        contenders = tuple(Contender(method) for method in self.methods)
+        trained = bench((self.shape,), device=device, methods=self.methods)
+        steps = {row.name: row for row in trained.steps}
+        kernels = {contender: steps[contender.name].way.kernel_label for contender in contenders}
+        evaluated, eval_ratios = evaluation(shape, contenders, device, beyond=False)
+        peaks, memory_ratios = memory(shape, kernels, device, beyond=False)
+        eval_speeds = {row.method: row.tokens_per_second for row in evaluated}
+        train_bytes = {row.method: row.train_bytes for row in peaks}
         common = {
             "corpus": self.paper_corpus, "split": "valid", "model": self.model, "train_length": shape.length,
             "eval_length": shape.length, "protocol": "nonoverlapping", "provenance": "measured", "scale": self.scale,
@@ -103,26 +107,24 @@ class SpeedCell:
             "dtype": compute_dtype(device), **provenance(device),
         }  # fmt: skip
         rows = []
-        for method in self.methods:
+        for contender in contenders:
+            method = contender.name
             own = common | {
                 "method": method,
-                "kernel": kernels[method],
-                "compiled": trained[method]["form"] == "compiled",
+                "kernel": kernels[contender],
+                "compiled": steps[method].way.form == "compiled",
                 "parameters": shape.unmade(method).parameter_count(),
             }
-            eval_speed = next(row["tokens_per_second"] for row in evaluated if row["method"] == method)
-            bytes_used = next(r["train_bytes"] for r in weighed if r["method"] == method)
             measured = {
-                ("train_speed", "tokens/s"): trained[method]["tokens_per_second"],
-                ("eval_speed", "tokens/s"): eval_speed,
-                ("train_memory", "GB"): bytes_used / 1e9,
+                ("train_speed", "tokens/s"): steps[method].tokens_per_second,
+                ("eval_speed", "tokens/s"): eval_speeds[method],
+                ("train_memory", "GB"): train_bytes[method] / 1e9,
             }
             if method != first:
-                pair = f"{method}/{first}"
                 measured |= {
-                    ("train_time_ratio", ""): found["ratios"][f"train_step {pair}"][self.shape],
-                    ("eval_time_ratio", ""): eval_ratios[f"evaluate {pair} at L"][self.shape],
-                    ("train_memory_ratio", ""): memory_ratios[f"train_memory {pair}"][self.shape],
+                    ("train_time_ratio", ""): ratio_of(trained.ratios, "train_step", method),
+                    ("eval_time_ratio", ""): ratio_of(eval_ratios, "evaluate", method),
+                    ("train_memory_ratio", ""): ratio_of(memory_ratios, "train_memory", method),
                 }
             rows += [own | {"metric": metric, "unit": unit, "value": v} for (metric, unit), v in measured.items()]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
@@ -152,18 +154,18 @@ class AttentionCell:
         return f"attention at {self.train_length}"
 
     def configured(self) -> dict[str, Any]:
-        """What is measured, as plain data."""
+        """The length and the heads, as plain data."""
         return {"length": self.train_length, "heads": ATTENTION_HEADS, "head_width": ATTENTION_WIDTH}
 
     def prepare(self) -> None:
-        """Nothing: random queries, keys and values."""
+        """Nothing to prepare: queries, keys and values are random."""
 
     def begun(self) -> bool:
         """Never."""
         return False
 
     def flops(self) -> tuple[float, float]:
-        """Of forward and backward pass: 12 heads head-width length^2 a window, half of it masked; and nothing else."""
+        """Operations of forward and backward pass: 12 heads head-width length^2 a window, of which half is masked."""
         windows = max(1, ATTENTION_TOKENS // self.train_length)
         passes = 12.0 * ATTENTION_HEADS * ATTENTION_WIDTH * self.train_length**2 * windows / 2
         return passes * KERNELS_TRIED * 6, 0.0
@@ -179,7 +181,7 @@ class AttentionCell:
 
         device = scale_named(self.scale).device
         settle_cpu(torch.get_num_threads())
-        found, _ = attention(device, (self.train_length,))
+        measured, _ = attention(device, (self.train_length,))
         common = {
             "corpus": self.paper_corpus, "model": f"attention, {ATTENTION_HEADS} heads of {ATTENTION_WIDTH}",
             "train_length": self.train_length, "eval_length": self.train_length, "provenance": "measured",
@@ -187,16 +189,16 @@ class AttentionCell:
             "dtype": compute_dtype(device), **provenance(device), "metric": "attention_time", "unit": "s",
         }  # fmt: skip
         rows = [
-            common | {"method": row["bias"], "value": row["seconds"], "kernel": row["kernel"]}
-            for row in found
-            if "seconds" in row
+            common | {"method": row.bias, "value": row.seconds, "kernel": row.kernel}
+            for row in measured
+            if row.seconds is not None
         ]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
 
 @dataclass(frozen=True)
 class DecayWindowCell(TrainingCell):
-    """What a decay window costs in loss: one trained ALiBi model, evaluated within windows of several nats.
+    """The loss that a decay window costs: one trained ALiBi model, evaluated within windows of several nats.
 
     A record is the loss (metric loss, nats a token) at 16 L within a `decay_window`.
     """
