@@ -460,6 +460,8 @@ class Need:
     part: Part
     lacking: frozenset[str]
     """Names of numbers, as in `Finding.missing`."""
+    every: frozenset[str]
+    """The names of all that it takes."""
 
 
 def needs(records: pd.DataFrame, scale: str) -> list[Need]:
@@ -471,10 +473,10 @@ def needs(records: pd.DataFrame, scale: str) -> list[Need]:
         for part in claim.parts:
             at_scale = _measure(part, known[known["scale"] == scale], None)
             # Where draws are missing, or several shapes may decide, any number of another one is of use.
-            whole = at_scale.missing and (part.draws or part.by_model)
-            lacking = _names(part, known.iloc[:0]) if whole else at_scale.missing
-            if lacking:
-                found.append(Need(claim.number, part, frozenset(lacking)))
+            every = frozenset(_names(part, Sample(known.iloc[:0])))
+            lacking = every if part.draws or part.by_model else frozenset(at_scale.missing)
+            if at_scale.missing:
+                found.append(Need(claim.number, part, lacking, every))
     return found
 
 
@@ -485,16 +487,18 @@ def waiting(lacking: Sequence[Need], numbers: pd.DataFrame) -> tuple[int, ...]:
         lacking: of `needs`.
         numbers: as records of one experiment and seed, with any values.
     """
-    known, found = evidence(numbers), set()
+    sample, found = Sample(evidence(numbers)), set()
     for need in lacking:
-        supplied = set(_names(need.part, known.iloc[:0])) - set(_names(need.part, known))
-        if numbers["source"].iloc[0] in need.part.experiments and supplied & need.lacking:
+        if numbers["source"].iloc[0] not in need.part.experiments:
+            continue
+        sample.missing = []
+        if need.lacking & (need.every - set(_names(need.part, sample))):
             found.add(need.claim)
     return tuple(sorted(found))
 
 
-def _names(part: Part, known: pd.DataFrame) -> list[str]:
-    part.values(sample := Sample(known))
+def _names(part: Part, sample: Sample) -> list[str]:
+    part.values(sample)
     return sample.missing
 
 
