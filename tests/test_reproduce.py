@@ -362,13 +362,13 @@ def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capf
     absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
     with pytest.raises(ReproduceError, match=r"1 cells failed: slopes: alibi, L = 64, seed 21 \(no text\); the others"):
         reproduce_all([("slopes", absent), ("wikitext103", TINY)])
-    assert "slopes: alibi, L = 64, seed 21: no corpus is named 'absent'" in capfd.readouterr().err
+    assert "slopes: alibi, L = 64, seed 21: unknown corpus 'absent'" in capfd.readouterr().err
     assert set(measured_results().source) == {"wikitext103"}
-    with pytest.raises(ValueError, match="no corpus is named 'absent'"):
+    with pytest.raises(ValueError, match="unknown corpus 'absent'"):
         reproduce_all([("slopes", absent)])
     (refused, _) = reproduction._states([("slopes", absent), ("wikitext103", TINY)], {})
-    assert refused.told == "refused" and "no corpus is named 'absent'" in listing([refused, _])
-    assert [each["state"] for each in reproduction.as_json([refused, _])] == ["refused", "begun"]
+    assert refused.told == "refused" and "unknown corpus 'absent'" in listing([refused, _])
+    assert [each["state"] for each in reproduction.as_json([refused, _])] == ["refused", "missing"]
 
 
 def test_a_device_is_asked_for_at_any_scale():
