@@ -49,7 +49,12 @@ class State:
 
 
 def cells(
-    experiment: str, scale: str, methods: Sequence[str] = (), seeds: Sequence[int] = (), lengths: Sequence[int] = ()
+    experiment: str,
+    scale: str,
+    methods: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    lengths: Sequence[int] = (),
+    corpus: str | None = None,
 ) -> list[Cell]:
     """The cells of an experiment, most valuable first.
 
@@ -59,6 +64,7 @@ def cells(
         methods: only these position methods; empty takes all.
         seeds: 0 alone if empty.
         lengths: only these training lengths; empty takes all.
+        corpus: what is trained and evaluated on; None takes the experiment's own text.
 
     Raises:
         ValueError: for an unknown name (the known are listed), or a choice that leaves no cell.
@@ -68,7 +74,7 @@ def cells(
     scale_named(scale)
     if unknown := [method for method in methods if method not in METHODS]:
         raise UnknownNameError("position method", unknown[0], METHODS)
-    every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,))
+    every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,), corpus)
     chosen = [
         cell
         for cell in every
