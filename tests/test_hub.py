@@ -3,10 +3,13 @@
 import hashlib
 import random
 import shutil
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 from folder_texts import write
+from forked import HANGS_AFTER
 from hub_process import (
     AT_ONCE,
     COUNTS,
@@ -19,6 +22,7 @@ from hub_process import (
     add_wikitext,
     ask,
     card,
+    environment,
     refused,
     sized,
     unbuilt,
@@ -131,6 +135,44 @@ def test_of_a_beginning_no_more_than_that_is_fetched(hub, tmp_path):
     assert told["size"] == 16 and told["unknown"]["train"] > 1000
     assert hub.sent < len("".join(lines)) / 2, "the rest stays where it is"
     assert not list((tmp_path / "hf").rglob("*.arrow"))
+
+
+def command(hub, tmp_path, *arguments):
+    """A command as typed where the hub's WikiText-103 is the small one, and scale laptop reads its first 12 words."""
+    (tmp_path / "command.py").write_text(f"""
+import sys
+from dataclasses import replace
+from alibi.corpora.hub import HUB
+from alibi.scale import SCALES
+{TOY}
+SCALES["laptop"] = replace(SCALES["laptop"], train_words=12, vocabulary_size=8)
+{AT_ONCE}
+from alibi.__main__ import main
+if __name__ == "__main__":
+    main()
+""")
+    typed = [sys.executable, str(tmp_path / "command.py"), *arguments]
+    found = environment(hub.address, tmp_path, ALIBI_RESULTS=str(tmp_path / "results"))
+    return subprocess.run(typed, cwd=tmp_path, env=found, capture_output=True, text=True, timeout=HANGS_AFTER)
+
+
+def test_a_command_reads_what_its_scale_does(hub, tmp_path):
+    repeated = ROWS | {"train": ROWS["train"][3:5] * 400}
+    add_wikitext(hub, repeated)
+    chosen = ["--method", "alibi", "--scale", "laptop", "--corpus", "wikitext-103", "--train-length", "4"]
+    done = command(hub, tmp_path, "train", *chosen, "--out", "run")
+    assert done.returncode == 2 and "the training stream holds" in done.stderr, "twelve words fill no batch"
+    assert "wikitext-103: fetching the first 12 training words from Salesforce/wikitext" in done.stderr
+    kept = [path.name for path in (tmp_path / "cache" / "corpora").glob("[!.]*")]
+    assert kept == ["wikitext-103, first 12 words, vocabulary 8"]
+
+
+def test_without_network_nothing_is_trained(hub, tmp_path):
+    hub.close()
+    done = command(hub, tmp_path, "reproduce", "wikitext103", "--scale", "laptop", "--methods", "alibi")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "can't be read from Salesforce/wikitext" in done.stderr and "--corpus wikipedia-sample" in done.stderr
+    assert not (tmp_path / "cache" / "runs").exists() and not list((tmp_path / "results").glob("*"))
 
 
 def test_openwebtext_from_the_hub(hub, tmp_path):

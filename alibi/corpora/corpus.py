@@ -155,7 +155,10 @@ class Corpus:
         """
         for split in splits:
             if split not in self.splits:
-                raise InputError(f"{self.name} (from {self.source}) has no split {split!r}; it has {self._names()}")
+                advice = ": add its file, or train on another text (--corpus)" if split == "train" else ""
+                raise InputError(
+                    f"{self.name} (from {self.source}) has no split {split!r}; it has {self._names()}{advice}"
+                )
 
     def _names(self) -> str:
         return ", ".join(self.splits)

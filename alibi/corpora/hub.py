@@ -182,8 +182,8 @@ def _ways_out(reading: Reading, tokenisation: str | None, ending: str) -> str:
     return (
         f'  with a network, once: python -m alibi data "{reading}"{chosen}{copy}\n'
         f"  from a folder: export ALIBI_DATA=FOLDER, where FOLDER/{reading.corpus} holds {files}\n"
-        "  another text, always there: the same command with --corpus wikipedia-sample (of a chapter, "
-        "-p corpus=wikipedia-sample)"
+        "  another text, always there: the same command with --corpus wikipedia-sample (of a chapter "
+        "-p corpus=wikipedia-sample, of data its name)"
     )
 
 
