@@ -227,7 +227,9 @@ class WordVocabulary(Vocabulary):
             seen: a word enters if it is there so often; the paper takes every word.
             size: entries at most, the special ones included, before the made-up ones; None keeps every word.
         """
-        found = Counter(word for line in lines for word in line.split())
+        found: Counter[str] = Counter()
+        for line in lines:
+            found.update(line.split())
         kept = [(word, count) for word, count in found.items() if count >= seen and word not in cls.SPECIAL]
         kept.sort(key=lambda pair: (-pair[1], pair[0]))
         if size is not None:
