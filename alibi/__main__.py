@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import wraps
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
@@ -152,7 +152,7 @@ def evaluate(
         stride: new tokens a window, for the sliding-window evaluation; nonoverlapping windows if left out.
         split: train, valid (or validation, val, dev) or test.
         eval_corpus: what to evaluate on; the training corpus if left out.
-        device: cpu or cuda; that of the training if left out, or the CPU where that is not here.
+        device: cpu, cuda or mps; that of the training if left out, or the CPU where that is not here.
     """
     from alibi import train as training
     from alibi.configuration import read_config
@@ -203,7 +203,7 @@ def generate(
         tokens: how many tokens to add.
         temperature: divides the logits; 0 always takes the most probable token.
         seed: of the sampling.
-        device: cpu or cuda; that of the training if left out, or the CPU where that is not here.
+        device: cpu, cuda or mps; that of the training if left out, or the CPU where that is not here.
     """
     import torch
 
@@ -256,7 +256,7 @@ def bench(
     methods: tuple[str, ...] = (),
     peers: bool = False,
     parts: tuple[str, ...] = (),
-    device: str = "",
+    device: str | None = None,
     json_file: Annotated[Path | None, arg(name="json")] = None,
 ) -> None:
     """Time training steps, method against method and against other libraries, as ratios within one run.
@@ -266,69 +266,105 @@ def bench(
     Args:
         shapes: W1 (width 256, L = 128) and W2 (width 512, L = 512) if left out; others are named W2-1024, W2-3072,
             247M-512 and so on; all.
-        methods: position methods, sinusoidal and alibi if left out; the others are divided by the first. With +window
-            at its end a method sees as far as its slopes let it (alibi+window).
+        methods: position methods, sinusoidal and alibi if left out; ratios divide the others by the first. alibi+window
+            is ALiBi within a decay window of 12 nats.
         peers: time MPT, GPT-NeoX and x-transformers models of the same shape as well, in our settings and as installed.
         parts: train, evaluation, memory, kernels (attention alone, by length); train if left out, with shapes all
             every one.
-        device: cpu or cuda; CUDA where there is one if left out.
+        device: cpu, cuda or mps; the fastest that is here if left out.
         json_file: file to write machine, ceilings, rows and ratios to.
     """
     from alibi.speed.benchmark import bench as measure
-    from alibi.speed.benchmark import report
+    from alibi.speed.report import report
 
     if json_file is not None:
         check_output(json_file)
     found = measure(shapes, peers, device, methods, parts)
     if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
     _console(120).print(report(found))
 
 
 def reproduce(
-    experiment: Annotated[Positional[str], arg(help=f"one of {', '.join(TABLES)}.")],
+    experiment: Annotated[Positional[str], arg(help=f"one of {', '.join(TABLES)}, or all of them.")] = "all",
     scale: str = "quick",
     minutes: float = 0,
     methods: tuple[str, ...] = (),
     lengths: tuple[int, ...] = (),
-    seeds: tuple[int, ...] = (),
+    seeds: tuple[str, ...] = (),
     corpus: str | None = None,
+    device: str | None = None,
     list_only: Annotated[bool, arg(name="list")] = False,
+    as_json: Annotated[bool, arg(name="json")] = False,
     dry_run: bool = False,
 ) -> None:
-    """Run what is missing of an experiment and append its records to data/results/; stop and go on at any time.
+    """Run what is missing of the experiments and append its records to data/results/; stop and go on at any time.
 
-    Cells that are recorded are passed over, so the same command goes on after a stop, by Ctrl-C or otherwise. Exit
-    status 75 says that it was stopped, or its time was over, before all cells were run.
+    First come the cells that most claims wait for, then further seeds. Cells that are recorded are passed over, so the
+    same command goes on after a stop, by Ctrl-C or otherwise. Exit status 75 says that it was stopped, or its time was
+    over, before all cells were run. A cell that fails is named, and the others are run.
 
     Args:
-        experiment: a name of `alibi.reproduction.experiments.TABLES`.
+        experiment: a name of `alibi.reproduction.experiments.TABLES`, or all.
         scale: quick, laptop, gpu or paper.
         minutes: stop after so many, in order; 0 sets no limit.
         methods: only these position methods.
         lengths: only these training lengths.
-        seeds: seeds of weights and data order, such as 0 1 2; 0 alone if left out.
+        seeds: seeds of weights and data order, such as 0 1 2, 0-4 or 0,2,5-7; 0 alone if left out.
         corpus: another text, such as wikipedia-sample, which needs no network, or a folder in ALIBI_DATA; the
             experiment's own if left out.
+        device: cpu, cuda or mps (the GPU of a Mac); the scale's own if left out.
         list_only: show the cells, which are recorded, and what the others will cost here; run nothing.
+        as_json: with --list, the same as one JSON document.
         dry_run: the same, with the whole configuration of the first cell.
     """
-    from alibi.reproduction import runner as reproduction
+    from alibi.reproduction import claims, runner
 
-    chosen = reproduction.cells(experiment, scale, methods, seeds, lengths, corpus)
-    if dry_run:
-        print(json.dumps(chosen[0].configured(), indent=2))
-    if list_only or dry_run:
-        print(reproduction.listing(reproduction.states(experiment, chosen)))
+    if as_json and not list_only:
+        raise InputError("--json shows what --list shows: choose --list --json")
+    asked = (experiment, scale, methods, runner.seeds_named(seeds), lengths, device, corpus)
+    chosen = runner.plan(*asked)
+    if as_json:
+        print(json.dumps(runner.as_json(chosen), indent=2))
         return
+    if dry_run:
+        first = next(state.cell for state in chosen if not state.refused)
+        print(json.dumps(first.configured(), indent=2))
+    print(runner.listing(chosen), flush=True)
+    if list_only or dry_run:
+        return
+    before = claims.scorecard()
     ended: Exception | None = None
     try:
-        reproduction.reproduce(experiment, chosen, minutes)
+        runner.reproduce_all([(state.experiment, state.cell) for state in chosen], minutes)
     except Exception as unfinished:
         ended = unfinished
-    print(reproduction.listing(reproduction.states(experiment, chosen)))
+    print(runner.summary(runner.plan(*asked)))
+    print(claims.changes(before, claims.scorecard()))
     if ended is not None:
         raise ended
+
+
+def records(action: Positional[Literal["merge"]], files: Positional[tuple[Path, ...]]) -> None:
+    """Take records of other machines into data/results/: all of them are checked, and appended if each is right.
+
+    Numbers that are recorded already are passed over, so a whole file of results may be given. A fault is told with
+    its line, column and value, and then nothing is written.
+
+    Args:
+        action: merge.
+        files: CSV files as reproduce writes them.
+    """
+    from alibi.paths import expanded
+    from alibi.reproduction.merging import merge
+
+    if not files:
+        raise InputError(f"{action}: name a file, as in records merge wikitext103.csv")
+    merged = merge([expanded(path) for path in files])
+    for told in merged.kept_out:
+        print(told)
+    kept = f", {len(merged.kept_out):,} kept out" if merged.kept_out else ""
+    print(f"{merged.appended:,} records appended, {merged.known:,} were there{kept}")
 
 
 def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> None:
@@ -406,6 +442,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "bench": bench,
     "reproduce": reproduce,
+    "records": records,
     "scorecard": scorecard,
     "book": book,
 }

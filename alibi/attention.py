@@ -1,7 +1,7 @@
 """Causal attention with a bias, by several kernels behind one interface.
 
-A kernel gets queries, keys and values and the bias as a value; it looks at the kind of bias and never at the
-position method. Letters in tensor names: B batch, H heads, T queries, S keys, D head width.
+A kernel gets queries, keys, values and the bias as a value; it looks at the kind of bias, never at the position
+method. Letters in tensor names: B batch, H heads, T queries, S keys, D head width.
 """
 
 import math
@@ -26,7 +26,7 @@ Kernel = Callable[[Bias, Tensor, Tensor, float, torch.dtype], Attend]
 def additive_mask(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """The bias where the key is not after the query, minus infinity where it is: [T, S] or [H, T, S]."""
+    """The bias, with minus infinity where the key is after the query: [T, S] or [H, T, S]."""
     future_TS = query_positions_T[:, None] < key_positions_S[None, :]
     bias_HTS = bias.dense(query_positions_T, key_positions_S, dtype)
     if bias_HTS is None:
@@ -39,8 +39,8 @@ def reference(
 ) -> Attend:
     """The definition: softmax(q k^T / sqrt(D) + bias) v over the keys not after the query, scores in `dtype`.
 
-    The bias is not divided by sqrt(D) (the paper's footnote 10). Dropout sets weights to zero after the softmax. A bias
-    that multiplies does so instead of being added.
+    The bias is not divided by sqrt(D) (the paper's footnote 10). Dropout sets weights to zero after the softmax. A
+    multiplied bias is a factor of the scores instead of a summand.
     """
     factor_HTS = None
     if isinstance(bias, MultipliedBias):
@@ -69,8 +69,8 @@ def baddbmm(
         batch, heads, queries, head_width = q_BHTD.shape
         if q_BHTD.dtype not in typed:
             typed[q_BHTD.dtype] = mask.to(q_BHTD.dtype)
-        # The one copy that baddbmm would itself make for its result, and no more; repeat's is no view, whose gradient
-        # would be copied too.
+        # baddbmm needs one copy for its result. `repeat` makes exactly that one; a view from `expand` would cost a
+        # second in the backward pass.
         scores = typed[q_BHTD.dtype].repeat(batch * heads // len(mask), 1, 1)
         scores.baddbmm_(
             q_BHTD.reshape(batch * heads, queries, head_width),
@@ -84,7 +84,7 @@ def baddbmm(
 
 
 def sdpa(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype) -> Attend:
-    """torch's scaled_dot_product_attention; without a bias it skips the future keys, with one it takes a mask."""
+    """torch's scaled_dot_product_attention: without a bias it skips future keys, with one it takes a mask."""
     # is_causal aligns the mask to the upper left corner, which is right only where queries and keys are the same.
     plain = isinstance(bias, NoBias) and len(query_positions_T) == len(key_positions_S)
     mask = None if plain else additive_mask(bias, query_positions_T, key_positions_S, dtype)
@@ -101,10 +101,10 @@ def sdpa(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
 def columns(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
 ) -> Attend:
-    """The same without a T x S tensor: a linear bias rides in extra columns of queries and keys.
+    """torch's fused attention without a T x S tensor: extra columns of queries and keys hold a linear bias.
 
     The product of the extended vectors is q k^T / sqrt(D) + slope * (j - first key). Its largest term grows with the
-    number of keys S, so scores err by slope * S * 2^-24, which `LinearBias.key_columns` explains.
+    number of keys S, so the error of scores is slope * S * 2^-24 (see `LinearBias.key_columns`).
     """
     square = len(query_positions_T) == len(key_positions_S)
     allowed_TS = None if square else query_positions_T[:, None] >= key_positions_S[None, :]
@@ -115,13 +115,13 @@ def columns(
         if q_BHTD.dtype not in extra:
             extra[q_BHTD.dtype] = bias.key_columns(key_positions_S, q_BHTD.dtype)
         both = extra[q_BHTD.dtype]
-        # The kernel's own scale would multiply the bias as well: it is folded into the queries.
+        # The kernel's scale would multiply the bias too, so the queries take it.
         q_BHTD = q_BHTD / math.sqrt(head_width)
         if both is not None:
             q_HE, k_SE = both
             q_BHTD = torch.cat([q_BHTD, q_HE[None, :, None].expand(batch, -1, queries, -1)], dim=-1)
             k_BHSD = torch.cat([k_BHSD, k_SE[None, None].expand(batch, heads, -1, -1)], dim=-1)
-            v_BHSD = F.pad(v_BHSD, (0, k_SE.shape[-1]))  # The fused kernels want one width.
+            v_BHSD = F.pad(v_BHSD, (0, k_SE.shape[-1]))  # Fused kernels need one width for all three.
         attended = F.scaled_dot_product_attention(
             q_BHTD, k_BHSD, v_BHSD, allowed_TS, dropout, is_causal=square, scale=1.0
         )
@@ -140,11 +140,10 @@ def _flex_attention(compiled: bool) -> Any:
 def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype) -> Attend:
     """FlexAttention: on CUDA one fused kernel that computes the bias and skips blocks of future keys, forward and back.
 
-    Where the bias has a decay window it skips the blocks beyond it as well. On a CPU it is there to be compared with,
-    forward only.
+    It also skips the blocks beyond a decay window. On a CPU it is for comparisons, forward only.
 
     Raises:
-        ValueError: if attention dropout is asked for, or on a CPU a gradient: it knows neither.
+        ValueError: for attention dropout, and on a CPU for a gradient: FlexAttention has neither.
     """
     from torch.nn.attention.flex_attention import create_block_mask
 
@@ -175,12 +174,12 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
 def within_decay_window(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
 ) -> Attend:
-    """For a linear bias with a decay window: each head meets the keys within its reach only, forward and back.
+    """Attention of each head to the keys within its decay window alone, forward and back; for a linear bias.
 
-    See `alibi.decay_window`. With a cache, where queries are fewer than keys, it is sdpa with a mask.
+    See `alibi.windowed_attention`. With a cache, where queries are fewer than keys, it is sdpa with a mask.
 
     Raises:
-        ValueError: if the bias has no decay window or its slopes learn, or attention dropout is asked for.
+        ValueError: for a bias without a decay window, slopes that learn, or attention dropout.
     """
     if not _has_decay_window(bias):
         raise InputError(f"kernel window is for a linear bias with a decay window, not for a {type(bias).__name__}")
@@ -207,14 +206,14 @@ KERNELS: dict[str, Kernel] = {
     "flex": flex,
     "window": within_decay_window,
 }
-# Kernels that hold a bias, or scores, of every query and key at once: sdpa does where there is a bias.
+# Kernels that hold a bias or score for every query and key at once; sdpa does so only with a bias.
 DENSE = ("reference", "baddbmm", "sdpa")
-# Pairs of a query and a key beyond which queries are taken in blocks: 2,048 of each. In training a block is computed
-# again on the way back, which costs time, so that blocks begin at 4,096 of each.
+# Beyond this number of pairs of a query and a key, queries are taken in blocks: 2,048 of each, or in training 4,096 of
+# each, since the backward pass computes a block again, which costs time.
 PAIRS_AT_ONCE, PAIRS_AT_ONCE_IN_TRAINING = 2**22, 2**24
-# Scores, or biases, of a block, those of all windows and heads: 128 MiB in float32, of which a kernel makes a few.
+# Scores in a block, over all windows and heads: 128 MiB in float32, and a kernel makes a few tensors of this size.
 SCORES_A_BLOCK = 2**25
-# Keys from which on the window kernel is the fastest on a CPU.
+# From this number of keys on, the window kernel is the fastest on a CPU.
 DECAY_WINDOW_PAYS = 1024
 
 
@@ -227,16 +226,15 @@ def choose_kernel(
     dropout: float = 0.0,
     cached: bool = False,
 ) -> str:
-    """The kernel that computes: the one asked for by name, else the one for this device, number of keys and bias.
+    """The kernel to use: the named one, or for "automatic" the one for this device, number of keys and bias.
 
-    On a CPU the batched product wins at short lengths, and for longer in training, where the fused kernel's backward
-    pass is slow. Beyond, a linear bias rides in columns, which takes about half the time of a mask and no memory. A
-    bias that multiplies has the kernels that can: the reference on a CPU, flex on CUDA.
-    With a decay window, the kernels that skip what lies beyond it come first; they know neither attention dropout nor,
-    to any use, the few queries of a pass with cached keys.
+    On a CPU the batched product is fastest at short lengths. In training it stays so for longer, because the fused
+    kernel's backward pass is slow. At greater lengths columns hold a linear bias, in about half the time of a mask and
+    without its memory. A multiplied bias needs the reference on a CPU, flex on CUDA. With a decay window, kernels that
+    skip the keys beyond it come first; they have no attention dropout, and gain nothing with cached keys.
 
     Raises:
-        ValueError: if no kernel has this name; the known names are listed.
+        ValueError: for an unknown kernel (the message lists the known ones), or one that the device can't run.
     """
     if kernel == "automatic":
         if isinstance(bias, MultipliedBias):  # The others only add.
@@ -249,10 +247,12 @@ def choose_kernel(
         if device == "cpu" and keys < (2048 if training else 1024):
             return "baddbmm" if training or keys < 512 else "sdpa"
         if device == "cpu" and isinstance(bias, LinearBias) and not _has_decay_window(bias) and keys <= SPLIT * SPLIT:
-            return "columns"  # They hold so many positions in 16 bits.
+            return "columns"  # In 16 bits columns are exact up to this number of positions.
         return "sdpa"
     if kernel not in KERNELS:
         raise UnknownNameError("attention kernel", kernel, ["automatic", *KERNELS])
+    if kernel == "flex" and device == "mps":
+        raise InputError("kernel flex: torch has no way back through it on mps; choose sdpa, columns or automatic")
     return kernel
 
 
@@ -266,23 +266,24 @@ def causal_attention(
 ) -> Attend:
     """The attention of one pass, prepared once and applied in every layer.
 
-    Kernels that need a dense bias get the queries in blocks where the pass is long: beyond `PAIRS_AT_ONCE` memory grows
-    with the number of keys alone.
+    In a long pass, kernels with a dense bias get the queries in blocks: beyond `PAIRS_AT_ONCE` memory grows with the
+    number of keys alone.
 
     Args:
-        bias: what the position method adds to the scores.
+        bias: the position method's bias of the scores.
         query_positions_T: absolute positions of the queries.
-        key_positions_S: absolute positions of the keys; with a cache there are more of them than queries, which are
-            the last.
+        key_positions_S: absolute positions of the keys; with a cache there are more keys than queries, and the
+            queries are the last positions.
         kernel: a name of `KERNELS`, or "automatic".
-        dropout: probability at which an attention weight is dropped.
-        dtype: of the bias: float32, or the model's own where that is wider.
+        dropout: probability of dropping an attention weight.
+        dtype: dtype of the bias: float32, or the model's own if wider.
 
     Returns:
-        A function of queries [B, H, T, D], keys and values [B, H, S, D] that gives [B, H, T, D].
+        A function from queries [B, H, T, D], keys and values [B, H, S, D] to [B, H, T, D].
 
     Raises:
-        ValueError: if no kernel has this name (the known names are listed), or the kernel can't do what is asked.
+        ValueError: for an unknown kernel (the message lists the known ones), or a bias, dropout or gradient that the
+            kernel does not support.
     """
     device, keys = query_positions_T.device.type, len(key_positions_S)
     cached = len(query_positions_T) < keys
@@ -306,14 +307,14 @@ def _in_blocks(
     queries, keys = len(query_positions_T), len(key_positions_S)
 
     def attend_block(start: int, end: int, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
-        seen = keys - queries + end  # The others come after the block's last query.
+        seen = keys - queries + end  # Later keys come after the block's last query.
         attend = kernel(bias, query_positions_T[start:end], key_positions_S[:seen], dropout, dtype)
         return attend(q_BHTD[:, :, start:end], k_BHSD[:, :, :seen], v_BHSD[:, :, :seen])
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         given = q_BHTD, k_BHSD, v_BHSD
         rows = max(1, SCORES_A_BLOCK // (q_BHTD.shape[0] * q_BHTD.shape[1] * keys))
-        # The last block first, which sees the most keys: what it leaves free has room for those that see fewer.
+        # The last block first: it sees the most keys, and the memory that it frees fits all other blocks.
         edges = [(start, min(start + rows, queries)) for start in range(0, queries, rows)][::-1]
         if torch.is_grad_enabled():
             blocks = [checkpoint(attend_block, *edge, *given, use_reentrant=False) for edge in edges]

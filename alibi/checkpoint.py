@@ -1,9 +1,9 @@
-"""Checkpoints that are whole or absent, checked before they are used, and hold no pickle.
+"""Checkpoints that are whole or absent, checked before use, and free of pickles.
 
 A checkpoint is a folder named by its step: `tensors.safetensors` (weights, optimiser state, random states),
-`facts.json` (everything else) and `manifest.json` (SHA-256 of both). It is written beside its place, synchronised to
-the disk and renamed, so that a process that ends at any moment leaves the one before. Whatever else lies among them,
-by a name that is not theirs, is left alone.
+`facts.json` (everything else) and `manifest.json` (SHA-256 of both). `save` writes it under a temporary name,
+synchronises it to the disk and renames it: a process that ends at any moment leaves the previous checkpoint. Files with
+other names in the same folder stay untouched.
 """
 
 import errno
@@ -25,20 +25,20 @@ from alibi.files import NO_ROOM, UNFINISHED, remove_folder, sha256, to_disk
 from alibi.progress import say
 
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
-# 000000002, and while it is written 000000002.PID.part; PID 0 names one that is being replaced.
+# 000000002; an unfinished one is 000000002.PID.part, and one under replacement has PID 0.
 NAME = re.compile(rf"([0-9]{{9,}})(\.[0-9]+{re.escape(UNFINISHED)})?")
 
 
 class CheckpointError(UserError, RuntimeError):
-    """A checkpoint can't be written, or none of those there are can be read."""
+    """A checkpoint can't be written, or no checkpoint of the folder can be read."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state to go on from."""
+    """A state from which a run resumes."""
 
     step: int
-    """Optimiser steps done."""
+    """Number of optimiser steps before it."""
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
 
@@ -47,7 +47,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     """Writes a checkpoint into the folder and removes all but the newest `keep`.
 
     Raises:
-        CheckpointError: if it can't be written, a full disk for example; those that were there stay.
+        CheckpointError: if it can't be written, for example to a full disk; earlier checkpoints stay.
     """
     place = folder / f"{checkpoint.step:09}"
     temporary = folder / f"{place.name}.{os.getpid()}{UNFINISHED}"
@@ -62,7 +62,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         for name in (TENSORS, FACTS, MANIFEST):
             to_disk(temporary / name)
         to_disk(temporary)
-        if place.is_dir():  # One of this step that could not be read.
+        if place.is_dir():  # An unreadable checkpoint of the same step.
             place.rename(folder / f"{place.name}.0{UNFINISHED}")
         elif place.exists():
             raise FileExistsError(errno.EEXIST, "a file that is no checkpoint has its name", str(place))
@@ -72,10 +72,10 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         with suppress(OSError):
             _remove_unfinished(folder)
         there = ", ".join(str(number) for number in steps(folder)) or "none"
-        remedy = "With room made, the same" if _errno(wrong) in NO_ROOM else "Once that is mended, the same"
+        remedy = "Make room" if _errno(wrong) in NO_ROOM else "Mend that"
         raise CheckpointError(
             f"the checkpoint of step {checkpoint.step} can't be written into {folder}: {wrong}. "
-            f"Checkpoints that are there: {there}. {remedy} command goes on from the last"
+            f"Steps with a checkpoint: {there}. {remedy} and repeat the command: it goes on from the last"
         ) from wrong
     _remove_unfinished(folder)
     for older in steps(folder)[:-keep]:
@@ -83,7 +83,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Removes the checkpoints of a run that is finished, and their folder if nothing else lies in it."""
+    """Removes all checkpoints of a finished run, and their folder if it is then empty."""
     with suppress(OSError):
         _remove_unfinished(folder)
         for step in steps(folder):
@@ -92,12 +92,12 @@ def remove(folder: Path) -> None:
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps of the checkpoints in the folder, whole or not, rising."""
+    """The steps of the folder's checkpoints, whole or damaged, in ascending order."""
     return sorted(int(name[1]) for name in _ours(folder) if not name[2])
 
 
 def _ours(folder: Path) -> Iterator[re.Match[str]]:
-    """Names of the folders in it that `save` can have made."""
+    """Names of the subfolders that have the form of `save`'s."""
     for path in folder.iterdir() if folder.is_dir() else ():
         name = NAME.fullmatch(path.name)
         if name and name[1] == f"{int(name[1]):09}" and path.is_dir() and not path.is_symlink():
@@ -113,18 +113,18 @@ def _remove_unfinished(folder: Path) -> None:
 def _errno(wrong: OSError | SafetensorError) -> int | None:
     if isinstance(wrong, OSError):
         return wrong.errno
-    # safetensors tells the number in its message alone.
+    # safetensors gives the number in its message only.
     found = re.search(r"(?:os error|code:) (\d+)", str(wrong))
     return int(found[1]) if found else None
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is as it was written, None if the folder has none at all.
+    """The newest intact checkpoint, or None if the folder has none.
 
-    One that is not is passed over with a warning on stderr that names it and the one that is used instead.
+    Damaged ones are skipped; a warning on stderr names them and the one that is used instead.
 
     Raises:
-        CheckpointError: if there are checkpoints and none is as it was written; nothing is changed.
+        CheckpointError: if all checkpoints are damaged; nothing is changed.
     """
     faults: list[str] = []
     for step in reversed(steps(folder)):
@@ -139,7 +139,7 @@ def newest(folder: Path) -> Checkpoint | None:
         return found
     if faults:
         raise CheckpointError(
-            f"no checkpoint is whole: {'; '.join(faults)}. Nothing was changed; restore one, or remove {folder} "
+            f"every checkpoint is damaged: {'; '.join(faults)}. Nothing was changed; restore one, or remove {folder} "
             "to begin anew"
         )
     return None
@@ -149,5 +149,5 @@ def _read(place: Path, step: int) -> Checkpoint:
     manifest = json.loads((place / MANIFEST).read_bytes())
     changed = [name for name in (TENSORS, FACTS) if sha256(place / name) != manifest[name]]
     if changed:
-        raise ValueError(f"{' and '.join(changed)} not as written")
+        raise ValueError(f"{' and '.join(changed)} changed since writing")
     return Checkpoint(step, load_file(place / TENSORS), json.loads((place / FACTS).read_bytes()))

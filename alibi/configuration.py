@@ -1,4 +1,4 @@
-"""Everything that decides a training run, and what of it a run in a folder was made with."""
+"""The configuration of a training run: made from a request, stored beside the weights, read back and compared."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import torch
 
 from alibi.attention import choose_kernel
 from alibi.corpora.corpus import Corpus
-from alibi.device import DEVICES, DTYPES, compute_dtype, is_here
+from alibi.device import DTYPES, absence, check_device, compiles, compute_dtype, is_here
 from alibi.errors import InputError, UnknownNameError, UserError
 from alibi.model import ModelConfig
 from alibi.positions import METHODS, NoBias, position_method
@@ -19,16 +19,16 @@ from alibi.run_spec import RunSpec
 from alibi.scale import Scale, scale_named
 
 CONFIG = "config.json"
-# To be counted up when a change of the code moves what runs learn by more than rounding: the runs of before are then
-# trained anew. What moves those of one position method alone counts up its `version`. tests/test_loss_trace.py fails
-# when either is due.
+# Count this up when a change of the code moves the losses of runs by more than rounding: cached runs are then trained
+# again. For a change that moves the runs of one position method alone, count up the method's `version`.
+# tests/test_loss_trace.py fails when either is due.
 RECIPE = 1
-# These decide the last bits of a run and not what is learned: a run may go on with others, and is told so.
+# These change only rounding. A run may resume with different values; a warning names them.
 MACHINE = ("device", "kernel", "threads", "torch_version", "tokens_at_once", "compiled", "activation_checkpointing")
 
 
 class TrainingError(UserError, RuntimeError):
-    """A run that can't go on, or can't begin."""
+    """A training run that can't begin or can't go on."""
 
     exit_status = 1
 
@@ -41,7 +41,7 @@ class TrainConfig:
     tokenisation: str
     """Words, bytes or bert."""
     stream_sha256: str
-    """Of the training split's tokens."""
+    """SHA-256 of the training split's tokens."""
     model: ModelConfig
     scale: str
     train_length: int
@@ -54,36 +54,37 @@ class TrainConfig:
     warmup_steps: int
     seed: int
     dtype: str
-    """Of the computing; weights, softmax and loss stay float32."""
+    """Dtype of the computation; weights, softmax and loss stay float32."""
     device: str
     kernel: str
     threads: int
     torch_version: str
     tokens_at_once: int
-    """Tokens in one pass forward and back; the gradients of several passes add up to a batch."""
-    # A run that was stored before there was such a choice has the default.
+    """Tokens in one forward and backward pass; the gradients of several passes add up to a batch."""
+    # These fields have defaults because configurations stored before they existed lack them.
     compiled: bool = False
     """Whether torch.compile translates the model."""
     activation_checkpointing: bool = False
     """Whether a layer is computed again in the backward pass instead of kept, for long training lengths."""
     official_tail_gap: bool = False
-    """Whether the loss leaves out what the official training does: see `alibi.embedding.AdaptiveEmbedding`."""
+    """Whether the loss has the official training's tail gap (see `alibi.embedding.AdaptiveEmbedding`)."""
 
 
 def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
-    """Everything that decides a run: what is asked for, and for all else what the scale, corpus and machine have.
+    """The complete configuration of a request; the scale, the corpus and the machine fill in the rest.
 
     Raises:
-        InputError: for an unknown method, scale, kernel, device or dtype, or a number out of range; known names are
-            listed. A decay window is refused if not positive, or with a method that has no linear bias.
+        InputError: for an unknown method, scale, kernel, device or dtype (the message lists the known ones), a number
+            out of range, or a decay window that is not positive or has no linear bias.
     """
     if spec.method not in METHODS:
         raise UnknownNameError("position method", spec.method, METHODS)
     scale = scale_named(spec.scale)
     device = scale.device if spec.device is None else spec.device
-    _refuse_unknown("device", device, DEVICES)
+    check_device(device)
     dtype = compute_dtype(device) if spec.dtype is None else spec.dtype
-    _refuse_unknown("dtype", dtype, DTYPES)
+    if dtype not in DTYPES:
+        raise UnknownNameError("dtype", dtype, DTYPES)
     train_length = scale.train_length if spec.train_length is None else spec.train_length
     steps = scale.steps if spec.steps is None else spec.steps
     tokens_at_once = scale.tokens_at_once if spec.tokens_at_once is None else spec.tokens_at_once
@@ -117,7 +118,7 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         threads=scale.threads or torch.get_num_threads(),
         torch_version=torch.__version__,
         tokens_at_once=max(train_length, min(tokens_at_once, scale.batch_tokens)),
-        compiled=device == "cuda" if spec.compiled is None else spec.compiled,
+        compiled=compiles(device) if spec.compiled is None else spec.compiled,
         activation_checkpointing=spec.activation_checkpointing,
     )
 
@@ -133,42 +134,40 @@ def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int)
     if spec.decay_window is not None:
         position_method(model.method, model.width, model.heads, model.longest).bias().within(spec.decay_window)
     if model.cutoffs and model.cutoffs[-1] >= vocabulary_size:
-        # As the paper does for BookCorpus: a small vocabulary has no rare words to save on (p. 20).
+        # As in the paper's BookCorpus models: a small vocabulary has no rare words to save on (p. 20).
         model = replace(model, cutoffs=())
     return model
 
 
 def require_device(config: TrainConfig) -> None:
-    """Refuses to train on a device that is not there.
+    """Checks that torch can train on the configuration's device.
 
     Raises:
-        TrainingError: which names what trains here.
+        TrainingError: if it can't; the message names a device that can.
     """
-    if not is_here(config.device):
+    if missing := absence(config.device):
         raise TrainingError(
-            f"scale {config.scale} on device {config.device} needs a CUDA GPU and torch sees none: --device cpu trains "
-            "on the CPU, which the scales quick and laptop are made for"
+            f"scale {config.scale} on device {config.device}: {missing}; --device cpu trains on the CPU, which the "
+            "scales quick and laptop are made for"
         )
 
 
 def evaluation_device(config: TrainConfig, asked: str | None, folder: Path) -> str:
-    """Where a trained model computes: as asked, else as it was trained, else on the CPU, which stderr is told.
+    """The device for a trained model: the one asked for, else that of its training, else the CPU, with a warning.
 
     Args:
-        config: of the run.
-        asked: cpu or cuda; None where nobody asks.
-        folder: of the run, for the message.
+        config: the run's configuration.
+        asked: cpu, cuda or mps; None where nobody asks.
+        folder: the run's folder, for the warning.
 
     Raises:
-        ValueError: if the device that is asked for is unknown; the known are listed.
-        TrainingError: if it is not there.
+        ValueError: for an unknown device; the message lists the known ones.
+        TrainingError: if torch does not see the device that was asked for.
     """
     if asked is not None:
-        _refuse_unknown("device", asked, DEVICES)
-        if not is_here(asked):
-            raise TrainingError(
-                f"device {asked} is asked for, and torch sees no CUDA GPU: leave it out, or ask for cpu"
-            )
+        check_device(asked)
+        if missing := absence(asked):
+            raise TrainingError(f"device {asked} is asked for: {missing}; leave it out, or ask for cpu")
         return asked
     if is_here(config.device):
         return config.device
@@ -176,13 +175,8 @@ def evaluation_device(config: TrainConfig, asked: str | None, folder: Path) -> s
     return "cpu"
 
 
-def _refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise UnknownNameError(what, name, known)
-
-
 def differences(stored: TrainConfig, asked: TrainConfig) -> tuple[list[str], list[str]]:
-    """What differs in what is learned, and what in the machine (`MACHINE`): "seed is 1, asked for 2" each."""
+    """Fields that differ, such as "seed is 1, asked for 2": those that change the learning, and those of `MACHINE`."""
     first, second = asdict(stored), asdict(asked)
     first |= {f"model.{name}": value for name, value in first.pop("model").items()}
     second |= {f"model.{name}": value for name, value in second.pop("model").items()}
@@ -196,17 +190,17 @@ def read_config(folder: Path) -> TrainConfig:
     """The configuration of the finished run in this folder.
 
     Raises:
-        TrainingError: if the folder holds no finished run, or its configuration is cut or of a version that has other
-            fields; file and field are named.
+        TrainingError: if the folder holds no finished run, or its configuration is damaged or has the fields of another
+            version; the message names file and field.
     """
     return read_run(folder)[0]
 
 
 def read_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """The configuration of the finished run in this folder, and what is known of its training (see `alibi.train`).
+    """The configuration of the finished run in this folder, and the facts of its training (see `alibi.train`).
 
     Raises:
-        TrainingError: as `read_config`.
+        TrainingError: as in `read_config`.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -223,20 +217,20 @@ def read_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
 
 
 def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfig:
-    """The configuration that was stored as these fields; those that came later have their defaults, which is told.
+    """The configuration of stored fields; fields of later versions get their defaults, with a warning.
 
     Args:
-        stored: from JSON.
-        path: where they were read, for the message.
+        stored: fields from JSON.
+        path: file of the fields, for messages.
 
     Raises:
-        TrainingError: if a field is unknown, of another type, or missing and without a default.
+        TrainingError: if a field is unknown, has another type, or is missing without a default.
     """
     config = _checked(TrainConfig, stored, path, "")
     if config["threads"] < 1:
         raise TrainingError(f"{path}: threads is {config['threads']}, and should be at least 1: it was edited")
     model = _checked(ModelConfig, config["model"], path, "model.")
-    # 0 once stood for no limit.
+    # Older versions stored 0 for no limit.
     model["decay_window"] = model.get("decay_window") or None
     return TrainConfig(**config | {"model": ModelConfig(**model)})
 
@@ -271,5 +265,5 @@ def _is_a(value: object, kind: Any) -> bool:
         return value is None or _is_a(value, float)
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    # To Python truth values are integers.
+    # In Python True and False are integers.
     return isinstance(value, kind | int if kind is float else kind) and isinstance(value, bool) == (kind is bool)

@@ -12,19 +12,19 @@ from alibi.errors import InputError
 
 
 def dropped_mass(slope: float, decay_window: float, score_range: float) -> float:
-    """An upper bound of the attention weight that a query gives to all keys beyond the window, at most 1.
+    """An upper bound, at most 1, of the attention weight that a query gives to all keys beyond the window.
 
     With scores s_d = q k / sqrt(D) of the key at distance d and R = max_d s_d - s_0, the weight of a key is at most
     exp(s_d - m d) / exp(s_0) <= exp(R - m d). The keys with m d > t are a geometric series:
 
         mass <= exp(R) sum_{d > t/m} exp(-m d) <= exp(R - t) / (1 - exp(-m)).
 
-    Where R is the whole range max_d s_d - min_d s_d, it holds all the more.
+    The bound also holds for a larger R, such as the whole range max_d s_d - min_d s_d.
 
     Args:
         slope: m, above 0.
         decay_window: t, in nats.
-        score_range: R, which is not negative.
+        score_range: R, at least 0.
 
     Raises:
         ValueError: if the slope is not positive or the range negative.
@@ -38,9 +38,9 @@ def window_for(slope: float, score_range: float, mass: float) -> float:
     """The smallest window, in nats, for which `dropped_mass` is at most `mass`: R - ln(mass (1 - exp(-m))).
 
     Args:
-        slope: the smallest of the model's, which needs the widest window.
-        score_range: R, the largest of the model's scores.
-        mass: attention weight that may be lost, between 0 and 1.
+        slope: the model's smallest slope, which needs the widest window.
+        score_range: R, the largest range of the model's scores.
+        mass: attention weight to lose at most, between 0 and 1.
 
     Raises:
         ValueError: if the slope is not positive, the range negative or the mass not between 0 and 1.

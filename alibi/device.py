@@ -1,4 +1,8 @@
-"""What computes: the dtype that suits it, its name, and what a CPU must be told before it works fast."""
+"""Devices: their names, their abilities, and the settings of a fast CPU.
+
+All other code asks here, so that one place tells devices apart. `mps` is the GPU of a Mac: in torch it has no float64,
+no backward pass of FlexAttention, and no count of its peak memory.
+"""
 
 import ctypes
 import math
@@ -10,19 +14,48 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from alibi.errors import UnknownNameError
 from alibi.paths import checkout
 
-DEVICES = ("cpu", "cuda")
+DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("bfloat16", "float32")
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+def check_device(device: str) -> None:
+    """Checks the name of a device.
+
+    Raises:
+        UnknownNameError: for an unknown name; the message lists the known ones.
+    """
+    if device not in DEVICES:
+        raise UnknownNameError("device", device, DEVICES)
 
 
 def is_here(device: str) -> bool:
     """Whether torch can compute on this device."""
-    return device == "cpu" or (device == "cuda" and torch.cuda.is_available())
+    return not absence(device)
+
+
+def absence(device: str) -> str:
+    """The reason why torch can't compute on this device, such as "torch sees no CUDA GPU"; empty if it can."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return "torch sees no CUDA GPU"
+    if device == "mps" and not torch.backends.mps.is_built():
+        return "this torch was built without MPS: only those for a Mac with an Apple GPU have it"
+    if device == "mps" and not torch.backends.mps.is_available():
+        return "torch sees no Apple GPU: it needs a Mac that has one, and macOS 14 or newer"
+    return ""
+
+
+def best_device() -> str:
+    """The fastest kind of device of this machine: CUDA, else MPS, else the CPU."""
+    return next(device for device in ("cuda", "mps", "cpu") if is_here(device))
 
 
 def _capabilities() -> dict[str, Any]:
@@ -32,19 +65,50 @@ def _capabilities() -> dict[str, Any]:
 
 @cache
 def device_name(device: str) -> str:
-    """What computes: the GPU's name, or the CPU's."""
+    """The GPU's name, or the CPU's."""
     if device == "cuda":
         return torch.cuda.get_device_name()
+    if device == "mps":
+        # Older torch has no public way to ask; "arm" is every Mac.
+        return f"{getattr(torch.backends.mps, 'get_name', platform.processor)()} (MPS)"
     return f"{_capabilities().get('cpu_name') or platform.processor() or platform.machine()} (CPU)"
 
 
+def kind_of(name: str) -> str:
+    """The kind of the device with this `device_name`: cpu, cuda or mps."""
+    return "cpu" if name.endswith(" (CPU)") else "mps" if name.endswith(" (MPS)") else "cuda"
+
+
 def compute_dtype(device: str) -> str:
-    """bfloat16 where the device multiplies it natively (GPUs; CPUs with AVX512-BF16 or AMX), else float32."""
+    """bfloat16 where the device multiplies it natively (CUDA; CPUs with AVX512-BF16 or AMX), else float32.
+
+    On MPS float32: not every Apple GPU multiplies bfloat16, and torch does not say which. `--dtype` chooses.
+    """
     capabilities = _capabilities()
-    # What the CPU has is of use only where torch uses it: ATEN_CPU_CAPABILITY can keep it to less.
+    # torch may use less than the CPU has: ATEN_CPU_CAPABILITY can limit it.
     used = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    native = device == "cuda" or (used and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")))
-    return "bfloat16" if native else "float32"
+    on_cpu = used and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return "bfloat16" if device == "cuda" or (device == "cpu" and on_cpu) else "float32"
+
+
+def compiles(device: str) -> bool:
+    """Whether torch.compile gains time on this device: on CUDA. Torch calls its compiler for MPS a prototype."""
+    return device == "cuda"
+
+
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """float64 where the device has it, else float32: MPS has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """The device for computations in float64: the device itself, or the CPU if it has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def placed(model: Model, device: str) -> Model:
+    """The model on this device; without float64 there, its float64 tensors are rounded to float32."""
+    return (model.float() if device == "mps" else model).to(device)
 
 
 def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
@@ -55,13 +119,12 @@ def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
 def settle_cpu(threads: int) -> None:
     """Prepares this process for work on a CPU, before its first parallel work: threads, small numbers, memory.
 
-    Under a bias the weights of far tokens underflow, and subnormal numbers slow a CPU two- to threefold: they are
-    taken as zero. glibc hands large blocks back to the system and faults them in again at each step, which costs a
-    fifth of it: it is told to keep them.
+    Under a bias the weights of far tokens underflow, and subnormal numbers slow a CPU two- to threefold: this sets them
+    to zero. glibc returns large blocks to the system and faults them in again at each step, which costs a fifth of the
+    step's time: this makes it keep them.
 
     Args:
-        threads: a run's own number. One from a larger machine is cut to the cores that are here: more threads than
-            cores wait for each other.
+        threads: the run's number, cut to this machine's cores: more threads than cores wait for each other.
     """
     torch.set_num_threads(min(threads, max(os.cpu_count() or 1, torch.get_num_threads())))
     torch.set_flush_denormal(True)
@@ -72,10 +135,10 @@ def settle_cpu(threads: int) -> None:
 
 
 def give_back_memory() -> None:
-    """Hands memory that is free to the system, which `settle_cpu` has told glibc to keep.
+    """Returns free memory to the system, which glibc keeps after `settle_cpu`; call it now and then.
 
-    Where the sizes of tensors differ from step to step, as in the bands of an adaptive softmax, what is kept falls to
-    pieces that fit nothing: a small model took 10 MiB more at each step. To be called now and then.
+    Where the sizes of tensors differ from step to step, as in the bands of an adaptive softmax, the kept memory
+    fragments: a small model took 10 MiB more at each step.
     """
     if (libc := _glibc()) is not None:
         libc.malloc_trim(0)
@@ -89,23 +152,50 @@ def _glibc() -> ctypes.CDLL | None:
 @cache
 def matmul_rate(device: str, dtype: str) -> float:
     """Floating point operations a second of large matrix products in this dtype, measured once."""
-    size = 8192 if device == "cuda" else 1024
-    # Ones, not random numbers: a run must not depend on whether this was measured before it.
+    size = {"cuda": 8192, "mps": 4096}.get(device, 1024)
+    # Ones, not random numbers: a run must not depend on an earlier measurement.
     a = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
     best = math.inf
     for _ in range(8):
         started = time.perf_counter()
         a @ a
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronise(device)
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
 
 
+def synchronise(device: str) -> None:
+    """Waits until the device has finished its work; a CPU always has."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def random_state(device: str) -> torch.Tensor | None:
+    """The state of the device's random generator, from which dropout draws; None on a CPU, which uses torch's."""
+    if device == "cuda":
+        return torch.cuda.get_rng_state()
+    return torch.mps.get_rng_state() if device == "mps" else None
+
+
+def set_random_state(device: str, state: torch.Tensor) -> None:
+    """Sets the device's generator to a state of `random_state`."""
+    if device == "cuda":
+        torch.cuda.set_rng_state(state)
+    elif device == "mps":
+        torch.mps.set_rng_state(state)
+
+
 def peak_memory(device: str) -> int:
-    """Bytes at most so far: allocated on the GPU, or resident of this process."""
+    """Peak bytes so far: allocated on the GPU, or resident of this process.
+
+    On MPS the bytes that Metal has given to this process: torch keeps them for later use, so they hardly ever fall.
+    """
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
+    if device == "mps":
+        return torch.mps.driver_allocated_memory()
     if sys.platform == "win32":
         return 0
     import resource
@@ -116,7 +206,7 @@ def peak_memory(device: str) -> int:
 
 @cache
 def commit() -> str:
-    """The commit of the checkout, with "+" if files differ from it; "not a checkout" for an installed wheel."""
+    """The commit of the checkout, with "+" for changed files; "not a checkout" for an installed wheel."""
     root = checkout()
     if root is None:
         return "not a checkout"
@@ -131,7 +221,7 @@ def commit() -> str:
 
 
 def provenance(device: str) -> dict[str, str]:
-    """Which machine and which code measured: device, torch version, commit, date (UTC)."""
+    """The machine and code of a measurement: device, torch version, commit, date (UTC)."""
     return {
         "device": device_name(device),
         "torch_version": torch.__version__,

@@ -1,7 +1,7 @@
 """Token embedding and softmax over the vocabulary, with tied weights: plain, and adaptive as in the paper.
 
-Logits exist for a bounded number of elements at a time, in training as well: a chunk's are computed again in the
-backward pass instead of kept, so that memory does not grow with tokens x vocabulary.
+Logits are computed in chunks of bounded size. In training the backward pass computes a chunk again instead of keeping
+it, so that memory does not grow with tokens x vocabulary.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from alibi.errors import InputError
 
-# 64 MiB in float32: 4096 tokens of a vocabulary of 4096, 838 of the paper's most frequent band.
+# Logits in a chunk, 64 MiB in float32: 4096 tokens of a vocabulary of 4096, or 838 of the paper's most frequent band.
 LOGITS_AT_A_TIME = 2**24
 
 
@@ -28,7 +28,7 @@ def cross_entropy_in_chunks(
         logits: gives the scores of all classes, [n, columns], for rows [n, width].
         hidden_NC: rows.
         classes_N: the class of each row.
-        columns: number of classes, which decides how many rows are taken at a time.
+        columns: number of classes; the more there are, the fewer rows a chunk has.
     """
 
     def loss(hidden_nC: Tensor, classes_n: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def cross_entropy_in_chunks(
 class TiedEmbedding(nn.Module):
     """One matrix that embeds tokens and scores them: the plain form, for small vocabularies (BookCorpus, p. 20).
 
-    Embeddings are scaled by sqrt(width) on the way in, not on the way out; initialised with standard deviation
+    The input embeddings are scaled by sqrt(width), the output is not; weights begin with standard deviation
     1 / sqrt(width), as in fairseq.
     """
 
@@ -65,7 +65,7 @@ class TiedEmbedding(nn.Module):
         return F.linear(hidden_NC, self.weight_VC)
 
     def weights_of_every_token(self) -> int:
-        """Weights that every token is multiplied with on the way out."""
+        """Number of output weights that multiply every token."""
         return self.weight_VC.numel()
 
     def log_probabilities(self, hidden_NC: Tensor) -> Tensor:
@@ -74,12 +74,12 @@ class TiedEmbedding(nn.Module):
         return logits_NV.log_softmax(dim=-1, dtype=torch.promote_types(logits_NV.dtype, torch.float32))
 
     def negative_log_likelihood(self, hidden_NC: Tensor, targets_N: Tensor, official_tail_gap: bool = False) -> Tensor:
-        """-ln p(target) of each token in nats, float32 or wider, [N]; without tails, nothing has a gap."""
+        """-ln p(target) of each token in nats, float32 or wider, [N]; without bands there is no tail gap."""
         return cross_entropy_in_chunks(self._logits, hidden_NC, targets_N, self.vocabulary_size)
 
 
 class AdaptiveEmbedding(nn.Module):
-    """Adaptive input and adaptive softmax with tied weights (Baevski & Auli 2019): rare words get fewer numbers.
+    """Adaptive input and adaptive softmax with tied weights (Baevski & Auli 2019): rare words get shorter vectors.
 
     The vocabulary, most frequent first, is cut into bands [c_b, c_{b+1}). Band b has a table E_b of width
     floor(width / factor^b) and a projection P_b:
@@ -88,15 +88,15 @@ class AdaptiveEmbedding(nn.Module):
         out:  ln p(w) = ln softmax([E_0 h ; K h])[w]                                       for w in band 0,
               ln p(w) = ln softmax([E_0 h ; K h])[c_1 + b - 1] + ln softmax(E_b P_b^T h)[w - c_b]   in band b >= 1,
 
-    with one row of K for each band after the first. P_0 acts on the way in only. Tables and projections are shared by
-    both ways; K is the softmax's own.
+    with one row of K for each band after the first. P_0 acts on the input only. Input and output share tables and
+    projections; K belongs to the softmax.
 
     Args:
         vocabulary_size: entries, all bands together.
         width: of the residual stream.
         cutoffs: first ids of the bands after the first, rising (the paper: 20000, 60000).
-        factor: a band's table is so many times narrower than that of the band before.
-        dropout: probability, of h before the softmax and of P_b^T h (0.2 in the paper).
+        factor: factor by which each band's table is narrower than the previous one.
+        dropout: probability of dropping elements of h before the softmax, and of P_b^T h (0.2 in the paper).
 
     Raises:
         ValueError: if the cutoffs do not rise inside the vocabulary, or leave a band without width.
@@ -112,7 +112,10 @@ class AdaptiveEmbedding(nn.Module):
             raise InputError(f"cutoffs={tuple(cutoffs)}: they must rise between 0 and the {vocabulary_size} entries")
         widths = [width // factor**band for band in range(len(cutoffs) + 1)]
         if not widths[-1]:
-            raise InputError(f"width={width}: divided by {factor}^{len(cutoffs)} nothing is left for the last band")
+            raise InputError(
+                f"width={width}: the last band gets less than one column, width / {factor}^{len(cutoffs)}; choose a "
+                "larger width"
+            )
         self.vocabulary_size, self.width, self.edges, self.dropout = vocabulary_size, width, edges, dropout
         self.tables = nn.ParameterList(
             torch.randn(high - low, narrow) * narrow**-0.5 for (low, high), narrow in zip(bands, widths, strict=True)
@@ -121,7 +124,7 @@ class AdaptiveEmbedding(nn.Module):
         self.classes_KC = nn.Parameter(nn.init.xavier_uniform_(torch.empty(len(cutoffs), width)))
         with torch.no_grad():
             for table in self.tables:
-                # Meant for padding, which is id 1; the official code does it to word c_b + 1 of every band.
+                # The official code means to clear the padding, id 1, and so clears word c_b + 1 of every band.
                 table[1:2] = 0
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
@@ -148,7 +151,7 @@ class AdaptiveEmbedding(nn.Module):
         return lambda hidden_NC: F.linear(self._drop(hidden_NC @ self.projections[band]), self.tables[band])
 
     def weights_of_every_token(self) -> int:
-        """Weights that every token is multiplied with on the way out; a rare one needs its band's as well."""
+        """Number of output weights that multiply every token; a rare token needs its band's as well."""
         return self.tables[0].numel() + self.classes_KC.numel()
 
     def log_probabilities(self, hidden_NC: Tensor) -> Tensor:
@@ -168,8 +171,8 @@ class AdaptiveEmbedding(nn.Module):
             hidden_NC: residual stream after the last layer.
             targets_N: token ids.
             official_tail_gap: leave out the term inside the band for the word c_b + 1 of each band b >= 1, as the
-                official training criterion does, which takes that word for padding. Its evaluation does not, and
-                neither does anything here unless asked; it serves to compare with official training.
+                official training criterion does, which takes that word for padding. The official evaluation keeps
+                the term. For comparisons with official training only.
         """
         hidden_NC = self._drop(hidden_NC)
         classes_N, terms = targets_N, []

@@ -1,29 +1,58 @@
-"""Evaluation: nonoverlapping and sliding window, perplexity per token and per word, loss by position."""
+"""Evaluation: nonoverlapping and sliding window, perplexity per token and per word, loss by position and article."""
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
 import torch
 
 from alibi.corpora.corpus import Split
+from alibi.device import float64_device
 from alibi.errors import InputError
 from alibi.model import Decoder
 from alibi.progress import bar as progress_bar
-from alibi.windows import Window, evaluation_windows, shift
+from alibi.windows import Window, check_window, evaluation_windows, scored_tokens, shift, windows_in_windows
 
 # To be counted up when a change of the code moves what is measured by more than rounding: the cache's evaluations are
 # then made anew.
 PROTOCOL = 1
 # Tokens run at once.
 BATCH_TOKENS = 8192
+# Tokens in a block, which stands for an article in a text that marks none.
+BLOCK = 1024
+
+
+def _none() -> np.ndarray:
+    return np.zeros(0)
+
+
+def standard_error(nats_A: np.ndarray, tokens_A: np.ndarray) -> float:
+    r"""Standard error of a mean loss over tokens, which vary by article: of the ratio of two sums over articles.
+
+    With sums $x_a$ over the $n_a$ tokens of each of $A$ articles, and the mean $r = \sum x_a / \sum n_a$, it is
+    $\sqrt{A / (A - 1) \sum (x_a - r n_a)^2} / \sum n_a$ (Cochran, *Sampling Techniques*, section 6.4): tokens of one
+    article are alike, and those of different articles are taken as independent.
+
+    Args:
+        nats_A: sum over the tokens of each article.
+        tokens_A: number of them; articles without any don't count.
+
+    Returns:
+        In the unit of the sums; not a number for fewer than two articles.
+    """
+    there = tokens_A > 0
+    sums, counts = nats_A[there], tokens_A[there]
+    if len(sums) < 2:
+        return math.nan
+    residuals = sums - counts * sums.sum() / counts.sum()
+    return math.sqrt(len(sums) / (len(sums) - 1) * float(residuals @ residuals)) / float(counts.sum())
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The loss of a model over a split, every token scored once."""
+    """The loss of a model over a split, or over a sample of its tokens, each scored once."""
 
     length: int
     """Tokens in a window, L_valid."""
@@ -38,11 +67,35 @@ class Evaluation:
     """Sum of -ln p of the tokens scored at each position of the window, [length]."""
     tokens_by_position: np.ndarray
     """Tokens scored at each position, [length]."""
+    nats_by_article: np.ndarray = field(default_factory=_none)
+    """Sum of -ln p in each article that has scored tokens, in their order; none in evaluations kept from before."""
+    squares_by_article: np.ndarray = field(default_factory=_none)
+    """Sum of its squares (nats^2) in each of these articles."""
+    tokens_by_article: np.ndarray = field(default_factory=_none)
+    """Tokens scored in each of these articles."""
 
     @property
     def perplexity(self) -> float:
         """exp of the mean loss of a token, which depends on the vocabulary."""
         return _exp(self.nats / self.tokens)
+
+    @property
+    def loss_standard_error(self) -> float:
+        """Standard error (nats) of the mean loss of a token over articles, see `standard_error`."""
+        return standard_error(self.nats_by_article, self.tokens_by_article)
+
+    def change_from(self, other: "Evaluation") -> tuple[float, float]:
+        """Mean loss less that of another evaluation of the same tokens, and the standard error of this difference.
+
+        The difference is taken token by token, so what makes a text hard for both cancels.
+
+        Raises:
+            ValueError: if other tokens were scored.
+        """
+        if not np.array_equal(self.tokens_by_article, other.tokens_by_article):
+            raise InputError("only evaluations of the same tokens can be compared, and these scored different ones")
+        difference_A = self.nats_by_article - other.nats_by_article
+        return (self.nats - other.nats) / self.tokens, standard_error(difference_A, self.tokens_by_article)
 
     @property
     def word_perplexity(self) -> float:
@@ -76,13 +129,46 @@ def _exp(nats: float) -> float:
 
 
 def _batches(windows: Iterable[Window], batch_tokens: int) -> Iterator[list[Window]]:
-    for (length, _), same in groupby(windows, key=lambda w: (w.end - w.start, w.scored - w.start)):
+    def shape(window: Window) -> tuple[int, int]:
+        return window.end - window.start, window.scored - window.start
+
+    for (length, _), same in groupby(sorted(windows, key=shape), key=shape):
         together = list(same)
         size = max(1, batch_tokens // length)
         yield from (together[i : i + size] for i in range(0, len(together), size))
 
 
 @torch.no_grad()
+def _token_losses(
+    model: Decoder, tokens: np.ndarray, end_of_line: int, windows: list[Window], batch_tokens: int | None, what: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """-ln p (float64, not a number where no window scores) and position in its window (from 0) of each token."""
+    stream = torch.from_numpy(shift(tokens, end_of_line)).to(model.device)
+    sums = float64_device(model.device)
+    losses_N = torch.full((len(tokens),), math.nan, dtype=torch.float64, device=sums)
+    positions_N = np.zeros(len(tokens), np.int64)
+    model.eval()
+    total = sum(window.end - window.scored for window in windows)
+    with progress_bar(total=total, unit=" tokens", unit_scale=True, desc=what, leave=False, delay=1) as bar:
+        for batch in _batches(windows, batch_tokens or BATCH_TOKENS):
+            context, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start
+            starts_B = np.array([window.start for window in batch])
+            places_BT = starts_B[:, None] + np.arange(end + 1)
+            taken = stream[torch.from_numpy(places_BT).to(model.device)]
+            losses_BT = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:], context)
+            scored_BT = places_BT[:, context:end]
+            losses_N[torch.from_numpy(scored_BT).to(sums)] = losses_BT.to(sums).double()
+            positions_N[scored_BT] = np.arange(context, end)
+            bar.update(losses_BT.numel())
+    return losses_N.cpu().numpy(), positions_N
+
+
+def _articles(tokens: int, starts: np.ndarray | None) -> np.ndarray:
+    """Number of the article of each token, [tokens]; of its block, where articles are not known."""
+    starts = np.arange(0, tokens, BLOCK) if starts is None else starts
+    return np.searchsorted(starts, np.arange(tokens), side="right") - 1
+
+
 def evaluate(
     model: Decoder,
     split: Split,
@@ -91,8 +177,13 @@ def evaluate(
     stride: int | None = None,
     prefix: int | None = None,
     batch_tokens: int | None = None,
+    skip: int = 0,
+    sample: int | None = None,
+    starts: np.ndarray | None = None,
 ) -> Evaluation:
-    """Scores every token of a split once, in float32 or the model's wider dtype, losses summed in float64.
+    """Scores tokens of a split once each, in float32 or the model's wider dtype, losses summed in float64.
+
+    Where the device has no float64 the CPU sums.
 
     Args:
         model: a trained decoder; it is put into evaluation mode.
@@ -100,41 +191,144 @@ def evaluate(
         end_of_line: id of the end-of-line token, the source of the first target.
         length: tokens in a window at most, which need not be the training length.
         stride: new tokens a window; None for nonoverlapping windows.
-        prefix: score only so many tokens from the split's start; None scores all. Words and bytes are then the
-            same share of the split's.
+        prefix: read only so many tokens from the split's start; None reads all. Words and bytes are those of the
+            split, by the share of its tokens that is scored.
         batch_tokens: run at once, but one window at least; None takes `BATCH_TOKENS`. It changes the speed alone.
+        skip: tokens at the start that are context and not scored. With the longest window that is compared, every
+            window of a sliding evaluation is full, and all lengths and both protocols score the same tokens.
+        sample: score only about so many tokens, spread evenly, see `alibi.windows.scored_tokens`; None scores all.
+        starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
 
     Raises:
-        ValueError: if the split is empty, or length or stride is out of range.
+        ValueError: if the split is empty, or length, stride or skip is out of range.
     """
     tokens = np.asarray(split.tokens[:prefix])
     if not len(tokens):
         raise InputError(f"the split {split.name} has no tokens to evaluate")
-    windows = list(evaluation_windows(len(tokens), length, stride))
-    share = len(tokens) / len(split.tokens)
-    device = model.device
-    stream = torch.from_numpy(shift(tokens, end_of_line)).to(device)
-    nats = torch.zeros(length, dtype=torch.float64, device=device)
-    scored = torch.zeros(length, dtype=torch.int64, device=device)
-    model.eval()
-    bar = progress_bar(
-        total=len(tokens), unit=" tokens", unit_scale=True, desc=f"length {length}", leave=False, delay=1
-    )
-    with bar:
-        for batch in _batches(windows, batch_tokens or BATCH_TOKENS):
-            context, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start
-            taken = torch.stack([stream[window.start : window.end + 1] for window in batch])
-            losses_BT = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:], context)
-            nats[context:end] += losses_BT.double().sum(dim=0)
-            scored[context:end] += len(batch)
-            bar.update(losses_BT.numel())
+    counted = scored_tokens(len(tokens), skip, sample)
+    grid = evaluation_windows(len(tokens), length, stride, skip)
+    windows = [window for window in grid if counted[window.scored : window.end].any()]
+    losses_N, positions_N = _token_losses(model, tokens, end_of_line, windows, batch_tokens, f"length {length}")
+    counted &= ~np.isnan(losses_N)
+    losses, positions, articles = losses_N[counted], positions_N[counted], _articles(len(tokens), starts)[counted]
+    nats_by_position = np.bincount(positions, losses, length)
+    tokens_by_article = np.bincount(articles)
+    read = tokens_by_article > 0
+    share = len(losses) / len(split.tokens)
     return Evaluation(
         length=length,
         stride=stride,
-        nats=float(nats.sum()),
-        tokens=int(scored.sum()),
+        nats=float(nats_by_position.sum()),
+        tokens=len(losses),
         words=split.words * share,
         bytes=split.bytes * share,
-        nats_by_position=nats.cpu().numpy(),
-        tokens_by_position=scored.cpu().numpy(),
+        nats_by_position=nats_by_position,
+        tokens_by_position=np.bincount(positions, minlength=length),
+        nats_by_article=np.bincount(articles, losses)[read],
+        squares_by_article=np.bincount(articles, losses**2)[read],
+        tokens_by_article=tokens_by_article[read],
+    )
+
+
+@dataclass(frozen=True)
+class AgainstItself:
+    r"""What a longer window costs a model: the loss of each token there less its loss with a window of L at most.
+
+    $$d(p) = \frac{1}{K} \sum_{k=1}^{K} \big( \ell_k(p \mid 1, \ldots, p - 1) -
+    \ell_k(p \mid p - c, \ldots, p - 1) \big)$$
+
+    Over $K$ windows, $\ell_k(p | \cdot)$ is $-\ln$ of the probability of the token at position $p$ of window $k$, given
+    the tokens at these positions and the one that the window starts from. The longer window gives them all. The
+    shorter ones lie in it: the first has its positions 1 to L, so $d$ is 0 there but for rounding, and each of the
+    others gives `stride` tokens, the last of them with L tokens of window and the first with L - stride + 1.
+
+    It needs no second model, and what makes a text hard cancels. It is positive where the model fails to read past L,
+    negative where it gains from farther context, and 0 where it does neither.
+    """
+
+    length: int
+    """Tokens in a shorter window at most, L."""
+    window: int
+    """Tokens in a longer window."""
+    stride: int
+    """New tokens that each of the shorter windows brings."""
+    nats: np.ndarray
+    """Sum of the differences in each article, [window / stride, articles]: a row for `stride` positions."""
+    tokens: np.ndarray
+    """Tokens that it is the sum of."""
+
+    def between(self, first: int, last: int) -> tuple[float, float]:
+        """Mean difference (nats) over the positions `first` to `last` (from 1), and its standard error over articles.
+
+        Raises:
+            ValueError: if these positions are not whole strides of the window.
+        """
+        rows = self._rows(first, last)
+        nats_A, tokens_A = self.nats[rows].sum(axis=0), self.tokens[rows].sum(axis=0)
+        return float(nats_A.sum() / tokens_A.sum()), standard_error(nats_A, tokens_A)
+
+    def tokens_between(self, first: int, last: int) -> int:
+        """How many tokens these positions have; raises as `between`."""
+        return int(self.tokens[self._rows(first, last)].sum())
+
+    def _rows(self, first: int, last: int) -> slice:
+        if (first - 1) % self.stride or last % self.stride or not 0 < first <= last <= self.window:
+            raise InputError(f"positions {first} to {last}: choose whole {self.stride}s of the {self.window} tokens")
+        return slice((first - 1) // self.stride, last // self.stride)
+
+
+def against_itself(
+    model: Decoder,
+    split: Split,
+    end_of_line: int,
+    length: int,
+    window: int,
+    stride: int,
+    sample: int | None = None,
+    prefix: int | None = None,
+    batch_tokens: int | None = None,
+    starts: np.ndarray | None = None,
+) -> AgainstItself:
+    """Compares a model's loss in long windows with its own loss on the same tokens in shorter ones.
+
+    The long windows are consecutive blocks of the split, those that are full.
+
+    Args:
+        model: a trained decoder; it is put into evaluation mode.
+        split: the text.
+        end_of_line: id of the end-of-line token.
+        length: tokens in a shorter window at most, L; a divisor of `window`.
+        window: tokens in a longer window.
+        stride: new tokens that each of the shorter windows brings; a divisor of `length`.
+        sample: at least so many tokens, in long windows that are spread evenly over the text; None takes all.
+        prefix: read only so many tokens from the split's start; None reads all.
+        batch_tokens: run at once; None takes `BATCH_TOKENS`.
+        starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
+
+    Raises:
+        ValueError: if the split does not fill one long window, or these lengths don't divide each other.
+    """
+    check_window(length, stride)
+    if window % length or length % stride:
+        raise InputError(f"window={window}, length={length}, stride={stride}: each must be a multiple of the next")
+    tokens = np.asarray(split.tokens[:prefix])
+    blocks = len(tokens) // window
+    if not blocks:
+        raise InputError(f"the split {split.name} has {len(tokens)} tokens, fewer than one window of {window}")
+    every = 1 if sample is None else max(1, blocks // math.ceil(sample / window))
+    places = range(0, blocks * window, every * window)
+    whole = [Window(place, place, place + window) for place in places]
+    parts = [part for place in places for part in windows_in_windows(place, length, window, stride)]
+    longer, positions = _token_losses(model, tokens, end_of_line, whole, batch_tokens, f"windows of {window}")
+    shorter, _ = _token_losses(model, tokens, end_of_line, parts, batch_tokens, f"windows of {length}")
+    counted = ~np.isnan(longer)
+    articles = _articles(len(tokens), starts)[counted]
+    cells = positions[counted] // stride * (articles.max() + 1) + articles
+    shape = window // stride, articles.max() + 1
+    return AgainstItself(
+        length=length,
+        window=window,
+        stride=stride,
+        nats=np.bincount(cells, (longer - shorter)[counted], shape[0] * shape[1]).reshape(shape),
+        tokens=np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape),
     )

@@ -1,6 +1,7 @@
-"""Files that are whole or absent, and what file systems differ in: synchronising, removing, locking.
+"""Files that are whole or absent, on any file system: synchronising, removing, locking.
 
-What a file system does not offer is passed over with a warning, once; a disk that fails or is full stays an error.
+A file system may lack synchronisation or locks: one warning says so, and work goes on. A failing or full disk stays an
+error.
 """
 
 import errno
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 UNFINISHED = ".part"
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-# What a file system answers that does not know how to synchronise (EIO and ENOSPC are those of a disk that fails).
+# Errors of a file system that cannot synchronise (a failing disk gives EIO or ENOSPC).
 _NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-# Folders are refused in more ways: Windows opens none (EACCES), others open them and sync none (EBADF, EISDIR, EPERM).
+# More errors for folders: Windows opens none (EACCES), other systems open but do not sync them (EBADF, EISDIR, EPERM).
 _NO_FOLDER_SYNC = _NO_SYNC | {errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 
@@ -29,10 +30,10 @@ _told: set[tuple[object, ...]] = set()
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Has `write` make a file that is at `path` whole or not at all, whenever the process or the machine ends.
+    """Calls `write` with a temporary path and renames the file to `path`, which is whole or absent at any moment.
 
     Raises:
-        OSError: if it can't be written; what was at `path` is still there.
+        OSError: if it can't be written; `path` stays as it was.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     try:
@@ -45,14 +46,14 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """Synchronises a file or a folder, as far as its file system offers that.
+    """Synchronises a file or a folder to the disk; a file system that can't gets a warning.
 
     Raises:
-        OSError: if the disk fails, or is full.
+        OSError: if the disk fails or is full.
     """
     folder = path.is_dir()
     try:
-        # Windows synchronises only what is open for writing; a folder can't be.
+        # Windows synchronises only files that are open for writing; a folder can't be.
         descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
         try:
             os.fsync(descriptor)
@@ -64,8 +65,8 @@ def to_disk(path: Path) -> None:
         what = "folders" if folder else "files"
         _tell_once(
             (what, wrong.errno),
-            f"{what} can't be synchronised where {path} lies ({wrong.strerror}): what was written last may be lost if "
-            "the machine stops",
+            f"{what} can't be synchronised in the file system of {path} ({wrong.strerror}): if the machine stops, the "
+            "last writes may be lost",
         )
 
 
@@ -76,7 +77,7 @@ def sha256(path: Path) -> str:
 
 
 def remove_folder(folder: Path) -> None:
-    """Removes a folder that is no longer needed; one that can't be removed stays, with a warning."""
+    """Removes a folder; if that fails, it stays and a warning names it."""
     try:
         shutil.rmtree(folder)
     except OSError as wrong:
@@ -88,14 +89,14 @@ def remove_folder(folder: Path) -> None:
 def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     """Holds a lock that one process has at a time.
 
-    Where the file system knows no locks, a file beside it stands for one as long as it exists.
+    On a file system without locks a second file is the lock while it exists.
 
     Args:
         path: the lock file, which stays.
         timeout: seconds to wait for another process; -1 waits without end.
 
     Raises:
-        filelock.Timeout: if another process had it for so long.
+        filelock.Timeout: if another process held the lock for `timeout` seconds.
         OSError: if the lock file can't be written.
     """
     from filelock import FileLock, SoftFileLock
@@ -103,11 +104,11 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     lock: BaseFileLock = FileLock(path, timeout)
     try:
         lock.acquire()
-    except (OSError, NotImplementedError) as wrong:  # The latter is that of older releases of filelock.
+    except (OSError, NotImplementedError) as wrong:  # Older releases of filelock raise the latter.
         if isinstance(wrong, OSError) and wrong.errno not in _NO_LOCKS:
             raise
         lock = SoftFileLock(f"{path}.exists", timeout)
-        _tell_once((path,), f"{path} can't be locked ({wrong}): {lock.lock_file} stands for the lock while it exists")
+        _tell_once((path,), f"{path} can't be locked ({wrong}): the lock is {lock.lock_file} while that file exists")
         lock.acquire()
     try:
         yield

@@ -1,8 +1,8 @@
-"""Ctrl-C and other requests to end: what a command, a training run and a child process make of them.
+"""Ctrl-C and other requests to end: how a command, a training run and a child process answer them.
 
 One interruption may arrive as several signals: a terminal, `make`, Slurm and systemd signal every process of a group,
-and a parent ends its children besides. So SIGTERM counts once however often it comes, children leave SIGINT to their
-parent, and only a second SIGINT, which a person types, ends a process in the middle of what it does.
+and a parent ends its children besides. So repeated SIGTERMs count once, children leave SIGINT to their parent, and only
+a second SIGINT, which a person types, ends a process in the middle of its work.
 """
 
 import _thread
@@ -19,25 +19,25 @@ from typing import Any
 
 from alibi.errors import UserError
 
-# EX_TEMPFAIL of sysexits.h: try again. A batch script can requeue its job on it.
+# EX_TEMPFAIL of sysexits.h: try again. A batch script can requeue its job at this status.
 TRY_AGAIN = 75
-# Of what a terminal sends when it closes, POSIX and Windows each know one.
+# A closing terminal sends SIGHUP on POSIX, SIGBREAK on Windows.
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, n)]
-# Spawned: a forked process inherits torch's threads in an unknown state.
+# Spawned, because a forked process inherits torch's threads in an unknown state.
 CONTEXT = multiprocessing.get_context("spawn")
 
 Handler = Callable[[int, FrameType | None], None]
 
 
 class UnfinishedError(UserError, RuntimeError):
-    """Stopped before all was done; what was done is kept, and the same command goes on."""
+    """The work stopped early; finished parts are kept, and the same command goes on."""
 
     exit_status = TRY_AGAIN
 
 
 @contextmanager
 def _handled(handler: Handler) -> Iterator[None]:
-    # Only the main thread may set handlers. What whoever started the process has had ignored, as nohup does, stays so.
+    # Only the main thread may set handlers. Signals that the parent had ignored, as nohup does, stay ignored.
     main = threading.current_thread() is threading.main_thread()
     chosen = [number for number in SIGNALS if main and signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, handler) for number in chosen}
@@ -50,7 +50,7 @@ def _handled(handler: Handler) -> Iterator[None]:
 
 @contextmanager
 def noted() -> Iterator[list[signal.Signals]]:
-    """A list that requests to end are noted in, for work that ends at a place of its own choice.
+    """Notes requests to end in a list, for work that chooses where it ends.
 
     Raises:
         KeyboardInterrupt: at the second SIGINT.
@@ -68,9 +68,9 @@ def noted() -> Iterator[list[signal.Signals]]:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Ends the block by KeyboardInterrupt, with the signal's name, so that all that is open in it is closed.
+    """Ends the block by KeyboardInterrupt with the signal's name, so that context managers and finally clauses run.
 
-    While that goes on, only SIGINT raises again.
+    Meanwhile only SIGINT raises again.
     """
     received: list[int] = []
 
@@ -87,20 +87,23 @@ def raised() -> Iterator[None]:
 
 
 class Lifeline:
-    """What spawned children hold on to: they end when it is cut, and when this process ends in whatever way."""
+    """A pipe to spawned children: they end when it is cut, and when this process ends in any way."""
 
     def __init__(self) -> None:
         self.end_of_children, self._end_here = CONTEXT.Pipe(duplex=False)
 
     def cut(self) -> None:
-        """Has the children stop, a training run after its step and with a checkpoint."""
+        """Stops the children; a training run finishes its step and saves a checkpoint."""
         self._end_here.close()
 
 
 def follow(end: Connection) -> None:
-    """Has this process, a child, end by its parent's will: called first in it, with `Lifeline.end_of_children`.
+    """Ends this process, a child, when its parent cuts the lifeline; a child calls it first.
 
-    It ends by SystemExit with `TRY_AGAIN`; under `noted`, when the work sees the SIGTERM that is noted.
+    It ends by SystemExit with `TRY_AGAIN`; under `noted`, when the work sees the noted SIGTERM.
+
+    Args:
+        end: `Lifeline.end_of_children`.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -125,13 +128,13 @@ def _watch(end: Connection) -> None:
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """Where a child is started: it gets no signal before it comes to `follow`, which a traceback would answer."""
+    """Blocks signals while a child starts: before its call of `follow` it would answer them with a traceback."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing import resource_tracker
 
-    # It is started with the first child, and unblocks signals when it is.
+    # The tracker starts with the first child and unblocks signals then.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -141,9 +144,9 @@ def starting() -> Iterator[None]:
 
 
 class Pool(ProcessPoolExecutor):
-    """Spawned processes that end with this one; at once if the block is left by Ctrl-C or the like.
+    """Spawned processes that end with this one, and at once if Ctrl-C or another request to end leaves the block.
 
-    After an ordinary exception what was begun is finished, and what was not is left out.
+    After an ordinary exception running tasks finish, and waiting ones are dropped.
     """
 
     def __init__(self, workers: int, tasks_per_child: int | None = None) -> None:

@@ -15,7 +15,7 @@ from alibi.positions import Bias, position_method
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model; nothing in it depends on a length, but for a method that can't do without."""
+    """The shape of a model; no field depends on the sequence length, except `longest` for methods with a table."""
 
     method: str
     """Position method, a name of `alibi.positions.METHODS`."""
@@ -34,30 +34,30 @@ class ModelConfig:
     activation_dropout: float = 0.0
     """The same inside the feedforward sublayer, after the ReLU (0.1)."""
     softmax_dropout: float = 0.0
-    """The same for what enters the adaptive softmax and each of its bands (0.2)."""
+    """The same for the input of the adaptive softmax and of each of its bands (0.2)."""
     cutoffs: tuple[int, ...] = ()
-    """First ids of the bands of adaptive input and softmax (20000, 60000); without any, one plain tied matrix."""
+    """First ids of the bands of adaptive input and softmax (20000, 60000); empty gives one plain tied matrix."""
     band_factor: int = 4
-    """The table of a band is so many times narrower than that of the band before."""
+    """Factor by which each band's table is narrower than the previous one."""
     longest: int = 0
-    """Positions in the table of a method that has one."""
+    """Positions in the method's table, if it has one."""
     decay_window: float | None = None
-    """How far heads see, in nats of a linear bias: see `alibi.decay_window`. None sets no limit."""
+    """Nats of a linear bias that a head sees (`alibi.decay_window`); None sets no limit."""
 
     def __post_init__(self) -> None:
-        # Read back from JSON it is a list.
+        # JSON gives it back as a list.
         object.__setattr__(self, "cutoffs", tuple(self.cutoffs))
 
 
 class KeyValueCache:
-    """Keys and values of the positions seen so far, a pair for each layer."""
+    """Keys and values of all earlier positions, a pair for each layer."""
 
     def __init__(self) -> None:
         self.layers: list[tuple[Tensor, Tensor]] = []
 
     @property
     def length(self) -> int:
-        """Positions held."""
+        """Number of positions in the cache."""
         return self.layers[0][0].shape[2] if self.layers else 0
 
     def extend(self, layer: int, k_BHTD: Tensor, v_BHTD: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,8 +73,8 @@ class KeyValueCache:
 class Layer(nn.Module):
     """x += attention(norm(x)); x += W_2 relu(W_1 norm(x)): both sublayers normalise their input.
 
-    Initialised as in fairseq: queries, keys and values uniform within sqrt(1.5 / width), the attention's output by
-    Xavier's rule without a bias, all else as `nn.Linear` does.
+    Weights begin as in fairseq: queries, keys and values uniform within sqrt(1.5 / width), the attention's output by
+    Xavier's rule with a zero bias, the others as in `nn.Linear`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -86,13 +86,13 @@ class Layer(nn.Module):
         self.feedforward_norm = nn.LayerNorm(config.width)
         self.feedforward_in = nn.Linear(config.width, config.feedforward)
         self.feedforward_out = nn.Linear(config.feedforward, config.width)
-        # On the three stacked matrices Xavier's rule gives the bound that fairseq gives to each.
+        # Xavier's rule on the three stacked matrices gives fairseq's bound for each of them.
         nn.init.xavier_uniform_(self.queries_keys_values.weight)
         nn.init.xavier_uniform_(self.attention_output.weight)
         nn.init.zeros_(self.attention_output.bias)
 
     def forward(self, x_BTC: Tensor, attend: Attend) -> Tensor:
-        """The stream after both sublayers, given what attends: queries, keys and values of new tokens to values."""
+        """The residual stream after both sublayers; `attend` maps queries, keys and values to attended values."""
         batch, length, width = x_BTC.shape
         qkv = self.queries_keys_values(self.attention_norm(x_BTC))
         q_k_v = qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind()
@@ -104,17 +104,17 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A causal language model that does not know which position method it holds.
+    """A causal language model with any position method.
 
     Args:
         config: the shape.
         kernel: attention kernel, by name or "automatic".
-        activation_checkpointing: whether training keeps only a layer's input and computes the rest again on the way
-            back.
+        activation_checkpointing: keep only each layer's input in training, and compute the rest again in the backward
+            pass.
 
     Raises:
-        ValueError: for an unknown position method, a width that the heads do not divide, or a decay window that is
-            negative or that the method's bias can't have.
+        ValueError: for an unknown position method, a width that the heads do not divide, or a decay window that is not
+            positive or does not fit the method's bias.
     """
 
     def __init__(self, config: ModelConfig, kernel: str = "automatic", activation_checkpointing: bool = False) -> None:
@@ -128,24 +128,24 @@ class Decoder(nn.Module):
         else:
             self.embedding = TiedEmbedding(config.vocabulary_size, config.width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
-        # Last, so that models of one seed share all other weights whatever their method draws.
+        # Last: a method that draws random numbers then changes no other weight of the same seed.
         self.positions = position_method(config.method, config.width, config.heads, config.longest)
-        self.bias()  # Refuses a decay window that can't be, before anything is trained.
+        self.bias()  # Refuses a wrong decay window before any training.
 
     def bias(self) -> Bias:
-        """What the position method adds to the scores, within the decay window if the model has one."""
+        """The position method's bias of the scores, within the decay window if the model has one."""
         bias = self.positions.bias()
         return bias if self.config.decay_window is None else bias.within(self.config.decay_window)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def forward(self, tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """The residual stream after the last layer, [B, T, width]; `embedding` turns it into probabilities.
 
-        With a cache the tokens stand after those it holds, and their keys and values are appended to it.
+        With a cache the tokens continue the cached ones, and their keys and values are appended to it.
         """
         start = 0 if cache is None else cache.length
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)
@@ -184,12 +184,12 @@ class Decoder(nn.Module):
     def negative_log_likelihood(
         self, sources_BT: Tensor, targets_BT: Tensor, context: int = 0, official_tail_gap: bool = False
     ) -> Tensor:
-        """-ln p(target | sources so far) in nats, float32 or wider, [B, T - context]; the first are not scored.
+        """-ln p(target | sources up to it) in nats, float32 or wider, [B, T - context].
 
         Args:
             sources_BT: token ids.
             targets_BT: the token that follows each.
-            context: so many at the start are read only.
+            context: number of tokens at the start that are read and not scored.
             official_tail_gap: see `AdaptiveEmbedding.negative_log_likelihood`.
         """
         hidden_NC = self(sources_BT)[:, context:].flatten(0, 1)
@@ -198,14 +198,14 @@ class Decoder(nn.Module):
         return losses_N.view(targets_BT.shape)
 
     def parameter_count(self) -> int:
-        """Learned numbers, tied ones counted once."""
+        """Number of learned values; tied ones count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def training_flops(self, length: int) -> float:
         """Floating point operations for each token of a training step: 6 N + 12 layers width length.
 
-        N counts the weights that multiply each token: the layers' matrices and the output matrix, of an adaptive
-        softmax the first band with its classes. Attention is counted in full, as is usual, though half is masked.
+        N counts the weights that multiply each token: the layers' matrices and the output matrix (of an adaptive
+        softmax the first band with its classes). As usual attention counts in full, though half of it is masked.
         """
         matrices = sum(p.numel() for p in self.layers.parameters() if p.dim() == 2)
         output = self.embedding.weights_of_every_token()
@@ -219,7 +219,7 @@ class Decoder(nn.Module):
 
         Args:
             tokens_T: the prompt's token ids, at least one.
-            new_tokens: how many to add.
+            new_tokens: number of tokens to add.
             temperature: divides the log-probabilities; 0 takes the most probable token each time.
             generator: source of randomness, on the model's device.
 

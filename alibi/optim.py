@@ -16,17 +16,17 @@ LAST_SHARE = 0.1
 
 
 class NAG(torch.optim.Optimizer):
-    """Nesterov's accelerated gradient in fairseq's form, with which the paper trains: the rate lies in the buffer.
+    """Nesterov's accelerated gradient as in fairseq, the paper's optimiser: the buffer contains the learning rate.
 
-    With r = rate / rate of the step before, momentum m, decay d and gradient g, a step is
+    With r = rate / rate of the previous step, momentum m, decay d and gradient g, a step is
 
         p <- p (1 - rate d) + m^2 r v - (1 + m) rate g,        v <- m r v - rate g,
 
-    so that a buffer v that was filled at one rate fits the next. torch's SGD with nesterov=True keeps the gradients
-    without their rates, which is another algorithm as soon as the rate changes.
+    so that a buffer v from one rate fits the next. torch's SGD with nesterov=True keeps gradients without their rates,
+    which is another algorithm as soon as the rate changes.
 
     Args:
-        parameters: to be optimised, or groups of them.
+        parameters: parameters to optimise, or groups of them.
         lr: learning rate.
         momentum: m (0.99 in the paper).
         weight_decay: d (0 in the paper).
@@ -41,7 +41,7 @@ class NAG(torch.optim.Optimizer):
                 f"lr={lr}, momentum={momentum}, weight_decay={weight_decay}: the rate must be above 0, "
                 "the momentum in [0, 1), the decay not negative"
             )
-        # The rate of the last step belongs to the group, so that it is saved and restored with the buffers.
+        # The last step's rate belongs to the group, so that it is saved and restored with the buffers.
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "last_lr": None})
 
     @torch.no_grad()
@@ -80,25 +80,25 @@ def cosine_restarts(
     t_mult: float = 2.0,
     shrink: float = 0.75,
 ) -> LambdaLR:
-    """The paper's schedule: linear warm-up, then a cosine; each period is longer and lower than the one before.
+    """The paper's schedule: a linear warm-up, then cosines; each period is longer and lower than the previous one.
 
-    After u updates the next one uses, with w warm-up updates and t = u - w inside the current period T,
+    With w warm-up updates and t = u - w inside the current period T, the update after u updates has the rate
 
         warmup_init_lr + u (lr - warmup_init_lr) / w   for u < w,
         min + (max - min) (1 + cos(pi t / T)) / 2      after,
 
-    where a new period multiplies T by `t_mult` and both limits by `shrink`. The defaults are those of the official
-    command, which stops after 286,000 updates, the end of the first period.
+    where a new period multiplies T by `t_mult` and both limits by `shrink`. The defaults are the official command's,
+    which stops after 286,000 updates, the end of the first period.
 
     Args:
-        optimizer: whose rate is set, in every group.
+        optimizer: the schedule sets the rate of all its groups.
         warmup_updates: w.
         warmup_init_lr: the rate of the first update.
         lr: the highest rate.
-        min_lr: the lowest of the first period.
+        min_lr: the lowest rate of the first period.
         period: updates in the first period.
-        t_mult: growth of the period.
-        shrink: shrinking of the rates with each period.
+        t_mult: factor of each new period's length.
+        shrink: factor of each new period's rates.
     """
 
     def rate(updates: int) -> float:
@@ -110,7 +110,7 @@ def cosine_restarts(
         return low + (high - low) * (1 + math.cos(math.pi * into / length)) / 2
 
     for group in optimizer.param_groups:
-        group["lr"] = 1.0  # LambdaLR multiplies what it finds.
+        group["lr"] = 1.0  # LambdaLR multiplies the rate that it finds.
         group.pop("initial_lr", None)
     return LambdaLR(optimizer, rate)
 
@@ -118,7 +118,7 @@ def cosine_restarts(
 def adamw(model: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:
     """AdamW with betas (0.9, 0.95); matrices decay by 0.1, biases, norms and the position method's parameters do not.
 
-    The method's parameters have a learning rate of their own, the model's times the method's factor
+    The method's parameters have their own learning rate: the model's times the method's factor
     (`alibi.positions.PositionMethod.rate`).
     """
     methods = [module for module in model.modules() if isinstance(module, PositionMethod)]
@@ -150,19 +150,19 @@ Recipe = tuple[torch.optim.Optimizer, LambdaLR, float]
 
 
 def adamw_recipe(model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int) -> Recipe:
-    """For the small scales: AdamW, one cosine to a tenth of the rate, gradients clipped to norm 1."""
+    """The small scales' recipe: AdamW, one cosine to a tenth of the rate, gradients clipped to norm 1."""
     optimizer = adamw(model, learning_rate)
     return optimizer, warmup_cosine(optimizer, warmup_steps, steps), 1.0
 
 
 def paper_recipe(model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int) -> Recipe:
-    """The paper's: Nesterov with momentum 0.99, one cosine period after the warm-up, gradients clipped to norm 0.1."""
+    """The paper's recipe: Nesterov with momentum 0.99, a cosine after the warm-up, gradients clipped to norm 0.1."""
     optimizer = NAG(model.parameters(), learning_rate)
     period = max(1, steps - warmup_steps)
     return optimizer, cosine_restarts(optimizer, warmup_steps, lr=learning_rate, period=period), 0.1
 
 
-# Optimiser, schedule and the norm that gradients are clipped to.
+# Optimiser, schedule and the largest norm of gradients.
 RECIPES: dict[str, Callable[[torch.nn.Module, float, int, int], Recipe]] = {
     "adamw": adamw_recipe,
     "paper": paper_recipe,

@@ -1,6 +1,6 @@
-"""Where things lie: the checkout, the numbers that ship with the package, and the cache.
+"""Folders of the project: the checkout, the data that ship with the package, results, texts and the cache.
 
-Chapters and commands find the same folders whatever the working directory.
+Chapters and commands find the same folders from any working directory.
 """
 
 import os
@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with `~` and `~name` replaced by that home folder, wherever in a command or a variable a user wrote it.
+    """The path with `~` or `~name` at its start replaced by that home folder.
 
-    A shell does so at the start of a word alone, so not in `--out=~/x`.
+    A shell does so only at the start of a word, so not in `--out=~/x` or in a variable.
 
     Raises:
-        ValueError: if no such home folder is known.
+        ValueError: if the home folder is unknown.
     """
     try:
         return Path(path).expanduser()
@@ -29,7 +29,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def checkout() -> Path | None:
-    """The root of the checkout that this package runs from, or None if it was installed from a wheel."""
+    """The root of the checkout that holds this package, or None if it was installed from a wheel."""
     root = PACKAGE.parent
     return root if (root / "book" / "_toc.yml").is_file() else None
 
@@ -41,7 +41,7 @@ def data_folder() -> Path:
 
 
 def results_folder() -> Path:
-    """Measured records, a file an experiment: `$ALIBI_RESULTS`, else `data/results/` (of a wheel: in the cache)."""
+    """Measured records, one file an experiment: `$ALIBI_RESULTS`, else `data/results/` (of a wheel: in the cache)."""
     if chosen := os.environ.get("ALIBI_RESULTS"):
         return expanded(chosen).resolve()
     root = checkout()
@@ -55,27 +55,27 @@ def golden_folder() -> Path:
 
 
 def texts_folder() -> Path | None:
-    """Folders of text, a corpus each, of a reader's own: `$ALIBI_DATA`, None if it is not set."""
+    """The reader's own texts, one folder for each corpus: `$ALIBI_DATA`, or None if it is not set."""
     chosen = os.environ.get("ALIBI_DATA")
     return expanded(chosen) if chosen else None
 
 
 def check_output(path: Path, make_folder: bool = False) -> None:
-    """Refuses a file that could not be written, before the work whose result goes there; leaves it as it is.
+    """Checks that a file can be written, before the work whose result goes there; leaves an existing one unchanged.
 
     Args:
-        path: of the file.
-        make_folder: make the folder that it will lie in.
+        path: the file.
+        make_folder: make the file's folder if it is missing.
 
     Raises:
-        ValueError: which says why.
+        ValueError: if it can't be written; the message says why.
     """
     try:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             path.open("ab").close()
-        else:  # A link to nothing is written through, into the folder at its end.
+        else:  # Writing through a broken link makes a file in the folder at its end.
             TemporaryFile(dir=path.resolve().parent).close()
     except OSError as wrong:
         folder = path.resolve().parent if path.is_symlink() else path.parent

@@ -1,6 +1,6 @@
-"""How far work is: a bar at a terminal and in a notebook, a line a minute in a log.
+"""Progress of work: a bar at a terminal and in a notebook, a line a minute in a log.
 
-What can't be shown, since whoever read it has gone, ends no work.
+An output that nobody reads any more ends no work.
 """
 
 import sys
@@ -14,7 +14,7 @@ SECONDS_A_LINE = 60.0
 
 
 class _Lines:
-    """A log, to which each drawing of a bar is a line; what moves the cursor is left out."""
+    """A log: each drawing of a bar becomes a line, without the codes that move the cursor."""
 
     def __init__(self) -> None:
         self.encoding = getattr(sys.stderr, "encoding", "ascii")
@@ -30,12 +30,12 @@ class _Lines:
 
 
 def drawn() -> bool:
-    """Whether stderr shows a bar in place: a terminal does, and a notebook."""
+    """Whether stderr redraws a bar in place, as a terminal and a notebook do."""
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
 
 
 def in_lines() -> dict[str, Any]:
-    """What makes a tqdm of a bar that would be drawn: a line in a log, rarely."""
+    """Options of a tqdm that writes a line a minute into a log instead of a bar."""
     return {"file": _Lines(), "mininterval": SECONDS_A_LINE, "maxinterval": SECONDS_A_LINE}
 
 
@@ -45,7 +45,7 @@ def bar(iterable: Iterable[Any] | None = None, **options: Any) -> "tqdm[Any]":
 
 
 def say(message: str) -> None:
-    """A line on stderr, above the bars."""
+    """Writes a line to stderr, above the bars."""
     with suppress(OSError):
         tqdm.write(message, sys.stderr)
 

@@ -1,5 +1,7 @@
 """Records: one measured or published number a row, in the same columns."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +20,16 @@ PAPER_COLUMNS = [
 MEASURED_COLUMNS = [
     *PAPER_COLUMNS, "prefix", "first_position", "last_position", "tokens_scored", "kernel", "compiled", "decay_window",
     "smoke", "scale", "seed", "tokens_trained", "parameters", "corpus_used", "paper_length", "device", "torch_version",
-    "dtype", "commit", "config_hash", "seconds", "date",
+    "dtype", "commit", "config_hash", "seconds", "date", "skipped", "sample",
 ]
+# Columns that came later: a file without one has records for which it is empty.
+LATER = ("skipped", "sample")
 COUNTS = (
     "page", "train_length", "eval_length", "stride", "gpu_hours", "prefix", "first_position", "last_position",
-    "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length",
+    "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length", "skipped", "sample",
 )
 # fmt: on
+VALUE_FORMAT = "%.7g"
 TRUTHS = ("equal_time", "compiled", "smoke")
 TYPES = (
     dict.fromkeys(COUNTS, "Int64")
@@ -58,9 +63,10 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
 
     `source` names the experiment, `corpus` the paper's set and `corpus_used` what was read, `train_length` our length
     and `paper_length` the one that it stands for. A loss or perplexity is a mean over `tokens_scored` tokens: those
-    from the start of the split up to `prefix` (missing: all), at the positions `first_position` to `last_position` of
-    the window (from 1; missing: all), within `decay_window` nats (missing: no limit). A speed or time has the attention
-    `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
+    from the start of the split up to `prefix` (missing: all) but for the first `skipped`, which are context (missing:
+    none); of these a `sample` of about so many, spread evenly (missing: all); at the positions `first_position` to
+    `last_position` of the window (from 1; missing: all), within `decay_window` nats (missing: no limit). A speed or
+    time has the attention `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
     """
     import pandas as pd
 
@@ -79,20 +85,34 @@ def _read(path: Path, types: dict[str, type[str]]) -> "pd.DataFrame":
         found = pd.read_csv(path, dtype=types)
     except (OSError, ValueError) as wrong:
         raise RecordsError(f"{path} can't be read ({told(wrong)}): restore it, or move it away") from wrong
-    if missing := [name for name in MEASURED_COLUMNS if name not in found]:
+    if missing := [name for name in MEASURED_COLUMNS if name not in found and name not in LATER]:
         raise RecordsError(f"{path} lacks the columns {listed(missing)}: restore it, or move it away")
-    return found[MEASURED_COLUMNS]
+    return found.reindex(columns=MEASURED_COLUMNS)
 
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:
     """Adds records to the file of an experiment, whole or not at all, however many processes add at a time."""
+    with held(experiment):
+        add(experiment, rows)
+
+
+@contextmanager
+def held(*experiments: str) -> Iterator[None]:
+    """No other process adds to the files of these experiments in the block."""
+    (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
+    with ExitStack() as holding:
+        for experiment in sorted(set(experiments)):  # In one order, so that no two wait for each other.
+            holding.enter_context(locked(cache_folder() / "locks" / f"{experiment}.lock"))
+        yield
+
+
+def add(experiment: str, rows: "pd.DataFrame") -> None:
+    """As `append`, where the file is `held`."""
     import pandas as pd
 
     path = results_folder() / f"{experiment}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
-    with locked(cache_folder() / "locks" / f"{experiment}.lock"):
-        tables = [measured_results(experiment), rows.assign(source=experiment)]
-        together = pd.concat([table for table in tables if len(table)], ignore_index=True)
-        typed = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES)
-        write_whole(path, lambda part: typed.to_csv(part, index=False, float_format="%.7g", lineterminator="\n"))
+    tables = [measured_results(experiment), rows.assign(source=experiment)]
+    together = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    typed = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES)
+    write_whole(path, lambda part: typed.to_csv(part, index=False, float_format=VALUE_FORMAT, lineterminator="\n"))

@@ -1,4 +1,4 @@
-"""What one asks for: a training run, and what is kept beside it. One value each, the same on the command line."""
+"""A request: the specification of a training run, and its bookkeeping. Both are flags of the command line too."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from alibi.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """A training run as it is asked for; None is the scale's own, the corpus's or the machine's.
+    """A training run as it is asked for; None stands for the default of the scale, the corpus or the machine.
 
-    `alibi.configuration.configure` makes of it everything that decides the run.
+    `alibi.configuration.configure` turns it into the complete configuration.
     """
 
     method: str
-    """position method, such as alibi, sinusoidal, rotary or t5; an unknown one is answered with all there are."""
+    """position method, such as alibi, sinusoidal, rotary or t5; the error for an unknown name lists all."""
     corpus: str = "wikipedia-sample"
-    """what to train on: a name that `python -m alibi data` knows."""
+    """corpus to train on: a name that `python -m alibi data` knows."""
     tokenisation: str | None = None
     """words (by fairseq's rules), bytes (byte pairs) or bert; the corpus's own if left out."""
     scale: str = "quick"
@@ -23,7 +23,7 @@ class RunSpec:
     train_length: int | None = None
     """tokens in a training block (L); the scale's own if left out."""
     seed: int = 1
-    """of weights, data order and dropout."""
+    """seed of weights, data order and dropout."""
     steps: int | None = None
     """optimiser steps; the scale's own number if left out."""
     large: bool = False
@@ -31,29 +31,31 @@ class RunSpec:
     kernel: str = "automatic"
     """attention kernel: automatic, or a name of `alibi.attention.KERNELS`."""
     decay_window: float | None = None
-    """how far heads see, in nats of a linear bias: 12 loses nothing that can be measured; no limit if left out."""
+    """nats of a linear bias that a head sees: 12 has no measurable effect on the loss; no limit if left out."""
     device: str | None = None
-    """cpu or cuda; the scale's own if left out."""
+    """cpu, cuda or mps (the GPU of a Mac); the scale's own if left out."""
     dtype: str | None = None
-    """of the computing, bfloat16 or float32; what the device multiplies natively if left out."""
+    """dtype of the computation, bfloat16 or float32; the device's native one if left out."""
     tokens_at_once: int | None = None
-    """tokens in one pass, of which several make a step where memory is short; the scale's own if left out."""
+    """tokens in one forward and backward pass; fewer than a step's take several passes and less memory; the scale's
+    own if left out."""
     compiled: bool | None = None
-    """translate the model with torch.compile; on a GPU it is unless this says no."""
+    """translate the model with torch.compile; if left out, on CUDA only."""
     activation_checkpointing: bool = False
-    """compute layers again on the way back instead of keeping them: a third more time, a fraction of the memory."""
+    """compute layers again in the backward pass instead of keeping them: a third more time, a fraction of the
+    memory."""
     official_tail_gap: bool = False
-    """leave out of the loss what the official training leaves out (see `alibi.embedding`)."""
+    """leave out of the loss the terms that the official training leaves out (see `alibi.embedding`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bookkeeping:
-    """What is written and shown beside a run; none of it changes the weights."""
+    """Checkpoints, validations, metrics and progress beside a run; none of them changes the weights."""
 
     checkpoint_every: int | None = None
     """steps between checkpoints; a twentieth of the run, at most 1000, if left out."""
     keep: int = 2
-    """checkpoints that stay, the newest; all go when the run is finished."""
+    """number of newest checkpoints to keep; a finished run removes all."""
     validate_every: int | None = None
     """steps between validations, on the first 8,192 tokens at the training length; a fifth of the run if left out."""
     log_every: int = 10
@@ -61,13 +63,13 @@ class Bookkeeping:
     tensorboard: bool = False
     """write the metrics for TensorBoard as well."""
     bar_row: int = 0
-    """line of the terminal for the progress bar, where several runs are trained side by side."""
+    """line of the terminal for the progress bar, where several runs train side by side."""
 
     def __post_init__(self) -> None:
         """Refuses numbers below 1.
 
         Raises:
-            InputError: which names them.
+            InputError: for a number below 1; the message names it.
         """
         for name in ("checkpoint_every", "keep", "validate_every", "log_every"):
             value = getattr(self, name)

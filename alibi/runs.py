@@ -2,21 +2,24 @@
 
 import hashlib
 import json
+import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from alibi.configuration import CONFIG, RECIPE, TrainConfig, TrainingError, configure, read_run, require_device
+from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import Corpus, Split, load, name_at
 from alibi.device import device_name, give_back_memory, settle_cpu
-from alibi.evaluate import PROTOCOL, Evaluation, evaluate
+from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
 from alibi.files import locked, write_whole
 from alibi.model import Decoder, ModelConfig
 from alibi.paths import cache_folder
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 
 SMOKE_TOKENS = 1024
 METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"}
+# Where the loss against itself is recorded, in training lengths: between these, as far as the long window goes, and
+# from L to its end.
+AGAINST_ITSELF = (0, 1, 1.125, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 7, 8)
+Measured = TypeVar("Measured", Evaluation, AgainstItself)
 
 
 def config_hash(config: TrainConfig, machine: str = "") -> str:
@@ -101,6 +108,8 @@ class Run:
         split: str = "valid",
         prefix: int | None = None,
         text: Corpus | None = None,
+        skip: int = 0,
+        sample: int | None = None,
     ) -> Evaluation:
         """The loss over a split at this window length, measured once and kept beside the weights.
 
@@ -110,18 +119,78 @@ class Run:
             length: tokens in a window, L_valid.
             stride: new tokens a window; None for nonoverlapping windows.
             split: of the text.
-            prefix: score only so many tokens from its start; None scores all.
+            prefix: read only so many tokens from its start; None reads all.
+            text: what is read, in the vocabulary of the run; the corpus of the run if left out.
+            skip: tokens at the start that are context and not scored.
+            sample: score only about so many tokens, spread evenly over the text; None scores all.
+
+        Raises:
+            ValueError: for an unknown split (the known are listed), or a length, stride or skip out of range.
+        """
+        prefix, skip = self._cut(prefix, skip)
+        name = f"{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}"
+        if skip or sample:
+            name += f"-from-{skip}-sample-{sample or 'all'}"
+
+        def measure(stream: Split, starts: np.ndarray | None) -> Evaluation:
+            eol = self.corpus.end_of_line
+            return evaluate(self.model, stream, eol, length, stride, prefix, None, skip, sample, starts)
+
+        return self._kept(Evaluation, name, split, text, measure)
+
+    def against_itself(
+        self,
+        window: int,
+        stride: int,
+        split: str = "valid",
+        sample: int | None = None,
+        text: Corpus | None = None,
+    ) -> AgainstItself:
+        """The loss in windows that are longer than the training length less that of the same tokens within L.
+
+        Measured once and kept, as an evaluation is.
+
+        Args:
+            window: tokens in a longer window, a multiple of L.
+            stride: new tokens that each window of L brings, a divisor of L.
+            split: of the text.
+            sample: at least so many tokens, in windows spread evenly over the text; None takes all.
             text: what is read, in the vocabulary of the run; the corpus of the run if left out.
 
         Raises:
-            ValueError: for an unknown split (the known are listed), or a length or stride out of range.
+            ValueError: for an unknown split (the known are listed), one shorter than a window, or other lengths.
         """
+        length, (prefix, _) = self.config.train_length, self._cut(None)
+        if self.smoke:
+            window = max(length, min(window, SMOKE_TOKENS // length * length))
+        name = f"against-itself-{length}-{window}-{stride}-{prefix or 'all'}-sample-{sample or 'all'}"
+
+        def measure(stream: Split, starts: np.ndarray | None) -> AgainstItself:
+            eol = self.corpus.end_of_line
+            return against_itself(self.model, stream, eol, length, window, stride, sample, prefix, None, starts)
+
+        return self._kept(AgainstItself, name, split, text, measure)
+
+    def _cut(self, prefix: int | None, skip: int = 0) -> tuple[int | None, int]:
+        """What is read and skipped; of a smoke run's text next to nothing is read, and half of that skipped at most."""
+        if not self.smoke:
+            return prefix, skip
+        prefix = min(SMOKE_TOKENS, prefix or SMOKE_TOKENS)
+        return prefix, min(skip, prefix // 2)
+
+    def _kept(
+        self,
+        kind: type[Measured],
+        name: str,
+        split: str,
+        text: Corpus | None,
+        measure: Callable[[Split, np.ndarray | None], Measured],
+    ) -> Measured:
+        """What was measured under this name, read from its file, or measured now and written there."""
         text = text or self.corpus
         text.require(split)
-        prefix = min(SMOKE_TOKENS, prefix or SMOKE_TOKENS) if self.smoke else prefix
-        name = f"{text.name}-{split}-{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}-{PROTOCOL}.json"
-        path = self.folder / "evaluations" / name
-        if stored := _stored(path):
+        path = self.folder / "evaluations" / f"{text.name}-{split}-{name}-{PROTOCOL}.json"
+        if stored := _stored(kind, path):
             return stored
         with ExitStack() as holding:
             refusal = None
@@ -129,11 +198,11 @@ class Run:
                 holding.enter_context(locked(_lock(self.folder)))
             except OSError as wrong:
                 refusal = wrong
-            if stored := _stored(path):  # By another process, while this one waited.
+            if stored := _stored(kind, path):  # By another process, while this one waited.
                 return stored
             settle_cpu(self.config.threads)
             stream = text.encoded_by(self.corpus, split)
-            found = evaluate(self.model, stream, self.corpus.end_of_line, length, stride, prefix)
+            found = measure(stream, article_starts(text, split, stream.tokens, self.corpus.end_of_line))
             give_back_memory()
             try:
                 if refusal is None:
@@ -152,17 +221,21 @@ class Run:
         prefix: int | None = None,
         text: Corpus | None = None,
         corpus: str = "wikitext-103",
+        skip: int = 0,
+        sample: int | None = None,
     ) -> "pd.DataFrame":
         """Perplexity per token, per word and bits per byte at these window lengths, with provenance.
 
         One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`. Arguments as for `evaluation`; `corpus` is
-        the paper's set, by which our records join its numbers, whatever was read.
+        the paper's set, by which our records join its numbers, whatever was read. The metric loss_standard_error is
+        that of the mean loss (nats a token) over articles. Where tokens are skipped, loss_change is the mean loss less
+        that of the same tokens in windows of the training length, and has a standard error too.
         """
         import pandas as pd
 
         rows = []
         for length in lengths:
-            found = self.evaluation(length, stride, split, prefix, text)
+            found = self.evaluation(length, stride, split, prefix, text, skip, sample)
             common = self.provenance(text) | {
                 "corpus": corpus,
                 "split": split,
@@ -170,10 +243,57 @@ class Run:
                 "protocol": "nonoverlapping" if stride is None else "sliding_window",
                 "stride": stride,
                 "prefix": prefix,
+                "skipped": skip or None,
+                "sample": sample,
                 "tokens_scored": found.tokens,
                 "smoke": self.smoke,
             }
             rows += [common | {"metric": m, "value": getattr(found, m), "unit": unit} for m, unit in METRICS.items()]
+            in_nats = {"loss_standard_error": found.loss_standard_error}
+            if skip and length != self.config.train_length:
+                at_length = self.evaluation(self.config.train_length, stride, split, prefix, text, skip, sample)
+                in_nats["loss_change"], in_nats["loss_change_standard_error"] = found.change_from(at_length)
+            rows += [common | row for row in _in_nats(in_nats)]
+        return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
+
+    def records_against_itself(
+        self,
+        window: int,
+        stride: int,
+        split: str = "valid",
+        sample: int | None = None,
+        text: Corpus | None = None,
+        corpus: str = "wikitext-103",
+    ) -> "pd.DataFrame":
+        """The metric loss_against_itself (nats a token, see `alibi.evaluate.AgainstItself`), with provenance.
+
+        A row for each range of positions between those of `AGAINST_ITSELF`, and one for all past L; each with its
+        standard error over articles. `eval_length` is the longer window; arguments as for `against_itself`.
+        """
+        import pandas as pd
+
+        found, length = self.against_itself(window, stride, split, sample, text), self.config.train_length
+        window = found.window
+        whole = {round(multiple * length / stride) * stride for multiple in AGAINST_ITSELF}
+        edges = sorted({edge for edge in whole if edge < window} | {window})
+        rows = []
+        past = [(length, window)] if window > length else []
+        for low, high in [*pairwise(edges), *past]:
+            mean, error = found.between(low + 1, high)
+            common = self.provenance(text) | {
+                "corpus": corpus,
+                "split": split,
+                "eval_length": window,
+                "protocol": "against_itself",
+                "stride": stride,
+                "sample": sample,
+                "first_position": low + 1,
+                "last_position": high,
+                "tokens_scored": found.tokens_between(low + 1, high),
+                "smoke": self.smoke,
+            }
+            named = {"loss_against_itself": mean, "loss_against_itself_standard_error": error}
+            rows += [common | row for row in _in_nats(named)]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
     def provenance(self, text: Corpus | None = None) -> dict[str, Any]:
@@ -204,20 +324,25 @@ def _lock(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
-def _stored(path: Path) -> Evaluation | None:
-    """The evaluation that this file holds, None if there is none; one that is cut is told, and measured again."""
+def _in_nats(values: dict[str, float]) -> list[dict[str, Any]]:
+    """Metric, value and unit of each of these; none of a standard error that a single article does not have."""
+    return [{"metric": m, "value": value, "unit": "nats"} for m, value in values.items() if not math.isnan(value)]
+
+
+def _stored(kind: type[Measured], path: Path) -> Measured | None:
+    """What this file holds, None if there is none; one that is cut is told, and measured again."""
     if not path.is_file():
         return None
     try:
         stored: dict[str, Any] = json.loads(path.read_bytes())
         stored |= {name: np.array(values) for name, values in stored.items() if isinstance(values, list)}
-        return Evaluation(**stored)
+        return kind(**stored)
     except (OSError, ValueError, TypeError, AttributeError) as wrong:
         say(f"warning: {path} can't be read: {wrong}; measured again")
         return None
 
 
-def _store(found: Evaluation, path: Path) -> None:
+def _store(found: Evaluation | AgainstItself, path: Path) -> None:
     fields = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(found).items()}
     path.parent.mkdir(exist_ok=True)
     write_whole(path, lambda part: part.write_text(json.dumps(fields), encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The scales at which the paper is reproduced: the same names everywhere, each a model, a budget and a recipe."""
+"""The scales of the reproduction: each is a model, a budget and a recipe, under the same name everywhere."""
 
 from dataclasses import dataclass
 
@@ -8,31 +8,31 @@ from alibi.model import ModelConfig
 
 @dataclass(frozen=True)
 class Scale:
-    """What is trained at a scale; position method, corpus, training length and seed are chosen beside it."""
+    """Model and training of a scale; a run adds the position method, corpus, training length and seed."""
 
     name: str
     model: ModelConfig
-    """Its shape; method and vocabulary are those of the run."""
+    """Shape of the model; the run sets method and vocabulary."""
     large: ModelConfig
-    """What stands for the paper's 1.3B parameters beside its 247M."""
+    """The larger model, for the paper's 1.3B parameters beside its 247M."""
     train_length: int
-    """Tokens in a training block where none is asked for."""
+    """Tokens in a training block, unless a run asks for another length."""
     paper_factor: int
-    """A length stands for one so many times as long in the paper."""
+    """Multiply a length by this to get the paper's length that it stands for."""
     batch_tokens: int
     """Tokens in an optimiser step, the same for every training length."""
     tokens_at_once: int
-    """Tokens in one pass forward and back; the gradients of several add up to a batch."""
+    """Tokens in one forward and backward pass; the gradients of several passes add up to a batch."""
     steps: int
     recipe: str
     """Optimiser, schedule and clipping, a name of `alibi.optim.RECIPES`."""
     learning_rate: float
-    """The highest, reached after the warm-up."""
+    """The highest rate, at the end of the warm-up."""
     warmup_steps: int
     threads: int | None
-    """CPU threads, fixed where bits must repeat; None leaves torch's own choice."""
+    """CPU threads, fixed for bits that repeat; None keeps torch's choice."""
     device: str
-    """cpu, or cuda."""
+    """What runs it where none is asked for: cpu, or cuda."""
     # Of a corpus of the hub, none of which has to be fetched whole for a small budget; see `alibi.corpora.reading`.
     train_words: int | None = None
     """Words of training text that are read, from its beginning; None reads all."""
@@ -43,14 +43,14 @@ class Scale:
 def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> ModelConfig:
     """The paper's models: "247M" (WikiText-103; sections 2 and 4.1) and "1.3B" (CC100 + RoBERTa corpus; section 4.3).
 
-    The first is fairseq's `transformer_lm_wiki103` over 267,744 words, with adaptive input and softmax. Of the second
-    the paper gives layers, width, heads and feedforward width, neither vocabulary nor dropout: here GPT-2's 50,257
-    byte pairs in one plain tied matrix, without dropout.
+    The first is fairseq's `transformer_lm_wiki103` over 267,744 words, with adaptive input and softmax. For the second
+    the paper gives layers, width, heads and feedforward width, but neither vocabulary nor dropout: here it has GPT-2's
+    50,257 byte pairs in one plain tied matrix, and no dropout.
 
     Args:
         name: 247M or 1.3B.
         method: position method.
-        vocabulary_size: entries; 0 takes the number above.
+        vocabulary_size: number of entries; 0 takes the number above.
 
     Raises:
         ValueError: for another name.
@@ -155,7 +155,7 @@ def scale_named(name: str) -> Scale:
     """The scale of this name.
 
     Raises:
-        ValueError: if there is none; the known names are listed.
+        ValueError: for an unknown name; the message lists the known ones.
     """
     if name not in SCALES:
         raise UnknownNameError("scale", name, SCALES)

@@ -1,7 +1,7 @@
 """The training loop: one configuration and a token stream in, weights, configuration and metrics out.
 
-A run may end at any moment, by a signal, a crash or a full disk: the same call goes on from its last checkpoint, and
-ends in the same bits as a run that was never stopped (same machine, torch version, threads and kernel).
+A run may end at any moment, by a signal, a crash or a full disk. The same call then goes on from its last checkpoint
+and ends in the same bits as a run without a stop (same machine, torch version, threads and kernel).
 """
 
 import json
@@ -34,7 +34,17 @@ from alibi.configuration import (
     require_device,
 )
 from alibi.corpora.corpus import Corpus
-from alibi.device import computing, give_back_memory, matmul_rate, peak_memory, provenance, settle_cpu
+from alibi.device import (
+    computing,
+    give_back_memory,
+    matmul_rate,
+    peak_memory,
+    placed,
+    provenance,
+    random_state,
+    set_random_state,
+    settle_cpu,
+)
 from alibi.errors import InputError
 from alibi.evaluate import evaluate
 from alibi.files import locked, write_whole
@@ -54,7 +64,7 @@ GOES_ON = "the same command goes on from there"
 
 
 class StoppedError(TrainingError):
-    """A run that a signal has ended after a step, its checkpoint saved: the same call goes on."""
+    """A signal ended the run after a step, with a checkpoint: the same call goes on."""
 
     exit_status = TRY_AGAIN
 
@@ -69,28 +79,27 @@ def train(
 ) -> None:
     """Trains a model and writes its weights, configuration and metrics into the folder.
 
-    The loss of a step is the mean negative log-likelihood of its tokens, in nats. A folder that holds the finished
-    run of this configuration is left as it is; one that holds a part of it is gone on with, in the dtype in which it
-    began: another machine may choose another.
+    The loss of a step is the mean negative log-likelihood of its tokens, in nats. A finished run of this configuration
+    stays as it is. An unfinished one resumes, in the dtype in which it began (another machine may choose another).
 
     Args:
-        config: what decides the run.
-        corpus: where its training split is read.
-        folder: made if missing.
+        config: configuration of the run.
+        corpus: its training split is the text, its validation split is for the metrics.
+        folder: output folder, made if missing.
         bookkeeping: checkpoints, validation, metrics and progress bar.
-        exact_dtype: whether a run that began in another dtype is another run.
+        exact_dtype: refuse to resume a run that began in another dtype.
 
     Raises:
-        TrainingError: if the folder holds a run of another configuration (the fields are named), can't be written or is
-            in use by another process, the device is not there, the corpus is another one, or the loss or gradient is
-            no longer finite.
-        StoppedError: after SIGTERM, SIGHUP or SIGINT, once the step is done and its checkpoint saved.
-        KeyboardInterrupt: at the second SIGINT, in the middle of whatever it is.
-        alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or none of those there are is whole.
+        TrainingError: if the folder holds a run of another configuration (the message names the fields), can't be
+            written or is in use by another process; if the device is missing, the corpus is another one, or the loss or
+            gradient is not finite.
+        StoppedError: after SIGTERM, SIGHUP or SIGINT, when the step is finished and its checkpoint saved.
+        KeyboardInterrupt: at the second SIGINT, at once.
+        alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or all checkpoints are damaged.
         ValueError: if the corpus does not fill a batch, or holds an id outside the vocabulary.
     """
     if _finished(config, folder, exact_dtype):
-        checkpoints.remove(folder / CHECKPOINTS)  # Those of a process that ended between the two.
+        checkpoints.remove(folder / CHECKPOINTS)  # An earlier process may have ended before it removed them.
         return
     _check_stream(config, corpus)
     require_device(config)
@@ -110,7 +119,7 @@ def train(
 
 
 def _finished(config: TrainConfig, folder: Path, exact_dtype: bool) -> bool:
-    """Whether the folder holds this run, finished; another one is refused."""
+    """Whether the folder holds this run, finished; raises TrainingError for another run."""
     if not (folder / CONFIG).is_file():
         return False
     _same_run(read_config(folder), config, folder, exact_dtype)
@@ -128,7 +137,7 @@ def _check_stream(config: TrainConfig, corpus: Corpus) -> None:
 
 
 def _same_run(stored: TrainConfig, asked: TrainConfig, folder: Path, exact_dtype: bool) -> TrainConfig:
-    """What was asked for, in the dtype in which it began; refused if it is another run."""
+    """The configuration asked for, in the stored dtype; raises TrainingError if the stored run is another one."""
     kept = asked if exact_dtype else replace(asked, dtype=stored.dtype)
     learned, machine = differences(stored, kept)
     if learned:
@@ -144,17 +153,18 @@ def _same_run(stored: TrainConfig, asked: TrainConfig, folder: Path, exact_dtype
 
 
 class Training:
-    """A run in the middle: model, optimiser, schedule, and how far they are."""
+    """The state of a run: model, optimiser, schedule, and the number of steps done."""
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
         self.config, self.done, self.seconds = config, 0, 0.0
         torch.manual_seed(config.seed)
-        self.model = Decoder(config.model, config.kernel, config.activation_checkpointing).to(config.device).train()
+        made = Decoder(config.model, config.kernel, config.activation_checkpointing)
+        self.model = placed(made, config.device).train()
         self.losses: Callable[..., Tensor] = self.model.negative_log_likelihood
         if config.compiled:
             try:
                 self.losses = torch.compile(self.losses)
-            except (RuntimeError, OSError) as wrong:  # Not for this system or Python, or its cache can't be written.
+            except (RuntimeError, OSError) as wrong:  # No compiler for this system or Python, or no room for its cache.
                 raise self._not_compiled(wrong) from wrong
         recipe = RECIPES[config.recipe](self.model, config.learning_rate, config.warmup_steps, config.steps)
         self.optimizer, self.schedule, self.clip = recipe
@@ -164,7 +174,7 @@ class Training:
         self.tokens_a_step = batch * config.train_length
 
     def step(self) -> tuple[float, float]:
-        """One optimiser step: loss in nats a token, and the norm of its gradient before clipping."""
+        """Makes one optimiser step; returns the loss in nats a token and the gradient's norm before clipping."""
         config, blocks_at_once = self.config, max(1, self.config.tokens_at_once // self.config.train_length)
         sources_BT, targets_BT = self.order(self.done)
         loss = torch.zeros((), device=config.device)
@@ -176,7 +186,7 @@ class Training:
                 part.backward()
             loss += part.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        # Both in one transfer: each would make a GPU wait.
+        # One transfer for both, because each transfer makes a GPU wait.
         nats, gradient_norm = torch.stack([loss, norm]).tolist()
         if not math.isfinite(nats) or not math.isfinite(gradient_norm):
             epoch, place, starts = self.order.where(self.done)
@@ -193,13 +203,13 @@ class Training:
 
     @contextmanager
     def _compiling(self) -> Iterator[None]:
-        """Says what to do where a compiler is missing or fails: in the first pass, before any weight has changed."""
+        """Adds a remedy to a compiler's error, which comes in the first pass, before any weight has changed."""
         try:
             yield
         except (RuntimeError, OSError) as wrong:
             from torch._dynamo.exc import TorchDynamoException
 
-            # What compiles, and its cache, are all that has to do with files in a pass.
+            # In a pass only the compiler and its cache use files.
             if not isinstance(wrong, TorchDynamoException | OSError):
                 raise
             raise self._not_compiled(wrong) from wrong
@@ -210,14 +220,14 @@ class Training:
         return TrainingError(f"the model can't be compiled here: {told}; {remedy} trains without a compiler")
 
     def checkpoint(self) -> Checkpoint:
-        """All that decides how the run goes on."""
+        """The complete state of the run."""
         optimizer = self.optimizer.state_dict()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for number, state in optimizer["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
         tensors["random.cpu"] = torch.get_rng_state()
-        if self.config.device == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        if (state := random_state(self.config.device)) is not None:
+            tensors[f"random.{self.config.device}"] = state
         epoch, place, _ = self.order.where(self.done)
         facts = {
             "config": asdict(self.config),
@@ -231,10 +241,10 @@ class Training:
         return Checkpoint(self.done, {name: value.detach().contiguous() for name, value in tensors.items()}, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes on as the run that saved this would have.
+        """Continues from a checkpoint, to the same bits as the run that saved it.
 
         Raises:
-            TrainingError: if its weights or its optimiser state are not those of this model.
+            TrainingError: if the checkpoint's weights or optimiser state do not fit this model.
         """
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
         for name, value in checkpoint.tensors.items():
@@ -249,13 +259,13 @@ class Training:
             self.optimizer.load_state_dict({"state": state, "param_groups": checkpoint.facts["groups"]})
         except ValueError as wrong:
             raise TrainingError(
-                f"the checkpoint of step {checkpoint.step} is of another version of alibi: {wrong}; train into another "
+                f"another version of alibi wrote the checkpoint of step {checkpoint.step}: {wrong}; train into another "
                 "folder"
             ) from wrong
         self.schedule.load_state_dict(checkpoint.facts["schedule"])
         torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"] and self.config.device == "cuda":
-            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        if self.config.device in parts["random"]:
+            set_random_state(self.config.device, parts["random"][self.config.device])
         self.done, self.seconds = checkpoint.step, checkpoint.facts["seconds"]
 
 
@@ -364,7 +374,7 @@ def _validate(training: Training, corpus: Corpus) -> float:
 
 @contextmanager
 def _metrics(folder: Path, done: int, tensorboard: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Writes rows into metrics.jsonl, after those of the steps done, and for TensorBoard where asked."""
+    """Appends rows to metrics.jsonl, from step `done` on, and to TensorBoard's files if asked."""
     path = folder / METRICS
     kept = [json.dumps(row) + "\n" for row in _rows(path) if row["step"] < done]
     write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"))
@@ -391,7 +401,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 yield json.loads(line)
-            except ValueError:  # Half a line, the last of a process that was killed.
+            except ValueError:  # Half a line, the last one of a killed process.
                 return
 
 
@@ -407,13 +417,13 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
     """The trained model in this folder, ready to evaluate.
 
     Args:
-        folder: of the run.
-        device: cpu or cuda; None takes that of the training if it is here, else the CPU, which stderr is told.
+        folder: folder of the run.
+        device: cpu, cuda or mps; None takes that of the training, or with a warning the CPU if that is missing.
 
     Raises:
-        ValueError: if the device is unknown; the known are listed.
-        TrainingError: if the device is not there, the folder holds no finished run, or what it holds is cut, altered or
-            of another version: file and field or weight are named.
+        ValueError: for an unknown device; the message lists the known ones.
+        TrainingError: if the device is missing, the folder holds no finished run, or its files are damaged, edited or
+            from another version; the message names the file and the field or weight.
     """
     config = read_config(folder)
     device = evaluation_device(config, device, folder)
@@ -425,7 +435,7 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
         weights = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as wrong:
         raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
-    # Before the model is built: a number of layers that was mistyped can take all memory.
+    # Before building the model: a mistyped number of layers can take all memory.
     layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
     if layers != config.model.layers:
         raise TrainingError(f"{folder / CONFIG}: model.layers is {config.model.layers}, and {WEIGHTS} has {layers}")
@@ -435,7 +445,7 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
     except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
         raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
     _set_weights(model, weights, f"{folder / WEIGHTS}")
-    return model.to(device).eval()
+    return placed(model, device).eval()
 
 
 def _set_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:

@@ -19,26 +19,26 @@ from alibi.positions.base import LinearBias
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
-# Queries in a block: small blocks waste few keys beyond the window, long windows repay larger products.
+# Queries in a block: small blocks compute few keys beyond the window, larger products are faster at long windows.
 SMALLEST_BLOCK, LARGEST_BLOCK = 128, 512
-# A block takes at most this share of the window, where it can choose.
+# A block grows while the window holds more than this number of blocks.
 BLOCKS_IN_WINDOW = 8
-# Scores held at a time: a few megabytes, which stay in the cache of a CPU.
+# Scores of a piece: a few megabytes, which stay in the cache of a CPU.
 SCORES_AT_ONCE = 2**22
 # Positions in a block of FlexAttention.
 FLEX_BLOCK = 128
 
 
 class _Head(NamedTuple):
-    """What one head adds to the scores of a block of queries and of the keys in it and before it."""
+    """One head's bias of a block of queries, for the keys in the block and before it."""
 
     mask_RW: Tensor
     before: int
-    """Keys before the block that it meets."""
+    """Number of keys before the block that its queries see."""
 
 
 class _Piece(NamedTuple):
-    """Blocks of queries that are computed at once, and the keys of all of them."""
+    """Blocks of queries that are computed at once, and all their keys."""
 
     queries: slice
     keys: slice
@@ -51,7 +51,7 @@ def _heads(bias: LinearBias, length: int, dtype: torch.dtype) -> list[_Head]:
         block = SMALLEST_BLOCK
         while block < LARGEST_BLOCK and BLOCKS_IN_WINDOW * block < min(reach, length):
             block *= 2
-        # Whole blocks, so that blocks of keys overlap by whole blocks; no query has more keys before its block.
+        # Whole blocks, so that the keys of two pieces overlap by whole blocks; never more keys than precede a block.
         before = min(math.ceil(min(reach, length) / block), (length - 1) // block) * block
         positions_W = torch.arange(before + block, device=slope.device)
         one = LinearBias(slope[None], bias.decay_window)
@@ -62,7 +62,7 @@ def _heads(bias: LinearBias, length: int, dtype: torch.dtype) -> list[_Head]:
 
 
 def _pieces(head: _Head, length: int, batch: int) -> Iterator[_Piece]:
-    """Blocks one by one while keys are fewer than the window's, many at once from there on, the rest at the end."""
+    """Single blocks until the window is full of keys, then many blocks at once, and the rest at the end."""
     block, width = head.mask_RW.shape
     start = 0
     while start < length:
@@ -84,14 +84,14 @@ def _blocks(x_BTD: Tensor, size: int, step: int) -> Tensor:
 
 
 def _add_blocks(into_BTD: Tensor, x_NWD: Tensor, step: int) -> None:
-    """Adds blocks back where `_blocks` took them from."""
+    """Adds blocks back to the places from which `_blocks` took them."""
     batch, width = into_BTD.shape[0], x_NWD.shape[1]
     x_BNWD = x_NWD.view(batch, -1, *x_NWD.shape[1:])
     blocks = x_BNWD.shape[1]
     if blocks == 1:
         into_BTD += x_BNWD[:, 0]
         return
-    # What is `step` apart within blocks lies in separate positions, and is added in one go.
+    # The same `step` positions of all blocks do not overlap: one addition takes them.
     for first in range(0, width, step):
         into_BTD[:, first : first + blocks * step].unflatten(1, (blocks, step)).add_(x_BNWD[:, :, first : first + step])
 
@@ -102,7 +102,7 @@ def _weights(q_NRD: Tensor, k_NWD: Tensor, mask_RW: Tensor) -> Tensor:
 
 
 class _Windowed(torch.autograd.Function):
-    """Attention head by head and piece by piece; the weights of a piece are computed again on the way back."""
+    """Attention head by head and piece by piece; the backward pass computes a piece's weights again."""
 
     @staticmethod
     def forward(ctx: Any, q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, heads: list[_Head]) -> Tensor:
@@ -125,9 +125,9 @@ class _Windowed(torch.autograd.Function):
         batch, _, length, head_width = q_BHTD.shape
         wide = torch.promote_types(q_BHTD.dtype, torch.float32)
         dq_BHTD = torch.empty_like(q_BHTD)
-        # A key gathers from many blocks, more than 16 bits could add up.
+        # A key's gradient sums over many blocks, for which 16 bits are too few.
         dk_BHTD, dv_BHTD = (torch.zeros(k_BHTD.shape, dtype=wide, device=k_BHTD.device) for _ in range(2))
-        # Of each query, the sum over keys of weight times its gradient.
+        # For each query, the sum over keys of the weight times its gradient.
         shared_BHT1 = (dout_BHTD.to(wide) * out_BHTD).sum(dim=-1, keepdim=True).to(q_BHTD.dtype)
         for h, head in enumerate(ctx.heads):
             for queries, keys, mask_RW in _pieces(head, length, batch):
@@ -148,8 +148,8 @@ class _Windowed(torch.autograd.Function):
 class WindowedAttention:
     """softmax(q k^T / sqrt(D) + bias) v over the keys within each head's reach, in memory that grows with T alone.
 
-    Queries and keys stand at the same consecutive positions. A head's queries are cut into blocks; each meets the
-    block's own keys and those of as many blocks before it as its window needs, in one dense product.
+    Queries and keys have the same consecutive positions. A head's queries are cut into blocks. One dense product
+    multiplies a block's queries with the keys of the block and of the blocks before it that the window reaches.
 
     Args:
         bias: slopes and decay window.
@@ -162,7 +162,7 @@ class WindowedAttention:
 
     def __call__(self, q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
         """Queries, keys and values [B, H, T, D] to [B, H, T, D]."""
-        # The layers of one pass share them.
+        # The layers of one pass share the masks.
         if q_BHTD.dtype not in self.heads:
             self.heads[q_BHTD.dtype] = _heads(self.bias, self.length, q_BHTD.dtype)
         attended: Tensor = _Windowed.apply(q_BHTD, k_BHTD, v_BHTD, self.heads[q_BHTD.dtype])
@@ -170,9 +170,9 @@ class WindowedAttention:
 
 
 def flex_blocks(bias: LinearBias, query_positions_T: Tensor, key_positions_S: Tensor) -> "BlockMask":
-    """For FlexAttention: which blocks of keys each head and block of queries meets, and which of them whole.
+    """For FlexAttention: the blocks of keys that each head and block of queries sees, and those that it sees whole.
 
-    Found from the ends of the blocks, so that nothing of size T x S is made; positions are consecutive.
+    Only the ends of the blocks are compared, so that no T x S tensor is made; positions are consecutive.
     """
     from torch.nn.attention.flex_attention import BlockMask
 
@@ -186,7 +186,7 @@ def flex_blocks(bias: LinearBias, query_positions_T: Tensor, key_positions_S: Te
     nearest_QK, farthest_QK = first_distance_QK - (FLEX_BLOCK - 1), first_distance_QK + (FLEX_BLOCK - 1)
     reach_H11 = reach_H[:, None, None]
     some_HQK = (farthest_QK >= 0) & (nearest_QK <= reach_H11)
-    # Rows past the last query have no position: a block with such rows asks `seen`, as one of future keys does.
+    # Rows past the last query have no position: a block with such rows is never whole, so that `seen` masks it.
     filled_Q1 = torch.arange(1, len(first_distance_QK) + 1, device=reach_H.device)[:, None] * FLEX_BLOCK
     whole_HQK = (nearest_QK >= 0) & (farthest_QK <= reach_H11) & (filled_Q1 <= len(query_positions_T))
     shape = len(query_positions_T), len(key_positions_S)
@@ -195,6 +195,6 @@ def flex_blocks(bias: LinearBias, query_positions_T: Tensor, key_positions_S: Te
 
 
 def _numbers_and_indices(chosen_HQK: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks of keys are chosen, [1, H, Q], and which, these first: [1, H, Q, K]."""
+    """The number of chosen blocks of keys, [1, H, Q], and the blocks' indices, chosen ones first: [1, H, Q, K]."""
     indices_HQK = chosen_HQK.int().argsort(dim=-1, descending=True, stable=True)
     return chosen_HQK.sum(dim=-1)[None].int(), indices_HQK[None].int()

@@ -4,6 +4,7 @@ Target i of a stream is token i; its source is token i - 1, and the source of ta
 in fairseq. So the first source of a block is the last target of the block before.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 from alibi.errors import InputError
+
+# Tokens in a piece of a sample: several windows of a sliding evaluation, and short beside an article.
+PIECE = 64
 
 
 def shift(tokens: np.ndarray, end_of_line: int) -> np.ndarray:
@@ -86,7 +90,7 @@ def check_window(length: int, stride: int | None) -> None:
         raise InputError(f"length={length}, stride={stride}: the stride must lie between 1 and the length")
 
 
-def evaluation_windows(tokens: int, length: int, stride: int | None = None) -> Iterator[Window]:
+def evaluation_windows(tokens: int, length: int, stride: int | None = None, skip: int = 0) -> Iterator[Window]:
     """The official window grid: every token of the stream is scored exactly once (section 2 and Appendix B).
 
     Nonoverlapping (stride None or equal to the length): consecutive blocks. Sliding with stride t and context
@@ -97,13 +101,49 @@ def evaluation_windows(tokens: int, length: int, stride: int | None = None) -> I
         tokens: length of the stream.
         length: tokens in a window at most, L_valid.
         stride: new tokens a window, 1 to length.
+        skip: tokens at the start that are not scored. The grid begins after them, and sliding windows have them as
+            context: with skip >= length - stride none grows.
 
     Raises:
-        ValueError: if the stream is empty, or length or stride is out of range.
+        ValueError: if no token is left to score, or length or stride is out of range.
     """
     if tokens < 1:
         raise InputError("an empty stream of tokens can't be evaluated")
+    if not 0 <= skip < tokens:
+        raise InputError(f"skip={skip}: choose 0 to {tokens - 1}, so that some of the {tokens} tokens are scored")
     check_window(length, stride)
     stride = length if stride is None else stride
-    for scored in range(0, tokens, stride):
+    for scored in range(skip, tokens, stride):
         yield Window(max(0, scored - (length - stride)), scored, min(scored + stride, tokens))
+
+
+def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.ndarray:
+    """Which tokens of a stream count, bool [tokens]: a sample that is spread evenly over all that is not skipped.
+
+    The stream after `skip` is cut into pieces of `PIECE` tokens, and every k-th piece counts, from the first on. k is
+    the largest number that leaves at least `sample` tokens and that neither 2 nor 3 divides: so pieces fall on all
+    places of a window alike, if it is a power of two or thrice one long. Windows of every length and stride can score
+    these same tokens, and the text between them is context.
+
+    Args:
+        tokens: length of the stream.
+        skip: tokens at the start that don't count.
+        sample: how many tokens count at least; None, or more than there are, takes all.
+    """
+    counted = np.arange(tokens) >= skip
+    if sample is not None:
+        most = (tokens - skip) // PIECE // math.ceil(sample / PIECE)
+        every = max((k for k in range(1, most + 1) if math.gcd(k, 6) == 1), default=1)
+        counted &= (np.arange(tokens) - skip) // PIECE % every == 0
+    return counted
+
+
+def windows_in_windows(start: int, length: int, window: int, stride: int) -> Iterator[Window]:
+    """Windows of at most `length` tokens that score a longer window [start, start + window), and read nothing else.
+
+    The first scores its `length` tokens as the longer window does. Each of the others scores `stride` new tokens given
+    the length - stride before them, which all lie in the longer window.
+    """
+    yield Window(start, start, start + length)
+    for scored in range(start + length, start + window, stride):
+        yield Window(scored - (length - stride), scored, scored + stride)

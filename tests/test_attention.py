@@ -149,15 +149,16 @@ def test_memory_of_a_long_pass_grows_with_the_keys_alone(kernel, name, monkeypat
 def test_score_mod_is_the_dense_bias_with_its_gradient(name):
     # FlexAttention maps this function over the scores; on a CPU it has no backward pass of its own to test.
     method, positions = method_named(name, 32, 4), torch.arange(150)
-    queries, bias = positions[40:], method.bias()
+    queries = positions[40:]
     at = [torch.arange(n) for n in (4, len(queries), len(positions))]
     future_TS = queries[:, None] < positions
     scores_HTS, weights_HTS = torch.randn(2, 4, 110, 150)
-    score_mod = bias.score_mod(queries, positions)
-    assert (score_mod is None) == isinstance(bias, NoBias)
+    score_mod = method.bias().score_mod(queries, positions)
+    assert (score_mod is None) == isinstance(method.bias(), NoBias)
     if score_mod is None:
         return
-    factor, added = factor_and_bias(bias, queries, positions)
+    # A bias of its own: what a method computes its numbers with goes backward once.
+    factor, added = factor_and_bias(method.bias(), queries, positions)
     results = []
     for biased in (
         score_mod(scores_HTS, torch.tensor(0), at[0][:, None, None], at[1][:, None], at[2]),

@@ -4,20 +4,21 @@ import itertools
 import json
 import multiprocessing
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import ROOT
 
 from alibi.__main__ import main
-from alibi.speed import attention, benchmark, memory, peers, shapes
+from alibi.speed import attention, benchmark, peers, shapes, training_steps
 from alibi.speed.benchmark import BenchError
 from alibi.speed.peers import PeerError
-from alibi.speed.shapes import Shape
+from alibi.speed.shapes import WINDOWED_ALIBI, Shape
 
 pytestmark = pytest.mark.slow
 
-TINY = Shape("tiny", 1, 32, 4, 16, 64, vocabulary=60)
+TINY = Shape(name="tiny", size="tiny", layers=1, width=32, heads=4, length=16, tokens=64, vocabulary=60)
 compile_ = torch.compile
 
 
@@ -63,7 +64,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
         assert row["form"] in forms
     for method in ("sinusoidal", "alibi", "t5"):
         row = rows[method]
-        assert row["kernel"] in benchmark.KERNELS["cpu"] and len(row["tried"]) + len(row["refused"]) == 4
+        assert row["kernel"] in training_steps.KERNELS["cpu"] and len(row["tried"]) + len(row["refused"]) == 4
     assert list(rows["t5"]["refused"]) == ["columns, eager"]
     # A peer that can't be compiled competes eager, and the table says so.
     failed = rows["peer x-transformers ALiBi"]
@@ -83,7 +84,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
 
 
 def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
-    found = benchmark.bench(("tiny",), device="cpu", parts=("evaluation", "memory"))
+    found = benchmark.bench(("tiny",), device="cpu", parts=("evaluation", "memory")).as_json()
     assert not found["rows"]
     assert {(row["method"], row["protocol"], row["length"]) for row in found["evaluation"]} == {
         *((method, "nonoverlapping", length) for method in ("sinusoidal", "alibi") for length in (16, 256)),
@@ -91,7 +92,7 @@ def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
         ("alibi", "sliding window, one at a time", 16),
     }
     for row in found["memory"]:
-        train, *evaluate = (row[column] for column in memory.MEMORY_COLUMNS)
+        train, *evaluate = (row[f"{peak}_bytes"] for peak in ("train", "evaluate_8L", "evaluate_16L"))
         # Far below what this process has taken, from which the children were started.
         assert 0 < train < 2**29 and 0 <= evaluate[0] <= evaluate[1]
     assert found["ratios"].keys() == {
@@ -106,32 +107,37 @@ def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
 
 
 def test_the_whole_table_has_rivals_and_every_part(monkeypatch):
-    whole = {"W": Shape("W", 1, 32, 4, 16, 64, vocabulary=60, rivals=("alibi+window",))}
+    whole = {
+        "one": replace(TINY, name="one", rivals=(WINDOWED_ALIBI,)),
+        "for a GPU": replace(TINY, name="for a GPU", on_cpu=False),
+    }
     monkeypatch.setattr(benchmark, "SHAPES", whole)
     monkeypatch.setitem(attention.ATTENTION_LENGTHS, "cpu", (32,))
-    found = benchmark.bench(("all",), device="cpu")
-    assert [row["contestant"] for row in found["rows"]] == ["sinusoidal", "alibi", "alibi+window"]
+    found = benchmark.bench(("all",), device="cpu").as_json()
+    contestants = ["sinusoidal", "alibi", "alibi+window"]
+    assert [(row["shape"], row["contestant"]) for row in found["rows"]] == [("one", name) for name in contestants]
     assert found["evaluation"] and found["memory"] and found["kernels"]
 
 
 def test_what_is_asked_for_twice_is_measured_once(monkeypatch):
-    shapes = {"W": Shape("W", 1, 32, 4, 16, 64, vocabulary=60), "other": TINY}
+    shapes = {"one": replace(TINY, name="one"), "other": TINY}
     monkeypatch.setattr(benchmark, "SHAPES", shapes)
-    found = benchmark.bench(("other", "W", "all"), device="cpu", methods=("alibi", "alibi"), parts=("evaluation",))
+    found = benchmark.bench(("other", "one", "all"), device="cpu", methods=("alibi", "alibi"), parts=("evaluation",))
+    found = found.as_json()
     measured = [(row["shape"], row["protocol"], row["length"]) for row in found["evaluation"]]
     assert len(set(measured)) == len(measured)
-    assert list(dict.fromkeys(shape for shape, *_ in measured)) == ["tiny", "W"]
+    assert list(dict.fromkeys(shape for shape, *_ in measured)) == ["tiny", "one"]
     assert not any("alibi/alibi" in name for name in found["ratios"])
 
 
 def test_attention_alone_names_kernels():
     rows, ratios = attention.attention("cpu", (64,))
-    measured = {(row["bias"], row["kernel"]) for row in rows if "seconds" in row}
+    measured = {(row.bias, row.kernel) for row in rows if row.seconds}
     assert {("none", "sdpa"), ("alibi", "baddbmm"), ("alibi", "columns")} <= measured
-    assert any(row["bias"] == "alibi+window" for row in rows)
-    assert "flex" not in {row["kernel"] for row in rows}
-    assert ratios.keys() == {"attention alibi/none", "attention alibi+window/none"}
-    assert all(ratio["64"] > 0 for ratio in ratios.values())
+    assert any(row.bias == "alibi+window" for row in rows)
+    assert "flex" not in {row.kernel for row in rows}
+    assert {ratio.title for ratio in ratios} == {"attention alibi/none", "attention alibi+window/none"}
+    assert all(ratio.column == "64" and ratio.value > 0 for ratio in ratios)
 
 
 def test_the_process_of_the_peers_knows_no_settings_and_ends_with_the_block(monkeypatch):
@@ -162,7 +168,7 @@ def test_what_can_not_be_measured_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BenchError, match="torch sees no CUDA GPU"):
         benchmark.bench(("tiny",), device="cuda")
-    monkeypatch.setitem(benchmark.KERNELS, "cpu", ("columns",))
+    monkeypatch.setitem(training_steps.KERNELS, "cpu", ("columns",))
     with pytest.raises(BenchError, match=r"no attention kernel runs t5 at shape tiny on cpu: .*TableBias"):
         benchmark.bench(("tiny",), device="cpu", methods=("t5",))
 

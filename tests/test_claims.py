@@ -2,15 +2,18 @@
 
 import json
 import math
+import pkgutil
 import re
 import sys
 from itertools import pairwise
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from alibi.__main__ import main
 from alibi.records import MEASURED_COLUMNS, append, paper_results
+from alibi.reproduction import experiments
 from alibi.reproduction.claims import (
     ABOUT_TWICE,
     CLAIMS,
@@ -152,9 +155,26 @@ def test_claims_are_numbered_and_say_their_rule_in_words():
             assert re.fullmatch(r"(above|below|at least|at most|exactly) [\d.]+|between [\d.]+ and [\d.]+", part.rule)
 
 
-def test_each_of_the_papers_tables_stands_for_one_experiment():
+def test_each_file_is_an_experiment_and_each_table_of_the_paper_stands_for_one():
+    assert {file.name for file in pkgutil.iter_modules(experiments.__path__)} == set(TABLES)
     named = [table for tables in TABLES.values() for table in tables]
     assert sorted(named) == sorted(set(PAPER.source))
+
+
+@pytest.mark.parametrize("experiment", TABLES)
+def test_a_chapter_reads_the_records_of_each_experiment(experiment):
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.ipynb"))
+    assert f'results(\\"{experiment}\\"' in code, f"no chapter shows the records of {experiment}"
+
+
+def test_the_scorecard_draws_each_part_or_says_that_it_does_not():
+    chapter = (ROOT / "book" / "scorecard.ipynb").read_text(encoding="utf-8")
+    not_drawn = re.search(r"Not drawn are .*", chapter)[0]
+    for one in CLAIMS:
+        for letter in "abcdef"[: len(one.parts)]:
+            part = f"{one.number}{letter if len(one.parts) > 1 else ''}"
+            named = f'\\"{part}\\": ' in chapter or re.search(rf"\b{part}\b", not_drawn)
+            assert named, f"no figure of the scorecard draws part {part}"
 
 
 def has_a_table(part):
@@ -162,9 +182,10 @@ def has_a_table(part):
     return any(TABLES[name] for name in part.experiments) and "parameters" not in part.statistic
 
 
-@pytest.mark.parametrize("found", scorecard(as_records(PAPER), PAPER), ids=lambda found: f"claim {found.number}")
-def test_the_papers_own_numbers_reproduce_its_claims(found):
-    if all(has_a_table(part) for part in claim(found.number).parts):
+@pytest.mark.parametrize("one", CLAIMS, ids=lambda one: f"claim {one.number}")
+def test_the_papers_own_numbers_reproduce_its_claims(one):
+    found = judge(one, as_records(PAPER), PAPER)
+    if all(has_a_table(part) for part in one.parts):
         assert (found.verdict, found.scale) == (REPRODUCED, "paper"), found.findings
         assert all(part.effect == part.paper and part.interval is None and part.seeds == 1 for part in found.findings)
     else:
@@ -481,3 +502,55 @@ def test_command_without_any_records(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert f"{len(CLAIMS)} not yet measured" in printed
     assert "missing: perplexity of sinusoidal trained at 512" in printed
+
+
+def full_windows(metric, value, window, stride=None, **more):
+    row = {
+        "source": "wikitext103", "corpus": "wikitext-103", "split": "valid", "corpus_used": "wikitext-103",
+        "method": "alibi", "scale": "laptop", "seed": 0, "train_length": 64, "paper_length": 512,
+        "eval_length": window, "protocol": "nonoverlapping" if stride is None else "sliding_window", "stride": stride,
+        "metric": metric, "value": value, "skipped": 512, "sample": 16_384,
+    }  # fmt: skip
+    return row | more
+
+
+def test_gains_are_compared_on_the_same_tokens():
+    measured = [(window, new) for window in (64, 128, 256, 512) for new in (None, 8) if (window, new) != (512, 8)]
+    rows = [full_windows("perplexity", 300 - window / 64, window, new) for window, new in measured]
+    rows.append(full_windows("loss_change_standard_error", 0.001, 256, 8))
+    # Of before: on other tokens.
+    before = {"skipped": None, "sample": None}
+    rows += [full_windows("perplexity", 1, window, 1, prefix=1024, **before) for window in (64, 128)]
+    rows += [full_windows("perplexity", 1, window, **before) for window in (64, 128)]
+    sample = Sample(evidence(pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)))
+    plain, sliding = sample.same_tokens("alibi", 512)
+    assert plain == sliding == {512: 299, 1024: 298, 2048: 296}
+    assert sample.change("alibi", 512, 2048) == (pytest.approx(math.log(296 / 299)), 0.001)
+    change, error = sample.change("alibi", 512, 2048, sliding=False)
+    assert change == pytest.approx(math.log(296 / 299)) and math.isnan(error)
+    assert not sample.missing
+    # The rules of before see the records of before alone.
+    assert sample.curves("alibi", 512, 1) == {1024: {512: 1, 1024: 1}} and sample.growth("alibi", 512, 2) == 1
+    assert sample.same_tokens("t5", 512) == ({}, {}) and "t5" in sample.missing[0]
+    assert math.isnan(sample.change("alibi", 512, 4096)[0]) and "full windows of 4096" in sample.missing[1]
+
+
+def test_the_papers_protocols_scored_the_same_tokens():
+    (rows,) = (group for _, group in evidence(as_records(PAPER)).query("source == 'early_token_curse'").groupby("seed"))
+    other = evidence(as_records(PAPER)).query("source == 'wikitext103'")
+    plain, sliding = Sample(pd.concat([rows, other])).same_tokens("alibi", 512)
+    assert (plain[512], plain[3072], sliding[512], sliding[3072]) == (19.73, 18.4, 17.98, 18.3)
+
+
+def test_a_loss_against_itself_is_by_position_in_the_papers_tokens():
+    names = ("loss_against_itself", "loss_against_itself_standard_error")
+    numbers = ((1, 64, (0, 0)), (65, 512, (0.2, 0.01)))
+    rows = [
+        full_windows(name, value, 512, protocol="against_itself", first_position=first, last_position=last)
+        for first, last, values in numbers
+        for name, value in zip(names, values, strict=True)
+    ]
+    sample = Sample(evidence(pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)))
+    found = sample.against_itself("alibi", 512)
+    assert list(found) == [(1, 512), (513, 4096)] and found[513, 4096] == (0.2, 0.01) and found[1, 512][0] == 0
+    assert sample.against_itself("t5", 512) == {} and len(sample.missing) == 1

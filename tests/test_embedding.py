@@ -121,7 +121,7 @@ def test_cutoffs_that_make_no_bands_are_refused():
     for cutoffs in ((), (0, 10), (10, 10), (20, 10), (60,), (10, 70)):
         with pytest.raises(ValueError, match="must rise between 0 and the 60 entries"):
             AdaptiveEmbedding(60, 32, cutoffs)
-    with pytest.raises(ValueError, match="nothing is left for the last band"):
+    with pytest.raises(ValueError, match="the last band gets less than one column"):
         AdaptiveEmbedding(60, 8, (20, 40))
 
 

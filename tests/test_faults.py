@@ -212,7 +212,7 @@ def test_without_a_whole_checkpoint_nothing_is_overwritten(stopped):
     for step in checkpoint.steps(stopped / "checkpoints"):
         flip_a_bit(stopped / "checkpoints" / f"{step:09}" / checkpoint.TENSORS)
     before = content(stopped)
-    with pytest.raises(CheckpointError, match=r"no checkpoint is whole: .*000000008.*000000007.*000000006"):
+    with pytest.raises(CheckpointError, match=r"every checkpoint is damaged: .*000000008.*000000007.*000000006"):
         go_on(stopped)
     assert content(stopped) == before
 
@@ -231,9 +231,9 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_leaves_the_last_checkpoint(small_disk, uninterrupted):
     folder = small_disk / "run"
-    with pytest.raises(CheckpointError, match=r"step \d can't be written .*No space left.* there: 1") as told:
+    with pytest.raises(CheckpointError, match=r"step \d can't be written .*No space left.* checkpoint: 1") as told:
         go_on(folder, checkpoint_every=1, keep=10)
-    assert "With room made, the same command goes on from the last" in str(told.value)
+    assert "Make room and repeat the command: it goes on from the last" in str(told.value)
     assert str(folder) in str(told.value)
     assert checkpoint.newest(folder / "checkpoints") is not None
     assert not list(folder.rglob("*.part"))
@@ -312,7 +312,7 @@ def test_a_file_in_the_place_of_a_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoints" / "000000002").write_text("not ours")
     with pytest.raises(CheckpointError, match=r"a file that is no checkpoint has its name: .*000000002") as told:
         go_on(tmp_path, checkpoint_every=1)
-    assert "room" not in str(told.value) and "that are there: 1. Once that is mended" in str(told.value)
+    assert "room" not in str(told.value) and "with a checkpoint: 1. Mend that and repeat" in str(told.value)
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["000000001", "000000002"]
 
 
@@ -369,7 +369,7 @@ def test_a_pickle_is_never_run(stopped, tmp_path):
             (place / name).write_bytes(harm)
         digests = {name: hashlib.sha256(harm).hexdigest() for name in (checkpoint.TENSORS, checkpoint.FACTS)}
         (place / checkpoint.MANIFEST).write_text(json.dumps(digests))
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="every checkpoint is damaged"):
         go_on(stopped)
     shutil.rmtree(stopped)
     go_on(stopped)

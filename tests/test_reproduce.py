@@ -14,16 +14,28 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from alibi.corpora.reading import Reading
+from alibi.errors import InputError
 from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction import runner as reproduction
 from alibi.reproduction.cells import Measure, TrainingCell
+from alibi.reproduction.claims import CLAIMS
 from alibi.reproduction.experiments import EXPERIMENTS, module
-from alibi.reproduction.runner import ReproduceError, cells, listing, reproduce, states
+from alibi.reproduction.runner import (
+    ReproduceError,
+    cells,
+    listing,
+    plan,
+    reproduce,
+    reproduce_all,
+    seeds_named,
+    states,
+)
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
 from alibi.run_spec import RunSpec
 from alibi.runs import trained
@@ -50,7 +62,8 @@ def results(monkeypatch, tmp_path, tmp_path_factory):
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     found = cells(experiment, scale, seeds=(0, 1))
-    assert len(set(found)) == len(found)
+    assert len(set(found)) == len(found) == len({cell.title for cell in found})
+    assert found == cells(experiment, scale, seeds=(0, 1)), "the order is the same each time"
     assert all(cell.scale == scale for cell in found)
     assert {method for cell in found for method in cell.methods} <= set(METHODS)
     trained_cells = [cell for cell in found if type(cell) is TrainingCell]
@@ -184,9 +197,12 @@ def test_records_of_several_processes_all_arrive(results):
 
 def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
     broken = replace(TINY, spec=replace(SPEC, train_length=4096))
-    with pytest.raises(ReproduceError, match=r"1 cells of wikitext103 failed: alibi, L = 4096, seed 21 \(exit"):
+    with pytest.raises(ReproduceError, match=r"1 cells failed: wikitext103: alibi, L = 4096, seed 21 \(exit"):
         reproduce("wikitext103", [broken, TINY])
-    assert "train_length=4096: choose 1 to 2048" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "wikitext103: alibi, L = 4096, seed 21: train_length=4096: choose 1 to 2048" in told
+    assert "1 of 2: wikitext103: alibi, L = 4096, seed 21: failed (exit status 2) after" in told
+    assert "wikitext103: alibi, L = 64, seed 21: recorded after" in told
     assert set(measured_results("wikitext103").train_length) == {64}
 
 
@@ -308,7 +324,13 @@ def test_the_command_line_lists_and_refuses():
     dry = run("wikitext103", "--methods", "t5", "--dry-run")
     assert json.loads(dry.stdout[: dry.stdout.index("\n}\n") + 2])["model"]["method"] == "t5"
     wrong = run("wikitext")
-    assert wrong.returncode == 2 and "unknown experiment 'wikitext'" in wrong.stderr
+    assert wrong.returncode == 2 and "unknown experiment 'wikitext'; choose from all, wikitext103" in wrong.stderr
+    every = run("--list", "--json", "--seeds", "0-1")
+    (document,) = [json.loads(every.stdout)]
+    assert {cell["experiment"] for cell in document} == set(EXPERIMENTS)
+    assert {cell["seed"] for cell in document} == {0, 1, None} and all(cell["state"] for cell in document)
+    wrong = run("--json")
+    assert wrong.returncode == 2 and "choose --list --json" in wrong.stderr and not wrong.stdout
 
 
 def test_a_scale_is_estimated_without_its_text_and_without_a_gpu(monkeypatch, tmp_path):
@@ -323,6 +345,83 @@ def test_a_scale_is_estimated_without_its_text_and_without_a_gpu(monkeypatch, tm
     assert "wikitext-103 is not here: the estimate takes its published sizes" in dry.stdout
     assert "the estimate is for this machine's CPU" in dry.stdout and "years on this machine" in dry.stdout
     assert not (tmp_path / "corpora").exists(), "nothing was fetched"
+
+
+def test_seeds_are_numbers_and_ranges():
+    assert seeds_named(()) == ()
+    assert seeds_named(("0", "1", "2")) == seeds_named(("0-2",)) == seeds_named(("0,1-2", "1")) == (0, 1, 2)
+    assert seeds_named(("0,2,5-7",)) == (0, 2, 5, 6, 7) and seeds_named(("3", "1")) == (3, 1)
+    for wrong in ("4-0", "0-", "-1", "1.5", "0--3", "0,,1", "", "a", "0-4-6", "1 2", "\u0661"):
+        with pytest.raises(InputError, match="is none; choose as in 0 1 2, 0-4 or 0,2,5-7"):
+            seeds_named((wrong,))
+    for wrong in ("0-1000", str(2**64)):
+        with pytest.raises(InputError, match=r"choose at most 1,000 seeds, from 0 to 2\*\*64 - 1"):
+            seeds_named((wrong,))
+
+
+def test_what_most_claims_wait_for_comes_first(results):
+    found = plan("all", "laptop", seeds=(1, 0))
+    assert {state.experiment for state in found} == set(EXPERIMENTS)
+    # Nothing is recorded here: what ALiBi and sinusoidal at the first length tell, most claims want.
+    first = found[0]
+    assert (first.experiment, first.cell.title) == ("wikitext103", "alibi, L = 64, seed 1")
+    assert set(first.claims) >= {4, 5, 6, 12, 13, 14, 18}
+    of_seeds = [(state.cell.trains.seed, -len(state.claims)) for state in found if state.cell.trains]
+    assert of_seeds == sorted(of_seeds, key=lambda pair: (pair[0] != 1, pair[1]))
+    claimed = {number for state in found for number in state.claims}
+    assert claimed == {claim.number for claim in CLAIMS}, "each claim can be measured at scale laptop"
+    # Recorded, a claim waits for nothing.
+    append("wikitext103", reproduction._supposed("wikitext103", first.cell).assign(corpus_used="wikitext-103", seed=1))
+    again = {(s.experiment, s.cell.title): s.claims for s in plan("all", "laptop", seeds=(1, 0))}
+    assert set(again["wikitext103", "alibi, L = 64, seed 1"]) < set(first.claims)
+    with pytest.raises(InputError, match="no experiment at scale laptop has a cell of rotary, L = 65"):
+        plan("all", "laptop", ["rotary"], (0,), [65])
+    assert {s.experiment for s in plan("all", "quick", ["rotary"])} == {"wikitext103", "efficiency"}
+    assert not any(state.claims for state in plan("all", "quick")), "quick is no evidence"
+
+
+def test_cells_that_need_the_same_run_train_it_once(results):
+    spec = RunSpec(method="alibi", train_length=64, seed=31)
+    lengths = {"slopes": 64, "wikitext103": 96}
+    of_two = [(name, TrainingCell(spec, measures=(Measure(length),))) for name, length in lengths.items()]
+    other = TrainingCell(replace(spec, seed=32), measures=(Measure(64),))
+    # While the first trains, the second would wait for it: what needs another run starts instead.
+    waiting = [of_two[1], ("slopes", other)]
+    if multiprocessing.cpu_count() > 1:
+        assert reproduction._next(waiting, [of_two[0][1]]) == 1
+    costs = [state.seconds for state in reproduction._states(of_two, {})]
+    assert costs[1] < costs[0] / 10
+    reproduce_all(of_two)
+    assert len(list((Path(os.environ["ALIBI_CACHE"]) / "runs").glob("alibi-quick-64-seed31-*/config.json"))) == 1
+    assert all(set(measured_results(name).eval_length) == {length} for name, length in lengths.items())
+
+
+def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capfd):
+    monkeypatch.setenv("ALIBI_DATA", str(results / "nothing"))
+    absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
+    with pytest.raises(ReproduceError, match=r"1 cells failed: slopes: alibi, L = 64, seed 21 \(no text\); the others"):
+        reproduce_all([("slopes", absent), ("wikitext103", TINY)])
+    assert "slopes: alibi, L = 64, seed 21: unknown corpus 'absent'" in capfd.readouterr().err
+    assert set(measured_results().source) == {"wikitext103"}
+    with pytest.raises(ValueError, match="unknown corpus 'absent'"):
+        reproduce_all([("slopes", absent)])
+    (refused, _) = reproduction._states([("slopes", absent), ("wikitext103", TINY)], {})
+    assert refused.told == "refused" and "unknown corpus 'absent'" in listing([refused, _])
+    assert [each["state"] for each in reproduction.as_json([refused, _])] == ["refused", "missing"]
+
+
+def test_a_device_is_asked_for_at_any_scale():
+    for experiment in EXPERIMENTS:
+        for cell in cells(experiment, "gpu", device="cpu"):
+            assert cell.device == "cpu" and cell.on("cuda").device == "cuda"
+    assert {cell.device for cell in cells("slopes", "laptop", device="cuda")} == {"cuda"}
+    with pytest.raises(ValueError, match="unknown device 'tpu'; choose from cpu, cuda, mps"):
+        cells("slopes", "laptop", device="tpu")
+    if not torch.backends.mps.is_built():
+        with pytest.raises(
+            InputError, match=r"device mps is asked for: this torch was built without MPS.*or ask for cpu"
+        ):
+            plan("all", "laptop", device="mps")
 
 
 def test_durations_read_well():

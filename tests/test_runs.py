@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import multiprocessing
+import random
 from dataclasses import field, make_dataclass, replace
 
 import forked
@@ -11,6 +12,7 @@ import pytest
 
 from alibi import runs
 from alibi.configuration import TrainConfig, configure
+from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import load
 from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
@@ -29,6 +31,25 @@ def short(monkeypatch, tmp_path_factory):
     cache.mkdir(exist_ok=True)
     monkeypatch.setenv("ALIBI_CACHE", str(cache))
     monkeypatch.setenv("ALIBI_SMOKE", "2")
+
+
+@pytest.fixture
+def articles(short, tmp_path, monkeypatch):
+    """Name of a corpus of short articles, ten of them in what a smoke run reads."""
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    (tmp_path / "articles").mkdir()
+    draw = random.Random(0)
+    for split, count in (("train", 40), ("valid", 11)):
+        lines = [
+            "",
+            *(line for _ in range(count) for line in (" = A = ", " = = B = = ", words(draw, 60), words(draw, 30))),
+        ]
+        (tmp_path / "articles" / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "articles"
+
+
+def words(draw, count):
+    return " ".join(draw.choices("abcdefghij", k=count))
 
 
 def test_a_run_is_trained_once_and_found_again(short, capfd):
@@ -59,11 +80,93 @@ def test_records_are_complete(short):
     records = trained("t5", seed=13).records([32, 64], stride=16)
     assert list(records.columns) == MEASURED_COLUMNS
     assert len(records) == 2 * 3 and set(records.protocol) == {"sliding_window"} and set(records.stride) == {16}
-    other = ["equal_time", "gpu_hours", "note", "prefix", "first_position", "last_position", "kernel", "compiled"]
+    other = [
+        "skipped",
+        "sample",
+        "equal_time",
+        "gpu_hours",
+        "note",
+        "prefix",
+        "first_position",
+        "last_position",
+        "kernel",
+        "compiled",
+    ]
     known = records.drop(columns=["source", "page", "decay_window", *other])
     assert known.notna().all().all(), known.isna().sum()
     assert set(records.corpus_used) == {"wikipedia-sample"} and set(records.tokens_trained) == {2 * 2048}
     assert records.smoke.all()
+
+
+def test_records_of_full_windows_say_what_was_scored_and_how_certain_they_are(articles):
+    run = trained("alibi", seed=13, corpus=articles)
+    found = run.records([256, 128], stride=16, skip=300, sample=128)
+    # Of 724 tokens 11 pieces of 64 and a rest; 128 tokens are 2 pieces, so every fifth counts.
+    assert set(found.skipped) == {300} and set(found["sample"]) == {128} and set(found.tokens_scored) == {3 * 64}
+    value = found.set_index(["eval_length", "metric"]).value
+    change = math.log(value[256, "perplexity"] / value[128, "perplexity"])
+    assert value[256, "loss_change"] == pytest.approx(change) and (128, "loss_change") not in value.index
+    assert 0 < value[256, "loss_change_standard_error"] < value[256, "loss_standard_error"]
+    kept = sorted(path.name for path in (run.folder / "evaluations").glob("*-from-300-sample-128-*"))
+    assert len(kept) == 2
+    again = trained("alibi", seed=13, corpus=articles).evaluation(256, 16, skip=300, sample=128)
+    assert again.loss_standard_error == value[256, "loss_standard_error"]
+
+
+def test_a_run_against_itself_is_measured_once_and_recorded_by_position(articles):
+    run = trained("sinusoidal", train_length=64, seed=13, corpus=articles)
+    found = run.records_against_itself(512, 8)
+    assert set(found.protocol) == {"against_itself"} and set(found.eval_length) == {512} and set(found.stride) == {8}
+    mean = found[found.metric == "loss_against_itself"].set_index(["first_position", "last_position"])
+    assert (1, 64) in mean.index and (65, 72) in mean.index and (449, 512) in mean.index and (65, 512) in mean.index
+    assert abs(mean.value[1, 64]) < 1e-5 < abs(mean.value[65, 512])
+    parts = mean.drop(index=[(1, 64), (65, 512)])
+    assert parts.tokens_scored.sum() == mean.tokens_scored[65, 512]
+    whole = (parts.value * parts.tokens_scored).sum() / parts.tokens_scored.sum()
+    assert whole == pytest.approx(mean.value[65, 512], abs=1e-9)
+    assert (found.metric == "loss_against_itself_standard_error").sum() == len(mean)
+    (run.folder / "model.safetensors").unlink()
+    run = trained("sinusoidal", train_length=64, seed=13, corpus=articles)  # What was measured is read.
+    assert run.against_itself(512, 8).between(65, 512)[0] == mean.value[65, 512]
+
+
+def test_an_evaluation_from_before_articles_were_told_apart_is_read(articles):
+    run = trained("alibi", seed=13, corpus=articles)
+    whole = run.evaluation(64, prefix=512)
+    (path,) = (run.folder / "evaluations").glob("*-64-nonoverlapping-512-*")
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in stored.items() if "article" not in name}))
+    assert run.evaluation(64, prefix=512).nats == whole.nats
+    assert set(run.records([64], prefix=512).metric) == {"perplexity", "word_perplexity", "bits_per_byte"}
+
+
+def test_a_cell_is_recorded_once_its_full_windows_and_itself_are(short):
+    from alibi.reproduction.cells import Measure, SelfMeasure, TrainingCell
+
+    measures = (Measure(64, 8, skip=256, sample=128), Measure(128, 8, skip=256, sample=128))
+    spec = RunSpec(method="rotary", train_length=64, seed=13)
+    cell = TrainingCell(spec, measures=measures, against_itself=SelfMeasure(256, 8))
+    records = cell.records().assign(smoke=False, tokens_trained=cell.tokens)
+    typed = records.astype({"smoke": "boolean"})
+    assert cell.recorded(typed) and cell.measurements == 3
+    assert not cell.recorded(typed[typed.protocol != "against_itself"])
+    assert not cell.recorded(typed[typed.eval_length != 128])
+    for other in (Measure(64, 8, skip=128, sample=128), Measure(64, 8, skip=256), Measure(64, 8)):
+        assert not replace(cell, measures=(other,)).recorded(typed)
+
+
+def test_articles_begin_at_their_titles(articles):
+    text = load(articles, "words")
+    stream = text.split("valid").tokens
+    starts = article_starts(text, "valid", stream, text.end_of_line)
+    # The first line is empty, and belongs to the first article; title, heading and paragraphs have ends of lines.
+    assert starts.tolist() == [0, *range(1 + 4 + 6 + 61 + 31, len(stream), 4 + 6 + 61 + 31)] and len(starts) == 11
+    assert article_starts(text, "valid", stream[:300], text.end_of_line).tolist() == starts[:3].tolist()
+    assert article_starts(text, "valid", stream[:100], text.end_of_line) is None
+    pairs = load("wikipedia-sample", "bytes")
+    found = article_starts(pairs, "valid", pairs.split("valid").tokens, pairs.end_of_line)
+    begins = [pairs.vocabulary.decode(pairs.split("valid").tokens[start : start + 4]) for start in found[1:]]
+    assert len(found) == pairs.split("valid").articles and all(text.startswith(" = ") for text in begins)
 
 
 def test_records_of_text_without_spaces_come_back_from_their_file(short, tmp_path, monkeypatch):

@@ -150,7 +150,7 @@ def windows_become(patch, change):
 
 
 def last_block_dropped(patch):
-    windows_become(patch, lambda windows, tokens, length, stride: windows[:-1] if tokens % length else windows)
+    windows_become(patch, lambda windows, tokens, length, *_: windows[:-1] if tokens % length else windows)
 
 
 def first_token_of_a_block_not_scored(patch):
@@ -182,7 +182,7 @@ def unknown_words_not_scored(patch):
 
 
 def first_irregular_window_scores_all_its_positions(patch):
-    def grid(windows, tokens, length, stride):
+    def grid(windows, tokens, length, stride, skip):
         if stride is None:
             return windows
         later = range(length, tokens, stride)
@@ -382,7 +382,7 @@ def test_a_folder_that_is_not_whole_is_named(copy, monkeypatch, capsys, tmp_path
     (copy / "elsewhere").rename(copy / "corpus" / "valid.tokens")
     whole = (copy / "weights.safetensors").read_bytes()
     (copy / "weights.safetensors").write_bytes(whole[:-1000])
-    assert "weights.safetensors is not a whole safetensors file" in told(copy)
+    assert "weights.safetensors is no complete safetensors file" in told(copy)
     (copy / "weights.safetensors").write_bytes(whole)
     change_json(copy / "reference.json", lambda stored: stored.pop("training_steps"))
     assert "lacks the entry 'training_steps'" in told(copy)

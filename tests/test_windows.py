@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alibi.windows import TrainingOrder, Window, evaluation_windows, shift
+from alibi.windows import PIECE, TrainingOrder, Window, evaluation_windows, scored_tokens, shift, windows_in_windows
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.data())
@@ -32,6 +32,48 @@ def test_the_papers_figure_10():
 def test_impossible_windows_are_refused(tokens, length, stride):
     with pytest.raises(ValueError, match=r"empty stream|stride must lie between"):
         list(evaluation_windows(tokens, length, stride))
+
+
+@given(st.integers(1, 64), st.integers(1, 300), st.data())
+def test_after_a_skip_every_length_and_stride_scores_the_same_tokens_in_full_windows(length, tokens, data):
+    stride = data.draw(st.integers(1, length))
+    windows = list(evaluation_windows(64 + tokens, length, stride, skip=64))
+    assert [target for window in windows for target in range(window.scored, window.end)] == list(range(64, 64 + tokens))
+    assert all(window.scored - window.start == length - stride for window in windows)
+    assert all(window.end - window.start == length for window in windows[:-1])
+
+
+@pytest.mark.parametrize("skip", [-1, 9, 10])
+def test_a_skip_that_leaves_nothing_is_refused(skip):
+    with pytest.raises(ValueError, match=f"skip={skip}: choose 0 to 8, so that some of the 9 tokens are scored"):
+        list(evaluation_windows(9, 4, 2, skip))
+
+
+@given(st.integers(1, 20_000), st.integers(0, 300), st.integers(1, 5000))
+def test_a_sample_is_large_enough_and_spread_evenly_over_what_is_not_skipped(tokens, skip, sample):
+    counted = scored_tokens(skip + tokens, skip, sample)
+    assert min(tokens // PIECE * PIECE, sample) <= counted.sum() and not counted[:skip].any()
+    places = np.flatnonzero(counted) - skip
+    starts = places[places % PIECE == 0]
+    assert places[0] == 0 and len(set(np.diff(starts))) <= 1
+    # No gap at the end that another piece would have fitted into.
+    assert len(starts) < 2 or tokens - starts[-1] <= np.diff(starts)[0] + PIECE
+    assert scored_tokens(skip + tokens, skip).sum() == tokens
+
+
+@pytest.mark.parametrize("length", [64, 128, 384, 512])
+@pytest.mark.parametrize("sample", [4096, 5000, 16_384, 25_000])
+def test_a_sample_falls_on_all_places_of_a_window_alike(length, sample):
+    places = np.flatnonzero(scored_tokens(512 + 200_000, 512, sample)) - 512
+    share = np.bincount(places % length // PIECE) / len(places)
+    np.testing.assert_allclose(share, PIECE / length, atol=0.02)
+
+
+def test_windows_in_a_window_score_its_tokens_once_and_never_look_out_of_it():
+    windows = list(windows_in_windows(100, length=8, window=32, stride=2))
+    assert windows[0] == Window(100, 100, 108) and windows[1] == Window(102, 108, 110)
+    assert [target for w in windows for target in range(w.scored, w.end)] == list(range(100, 132))
+    assert all(w.end - w.start == 8 and w.start >= 100 for w in windows)
 
 
 def test_an_epoch_holds_each_block_once_and_targets_follow_sources():

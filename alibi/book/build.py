@@ -3,7 +3,7 @@
     book/*.ipynb  ->  _build/executed/  ->  _build/staging/  ->  _build/html/
     source            papermill             cleaned              jupyter-book
 
-Papermill never writes into book/; only `refresh` does, and what it writes is cleaned.
+Papermill never writes into book/; only `refresh` does, and it writes cleaned outputs.
 """
 
 import asyncio
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
 AT_A_TIME = 2
-# In which a chapter that is interrupted ends, a training step and its checkpoint included.
+# An interrupted chapter has this time to finish its training step and save a checkpoint.
 SECONDS_TO_STOP = 60.0
 FIGURE_BYTES = 100_000
 NOTEBOOK_BYTES = 1_000_000
 VERDICTS_BEGIN, VERDICTS_END = "<!-- verdicts, written by make notebooks -->", "<!-- end of the verdicts -->"
-# What a chapter keeps beside its text; all else that tools write into a notebook changes from run to run.
+# A chapter's only metadata beside its text: everything else that tools write into it changes from run to run.
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CELL_METADATA = {"tags", "mystnb"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -57,7 +57,7 @@ ABSOLUTE_PATH = re.compile(rf"(?:(?<![\w.<-])/(?:{MACHINE_FOLDERS})/|\b[A-Z]:\\)
 
 
 class BookError(UserError, RuntimeError):
-    """The book could not be built: a chapter failed, or left outputs that do not belong in a repository."""
+    """The book can't be built: a chapter failed, or its outputs do not belong in a repository."""
 
 
 def chapters(root: Path | None = None) -> list[Path]:
@@ -73,23 +73,22 @@ def chapters(root: Path | None = None) -> list[Path]:
     for name in names:
         found = [path for suffix in (".ipynb", ".md") if (path := book / f"{name}{suffix}").is_file()]
         if len(found) != 1:
-            raise BookError(f"book/_toc.yml lists {name!r}: book/ must hold it as .ipynb or .md, and holds {found}")
+            raise BookError(f"book/_toc.yml lists {name!r}: book/ needs exactly one of .ipynb and .md, and has {found}")
         paths += found
     return paths
 
 
 def execute(chapter: str, assignments: Sequence[str] = (), root: Path | None = None) -> Path:
-    """Executes one chapter, with parameters of the reader's own, and prints where the result lies.
+    """Executes one chapter with the reader's parameters, and prints the path of the result.
 
     Args:
         chapter: its name, such as alibi.
-        assignments: such as train_length=64; the chapter's own value where a parameter is not named.
-        root: of the checkout.
+        assignments: parameters such as train_length=64; the others keep the chapter's values.
+        root: root of the checkout.
 
     Raises:
-        ValueError: for an unknown chapter; the known ones are listed.
-        ParameterError: for a parameter that the chapter does not have, or a value that is refused; before anything
-            runs.
+        ValueError: for an unknown chapter; the message lists the known ones.
+        ParameterError: for a parameter that the chapter does not have, or an impossible value, before anything runs.
         BookError: if a cell fails.
     """
     root = root or _root()
@@ -99,7 +98,7 @@ def execute(chapter: str, assignments: Sequence[str] = (), root: Path | None = N
     values = _values(notebooks[chapter], assignments)
     suffix = "".join(f".{name}={value}" for name, value in values.items())
     executed = _executed(root, chapter + suffix)
-    # The chapter's own progress bars, which it writes to stderr, are shown as they come; not in a log.
+    # A terminal shows the progress bars that the chapter writes to stderr; a log leaves them out.
     drawn = progress.drawn()
     shown = {"progress_bar": drawn or progress.in_lines(), "stderr_file": sys.stderr if drawn else _WithoutBars()}
     _run(notebooks[chapter], executed, root, values, **shown)
@@ -108,12 +107,12 @@ def execute(chapter: str, assignments: Sequence[str] = (), root: Path | None = N
 
 
 def build(root: Path | None = None) -> Path:
-    """Executes the chapters that changed, builds the site, and prints and returns where its first page lies.
+    """Executes the chapters that changed, builds the site, and prints and returns the path of its first page.
 
-    A chapter is executed again if its source, the package, `data/` or torch is another than at its last execution.
+    A chapter has changed if its code, the package, `data/` or torch changed since its last execution.
 
     Raises:
-        BookError: if a chapter fails, leaves outputs that are refused, or the site has a warning.
+        BookError: if a chapter fails, its outputs are refused, or the site has a warning.
     """
     root = root or _root()
     _bring_up_to_date(root)
@@ -123,13 +122,13 @@ def build(root: Path | None = None) -> Path:
 
 
 def refresh(root: Path | None = None) -> None:
-    """Writes the outputs of all chapters, executed and cleaned, back into `book/`; all of them or, on error, none.
+    """Executes the chapters that changed and writes the cleaned outputs of all into `book/`; on an error none.
 
-    The first figure of the first chapter goes to `book/headline.png` too, the verdicts on the paper's claims into the
+    The first chapter's first figure goes to `book/headline.png` too, and the verdicts on the paper's claims go into the
     README, which shows both.
 
     Raises:
-        BookError: if a chapter fails or leaves outputs that are refused.
+        BookError: if a chapter fails or its outputs are refused.
     """
     root = root or _root()
     _bring_up_to_date(root)
@@ -145,7 +144,7 @@ def refresh(root: Path | None = None) -> None:
 
 
 def with_verdicts(readme: str) -> str:
-    """The README with the verdicts that the records support now, between its two marks."""
+    """The README with the verdicts of the current records between its two marks."""
     from alibi.reproduction.claims import scorecard, summary
 
     before, begin, rest = readme.partition(VERDICTS_BEGIN)
@@ -154,7 +153,7 @@ def with_verdicts(readme: str) -> str:
 
 
 def changed(root: Path | None = None) -> list[Path]:
-    """The chapters whose code, or the package, `data/` or torch, is another than when they were last executed."""
+    """The chapters whose code, package, `data/` or torch changed since their last execution."""
     root = root or _root()
     keys = {path: _executed(root, path.stem).with_suffix(".key") for path in _notebooks(root)}
     return [path for path, key in keys.items() if not key.is_file() or key.read_text("utf-8") != _key(path, root)]
@@ -164,8 +163,8 @@ def execute_all(notebooks: Sequence[Path], root: Path) -> None:
     """Executes these chapters with their own parameters, two at a time.
 
     Raises:
-        BookError: if one fails; those that have not begun are then left out.
-        alibi.interruption.UnfinishedError: if a signal came; those that were executed are not executed again.
+        BookError: if one fails; waiting chapters are then dropped.
+        alibi.interruption.UnfinishedError: after a signal; executed chapters are not executed again.
     """
     try:
         with progress.bar(total=len(notebooks), unit="chapter", desc="chapters") as bar, Pool(AT_A_TIME) as pool:
@@ -181,26 +180,26 @@ def execute_all(notebooks: Sequence[Path], root: Path) -> None:
 
 
 def render(source: Path, config: Path, output: Path) -> Path:
-    """Builds the site from a folder of chapters as they are; a warning is an error.
+    """Builds the site from a folder of executed chapters; a warning is an error.
 
     Args:
         source: folder with `_toc.yml` and the chapters.
         config: the `_config.yml`.
-        output: the site goes to `_build/html` in it.
+        output: folder; the site goes to its `_build/html`.
 
     Returns:
         The site's first page.
 
     Raises:
-        BookError: with what jupyter-book said.
+        BookError: if jupyter-book fails; its message follows.
     """
-    # Every page anew, which takes seconds: a page shows the titles of the others, and a page that Sphinx remembers
-    # from a failed build would not repeat its warnings.
+    # Build every page again, which takes seconds: a page shows the titles of others, and Sphinx would not repeat the
+    # warnings of a failed build.
     for folder in (".doctrees", "html"):
         shutil.rmtree(output / "_build" / folder, ignore_errors=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     options = ["--config", str(config), "--path-output", str(output), "-W", "--keep-going", "-q"]
-    # In UTF-8, what it says as well as the files that it opens, whatever the console is.
+    # UTF-8 for its messages and files on any console.
     environment = os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
     finished = subprocess.run(command + options, capture_output=True, encoding="utf-8", env=environment)
     if finished.returncode:
@@ -209,19 +208,19 @@ def render(source: Path, config: Path, output: Path) -> Path:
 
 
 def cleaned(source: Path, executed: Path, root: Path) -> str:
-    """The source notebook with the outputs of its execution, and nothing in them that changes from run to run.
+    """The source notebook with the outputs of its execution, without the parts that change from run to run.
 
-    Kept are text outputs and figures. Left out are execution counts, stderr, progress bars, timings, memory
-    addresses, the path of the checkout, cells that papermill added, and the metadata of papermill and the kernel.
+    Text outputs and figures stay. Execution counts, stderr, progress bars, timings, memory addresses, the path of the
+    checkout, cells that papermill added, and the metadata of papermill and the kernel go.
 
     Args:
         source: the chapter in book/.
-        executed: what papermill wrote; may be the source itself.
-        root: of the checkout, removed from paths.
+        executed: papermill's notebook; may be the source itself.
+        root: root of the checkout, which is removed from paths.
 
     Raises:
         BookError: for an output with an error, another absolute path, a figure above 100 kB, or a notebook above
-            1 MB; names the cell.
+            1 MB; the message names the cell.
     """
     notebook = nbformat.read(source, as_version=4)
     outputs = {cell.get("id"): cell.get("outputs") for cell in nbformat.read(executed, as_version=4).cells}
@@ -238,8 +237,8 @@ def cleaned(source: Path, executed: Path, root: Path) -> str:
     if len(text.encode()) > NOTEBOOK_BYTES:
         largest = max(notebook.cells, key=lambda cell: len(json.dumps(cell)))
         raise BookError(
-            f"{source.name} is {len(text.encode())} bytes with its outputs, at most {NOTEBOOK_BYTES} are kept; "
-            f"most of them are in cell {largest.id}"
+            f"{source.name} has {len(text.encode())} bytes with its outputs, more than {NOTEBOOK_BYTES}; cell "
+            f"{largest.id} is the largest"
         )
     return text
 
@@ -255,7 +254,7 @@ def _cleaned_outputs(outputs: Iterable[NotebookNode], place: str, root: Path) ->
                 continue
             output = nbformat.v4.new_output("stream", name="stdout", text=_without_paths(text, place, root))
             if kept and kept[-1].output_type == "stream":
-                # Where one stream is cut into two depends on the clock.
+                # The clock decides where one stream is cut into two.
                 kept[-1].text += output.text
                 continue
         elif WIDGET in output.data:
@@ -273,13 +272,13 @@ def _cleaned_outputs(outputs: Iterable[NotebookNode], place: str, root: Path) ->
 
 
 def _lasting(text: str) -> str:
-    """What a terminal would still show of it, less progress bars and the lines that %%time prints."""
+    """The text that a terminal would still show, without progress bars and the lines of %%time."""
     lines = text.replace("\r\n", "\n").split("\n")
     return "\n".join(x.rpartition("\r")[2] for x in lines if not PROGRESS_BAR.search(x) and not TIMING.match(x))
 
 
 class _WithoutBars:
-    """Stderr, less progress bars."""
+    """Stderr without progress bars."""
 
     def write(self, text: str) -> None:
         sys.stderr.write(_lasting(text))
@@ -292,8 +291,8 @@ def _refuse_large(content: str, kind: str, place: str) -> None:
     size = len(base64.b64decode(content)) if kind == "image/png" else len(content)
     if size > FIGURE_BYTES:
         raise BookError(
-            f"{place} holds a figure of {size} bytes ({kind}), at most {FIGURE_BYTES} are kept: "
-            "draw it smaller, at a lower resolution, or with less in it"
+            f"{place} holds a figure of {size} bytes ({kind}), more than {FIGURE_BYTES}: draw it smaller, at a lower "
+            "resolution, or with less in it"
         )
 
 
@@ -321,22 +320,22 @@ def _run(source: Path, executed: Path, root: Path, values: Mapping[str, int | st
 
     key, key_file = _key(source, root), executed.with_suffix(".key")
     executed.parent.mkdir(parents=True, exist_ok=True)
-    # Without its key, an execution that was ended in the middle does not pass for a whole one.
+    # An interrupted execution has no key, so that it does not pass for a complete one.
     key_file.unlink(missing_ok=True)
     options = {"progress_bar": False} | how
-    # What it logs is raised as well.
+    # Papermill logs its errors and raises them too.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    # Without folders to look in, it is the kernel of the interpreter that runs this; installed ones may be another's.
+    # Without kernel folders jupyter starts this interpreter; an installed kernel may belong to another one.
     kernel = AsyncKernelManager(kernel_name=KERNEL["name"], kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     kernel.shutdown_wait_time = SECONDS_TO_STOP
-    # What cells write reaches the notebook; what the process itself writes, on its way down above all, is kept apart.
+    # Cells write into the notebook; the process itself, above all when it dies, writes into a log.
     with TemporaryFile() as log:
         setattr(kernel, "start_kernel", partial(kernel.start_kernel, stderr=log))  # noqa: B010
         try:
             papermill.execute_notebook(source, executed, dict(values), kernel_name=KERNEL["name"], km=kernel, **options)
         except PapermillExecutionError as error:
             where = f"{source.name}, in the cell that begins with {error.source.strip().splitlines()[0]!r}"
-            raise BookError(f"{where}: {error.ename}: {error.evalue}\nthe traceback stands in {executed}") from None
+            raise BookError(f"{where}: {error.ename}: {error.evalue}\nthe traceback is in {executed}") from None
         except (RuntimeError, OSError, NoSuchKernel) as error:
             told = f"{source.name}: its kernel, of {sys.executable}, could not run it: {error}"
             raise BookError(told + _last_words(log)) from error
@@ -346,14 +345,14 @@ def _run(source: Path, executed: Path, root: Path, values: Mapping[str, int | st
 
 
 def _last_words(log: IO[bytes]) -> str:
-    """The last line that a kernel's process wrote, to stand after what is told of its end; empty if it wrote none."""
+    """The last line of a kernel process's log, in brackets to end a message; empty if the log is."""
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     return f" ({bounded(lines[-1].strip())})" if lines else ""
 
 
 async def _end(kernel: "AsyncKernelManager") -> None:
-    """Ends what waits for the kernel, and it: in a session of its own, no signal to this one reaches it."""
+    """Ends the tasks that wait for the kernel, and the kernel: its own session gets none of this one's signals."""
     waiting = asyncio.all_tasks() - {asyncio.current_task()}
     for task in waiting:
         task.cancel()
@@ -363,7 +362,7 @@ async def _end(kernel: "AsyncKernelManager") -> None:
 
 
 def _key(source: Path, root: Path) -> str:
-    """Hash of all that decides a chapter's outputs; its prose does not."""
+    """Hash of everything that decides a chapter's outputs, without its prose."""
     cells = nbformat.read(source, as_version=4).cells
     code = [[cell.get("id"), cell.source, cell.metadata.get("tags")] for cell in cells if cell.cell_type == "code"]
     digest = hashlib.sha256(json.dumps([code, version("torch"), os.environ.get("ALIBI_SMOKE")]).encode())
@@ -388,7 +387,7 @@ def _values(notebook: Path, assignments: Sequence[str]) -> dict[str, int | str]:
 
 
 def _stage(root: Path) -> Path:
-    """Fills `_build/staging` with book/ and, in the place of its notebooks, the executed chapters."""
+    """Fills `_build/staging` with book/, its notebooks replaced by the executed chapters."""
     staging = root / "_build" / "staging"
     staged = {staging / path.name: text for path, text in _cleaned_chapters(root).items()}
     shutil.rmtree(staging, ignore_errors=True)
@@ -413,5 +412,5 @@ def _executed(root: Path, name: str) -> Path:
 def _root() -> Path:
     root = checkout()
     if root is None:
-        raise BookError("the chapters are in a checkout of the book's repository; this package was installed without")
+        raise BookError("the installed package has no chapters: run this in a checkout of the book's repository")
     return root

@@ -1,4 +1,4 @@
-"""The code that runs, shown in a chapter."""
+"""Source code of the package in a chapter."""
 
 import inspect
 import textwrap
@@ -8,5 +8,5 @@ from IPython.display import Markdown
 
 
 def listing(thing: Any) -> Markdown:
-    """The source of a function, class or method as it is imported here, highlighted when the site is built."""
+    """The source of an imported function, class or method as Markdown, which the site highlights."""
     return Markdown(f"```python\n{textwrap.dedent(inspect.getsource(thing)).rstrip()}\n```")

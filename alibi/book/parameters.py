@@ -1,14 +1,14 @@
-"""The parameters of the chapters: one table, by which the command line and each chapter's first cell refuse."""
+"""The chapters' parameters: one table, by which the command line and each chapter's first cell check values."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from alibi.errors import InputError, listed
+from alibi.errors import InputError, listed, quoted
 from alibi.scale import SCALES
 
 
 class ParameterError(InputError):
-    """A chapter was given a parameter that it does not know, or a value that it cannot run with."""
+    """A chapter got an unknown parameter or an impossible value."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Number:
         return f"a whole number from {self.smallest} to {self.largest}"
 
     def admits(self, value: object) -> bool:
-        """Whether the value is of the right type and in range; True and False are no numbers."""
+        """Whether the value has the right type and is in range; True and False are no numbers."""
         return type(value) is int and self.smallest <= value <= self.largest
 
     def read(self, text: str) -> object:
-        """The number that the text spells, or the text itself, which is then refused."""
+        """The number that the text spells, or the text itself, which `admits` refuses."""
         try:
             return int(text)
         except ValueError:
@@ -67,7 +67,7 @@ class CorpusName(Name):
     @property
     def known(self) -> Collection[str]:
         """The names that `alibi.corpora.corpus.load` knows with the splits that a chapter reads."""
-        # Imported here: a chapter that names no corpus needs none of what reads one.
+        # Imported here: a chapter without a corpus does not need the modules that read one.
         from alibi.corpora.corpus import names
 
         return names("train", "valid")
@@ -88,10 +88,10 @@ PARAMETERS: dict[str, Number | Name] = {
 
 
 def check(**values: object) -> None:
-    """Refuses what a chapter cannot run with; each chapter calls it right after its `parameters` cell.
+    """Refuses impossible parameters; each chapter calls it right after its `parameters` cell.
 
     Raises:
-        ParameterError: for an unknown name, a wrong type or a value out of range; says what is allowed.
+        ParameterError: for an unknown name, a wrong type or a value out of range; the message says what is allowed.
     """
     for name, value in values.items():
         parameter = _named(name)
@@ -100,10 +100,10 @@ def check(**values: object) -> None:
 
 
 def parse(name: str, text: str) -> int | str:
-    """The value that `name=text` means on the command line.
+    """The value of `name=text` on the command line.
 
     Raises:
-        ParameterError: as `check` does.
+        ParameterError: as in `check`.
     """
     value = _named(name).read(text)
     check(**{name: value})
@@ -113,5 +113,5 @@ def parse(name: str, text: str) -> int | str:
 
 def _named(name: str) -> Number | Name:
     if name not in PARAMETERS:
-        raise ParameterError(f"no parameter is named {name!r}; known are {', '.join(PARAMETERS)}")
+        raise ParameterError(f"unknown parameter {quoted(name)}; choose from {listed(PARAMETERS)}")
     return PARAMETERS[name]

@@ -5,9 +5,11 @@ variants Paul Tol's, which stay apart for colour-blind readers; markers and dash
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.artist import Artist
@@ -104,11 +106,36 @@ def nice_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low * 0.95 <= tick <= high * 1.05]
 
 
+def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
+    """The mean of one column at each value of another, and a band from its least to its greatest seed.
+
+    Args:
+        ax: to draw on; without rows nothing is drawn.
+        rows: with both columns.
+        x: column of the horizontal axis.
+        y: column of the vertical axis.
+        look: of the line, its colour among it.
+    """
+    if rows.empty:
+        return
+    at = rows.groupby(x)[y].agg(["mean", "min", "max"]).astype(float)
+    ax.plot(at.index, at["mean"], **look)
+    ax.fill_between(at.index, at["min"], at["max"], color=look["color"], alpha=0.2, lw=0)
+
+
+def legend_above(figure: Figure, ncols: int, names: Sequence[str] = ()) -> None:
+    """One legend above all panels, of what the first of them holds; other names may be given."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, list(names) or labels, loc="outside upper center", ncols=ncols)
+
+
 def perplexities(
     records: pd.DataFrame, metric: str = "perplexity", protocol: str = "nonoverlapping", split: str = "valid"
 ) -> pd.DataFrame:
-    """The rows of one metric, protocol and split that hold a value."""
+    """The rows of one metric, protocol and split that hold a value; without overlap those that skip no tokens."""
     chosen = (records.metric == metric) & (records.protocol == protocol) & (records.split == split)
+    if protocol == "nonoverlapping" and "skipped" in records:
+        chosen &= records.skipped.isna()
     return records[chosen & records.value.notna()]
 
 
@@ -284,8 +311,7 @@ def figure_4(records: pd.DataFrame) -> Figure:
         chosen = chosen[chosen.eval_length >= chosen.train_length]
         curves = chosen[chosen.method == "alibi"].groupby(["train_length", "eval_length"]).value.mean()
         lengths = list(curves.index.unique("train_length"))
-        shades = sns.blend_palette(["#7FC4EE", COLOURS["alibi"], "#002A42"], len(lengths))
-        for length, shade in zip(lengths, shades, strict=True):
+        for length, shade in zip(lengths, _shades(len(lengths)), strict=True):
             curve = curves[length]
             label = TITLES["alibi"] if length == lengths[len(lengths) // 2] else None
             ax.plot(curve.index, curve, color=shade, marker=MARKERS["alibi"], label=label)
@@ -306,6 +332,11 @@ def figure_4(records: pd.DataFrame) -> Figure:
     return figure
 
 
+def _shades(count: int) -> list[Any]:
+    """Of ALiBi's blue, for models trained at different lengths, the shortest lightest."""
+    return list(sns.blend_palette(["#7FC4EE", COLOURS["alibi"], "#002A42"], count))
+
+
 def _spread(lengths: Sequence[float]) -> list[float]:
     """Those lengths that are far enough apart for a label each, the longest among them."""
     kept = [lengths[-1]]
@@ -313,6 +344,59 @@ def _spread(lengths: Sequence[float]) -> list[float]:
         if kept[-1] / length > 1.45:
             kept.append(length)
     return kept[::-1]
+
+
+def figure_5(sides: Mapping[str, pd.DataFrame]) -> Figure:
+    """Figure 5 (points read off it): perplexity per token against the time of training, nonoverlapping.
+
+    In panels of 1024 and 2048 tokens, ALiBi trained at half the length beside sinusoidal trained at it.
+
+    Args:
+        sides: rows by title: `paper_length` and `paper_eval_length` in the paper's tokens, `time` with its
+            `time_unit`, and `point`, which is the same for all seeds of one moment in training.
+    """
+    figure, axes = plt.subplots(len(sides), 2, figsize=(6.4, 3.3 * len(sides)), squeeze=False, dpi=90)
+    for row, (title, rows) in zip(axes, sides.items(), strict=True):
+        for ax, window in zip(row, (1024, 2048), strict=True):
+            for method, length, line in (("alibi", window / 2, "-"), ("sinusoidal", window, "--")):
+                run = rows[(rows.method == method) & (rows.paper_length == length) & (rows.paper_eval_length == window)]
+                at = run.groupby("point")[["time", "value"]].agg(["mean", "min", "max"]).astype(float)
+                mean, low, high = at["value", "mean"], at["value", "min"], at["value", "max"]
+                ax.errorbar(
+                    at["time", "mean"], mean, yerr=[mean - low, high - mean], ls=line, marker=MARKERS[method],
+                    color=COLOURS[method], label=TITLES[method],
+                )  # fmt: skip
+            ax.set(title=f"{title}, at {window}", xlabel=rows.time_unit.iloc[0], ylabel=METRIC_LABELS["perplexity"])
+            ax.locator_params(axis="x", nbins=4)
+    legend_above(figure, 2)
+    return figure
+
+
+def figure_6(sides: Mapping[str, pd.DataFrame]) -> Figure:
+    """Figure 6 (digitised) and Table 12: perplexity per token against evaluation length (tokens), nonoverlapping.
+
+    A panel for each training length; all span the same ratios about the perplexity at L.
+
+    Args:
+        sides: rows of `alibi.book.results.relative` by title.
+    """
+    panels = [
+        (f"{title}, L = {{:g}}", part) for title, rows in sides.items() for _, part in rows.groupby("paper_length")
+    ]
+    ratios = np.concatenate([part.ratio[part.method == "alibi"] for _, part in panels])
+    top = 1.05 * math.exp(np.abs(np.log(ratios)).max())
+    height = math.ceil(len(panels) / 2)
+    figure, axes = plt.subplots(height, 2, figsize=(6.4, 3.2 * height), squeeze=False, dpi=90)
+    for ax, (title, part) in zip(axes.flat, panels, strict=False):
+        extrapolation(part, ax)
+        ax.get_legend().remove()
+        start, own = part.train_length.iloc[0], part[part.multiple == 1].value.mean()
+        logarithmic(ax, [start, 2 * start, 8 * start, 32 * start], nice_ticks(own / top, own * top))
+        ax.set(xlim=(0.9 * start, 36 * start), ylim=(own / top, own * top), title=title.format(start))
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    legend_above(figure, 3, [TITLES["sinusoidal"], TITLES["alibi"], "training length L"])
+    return figure
 
 
 def figure_7(records: pd.DataFrame) -> Figure:
@@ -370,6 +454,31 @@ def figure_8(records: pd.DataFrame) -> Figure:
     return figure
 
 
+def figure_9(sides: Mapping[str, pd.DataFrame]) -> Figure:
+    """Figure 9 (Table 8): perplexity per token against evaluation length (tokens), nonoverlapping, both logarithmic.
+
+    ALiBi from each training length, sinusoidal at its own; all panels span the same ratios of perplexity.
+
+    Args:
+        sides: rows of `alibi.book.results.relative` by title.
+    """
+    half = 0.55 * max(np.ptp(np.log(rows.value)) for rows in sides.values())
+    figure, axes = plt.subplots(len(sides), 1, figsize=(6.4, 3.7 * len(sides)), squeeze=False, dpi=90)
+    for ax, (title, rows) in zip(axes.flat, sides.items(), strict=True):
+        runs = rows[rows.method == "alibi"].groupby("train_length")
+        for (length, run), shade in zip(runs, _shades(len(runs)), strict=True):
+            look = {"color": shade, "marker": MARKERS["alibi"], "label": f"ALiBi, L = {length:g}"}
+            band(ax, run, "eval_length", "value", **look)
+        look = {"color": COLOURS["sinusoidal"], "marker": MARKERS["sinusoidal"], "label": "sinusoidal, own L"}
+        band(ax, rows[rows.method == "sinusoidal"], "eval_length", "value", ls="--", **look)
+        middle = np.log([rows.value.min(), rows.value.max()]).mean()
+        low, high = np.exp([middle - half, middle + half])
+        logarithmic(ax, sorted(rows.train_length.unique()), nice_ticks(low, high))
+        ax.set(xlabel="evaluation length (tokens)", ylabel=METRIC_LABELS["perplexity"], title=title, ylim=(low, high))
+        ax.legend(fontsize="small")
+    return figure
+
+
 def figure_11(records: pd.DataFrame, stride: int = 1) -> Figure:
     """Figure 11 (Tables 13 to 15): perplexity per token against evaluation length (tokens), sliding window.
 
@@ -406,3 +515,31 @@ def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="evaluation length / L", ylabel="perplexity / perplexity at L")
     ax.legend(fontsize="small")
     return ax
+
+
+def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: str, log: bool = True) -> None:
+    """A row for each part of a claim: where its rule holds (grey), the paper's value, ours and its interval.
+
+    Args:
+        ax: to draw on.
+        effects: columns low and high (of the rule), paper, effect (measured), start and end (of its interval), holds.
+        names: what is said of each part, by its label in the index of `effects`; the first on top.
+        xlabel: what the values are.
+        log: whether the axis is logarithmic.
+    """
+    rows = effects.loc[list(names)]
+    y = pd.Series(range(len(rows)), rows.index)
+    ax.set_xscale("log" if log else "linear")
+    ax.plot(rows.paper, y, "D", mfc="none", mec="0.25", ms=11, label="the paper")
+    ax.hlines(y, rows.start, rows.end, color="black", lw=1.5)
+    for holds, marker, told in ((True, "o", "holds"), (False, "X", "broken")):
+        ours = rows[rows.holds == holds]
+        ax.plot(ours.effect, y[ours.index], marker, color="black", ms=7, label=f"measured: {told}")
+    ax.plot(rows.low, y, "|k", rows.high, y, "|k", ms=16)
+    if log:
+        logarithmic(ax, nice_ticks(*ax.get_xlim()))
+    start, end = ax.get_xlim()
+    left = rows.low.clip(lower=start)
+    ax.barh(y, rows.high.clip(upper=end) - left, left=left, color="0.87", height=0.7, zorder=0)
+    ax.set(xlim=(start, end), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    ax.set_yticks(y, [f"{name}  {label}" for label, name in names.items()])

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import pandas as pd
+from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from alibi.book import plots, tables
 from alibi.errors import UnknownNameError
 from alibi.progress import duration
 from alibi.records import measured_results
-from alibi.reproduction import claims
+from alibi.reproduction import claims, runner
 from alibi.scale import SCALES
 
 # The paper's tables have other lengths than ours; what lies so near stands beside.
@@ -52,6 +53,18 @@ def described(records: pd.DataFrame) -> str:
         f"tokens of {text}; {told}; {each('device')}, torch {each('torch_version')}, {each('dtype')}; "
         f"commit {each('commit')}."
     )
+
+
+def caption(records: pd.DataFrame, name: str = "") -> Markdown:
+    """What `described` says, in italics as it stands under a figure, after the name of these records."""
+    return Markdown(f"*{name}{described(records)}*")
+
+
+def complete(experiment: str, scale: str, seeds: int = 1) -> None:
+    """Measures and records what an experiment lacks at a scale, after a list of its cells and their time."""
+    chosen = runner.cells(experiment, scale, seeds=range(seeds))
+    print(runner.listing(runner.states(experiment, chosen)))
+    runner.reproduce(experiment, chosen)
 
 
 def cost(records: pd.DataFrame) -> str:

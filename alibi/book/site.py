@@ -1,7 +1,4 @@
-"""A Sphinx extension: the site needs no network, and shows only links that lead somewhere.
-
-`_config.yml` names it among its extensions.
-"""
+"""A Sphinx extension, named in `_config.yml`: the site needs no network, and all its buttons have a target."""
 
 import shutil
 from importlib.util import find_spec
@@ -12,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
-# One file that holds every TeX package: the smaller ones fetch a package when a page first uses it.
+# This one file holds every TeX package; the smaller ones fetch a package when a page first uses it.
 MATHJAX = "tex-chtml-full.js"
 MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
 # Figures are drawn for a white page. Other sites of the same theme and host may have stored another mode.

@@ -467,7 +467,7 @@ class _Text:
         encoded = line.encode() + b"\n"
         self.file.write(encoded)
         self.lines, self.bytes = self.lines + 1, self.bytes + len(encoded)
-        self.words, self.articles = self.words + len(line.split()), self.articles + _is_title(line)
+        self.words, self.articles = self.words + len(line.split()), self.articles + is_title(line)
 
     def sizes(self) -> dict[str, int]:
         return {"articles": self.articles, "lines": self.lines, "words": self.words, "bytes": self.bytes}
@@ -522,7 +522,8 @@ def _check_size(source: Source, split: str, text: _Text) -> None:
         )
 
 
-def _is_title(line: str) -> bool:
+def is_title(line: str) -> bool:
+    """Whether a line is the title of an article, such as " = Title = "; headings below it have more signs."""
     return line.startswith(" = ") and bool(re.fullmatch(r" = (?!= ).*(?<! =) = ", line))
 
 

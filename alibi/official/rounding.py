@@ -1,13 +1,12 @@
-"""How far rounding may move what a model computes, on any machine, with any kernel and number of threads.
+"""Bounds on the rounding error of a model's results, for any machine, kernel and number of threads.
 
-Rounded to a unit u (2^-24 in float32, 2^-53 in float64), a sum of n products errs by a random amount whose standard
-deviation is at most sqrt(n) u of the sum of their absolute values, whatever the order of its terms (Higham and Mary
-2019, A New Approach to Probabilistic Rounding Error Analysis). The exact sum of products whose factors are off by as
-much errs as much. So the quantity is computed in float64, exact for this purpose, and again with each weight, each
-result of a module and each gradient that flows back multiplied by 1 + sqrt(n) u or 1 - sqrt(n) u, signs drawn at random
-from a fixed seed. The root mean square of how far that moves the quantity is its standard deviation; nothing in it
-depends on how the machine at hand rounds. Two computations that both round, ours and the official one, may differ by
-`DEVIATIONS` standard deviations of their difference.
+Rounded to a unit u (2^-24 in float32, 2^-53 in float64), a sum of n products has a random error. Its standard deviation
+is at most sqrt(n) u of the sum of the absolute products, for any order of the terms (Higham and Mary 2019, A New
+Approach to Probabilistic Rounding Error Analysis). An exact sum has the same error if its factors are off by sqrt(n) u.
+So `bounds` computes the quantity in float64, exact for this purpose, and again with each weight, each module's result
+and each backward gradient multiplied by 1 + sqrt(n) u or 1 - sqrt(n) u, with random signs from a fixed seed. The root
+mean square of the changes is the standard deviation of the quantity; it does not depend on this machine's rounding. Two
+computations that both round, ours and the official one, may differ by `DEVIATIONS` standard deviations.
 """
 
 import math
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 from alibi.model import Decoder
 
 UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
-# Of the difference of two: six of each. Beyond six a normal variable lies once in 500 million times.
+# Six standard deviations of the difference of two computations; a normal variable exceeds six once in 500 million
+# times.
 DEVIATIONS = 6 * math.sqrt(2)
 DRAWS = 8
 
@@ -28,20 +28,20 @@ Quantities = dict[str, Tensor]
 
 
 def relative_error(summands: int, dtype: torch.dtype) -> float:
-    """The standard deviation of a sum of so many products in this dtype: sqrt(n) u, relative."""
+    """The relative standard deviation of a sum of n = `summands` products in this dtype: sqrt(n) u."""
     return math.sqrt(summands) * UNIT_ROUNDOFF[dtype]
 
 
 def bounds(
     model: Callable[[], Decoder], quantities: Callable[[Decoder], Quantities], error: float, slopes_error: float = 0.0
 ) -> dict[str, float]:
-    """How far two computations of each quantity may lie apart, each of which rounds by `error`.
+    """The largest difference that rounding explains between two computations of each quantity.
 
     Args:
-        model: makes the model anew, in float64.
-        quantities: computes them from a model; may train it. The entries of one quantity share a bound.
-        error: from `relative_error`.
-        slopes_error: relative error of the linear bias where that is larger.
+        model: makes a new model in float64.
+        quantities: computes the quantities from a model, which it may train. The entries of one share a bound.
+        error: rounding error of each computation, from `relative_error`.
+        slopes_error: relative error of the linear bias, if larger.
     """
     exact, generator = quantities(model()), torch.Generator().manual_seed(0)
     moved = [quantities(perturbed(model(), error, max(error, slopes_error), generator)) for _ in range(DRAWS)]
@@ -52,7 +52,7 @@ def bounds(
 
 
 class _Perturb(torch.autograd.Function):
-    """Multiplies by 1 +- error on the way forward, and the gradient on the way back."""
+    """Multiplies by 1 +- error in the forward pass, and the gradient in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, error: float, generator: torch.Generator) -> Tensor:
@@ -69,7 +69,7 @@ def _factors(x: Tensor, error: float, generator: torch.Generator) -> Tensor:
 
 
 def perturbed(model: Decoder, error: float, slopes_error: float, generator: torch.Generator) -> Decoder:
-    """The model itself, its weights and slopes moved, and hooked so that each module's results and gradients are."""
+    """The model itself: its weights and slopes are moved, and hooks move each module's results and gradients."""
 
     def move(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         moved: Tensor = _Perturb.apply(output, error, generator)

@@ -1,7 +1,7 @@
-"""A folder of vectors that the official code produced: what it holds, and the model with its weights.
+"""A folder of vectors from the official code: its files, and the model with its weights.
 
-`config.json` has shape, dictionary and flags, `weights.safetensors` the official state dict; the rest is what the
-official code made of them. Any shape will do, head counts that are no powers of two included.
+`config.json` has shape, dictionary and flags, `weights.safetensors` the official state dict; the other files hold the
+official code's results for them. Any shape will do, with any number of heads.
 """
 
 import json
@@ -21,7 +21,7 @@ from alibi.errors import UserError
 from alibi.model import Decoder, ModelConfig
 from alibi.positions import slopes
 
-# The architecture of the paper. Vectors of another one are not those of this model.
+# The paper's architecture. This model can't reproduce vectors of another one.
 ARCHITECTURE = {
     "decoder_normalize_before": True,
     "no_decoder_final_norm": True,
@@ -35,7 +35,7 @@ ARCHITECTURE = {
 
 
 class VectorsError(UserError, RuntimeError):
-    """A folder that is not in the layout of the vectors; the message says what is missing or different."""
+    """A folder without the layout of the vectors; the message names the missing or different part."""
 
 
 class Vectors:
@@ -57,24 +57,24 @@ class Vectors:
         """The path of a file of the folder."""
         path = self.folder / name
         if not path.is_file():
-            raise VectorsError(f"{self.folder} lacks {name}: it is no folder of official vectors, or not a whole one")
+            raise VectorsError(f"{self.folder} lacks {name}: it is no complete folder of official vectors")
         return path
 
     def json(self, name: str) -> Any:
-        """What a JSON file of the folder holds."""
+        """The content of a JSON file of the folder."""
         try:
             return json.loads(self.file(name).read_bytes())
         except ValueError as wrong:
             raise VectorsError(f"{self.folder / name} is not JSON: {wrong}") from wrong
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """What a safetensors file of the folder holds."""
+        """The tensors of a safetensors file of the folder."""
         try:
             return load_file(self.file(name))
         except VectorsError:
             raise
-        except Exception as wrong:  # safetensors' own error, which it does not export for annotation
-            raise VectorsError(f"{self.folder / name} is not a whole safetensors file: {wrong}") from wrong
+        except Exception as wrong:  # safetensors does not export its own error for annotation.
+            raise VectorsError(f"{self.folder / name} is no complete safetensors file: {wrong}") from wrong
 
     def lines(self, split: str) -> list[str]:
         """The text of a split."""
@@ -82,23 +82,23 @@ class Vectors:
 
     @property
     def remark(self) -> str:
-        """What to know when reading the differences; empty where there is nothing."""
+        """A remark for the reader of the differences; empty if there is none."""
         exact = torch.tensor(slopes(heads := self.options["decoder_attention_heads"]), dtype=torch.float64)
         if torch.equal(exact.float().double(), exact):
             return ""
         return (
-            f"{heads} heads have irrational slopes. The official bias row is float32 even in its float64 runs, "
-            "ours is not: that alone moves perplexity by some 1e-6."
+            f"{heads} heads have irrational slopes. The official bias row is float32 even in float64 runs, ours is "
+            "float64: this alone changes perplexity by some 1e-6."
         )
 
     @cached_property
     def tokens(self) -> dict[str, Tensor]:
-        """Streams and windows, int64."""
+        """Token streams and windows, int64."""
         return self.tensors("tokens.safetensors")
 
     @cached_property
     def reference(self) -> dict[str, Any]:
-        """Losses."""
+        """The official losses."""
         stored: dict[str, Any] = self.json("reference.json")
         return stored
 
@@ -113,7 +113,7 @@ class Vectors:
         return ids
 
     def split(self, split: str) -> Split:
-        """The same, to evaluate on."""
+        """The same as a split to evaluate on."""
         stream = self.stream(split)
         return Split(split, stream, words=len(stream), bytes=len(stream), articles=1, sha256="")
 
@@ -142,14 +142,14 @@ class Vectors:
                 parameter.copy_(stored.pop(name))
         known = {name for name in stored if name in twins or name.endswith(("_float_tensor", "version"))}
         if stored.keys() - known:
-            raise VectorsError(f"{self.folder}: weights this model has no place for: {sorted(stored.keys() - known)}")
+            raise VectorsError(f"{self.folder}: weights without a place in this model: {sorted(stored.keys() - known)}")
         return model.eval()
 
 
 def by_official_name(model: Decoder, of: Callable[[nn.Parameter], Tensor] = lambda p: p.data) -> dict[str, Tensor]:
-    """The model's parameters, or what `of` gives for each, under their names in the official code.
+    """The model's parameters, or the result of `of` for each, under their names in the official code.
 
-    The official attention has three matrices where this one has them stacked: they are views of its rows.
+    The official attention has three matrices, this one stacks them: the three are views of its rows.
     """
     embedding = model.embedding
     assert isinstance(embedding, AdaptiveEmbedding)

@@ -1,8 +1,8 @@
-"""Equality with the official code: what it computed is computed again here and compared, quantity by quantity.
+"""Equality with the official code: `verify` computes its results again and compares them, quantity by quantity.
 
-Compared are the dictionary, token streams and windows, parameter counts, slopes and bias, perplexities in every mode of
-evaluation, log-probabilities, residual streams, the training criterion, three training steps, the learning rates,
-the optimiser's trace and the sinusoid of a folder of official vectors (`alibi.official.vectors`).
+The quantities of a folder of official vectors (`alibi.official.vectors`) are the dictionary, token streams and windows,
+parameter counts, slopes and bias, perplexities in every mode of evaluation, log-probabilities, residual streams, the
+training criterion, three training steps, the learning rates, the optimiser's trace and the sinusoid.
 """
 
 import math
@@ -29,23 +29,23 @@ from alibi.scale import paper_model
 from alibi.windows import evaluation_windows, shift
 
 PADDING = 1
-# What fairseq prints for transformer_lm_wiki103 on WikiText-103 (its README on layer dropout).
+# fairseq's count for transformer_lm_wiki103 on WikiText-103 (its README on layer dropout).
 PAPER_PARAMETERS = 246_933_504
 
 
 @dataclass(frozen=True)
 class Check:
-    """One quantity: how far it is from the official one, and how far it may be."""
+    """One quantity: its difference from the official one, and the tolerance."""
 
     quantity: str
     difference: float
-    """Absolute, or relative where the quantity says so: of what came nearest to its tolerance."""
+    """Of the entry that came nearest to its tolerance; absolute, or relative where the quantity says so."""
     tolerance: float
-    """Zero for what is counted. Else derived, where it is set, from how far rounding may move the quantity."""
+    """Zero for counts, else derived from the rounding error of the quantity where it is set."""
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the tolerance; NaN is not."""
+        """Whether the difference is within the tolerance; NaN fails."""
         return self.difference <= self.tolerance
 
     @property
@@ -60,7 +60,7 @@ def _largest(differences: Any) -> float:
 
 
 def _unequal(found: Any, expected: Any) -> float:
-    """How many entries differ; all of them where the shapes do."""
+    """Number of entries that differ; all entries if the shapes differ."""
     first, second = np.asarray(found), np.asarray(expected)
     return float((first != second).sum()) if first.shape == second.shape else float(max(first.size, second.size))
 
@@ -96,7 +96,7 @@ def _row_error(vectors: Vectors) -> float:
 
 
 def _bounds(vectors: Vectors, dtype: torch.dtype, quantities: Callable[[Decoder], Quantities]) -> dict[str, float]:
-    """How far a computation in this dtype and an official one may lie apart: see `alibi.official.rounding`."""
+    """The largest difference that rounding explains in this dtype (`alibi.official.rounding`)."""
     error = relative_error(_summands(vectors), dtype)
     return bounds(lambda: vectors.model(torch.float64), quantities, error, _row_error(vectors))
 
@@ -110,7 +110,7 @@ def dictionary(vectors: Vectors) -> Iterator[Check]:
 
 
 def streams(vectors: Vectors) -> Iterator[Check]:
-    """The ids of every split, and where its lines end."""
+    """The ids and line ends of every split."""
     vocabulary = WordVocabulary.train(vectors.lines("train"))
     for split in ("train", "valid", "test"):
         ids = vocabulary.encode_lines(vectors.lines(split))
@@ -148,7 +148,7 @@ def _named(entry: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def parameters(vectors: Vectors) -> Iterator[Check]:
-    """Parameter counts, tied ones once; and that tensors that we tie are equal in the official weights."""
+    """Parameter counts, tied ones once; and the equality, in the official weights, of tensors that we tie."""
     count = vectors.model().parameter_count()
     yield Check("parameters: difference in number", abs(count - vectors.config["derived"]["parameters"]), 0)
     with torch.device("meta"):
@@ -160,13 +160,13 @@ def parameters(vectors: Vectors) -> Iterator[Check]:
 
 
 def bias(vectors: Vectors) -> Iterator[Check]:
-    """Slopes, and the attention that our relative bias and the official absolute row give."""
+    """Slopes, and the attention under our relative bias and under the official absolute row."""
     stored = vectors.tensors("alibi.safetensors")
     row_HS = stored["bias_row"].double()
     heads, keys = row_HS.shape
     linear, at = LinearBias(torch.tensor(slopes(heads), dtype=torch.float64)), torch.arange(keys)
     slopes_H = -linear.dense(at[1:2], at[:1])[:, 0, 0]
-    # The official slopes are rounded to float32 once, and once more where powers of the first are taken.
+    # The official slopes are rounded to float32 once; powers of the first one are rounded again.
     yield Check("slopes, relative", _largest(slopes_H / stored["slopes"] - 1), 2**-23)
     future_TS = at[:, None] < at
     scores_HTS = torch.randn(heads, keys, keys, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -179,7 +179,7 @@ def bias(vectors: Vectors) -> Iterator[Check]:
 
 
 def perplexities(vectors: Vectors, dtype: torch.dtype = torch.float64) -> Iterator[Check]:
-    """Perplexity of the validation and test split in every mode and at every length that is stored, relative."""
+    """Perplexity of the validation and test split in every stored mode and length, relative."""
     model, differences, uncounted = vectors.model(dtype), dict[str, list[float]](), 0
     stored = {torch.float64: "perplexity_float64_model", torch.float32: "perplexity"}[dtype]
     for split, entries in vectors.reference["evaluation"].items():
@@ -196,9 +196,9 @@ def perplexities(vectors: Vectors, dtype: torch.dtype = torch.float64) -> Iterat
 
 
 def _loss_bounds(vectors: Vectors, dtype: torch.dtype) -> dict[str, float]:
-    """How far the loss of a "token" may lie from the official one, in nats, and how far the "mean" of a split.
+    """Bounds on the difference from the official loss, in nats: of a "token", and of the "mean" of a split.
 
-    The exponential of the mean is the perplexity: that bound is the relative one of the perplexity.
+    Perplexity is the exponential of the mean, so the bound of the mean is the relative bound of perplexity.
     """
     entries = [e for e in vectors.reference["evaluation"]["valid"] if e["mode"] == "nonoverlapping"]
     entry = max(entries, key=lambda entry: entry["length"])
@@ -209,13 +209,13 @@ def _loss_bounds(vectors: Vectors, dtype: torch.dtype) -> dict[str, float]:
         return {"token": losses_N, "mean": losses_N.mean()}
 
     found = _bounds(vectors, dtype, losses)
-    # Their sum is float64 in either dtype.
+    # Losses are summed in float64 in either dtype.
     summing = DEVIATIONS * relative_error(entry["tokens"], torch.float64)
     return found | {"mean": found["mean"] + summing * math.log(entry["perplexity"])}
 
 
 def _losses(model: Decoder, vectors: Vectors, split: str, length: int, context: int, first: int, count: int) -> Tensor:
-    """-ln p of `count` targets from window `first` of the grid on."""
+    """-ln p of `count` targets, beginning with window `first` of the grid."""
     shifted, losses = torch.from_numpy(shift(vectors.stream(split), vectors.end_of_line)), list[Tensor]()
     for window in list(evaluation_windows(len(shifted) - 1, length, length - context))[first:]:
         taken = shifted[None, window.start : window.end + 1]
@@ -227,7 +227,7 @@ def _losses(model: Decoder, vectors: Vectors, split: str, length: int, context: 
 
 @torch.no_grad()
 def log_probabilities(vectors: Vectors) -> Iterator[Check]:
-    """Of single targets, of the whole vocabulary, and the residual stream of every layer, all in float32."""
+    """Log-probabilities of single targets and the whole vocabulary, and every layer's residual stream, in float32."""
     model, differences = vectors.model(), []
     for entry in vectors.reference["per_token"].values():
         expected = torch.tensor(entry["logprob"], dtype=torch.float64)
@@ -247,7 +247,7 @@ def log_probabilities(vectors: Vectors) -> Iterator[Check]:
 
 @torch.no_grad()
 def _whole_outputs(model: Decoder, vectors: Vectors, names: Iterable[str]) -> Quantities:
-    """What these names of logprobs.safetensors stand for: residual streams, or all log-probabilities, of one block."""
+    """Residual streams or all log-probabilities of one block, for each of these names of logprobs.safetensors."""
     found, streams_found = Quantities(), list[Tensor]()
     hooks = [
         module.register_forward_hook(lambda module, inputs, output: streams_found.append(output[0]))
@@ -256,7 +256,7 @@ def _whole_outputs(model: Decoder, vectors: Vectors, names: Iterable[str]) -> Qu
     for name in names:
         parsed = re.fullmatch(r"(\w+)\.nonoverlapping\.l(\d+)\.block(\d+)\.(hidden|log_softmax)", name)
         if parsed is None:
-            raise VectorsError(f"{vectors.folder}: what is {name!r} of logprobs.safetensors?")
+            raise VectorsError(f"{vectors.folder}: unknown entry {name!r} of logprobs.safetensors")
         length, block = int(parsed[2]), int(parsed[3])
         sources = shift(vectors.stream(parsed[1]), vectors.end_of_line)[block * length : (block + 1) * length]
         streams_found.clear()
@@ -270,7 +270,7 @@ def _whole_outputs(model: Decoder, vectors: Vectors, names: Iterable[str]) -> Qu
 
 @torch.no_grad()
 def criterion(vectors: Vectors) -> Iterator[Check]:
-    """The official training loss with its gap in the tails, and ours without, in float64; relative."""
+    """The official training loss with its tail gap, and our loss without it, in float64; relative."""
     model, with_gap, counts, without_gap, smallest = vectors.model(torch.float64), [], 0.0, [], math.inf
     evaluated = vectors.reference["evaluation"]
     for entry in vectors.reference["criterion_adaptive_loss"]:
@@ -289,7 +289,7 @@ def criterion(vectors: Vectors) -> Iterator[Check]:
         counts += abs(gaps - entry["targets_without_tail_term"])
         same = [e for e in evaluated.get(split, []) if _named(e) == ("nonoverlapping", length)]
         without_gap += [plain / e["loss_nats_float64_model"] - 1 for e in same]
-    # A block's loss and the whole split's are means over tokens, each of which is off by so many nats at most.
+    # The losses of a block and of the whole split are means over tokens; the bound holds for each token.
     tolerance = _loss_bounds(vectors, torch.float64)["token"] / smallest
     yield Check("training loss with the official gap, relative", _largest(with_gap), tolerance)
     yield Check("targets in the gap: difference in number", counts, 0)
@@ -323,7 +323,7 @@ def training(vectors: Vectors) -> Iterator[Check]:
 
 
 def _three_steps(model: Decoder, vectors: Vectors) -> Quantities:
-    """What the official training stored of its steps, norms summed in float64, an entry a step."""
+    """The quantities that the official training stored, one entry a step; norms are summed in float64."""
     optimizer, length = NAG(model.train().parameters(), lr=1.0), vectors.options["tokens_per_sample"]
     clip = float(re.findall(r"--clip-norm (\S+)", vectors.config["training_flags"])[0])
     shifted = torch.from_numpy(shift(vectors.stream("train"), vectors.end_of_line))
@@ -365,7 +365,7 @@ def schedule(vectors: Vectors) -> Iterator[Check]:
             shrink=flags["lr_shrink"],
         ).lr_lambdas[0]
         differences += [rates(updates) - expected for updates, expected in stored["lr"]]
-    # Rates of at most 1 from eight float64 operations, the cosine's argument up to pi among them.
+    # A rate is at most 1 and takes eight float64 operations, one of them on the cosine's argument of up to pi.
     yield Check("learning rate", _largest(differences), 16 * UNIT_ROUNDOFF[torch.float64])
 
 
@@ -389,7 +389,7 @@ def momentum(vectors: Vectors) -> Iterator[Check]:
 
 
 def sinusoids(vectors: Vectors) -> Iterator[Check]:
-    """fairseq's sinusoid: rows, the row of a position, and positions among padding."""
+    """fairseq's sinusoid: its rows, the row of a position, and positions among padding."""
     differences, rows_seen = [], 1
     for name, expected in vectors.tensors("sinusoidal.safetensors").items():
         if parsed := re.fullmatch(r"d(\d+)\.(positions|raw_rows)_(\d+)_(\d+)", name):
@@ -406,7 +406,7 @@ def sinusoids(vectors: Vectors) -> Iterator[Check]:
         else:
             continue
         differences.append(_largest(found - expected))
-    # Their angles are float32, so that the error grows with the row; ours are float64.
+    # The official angles are float32, so that their error grows with the row; ours are float64.
     yield Check("sinusoid", _largest(differences), rows_seen * 2**-23)
 
 
@@ -428,10 +428,10 @@ GROUPS: tuple[Callable[[Vectors], Iterator[Check]], ...] = (
 
 
 def verify(folder: Path) -> Iterator[Check]:
-    """Every check of a folder of official vectors, one after the other.
+    """All checks of a folder of official vectors, one after the other.
 
     Raises:
-        VectorsError: if the folder is not in their layout.
+        VectorsError: if the folder lacks a part of the layout.
     """
     vectors = Vectors(folder)
     for group in GROUPS:

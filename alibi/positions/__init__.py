@@ -22,7 +22,7 @@ _VARIANTS = (LearnedSlopes, RandomSlopes, HalfBiased, Quadratic, Exponential, Lo
 METHODS: dict[str, type[PositionMethod]] = {
     method.name: method for method in (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions, *_VARIANTS)
 }
-# The four that the paper compares.
+# The four methods that the paper compares.
 PAPER_METHODS = ("sinusoidal", "rotary", "t5", "alibi")
 # ALiBi with other slopes, another growth, or multiplied.
 VARIANTS = tuple(method.name for method in _VARIANTS)
@@ -32,13 +32,13 @@ def position_method(name: str, width: int, heads: int, longest: int = 0) -> Posi
     """The position method of this name for a model of this width and head count.
 
     Args:
-        name: of `METHODS`.
-        width: of the residual stream.
-        heads: attention heads, which divide the width.
-        longest: positions in the table of a method that has one (`limited`); the others take no notice.
+        name: a name of `METHODS`.
+        width: width of the residual stream.
+        heads: number of attention heads, which divides the width.
+        longest: size of the table of a method that has one (`limited`); the others ignore it.
 
     Raises:
-        ValueError: if no method has this name (the known names are listed), or its numbers do not fit.
+        ValueError: for an unknown name (the message lists the known ones), or numbers that do not fit the method.
     """
     if name not in METHODS:
         raise UnknownNameError("position method", name, METHODS)

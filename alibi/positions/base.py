@@ -1,8 +1,8 @@
-"""What a position method may do to a transformer, and the bias as a value.
+"""The interface of position methods, and the bias of scores as a value.
 
-A position method answers three questions, each with a default of "nothing": what is added to the token
-embeddings, how queries and keys are rotated, and what bias the score of a query and a key gets. All three are
-asked with absolute positions, so that an answer is right with a key-value cache by construction.
+A position method answers three questions, each with a default of "nothing": the vectors added to the token embeddings,
+the rotation of queries and keys, and the bias of scores. All positions are absolute, those that a bias gets from its
+kernel too, so that the answers are right with a key-value cache.
 """
 
 from collections.abc import Callable
@@ -13,27 +13,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alibi.device import widest_dtype
 from alibi.errors import InputError
 
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
-# A position is 256 a + b with a, b below 256: both parts are exact in 16 bits, up to this many positions.
+# A position is 256 a + b with a, b below 256: both parts are exact in 16 bits, for 256 * 256 positions.
 SPLIT = 256
-# The fused CUDA kernels take head widths in multiples of this.
+# Head widths of the fused CUDA kernels are multiples of this.
 COLUMN_ALIGNMENT = 8
 
 
 class Bias:
-    """What is added to attention scores; a kernel looks at the kind of bias, never at the method it came from.
+    """A summand of attention scores; a kernel looks at the kind of bias, never at its position method.
 
-    One value, three forms: a dense tensor, a function of single scores, or columns that extend queries and keys. One
-    kind is multiplied with the scores instead of being added.
+    One value has three forms: a dense tensor, a function of single scores, and columns that extend queries and keys.
+    `MultipliedBias` is a factor of the scores instead.
     """
 
     def dense(
         self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
     ) -> Tensor | None:
-        """The bias of every head, query and key: [heads, T, S] in this dtype, or None where nothing is added."""
+        """The bias of every head, query and key: [heads, T, S] in this dtype, or None for no bias."""
         raise NotImplementedError
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod | None:
@@ -43,37 +44,37 @@ class Bias:
     def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """Columns for queries [heads, E] and keys [S, E] whose product is the bias, up to a constant of the query.
 
-        None where nothing is added. A causal kernel that knows no bias then computes one, without a T x S tensor.
+        None for no bias. With these columns a causal kernel without a bias computes one, without a T x S tensor.
 
         Raises:
-            ValueError: if this kind of bias has no such form, or the positions no exact one in this dtype.
+            ValueError: if this kind of bias has no columns, or the positions have no exact ones in this dtype.
         """
         raise InputError(f"a {type(self).__name__} can't be written as columns of the keys: only a linear one can")
 
     def within(self, decay_window: float) -> "Bias":
-        """This bias where it has lowered a score by `decay_window` nats at most; farther keys are not seen at all.
+        """This bias within a decay window: keys whose score it lowers by more than `decay_window` nats are hidden.
 
         Raises:
-            ValueError: if this kind of bias does not fall with the distance, or the window is not positive.
+            ValueError: if this kind of bias has no decay window, or the window is not positive.
         """
         raise InputError(f"decay_window={decay_window}: a {type(self).__name__} has none, only a linear bias (alibi)")
 
 
 class NoBias(Bias):
-    """Nothing is added to the scores."""
+    """No bias: nothing is added to the scores."""
 
     def dense(
         self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
     ) -> Tensor | None:
-        """Nothing, for any positions."""
+        """None, for any positions."""
         return None
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod | None:
-        """Nothing."""
+        """None."""
         return None
 
     def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        """Nothing."""
+        """None."""
         return None
 
 
@@ -104,22 +105,21 @@ class LinearBias(Bias):
         return replace(self, decay_window=decay_window)
 
     def reach(self) -> Tensor:
-        """The farthest distance that each head sees, floor(t / slope): [heads], float64.
+        """The farthest distance that each head sees, floor(t / slope): [heads], in the device's widest dtype.
 
-        Infinite without a window, and where a slope is not positive.
+        Infinite without a window, and for a slope that is not positive.
         """
-        slopes_H = self.slopes_H.detach().double()
+        slopes_H = self.slopes_H.detach().to(widest_dtype(self.slopes_H.device))
         decay_window = torch.inf if self.decay_window is None else self.decay_window
         return torch.where(slopes_H > 0, decay_window / slopes_H, torch.inf).floor()
 
     def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[heads, T, S] from the difference of positions, which stays exact at any length.
+        """[heads, T, S] from the difference of positions, which is exact at any length; minus infinity beyond a window.
 
-        The official code adds slope * j instead. The softmax cancels the difference of slope * i per row, but
-        the absolute values grow with the length and lose precision in 16 bits; the relative ones do not. Beyond a
-        decay window it is minus infinity.
+        The official code adds slope * j instead. The softmax cancels the difference of slope * i per row, but the
+        absolute values grow with the length and lose precision in 16 bits; the relative ones do not.
         """
-        # Keys after the query are masked anyway; positive values there would only invite overflow.
+        # Keys after the query are masked later; positive values there could overflow.
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
         bias_HTS = -self.slopes_H.to(dtype)[:, None, None] * distance_TS
         if self.decay_window is None:
@@ -144,21 +144,21 @@ class LinearBias(Bias):
         return windowed
 
     def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Queries carry the slopes, keys their positions: the product is slope * (j - first key).
+        """Slopes for the queries and positions for the keys: their product is slope * (j - first key).
 
-        In 16 bits a position is split into 256 a + b and a slope into three parts, so that every factor is exact and
-        the sum, which the hardware keeps in float32, errs by its rounding alone: slope * S * 2^-24 for S keys.
+        In 16 bits a position is split into 256 a + b and a slope into three parts, so that every factor is exact. The
+        hardware sums in float32, whose rounding is the only error: slope * S * 2^-24 for S keys.
 
         Raises:
-            ValueError: if 16 bits are asked to hold more than 65,536 positions, or there is a decay window: columns
-                can lower a score but hide no key.
+            ValueError: for more than 65,536 positions in 16 bits, or for a decay window: columns can lower a score but
+                not hide a key.
         """
         if self.decay_window is not None:
             raise InputError("columns of the keys can't hold a decay window: choose kernel window, flex or sdpa")
         from_first_S = key_positions_S - key_positions_S[0]
         if dtype.itemsize == 2 and int(from_first_S[-1]) >= SPLIT * SPLIT:
             raise InputError(f"{int(from_first_S[-1]) + 1} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
-        rest_H, queries_EH = self.slopes_H.double(), []
+        rest_H, queries_EH = self.slopes_H.to(widest_dtype(self.slopes_H.device)), []
         for _ in range(3 if dtype.itemsize == 2 else 1):
             part_H = rest_H.to(dtype)
             queries_EH += [SPLIT * part_H, part_H]
@@ -183,7 +183,7 @@ class TableBias(Bias):
     def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """[heads, T, S]; the gradient flows to the table's weights."""
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
-        # One look-up for each distance, then a gather: T + S buckets are computed, not T x S.
+        # One look-up for each distance, then a gather: this computes T + S buckets, not T x S.
         return self.by_distance(int(distance_TS.max()), dtype)[:, distance_TS]
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
@@ -202,10 +202,10 @@ class GrowthBias(Bias):
 
     slopes_H: Tensor
     growth: Callable[[Tensor], Tensor]
-    """Of floating point distances, not negative, elementwise; 0 at 0."""
+    """An elementwise function of floating point distances of at least 0; 0 at 0."""
 
     def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[heads, T, S]; minus infinity where the function leaves the dtype's range."""
+        """[heads, T, S]; minus infinity if the function leaves the dtype's range."""
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
         return -self.slopes_H.to(dtype)[:, None, None] * self.growth(distance_TS)
 
@@ -222,12 +222,12 @@ class GrowthBias(Bias):
 
 @dataclass(frozen=True)
 class MultipliedBias(Bias):
-    """A linear bias that scores are multiplied by: score * -slopes[h] * (i - j). Kernels that only add refuse it."""
+    """A linear bias as a factor: score * -slopes[h] * (i - j). Kernels that only add refuse it."""
 
     slopes_H: Tensor
 
     def factor(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """What the scores are multiplied by, after they are divided by sqrt(head width): [heads, T, S]."""
+        """The factor of the scores after their division by sqrt(head width): [heads, T, S]."""
         return LinearBias(self.slopes_H).dense(query_positions_T, key_positions_S, dtype)
 
     def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -249,15 +249,15 @@ class MultipliedBias(Bias):
 
 
 class PositionMethod(nn.Module):
-    """How a transformer learns where its tokens stand.
+    """A way to give a transformer the positions of its tokens.
 
-    A method is a file with a subclass, and the class in `alibi.positions.METHODS`. No length is baked in: positions are
-    arguments, and what is asked for longer positions is computed for them.
+    A method is a file with a subclass, and the class in `alibi.positions.METHODS`. It has no fixed length: positions
+    are arguments, and any position gets an answer (but see `limited`).
 
     Args:
-        width: of the residual stream.
-        heads: attention heads, which divide the width.
-        longest: positions that a method with a table of them can hold; all others take no notice.
+        width: width of the residual stream.
+        heads: number of attention heads, which divides the width.
+        longest: size of the table of a method with `limited`; other methods ignore it.
 
     Raises:
         ValueError: if the heads do not divide the width.
@@ -266,30 +266,30 @@ class PositionMethod(nn.Module):
     name: ClassVar[str]
     title: ClassVar[str]
     version: ClassVar[int] = 1
-    """To be counted up when a change moves what a model with this method learns: its cached runs are trained anew."""
+    """Count this up when a change moves the losses of this method's models: its cached runs are then trained again."""
     limited: ClassVar[bool] = False
-    """Whether the method has a table of positions and knows none past its end."""
+    """Whether the method has a table of positions, and none past its end."""
     rate: ClassVar[float] = 1.0
     """Factor for the learning rate of the method's own parameters under AdamW.
 
-    A step of Adam is hardly longer than its learning rate, however steep the loss. That suits weights, of which many
-    act together; a parameter that alone must travel far, in units of scores, needs a rate of that size.
+    A step of Adam is hardly longer than its learning rate, however steep the loss. That suits weights, many of which
+    act together. A single parameter that must change by several nats needs a larger rate.
     """
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__()
         if heads < 1 or width % heads:
-            raise InputError(f"width={width} is not a multiple of heads={heads}; choose a width that is")
+            raise InputError(f"width={width} is not a multiple of heads={heads}; choose a multiple")
         self.width, self.heads, self.head_width = width, heads, width // heads
 
     def embeddings(self, positions_T: Tensor) -> Tensor | None:
-        """What is added to the (scaled) token embeddings at these positions: [T, width], or None."""
+        """The vectors added to the (scaled) token embeddings at these positions: [T, width], or None."""
         return None
 
     def rotate(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
-        """Queries or keys as attention sees them; the same function is applied to both."""
+        """Queries or keys, rotated by their positions; the same function serves both."""
         return heads_BHTD
 
     def bias(self) -> Bias:
-        """What is added to the scores of every layer, after they are divided by sqrt(head width)."""
+        """The bias of the scores of every layer, added after their division by sqrt(head width)."""
         return NoBias()

@@ -1,4 +1,4 @@
-"""Learned position embeddings (Gehring et al. 2017): a vector for each position, none past the table's end."""
+"""Learned position embeddings (Gehring et al. 2017): a table with one vector for each position, up to its end."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ class Learned(PositionMethod):
     """Adds a learned vector of the position to each token embedding; it can't extrapolate at all (section 2).
 
     Raises:
-        ValueError: if the table would hold no position, or, when used, for a position past its end.
+        ValueError: if the table would be empty, and later for a position past its end.
     """
 
     name = "learned"

@@ -1,4 +1,4 @@
-"""No positions at all: order is seen only through the causal mask (Haviv et al. 2022, Kazemnejad et al. 2023)."""
+"""No positions at all: only the causal mask shows the order (Haviv et al. 2022, Kazemnejad et al. 2023)."""
 
 from alibi.positions.base import PositionMethod
 

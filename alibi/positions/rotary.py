@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from alibi.device import float64_device
 from alibi.errors import InputError
 from alibi.positions.base import PositionMethod
 
@@ -27,12 +28,14 @@ def rotate(heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
     head_width = heads_BHTD.shape[-1]
     if head_width % 2:
         raise InputError(f"rotary needs an even head width, not {head_width}: choose another width or head count")
-    exponents = torch.arange(0, head_width, 2, dtype=torch.float64, device=positions_T.device) / head_width
-    angles_TK = positions_T.to(torch.float64)[:, None] * 10000.0**-exponents
+    computes = float64_device(positions_T.device)
+    exponents = torch.arange(0, head_width, 2, dtype=torch.float64, device=computes) / head_width
+    angles_TK = positions_T.to(computes).to(torch.float64)[:, None] * 10000.0**-exponents
     # Products in float32 at least: a cosine of 16 bits would turn by another angle than its sine.
     wide = torch.promote_types(heads_BHTD.dtype, torch.float32)
-    cosine_TK, sine_TK = angles_TK.cos().to(wide), angles_TK.sin().to(wide)
-    if torch.compiler.is_compiling():  # It knows no complex numbers, but makes one pass of real ones.
+    cosine_TK, sine_TK = (turn.to(wide).to(heads_BHTD.device) for turn in (angles_TK.cos(), angles_TK.sin()))
+    # A compiler knows no complex numbers, but makes one pass of real ones; MPS has them of late, and in part.
+    if torch.compiler.is_compiling() or heads_BHTD.device.type == "mps":
         first, second = heads_BHTD[..., 0::2], heads_BHTD[..., 1::2]
         turned = torch.cat([first * cosine_TK - second * sine_TK, second * cosine_TK + first * sine_TK], dim=-1)
         return turned.to(heads_BHTD.dtype)
@@ -45,11 +48,11 @@ def rotate(heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
 
 
 class Rotary(PositionMethod):
-    """Turns queries and keys of every layer by angles that grow with the position; values stay as they are."""
+    """Rotates queries and keys of every layer by angles that grow with the position; values stay as they are."""
 
     name = "rotary"
     title = "Rotary"
 
     def rotate(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
-        """Queries or keys, turned."""
+        """Queries or keys, rotated."""
         return rotate(heads_BHTD, positions_T)

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from alibi.device import float64_device
 from alibi.errors import InputError
 from alibi.positions.base import PositionMethod
 
@@ -33,8 +34,9 @@ def sinusoid(rows_T: Tensor, width: int) -> Tensor:
     half = width // 2
     # In float64 and rounded once: float32 angles are off by more than 1e-4 beyond a few thousand positions.
     frequencies = torch.exp(-math.log(10000.0) / (half - 1) * torch.arange(half, dtype=torch.float64))
-    angles = rows_T.to(torch.float64)[:, None] * frequencies.to(rows_T.device)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
+    computes = float64_device(rows_T.device)
+    angles = rows_T.to(computes).to(torch.float64)[:, None] * frequencies.to(computes)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).float().to(rows_T.device)
 
 
 class Sinusoidal(PositionMethod):

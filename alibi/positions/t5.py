@@ -35,8 +35,8 @@ class T5Bias(PositionMethod):
 
     name = "t5"
     title = "T5 bias"
-    # Biases of scores have to travel several nats. The steps of AdamW in a quick run, 300 at 2e-3 at most, sum up to a
-    # third of one, with this factor to ten. The paper's optimiser knows no such bound and takes no notice.
+    # Biases of scores must change by several nats. The steps of AdamW in a quick run, 300 of at most 2e-3, sum up to a
+    # third of a nat, and to ten with this factor. The paper's optimiser has no such bound and ignores the factor.
     rate = 30.0
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:

@@ -1,7 +1,7 @@
-"""Variants of ALiBi that the paper tried and left (sections 3 and 5, footnote 11), and two more that ask the same.
+"""Variants of ALiBi that the paper tried and dropped (sections 3 and 5, footnote 11), and two more of the kind.
 
-The paper gives no numbers for them and no code, so each docstring says what is the paper's word and what is chosen
-here. None is among the methods that the paper compares.
+The paper gives neither numbers nor code for them, so each docstring tells the paper's words from our choices. None is
+among the methods that the paper compares.
 """
 
 import math
@@ -17,13 +17,13 @@ DOUBLING = 16
 
 
 class LearnedSlopes(PositionMethod):
-    """Slopes that are learned, one for each head and shared by the layers: they begin as ALiBi's.
+    """Learned slopes, one for each head and shared by the layers, that begin as ALiBi's.
 
     "We initially experimented with making the slopes trainable, but this did not yield strong extrapolation results";
-    training was 3% slower (p. 5, footnote 11). Nothing holds them above zero, since the paper names no constraint.
+    training was 3% slower (p. 5, footnote 11). They may fall below zero, since the paper names no constraint.
 
-    They keep the learning rate of all other weights: slopes live within (0, 1), and a quick run of AdamW can carry one
-    over a third of that, many times what the flatter half of the heads begins with.
+    They have the learning rate of all other weights: slopes lie in (0, 1), and a quick run of AdamW can move one by a
+    third of that, many times the first slopes of the flatter half of the heads.
     """
 
     name = "alibi-learned"
@@ -31,11 +31,11 @@ class LearnedSlopes(PositionMethod):
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
-        # Float32 like every weight that an optimiser moves; the fixed slopes are float64.
+        # Float32 like all trained weights; the fixed slopes are float64.
         self.slopes_H = nn.Parameter(torch.tensor(slopes(heads), dtype=torch.float32))
 
     def bias(self) -> LinearBias:
-        """The slopes as they are now; the gradient flows to them."""
+        """The current slopes; the gradient flows to them."""
         return LinearBias(self.slopes_H)
 
 
@@ -57,10 +57,10 @@ class RandomSlopes(ALiBi):
 
 
 class HalfBiased(ALiBi):
-    """No bias in the first half of the heads (rounded down), in the others the slopes of a model with so many heads.
+    """No bias in half of the heads (rounded down); the n others have the slopes of a model with n heads.
 
-    Not in the paper: x-transformers offers it (`alibi_num_heads`), so that some heads can look far back, and it asks
-    how many biased heads extrapolation needs.
+    Not in the paper: x-transformers offers it (`alibi_num_heads`) so that some heads can look far back. It tests how
+    many biased heads extrapolation needs.
     """
 
     name = "alibi-half"
@@ -73,7 +73,7 @@ class HalfBiased(ALiBi):
 
 
 class _PaperSlopes(PositionMethod):
-    """Holds ALiBi's slopes, for another use of them."""
+    """ALiBi's slopes, for other biases."""
 
     slopes_H: Tensor
 
@@ -83,10 +83,10 @@ class _PaperSlopes(PositionMethod):
 
 
 class Quadratic(_PaperSlopes):
-    """Adds -slope * d^2 for the distance d = i - j: the penalty of each further token is larger than the last one's.
+    """Adds -slope * d^2 for the distance d = i - j: each further token adds a larger penalty than the last one.
 
     Growth faster than linear was worse (the official FAQ). All growth functions here are 0 at distance 0 and 1 at
-    distance 1, so that a slope stays what it is in ALiBi, the penalty of the nearest neighbour.
+    distance 1, so that a slope is the penalty of the nearest neighbour, as in ALiBi.
     """
 
     name = "alibi-quadratic"
@@ -127,7 +127,7 @@ def logarithmic(distance: Tensor) -> Tensor:
 class Logarithmic(_PaperSlopes):
     """Adds -slope * log2(1 + d) for the distance d, which multiplies attention weights by a power of 1 + d.
 
-    The other side of linear; see `Quadratic`. With learned slopes and scales it is KERPLE's logarithmic kernel (Chi et
+    Growth slower than linear; see `Quadratic`. With learned slopes and scales it is KERPLE's logarithmic kernel (Chi et
     al. 2022).
     """
 
@@ -142,9 +142,9 @@ class Logarithmic(_PaperSlopes):
 class Multiplied(_PaperSlopes):
     """Multiplies each score by ALiBi's bias instead of adding it: q k^T / sqrt(D) * (-slope * (i - j)).
 
-    "Multiplying attention scores by the bias (instead of adding, as in ALiBi) degraded performance" (p. 9), taken by
-    the letter. Each token's score for itself is then 0, and scores of either sign grow with the distance: far keys
-    are not damped but made extreme. That the factor is negative does not matter, since queries and keys are learned.
+    "Multiplying attention scores by the bias (instead of adding, as in ALiBi) degraded performance" (p. 9), taken
+    literally. Each token's score for itself is then 0, and scores of either sign grow with the distance: far keys get
+    extreme weights instead of small ones. The negative sign does not matter, since queries and keys are learned.
     Factors that fall with the distance (Wu et al. 2021, with a ReLU on the scores) are another method.
     """
 

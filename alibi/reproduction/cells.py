@@ -1,21 +1,24 @@
 """What an experiment is made of: cells, each something that is run, and the records that come of it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
-from alibi.configuration import TrainConfig, configure
+from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, name_at, outline, split_names
 from alibi.corpora.folders import STAND_INS
+from alibi.device import is_here
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
 from alibi.progress import say
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
-from alibi.runs import Run, cached_run, run_folder
+from alibi.runs import METRICS, Run, cached_run, run_folder
 from alibi.scale import scale_named
+from alibi.windows import PIECE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +28,20 @@ EXTRAPOLATION = (0.5, 1, 1.25, 2, 4, 8, 16)
 # The same in the experiments, up to the scale's longest: just past the training length, and doublings.
 MULTIPLES = (1, 1.125, 1.25, 2, 4, 8, 16, 32)
 LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
-# Tokens that the sliding window scores, from the start of the split: at stride 1 each costs a whole window.
+# Tokens that windows overlapping by half score, from the start of the split.
 HALF_STRIDE_TOKENS = {"quick": 4096, "laptop": 32_768, "gpu": 32_768, "paper": 32_768}
+# Of records from before full windows were scored: at stride 1, from the start of the split.
 STRIDE_1_TOKENS = {"quick": 64, "laptop": 1024, "gpu": 1024, "paper": 1024}
+# Full windows. The first so many tokens are context, and no longer window slides; so whatever is compared at a scale,
+# training lengths, window lengths, methods and both protocols, scores the same tokens.
+SKIPPED = {"quick": 1024, "laptop": 512, "gpu": 4096, "paper": 4096}
+# A sliding window brings 1 / so much of the training length, so each token has all but that of a full window before it:
+# 8 of 64 and 16 of 128 tokens at laptop, 32 of 512 at gpu. None is the paper's stride of 1, where it can be paid for.
+STRIDES_IN_L = {"quick": 8, "laptop": 8, "gpu": 16, "paper": None}
+# Tokens scored in full windows, and compared by a model with itself, at least: spread evenly over the split, None all.
+# At laptop all evaluations of a run together cost about half of its training.
+FULL_WINDOW_TOKENS = {"quick": 4096, "laptop": 16_384, "gpu": None, "paper": None}
+AGAINST_ITSELF_TOKENS = {"quick": 16_384, "laptop": 32_768, "gpu": None, "paper": None}
 
 
 @dataclass(frozen=True)
@@ -67,8 +81,49 @@ class Measure:
     stride: int | None = None
     """New tokens a window; None for nonoverlapping windows."""
     prefix: int | None = None
-    """Tokens that are scored, from the start of the split; None scores all."""
+    """Tokens that are read, from the start of the split; None reads all."""
     split: str = "valid"
+    skip: int = 0
+    """Tokens at the start that are context and not scored."""
+    sample: int | None = None
+    """Tokens that are scored at least, spread evenly over the text; None scores all."""
+
+    def flops(self, model: Decoder, tokens: int) -> float:
+        """Floating point operations of it on a split of so many tokens; a window's context is run and not scored."""
+        scored = float(min(self.prefix or tokens, tokens) - self.skip)
+        new = self.stride or self.length
+        if self.sample is not None:
+            # A window that is longer than a piece of the sample brings tokens around it, which don't count.
+            scored = min(scored, self.sample * max(1.0, new / PIECE))
+        return scored * _forward_flops(model, self.length, new)
+
+
+def _forward_flops(model: Decoder, length: int, new: int) -> float:
+    """Floating point operations for each token that is scored, where windows of this length bring so many new ones.
+
+    A pass forward is a third of a training step; the output layer has the scored tokens alone.
+    """
+    output = 2.0 * model.embedding.weights_of_every_token()
+    return (model.training_flops(length) / 3 - output) * length / new + output
+
+
+@dataclass(frozen=True)
+class SelfMeasure:
+    """A comparison of a trained run with itself, in windows of L tokens and of more."""
+
+    window: int
+    """Tokens in a longer window, a multiple of L."""
+    stride: int
+    """New tokens that each window of L brings."""
+    sample: int | None = None
+    """Tokens that are compared at least, spread evenly over the text; None compares all."""
+    split: str = "valid"
+
+    def flops(self, model: Decoder, tokens: int, train_length: int) -> float:
+        """Floating point operations of it on a split of so many tokens."""
+        longer, shorter = (self.window, self.window), (train_length, self.stride)
+        compared = min(self.sample or tokens, tokens)
+        return compared * (_forward_flops(model, *longer) + _forward_flops(model, *shorter))
 
 
 class Cell(Protocol):
@@ -88,7 +143,19 @@ class Cell(Protocol):
 
     @property
     def title(self) -> str:
-        """What a line of a listing calls it."""
+        """What a line of a listing calls it; no other cell of the experiment at this scale is called so."""
+
+    @property
+    def device(self) -> str:
+        """What runs it: the scale's own device, or the one asked for."""
+
+    @property
+    def trains(self) -> RunSpec | None:
+        """The run that it needs, which other cells may need too."""
+
+    @property
+    def texts(self) -> tuple[str | None, ...]:
+        """What it trains on, how that is tokenised, and what it evaluates on."""
 
     @property
     def steps(self) -> int | None:
@@ -106,6 +173,9 @@ class Cell(Protocol):
     def absent(self) -> str | None:
         """The corpus that it needs and that would have to be fetched."""
 
+    def on(self, device: str) -> "Cell":
+        """The same cell on another device."""
+
     def configured(self) -> dict[str, Any]:
         """What is run, as plain data."""
 
@@ -115,11 +185,17 @@ class Cell(Protocol):
     def begun(self) -> bool:
         """Whether a part of it is done."""
 
+    def trained(self) -> bool:
+        """Whether all of its training is done."""
+
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training, and of the evaluations that follow."""
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether all that it measures is among these records."""
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Runs it, and returns one number a row (see `alibi.records`)."""
@@ -135,8 +211,10 @@ class TrainingCell:
     eval_corpus: str | None = None
     """What is evaluated on, in the vocabulary of the run; the corpus of the run if left out."""
     measures: tuple[Measure, ...] = ()
+    against_itself: SelfMeasure | None = None
+    """How the run is compared with itself; not, if left out."""
     by_position: bool = False
-    """Whether the loss is recorded by the position in the window as well."""
+    """Whether the loss is recorded by the position in the window as well, where no token is skipped."""
     equal_time: bool = False
     """Whether the steps are fewer, so that it takes no longer than the run that it is compared with."""
 
@@ -160,7 +238,27 @@ class TrainingCell:
     @property
     def title(self) -> str:
         """Such as "alibi, L = 64, seed 0"."""
-        return f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
+        title = f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
+        return f"{title}, equal time" if self.equal_time else title
+
+    @property
+    def device(self) -> str:
+        """What trains and evaluates: the scale's own device, or the one asked for."""
+        return self.spec.device or scale_named(self.scale).device
+
+    @property
+    def trains(self) -> RunSpec | None:
+        """The run."""
+        return self.spec
+
+    @property
+    def texts(self) -> tuple[str | None, ...]:
+        """What it trains on, how that is tokenised, and what it evaluates on."""
+        return self.spec.corpus, self.spec.tokenisation, self.eval_corpus
+
+    def on(self, device: str) -> "TrainingCell":
+        """The same cell on another device."""
+        return replace(self, spec=replace(self.spec, device=device))
 
     @property
     def steps(self) -> int | None:
@@ -170,7 +268,7 @@ class TrainingCell:
     @property
     def measurements(self) -> int:
         """How many evaluations it makes."""
-        return len(self.measures)
+        return len(self.measures) + (self.against_itself is not None)
 
     def prepare(self) -> None:
         """Builds the corpora that are missing: once, and not by the first of several waiting processes.
@@ -217,9 +315,13 @@ class TrainingCell:
 
         run, text, tables = self.run(bookkeeping), self.evaluated_on(), []
         for m in self.measures or _live(self):
-            tables.append(run.records([m.length], m.stride, m.split, m.prefix, text, self.paper_corpus))
-            if self.by_position:
-                tables.append(_by_position(tables[-1], run.evaluation(m.length, m.stride, m.split, m.prefix, text)))
+            chosen = m.stride, m.split, m.prefix, text
+            tables.append(run.records([m.length], *chosen, self.paper_corpus, m.skip, m.sample))
+            if self.by_position and not m.skip:
+                tables.append(_by_position(tables[-1], run.evaluation(m.length, *chosen)))
+        if own := self.against_itself:
+            chosen_itself = own.window, own.stride, own.split, own.sample, text
+            tables.append(run.records_against_itself(*chosen_itself, self.paper_corpus))
         return pd.concat(tables, ignore_index=True).assign(equal_time=self.equal_time)
 
     @property
@@ -240,8 +342,45 @@ class TrainingCell:
         own = records[~records.smoke.fillna(False)]
         for column, value in same.items():
             own = own[own[column] == value]
-        found = set(zip(own.split, own.eval_length, own.stride.fillna(0), own.prefix.fillna(0), strict=True))
-        return all((m.split, m.length, m.stride or 0, m.prefix or 0) in found for m in self.measures)
+        columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
+        found = set(zip(own.protocol == "against_itself", own.split, *columns, strict=True))
+        wanted = [
+            (False, m.split, m.length, m.stride or 0, m.prefix or 0, m.skip, m.sample or 0) for m in self.measures
+        ]
+        if m := self.against_itself:
+            wanted.append((True, m.split, m.window, m.stride, 0, 0, m.sample or 0))
+        return found.issuperset(wanted)
+
+    def known(self) -> dict[str, Any]:
+        """What all of its records say."""
+        return {
+            "corpus": self.paper_corpus,
+            "method": self.spec.method,
+            "train_length": self.train_length,
+            "paper_length": self.train_length * scale_named(self.scale).paper_factor,
+            "scale": self.scale,
+            "seed": self.spec.seed,
+            "tokens_trained": self.tokens,
+        }
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
+        found: list[dict[str, Any]] = []
+        for m in self.measures:
+            own = self.known() | {
+                "split": m.split,
+                "eval_length": m.length,
+                "protocol": "nonoverlapping" if m.stride is None else "sliding_window",
+                "stride": m.stride,
+                "prefix": m.prefix,
+                "equal_time": self.equal_time,
+            }
+            found += [own | {"metric": metric, "unit": unit} for metric, unit in METRICS.items()]
+            if self.by_position:
+                loss = {"metric": "loss", "unit": "nats"}
+                bands = position_bands(m.length)
+                found += [own | loss | {"first_position": low + 1, "last_position": high} for low, high in bands]
+        return found
 
     @property
     def tokens(self) -> int:
@@ -256,20 +395,22 @@ class TrainingCell:
             model = Decoder(config.model)
         text = outline(self.eval_corpus) if self.eval_corpus else self.outline()
         text.require(*(measure.split for measure in self.measures))
-        evaluations = 0.0
-        for measure in self.measures:
-            # A pass forward is a third of a training step; a window's context is run and not scored.
-            scored = measure.prefix or text.splits[measure.split].words
-            evaluations += (
-                model.training_flops(measure.length) / 3 * scored * measure.length / (measure.stride or measure.length)
-            )
+        evaluations = sum(m.flops(model, text.splits[m.split].words) for m in self.measures)
+        if own := self.against_itself:
+            evaluations += own.flops(model, text.splits[own.split].words, self.train_length)
         return model.training_flops(self.train_length) * self.tokens, evaluations
 
     def begun(self) -> bool:
         """Whether the cache holds a part of the run."""
+        return (folder := self._folder()) is not None and folder.is_dir()
+
+    def trained(self) -> bool:
+        """Whether the cache holds the finished run."""
+        return (folder := self._folder()) is not None and (folder / CONFIG).is_file()
+
+    def _folder(self) -> Path | None:
         config = self.config()
-        can_be = config.stream_sha256 and (config.device == "cpu" or torch.cuda.is_available())
-        return bool(can_be) and run_folder(config).is_dir()
+        return run_folder(config) if config.stream_sha256 and is_here(config.device) else None
 
 
 @cache
@@ -281,13 +422,18 @@ def _live(cell: TrainingCell) -> Iterable[Measure]:
     return [Measure(round(multiple * cell.train_length)) for multiple in EXTRAPOLATION]
 
 
+def position_bands(length: int) -> list[tuple[int, int]]:
+    """Positions of a window of this length in bands, 0 to 1, 1 to 2, 2 to 4, 4 to 8 and so on, the first left out."""
+    edges = [0, *(2**power for power in range(length.bit_length()))]
+    return list(zip(edges, [*edges[1:], length], strict=True))
+
+
 def _by_position(records: "pd.DataFrame", found: Evaluation) -> "pd.DataFrame":
     """The mean loss (nats) of the tokens at positions 1, 2, 3 to 4, 5 to 8 and so on of the window."""
     import pandas as pd
 
-    edges = [0, *(2**power for power in range(found.length.bit_length()))]
     rows = []
-    for low, high in zip(edges, [*edges[1:], found.length], strict=True):
+    for low, high in position_bands(found.length):
         tokens = int(found.tokens_by_position[low:high].sum())
         if tokens:
             nats = float(found.nats_by_position[low:high].sum()) / tokens
@@ -302,11 +448,24 @@ def nonoverlapping(scale: str, train_length: int, others: Iterable[int] = ()) ->
     return tuple(Measure(length) for length in sorted(lengths) if length <= LONGEST[scale])
 
 
-def sliding(scale: str, train_length: int) -> tuple[Measure, ...]:
-    """Sliding windows of 1, 2 and 4 training lengths, strides L_valid / 2 and 1, over the beginning of the split."""
-    lengths = [multiple * train_length for multiple in (1, 2, 4)]
-    half = [Measure(length, length // 2, HALF_STRIDE_TOKENS[scale]) for length in lengths]
-    return (*half, *(Measure(length, 1, STRIDE_1_TOKENS[scale]) for length in lengths))
+def full_windows(scale: str, train_length: int) -> tuple[Measure, ...]:
+    """Nonoverlapping windows, and full ones that slide, on the same tokens, in multiples of L up to `SKIPPED`.
+
+    The sliding stride is that of `STRIDES_IN_L`.
+    """
+    slide = train_length // (STRIDES_IN_L[scale] or train_length)
+    lengths = [multiple * train_length for multiple in (1, 2, 4) if multiple * train_length <= SKIPPED[scale]]
+    return tuple(
+        Measure(length, stride, skip=SKIPPED[scale], sample=FULL_WINDOW_TOKENS[scale])
+        for stride in (None, slide)
+        for length in lengths
+    )
+
+
+def against_itself(scale: str, train_length: int) -> SelfMeasure:
+    """Windows of 8 L, or of as many L as the scale's longest holds, against windows of L that slide by L / 8."""
+    window = min(8, LONGEST[scale] // train_length) * train_length
+    return SelfMeasure(window, train_length // 8, AGAINST_ITSELF_TOKENS[scale])
 
 
 def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, **chosen: Any) -> RunSpec:
@@ -325,13 +484,18 @@ def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, *
 def grid(
     methods: Sequence[str], scale: str, lengths: Sequence[int], seeds: Sequence[int], text: Text, paper_corpus: str
 ) -> list[TrainingCell]:
-    """Every method at every training length, both protocols; the first seed and the shortest lengths first."""
+    """Every method at every training length; the first seed and the shortest lengths first.
+
+    Each is evaluated on the whole split in windows that don't overlap, on the same tokens by both protocols, and
+    against itself.
+    """
     return [
         TrainingCell(
             spec_of(method, scale, length, text, seed),
             paper_corpus,
             text.evaluate,
-            measures=nonoverlapping(scale, length, lengths) + sliding(scale, length),
+            measures=nonoverlapping(scale, length, lengths) + full_windows(scale, length),
+            against_itself=against_itself(scale, length),
         )
         for seed in seeds
         for length in lengths

@@ -378,8 +378,11 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def _groups(known: pd.DataFrame, part: Part) -> Iterator[pd.DataFrame]:
     """Records that may be compared with each other, in the order in which they may decide a part."""
     rows = known[known["source"].isin(part.experiments)]
+    # Speeds of two machines are never divided by each other; of equals the machine that was recorded first decides.
+    rows = rows.assign(machine=pd.factorize(rows["device"])[0])
+    by = ["corpus_used", "model", "machine"] if part.by_model else ["corpus_used"]
     for scale in COUNTED_SCALES:
-        groups = [g for _, g in rows[rows["scale"] == scale].groupby(["corpus_used"] + ["model"] * part.by_model)]
+        groups = [g for _, g in rows[rows["scale"] == scale].groupby(by)]
 
         def rank(group: pd.DataFrame) -> tuple[int, float]:
             corpus, used = str(group["corpus"].iloc[0]), group["corpus_used"].iloc[0]
@@ -449,6 +452,65 @@ def scorecard(records: pd.DataFrame | None = None, paper: pd.DataFrame | None = 
     known = evidence(measured_results() if records is None else records)
     published = evidence(as_records(paper_results() if paper is None else paper))
     return [_judge(claim, known, published) for claim in CLAIMS]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a part of a claim that is not yet measured lacks at a scale."""
+
+    claim: int
+    part: Part
+    lacking: frozenset[str]
+    """Names of numbers, as in `Finding.missing`."""
+    every: frozenset[str]
+    """The names of all that it takes."""
+
+
+def needs(records: pd.DataFrame, scale: str) -> list[Need]:
+    """What the claims that are not yet measured at any scale lack at this one, where it counts."""
+    known, found = evidence(records), []
+    for claim in CLAIMS if scale in COUNTED_SCALES else ():
+        if all(_measure(part, known, None).holds is not None for part in claim.parts):
+            continue
+        for part in claim.parts:
+            at_scale = _measure(part, known[known["scale"] == scale], None)
+            # Where draws are missing, or several shapes may decide, any number of another one is of use.
+            every = frozenset(_names(part, Sample(known.iloc[:0])))
+            lacking = every if part.draws or part.by_model else frozenset(at_scale.missing)
+            if at_scale.missing:
+                found.append(Need(claim.number, part, lacking, every))
+    return found
+
+
+def waiting(lacking: Sequence[Need], numbers: pd.DataFrame) -> tuple[int, ...]:
+    """The claims that wait for one of these numbers.
+
+    Args:
+        lacking: of `needs`.
+        numbers: as records of one experiment and seed, with any values.
+    """
+    sample, found = Sample(evidence(numbers)), set()
+    for need in lacking:
+        if numbers["source"].iloc[0] not in need.part.experiments:
+            continue
+        sample.missing = []
+        if need.lacking & (need.every - set(_names(need.part, sample))):
+            found.add(need.claim)
+    return tuple(sorted(found))
+
+
+def _names(part: Part, sample: Sample) -> list[str]:
+    part.values(sample)
+    return sample.missing
+
+
+def changes(before: Sequence[Verdict], after: Sequence[Verdict]) -> str:
+    """For a terminal: the claims whose verdict is another now, a line each, or that none is."""
+    pairs = [(old, new) for old, new in zip(before, after, strict=True) if old.verdict != new.verdict]
+    if not pairs:
+        counts = Counter(verdict.verdict for verdict in after)
+        return f"no verdict changed: {', '.join(f'{counts[kind]} {kind}' for kind in VERDICTS if counts[kind])}"
+    return "\n".join(f"claim {new.number}: {old.verdict} -> {new.verdict}: {new.title}" for old, new in pairs)
 
 
 def as_json(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:

@@ -14,10 +14,14 @@ COUNTED_SCALES = ("paper", "gpu", "laptop")
 """Scales that count, the largest first."""
 Curve = dict[float, float]
 """Perplexity by window, in ascending order."""
+Scored = tuple[float, float, float]
+"""Which tokens of a split: how many were skipped at its start, its prefix, and the size of the sample."""
+Estimate = tuple[float, float]
+"""A number and its standard error over articles; nan where it is not known."""
 # fmt: off
 SAMPLE_COLUMNS = [
     "method", "paper_length", "metric", "value", "protocol", "stride", "paper_eval_length", "prefix", "equal_time",
-    "parameters",
+    "parameters", "skipped", "sample", "first_position", "last_position",
 ]
 # fmt: on
 
@@ -39,7 +43,8 @@ def as_records(paper: pd.DataFrame) -> pd.DataFrame:
 def evidence(records: pd.DataFrame) -> pd.DataFrame:
     """The records that count (not of scale quick, validation split), in the columns that statistics use.
 
-    New is paper_eval_length, L_valid in the paper's tokens; prefix is infinite where all of the text was read.
+    New is paper_eval_length, L_valid in the paper's tokens, as the positions are; prefix is infinite where all of the
+    text was read, sample where all of that was scored.
     """
 
     def text(column: str, missing: str = "") -> pd.Series:
@@ -52,11 +57,16 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         return records[column].astype("boolean").fillna(False).astype(bool)
 
     length = number("paper_length").fillna(number("train_length"))
+    stands_for = length / number("train_length")
     joined = records.assign(
         source=text("source"),
         paper_length=length,
-        paper_eval_length=number("eval_length") * length / number("train_length"),
+        paper_eval_length=number("eval_length") * stands_for,
+        first_position=(number("first_position") - 1) * stands_for + 1,
+        last_position=number("last_position") * stands_for,
         prefix=number("prefix").fillna(math.inf),
+        skipped=number("skipped").fillna(0),
+        sample=number("sample").fillna(math.inf),
         stride=number("stride"),
         value=number("value"),
         parameters=number("parameters"),
@@ -64,13 +74,14 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         seed=number("seed").fillna(0),
         model=text("model"),
         corpus_used=text("corpus_used"),
+        device=text("device"),
     )
     # Smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
     meaningless = truth("smoke") | records["gpu_hours"].notna()
     counts = (
         text("scale").isin(COUNTED_SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
     )
-    return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", *SAMPLE_COLUMNS]]
+    return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", "device", *SAMPLE_COLUMNS]]
 
 
 class Sample:
@@ -81,17 +92,27 @@ class Sample:
         self._numbers: dict[tuple[str, str, float], float] = {}
         self._parameters: dict[str, float] = {}
         self._curves: dict[tuple[str, float, float | None, bool], dict[float, Curve]] = {}
+        self._scored: dict[tuple[str, str, float, float | None], dict[Scored, Curve]] = {}
+        self._against_itself: dict[tuple[str, str, float], dict[tuple[float, float], float]] = {}
         columns = [rows[column].tolist() for column in SAMPLE_COLUMNS]
         # Of two records of the same number the last counts.
-        for method, length, metric, value, protocol, stride, window, prefix, equal_time, parameters in zip(
-            *columns, strict=True
-        ):
+        for (
+            method, length, metric, value, protocol, stride, window, prefix, equal_time, parameters,
+            skipped, sample, first, last,
+        ) in zip(*columns, strict=True):  # fmt: skip
             self._numbers[metric, method, length] = value
             if not math.isnan(parameters):
                 self._parameters[method] = parameters
-            if metric == "perplexity":
-                kind = method, length, None if protocol == "nonoverlapping" else stride, equal_time
+            if protocol == "against_itself":
+                self._against_itself.setdefault((metric, method, length), {})[first, last] = value
+                continue
+            new = None if protocol == "nonoverlapping" else stride
+            if metric == "perplexity" and not skipped and math.isinf(sample):
+                kind = method, length, new, equal_time
                 self._curves.setdefault(kind, {}).setdefault(prefix, {})[window] = value
+            if math.isnan(first) and not equal_time:
+                scored = self._scored.setdefault((metric, method, length, new), {})
+                scored.setdefault((skipped, prefix, sample), {})[window] = value
 
     def lacks(self, what: str) -> float:
         """nan, and what is missing goes on the list."""
@@ -153,6 +174,59 @@ class Sample:
         kind = "" if stride is None else f" (sliding window, stride {stride})"
         kind += " at equal training time" if equal_time else ""
         return self.lacks(f"perplexity of {method} trained at {length} on windows of {window:g}{kind}")
+
+    def same_tokens(self, method: str, length: int) -> tuple[Curve, Curve]:
+        """Perplexity by window on the same tokens: in windows that don't overlap, and in sliding ones.
+
+        Windows are those measured both ways. They must include L and one of 2 L or more. Of several strides the
+        smallest counts, then the most tokens skipped, so that windows are full. The paper's records and those of
+        before skip none. A note is made, and both curves are empty, if no tokens were scored both ways.
+        """
+        found = self._scored_both_ways(method, length)
+        if found is None:
+            self.lacks(f"perplexity of {method} trained at {length} on the same tokens by both protocols")
+            return {}, {}
+        stride, scored, windows = found
+        plain, sliding = (self._scored["perplexity", method, length, new][scored] for new in (None, stride))
+        return {window: plain[window] for window in windows}, {window: sliding[window] for window in windows}
+
+    def change(self, method: str, length: int, window: float, sliding: bool = True) -> Estimate:
+        """Loss (nats a token) in windows of this length less that of the same tokens in windows of L.
+
+        From the curves of `same_tokens`. The standard error is over articles, of differences token by token.
+        """
+        curve = self.same_tokens(method, length)[sliding]
+        found = self._scored_both_ways(method, length)
+        if found is None:
+            return math.nan, math.nan
+        stride, scored, windows = found
+        if window not in windows:
+            return self.lacks(f"perplexity of {method} trained at {length} on full windows of {window:g}"), math.nan
+        errors = self._scored.get(("loss_change_standard_error", method, length, stride if sliding else None), {})
+        return math.log(curve[window] / curve[length]), errors.get(scored, {}).get(window, math.nan)
+
+    def _scored_both_ways(self, method: str, length: int) -> tuple[float, Scored, list[float]] | None:
+        """Stride, what was scored, and the windows that were measured without overlap and at this stride."""
+        kinds = [kind for kind in self._scored if kind[:3] == ("perplexity", method, length)]
+        plain = self._scored.get(("perplexity", method, length, None), {})
+        for stride in sorted(kind[3] for kind in kinds if kind[3] is not None):
+            sliding = self._scored["perplexity", method, length, stride]
+            for scored in sorted(sliding.keys() & plain.keys(), reverse=True):
+                windows = sorted(sliding[scored].keys() & plain[scored].keys())
+                if length in windows and windows[-1] >= 2 * length:
+                    return stride, scored, windows
+        return None
+
+    def against_itself(self, method: str, length: int) -> dict[tuple[float, float], Estimate]:
+        """Loss in a long window less that of the same tokens within L (nats a token), by first and last position.
+
+        Positions are the paper's tokens, from 1, in ascending order. See `alibi.evaluate.AgainstItself`.
+        """
+        found = self._against_itself.get(("loss_against_itself", method, length), {})
+        errors = self._against_itself.get(("loss_against_itself_standard_error", method, length), {})
+        if not found:
+            self.lacks(f"loss of {method} trained at {length} against itself")
+        return {place: (found[place], errors.get(place, math.nan)) for place in sorted(found)}
 
     def growth(self, method: str, length: int, multiple: float, stride: int | None = None) -> float:
         """Perplexity at multiple x L over perplexity at L."""

@@ -1,34 +1,39 @@
-"""Runs what is missing of an experiment, most valuable first, and appends records; it may be stopped at any moment.
+"""Runs what is missing of experiments, most valuable first, and appends records; it may be stopped at any moment.
 
 A cell is a training run and its evaluations. Cells run side by side, each in a process of its own; a run that was
 stopped goes on from its checkpoint, an evaluation that was made is not made again, and a cell's records are appended
-once all of them are there.
+once all of them are there. Cells of several experiments that need the same run train it once.
+
+The order of `cells` and the title of each are the same on every machine, whatever is recorded there.
 """
 
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from alibi.device import compute_dtype, matmul_rate, settle_cpu
-from alibi.errors import InputError, UnknownNameError, UserError
+from alibi.device import absence, check_device, compute_dtype, is_here, matmul_rate, settle_cpu
+from alibi.errors import InputError, UnknownNameError, UserError, listed, quoted
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
 from alibi.paths import check_output, results_folder
 from alibi.positions import METHODS
 from alibi.progress import duration, say
-from alibi.records import append, measured_results
+from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.experiments import EXPERIMENTS
-from alibi.run_spec import Bookkeeping
+from alibi.run_spec import Bookkeeping, RunSpec
 from alibi.scale import scale_named
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What runs of these sizes reach of the rate of large matrix products: a guess, for estimates alone.
 USUAL_SHARE = 0.4
+MOST_SEEDS = 1000
 
 
 class ReproduceError(UserError, RuntimeError):
@@ -46,6 +51,36 @@ class State:
     """Estimate on this machine, with all that computes in it at work on it; 0 for a cell that is recorded."""
     absent: str | None
     """The corpus whose published sizes the estimate takes, since it is not here."""
+    experiment: str = ""
+    claims: tuple[int, ...] = ()
+    """Numbers of the claims, not yet measured, that wait for it."""
+    refused: str = ""
+    """Why it can't be run here; there is no estimate then."""
+
+    @property
+    def told(self) -> str:
+        """Its state in a word."""
+        return "recorded" if self.recorded else "refused" if self.refused else "begun" if self.begun else "missing"
+
+
+def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
+    """The seeds that numbers and ranges such as 0-4 or 0,2,5-7 name, each once, in their order.
+
+    Raises:
+        InputError: for another spelling, which is shown, and for more than 1,000 seeds.
+    """
+    found: dict[int, None] = {}
+    for part in ",".join(given).split(",") if given else ():
+        first, dash, last = part.partition("-")
+        numbers = [number for number in (first, last if dash else first) if number.isascii() and number.isdecimal()]
+        if len(numbers) < 2 or int(numbers[0]) > int(numbers[1]):
+            raise InputError(
+                f"seeds {quoted(' '.join(given))}: {quoted(part)} is none; choose as in 0 1 2, 0-4 or 0,2,5-7"
+            )
+        if int(numbers[1]) - int(numbers[0]) >= MOST_SEEDS or int(numbers[1]) >= 2**64:
+            raise InputError(f"seeds {quoted(part)}: choose at most {MOST_SEEDS:,} seeds, from 0 to 2**64 - 1")
+        found |= dict.fromkeys(range(int(numbers[0]), int(numbers[1]) + 1))
+    return tuple(found)
 
 
 def cells(
@@ -54,6 +89,7 @@ def cells(
     methods: Sequence[str] = (),
     seeds: Sequence[int] = (),
     lengths: Sequence[int] = (),
+    device: str | None = None,
     corpus: str | None = None,
 ) -> list[Cell]:
     """The cells of an experiment, most valuable first.
@@ -64,6 +100,7 @@ def cells(
         methods: only these position methods; empty takes all.
         seeds: 0 alone if empty.
         lengths: only these training lengths; empty takes all.
+        device: what runs them; the scale's own if left out.
         corpus: what is trained and evaluated on; None takes the experiment's own text.
 
     Raises:
@@ -71,16 +108,8 @@ def cells(
     """
     if experiment not in EXPERIMENTS:
         raise UnknownNameError("experiment", experiment, EXPERIMENTS)
-    scale_named(scale)
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise UnknownNameError("position method", unknown[0], METHODS)
-    every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,), corpus)
-    chosen = [
-        cell
-        for cell in every
-        if set(cell.methods) & set(methods or METHODS) and cell.train_length in (lengths or [cell.train_length])
-    ]
-    if not chosen:
+    every = _every(experiment, scale, methods, seeds, device, corpus)
+    if not (chosen := _chosen(every, methods, lengths)):
         has = sorted({(method, cell.train_length) for cell in every for method in cell.methods})
         raise InputError(
             f"{experiment} at scale {scale} has no such cell; it has {', '.join(f'{m} at {n}' for m, n in has)}"
@@ -88,45 +117,173 @@ def cells(
     return chosen
 
 
+def _every(
+    experiment: str, scale: str, methods: Sequence[str], seeds: Sequence[int], device: str | None, corpus: str | None
+) -> list[Cell]:
+    scale_named(scale)
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise UnknownNameError("position method", unknown[0], METHODS)
+    every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,), corpus)
+    if device is None:
+        return every
+    check_device(device)
+    return [cell.on(device) for cell in every]
+
+
+def _chosen(every: Iterable[Cell], methods: Sequence[str], lengths: Sequence[int]) -> list[Cell]:
+    return [
+        cell
+        for cell in every
+        if set(cell.methods) & set(methods or METHODS) and cell.train_length in (lengths or [cell.train_length])
+    ]
+
+
+def plan(
+    experiment: str,
+    scale: str,
+    methods: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    lengths: Sequence[int] = (),
+    device: str | None = None,
+    corpus: str | None = None,
+) -> list[State]:
+    """The cells of an experiment or of all, in the order in which they are to be run, with what each will cost.
+
+    The first seed comes before the others, and within a seed first what most claims wait for that are not yet measured
+    (`alibi.reproduction.claims.needs`); of equals first what comes first in `cells`.
+
+    Args:
+        experiment: a name of `alibi.reproduction.experiments.EXPERIMENTS`, or "all".
+        scale: as for `cells`, and so the others; with "all" an experiment that has no such cell is left out.
+        methods: as for `cells`.
+        seeds: as for `cells`.
+        lengths: as for `cells`.
+        device: as for `cells`.
+        corpus: as for `cells`.
+
+    Raises:
+        ValueError: as `cells` does; or if the device that is asked for is not here.
+    """
+    from alibi.reproduction import claims
+
+    if device is not None and (missing := absence(device)):
+        raise InputError(f"device {device} is asked for: {missing}; leave it out, or ask for cpu")
+    chosen: list[tuple[str, Cell]] = []
+    if experiment == "all":
+        for name in EXPERIMENTS:
+            found = _chosen(_every(name, scale, methods, seeds, device, corpus), methods, lengths)
+            chosen += [(name, cell) for cell in found]
+        if not chosen:
+            asked = listed([*methods, *(f"L = {length}" for length in lengths)])
+            raise InputError(f"no experiment at scale {scale} has a cell of {asked}")
+    elif experiment in EXPERIMENTS:
+        chosen = [(experiment, cell) for cell in cells(experiment, scale, methods, seeds, lengths, device, corpus)]
+    else:
+        raise UnknownNameError("experiment", experiment, ["all", *EXPERIMENTS])
+    lacking, order = claims.needs(measured_results(), scale), [*dict.fromkeys(seeds)] or [0]
+    waited = {(name, cell): claims.waiting(lacking, _supposed(name, cell)) for name, cell in chosen}
+
+    def rank(named: tuple[str, Cell]) -> tuple[int, int]:
+        run = named[1].trains
+        return 0 if run is None else order.index(run.seed), -len(waited[named])
+
+    return _states(sorted(chosen, key=rank), waited)
+
+
+def _supposed(experiment: str, cell: Cell) -> "pd.DataFrame":
+    """The records of a cell as they would be, with values that mean nothing."""
+    import pandas as pd
+
+    numbers = pd.DataFrame(cell.numbers()).reindex(columns=MEASURED_COLUMNS)
+    return numbers.assign(source=experiment, value=1.0, parameters=1)
+
+
 def states(experiment: str, chosen: Sequence[Cell]) -> list[State]:
     """What is recorded of these cells, and what the others will cost.
 
     The cost is an estimate: floating point operations, over `USUAL_SHARE` of this machine's rate of matrix products,
     measured now; of the scales for a GPU on the CPU where there is none. While something else runs that rate is low,
-    and the estimate far too high.
+    and the estimate far too high. A run that several cells need is counted with the first.
     """
-    records = measured_results(experiment)
+    return _states([(experiment, cell) for cell in chosen], {})
+
+
+def _states(chosen: Sequence[tuple[str, Cell]], waited: dict[tuple[str, Cell], tuple[int, ...]]) -> list[State]:
+    records = {name: measured_results(name) for name in {name for name, _ in chosen}}
     settle_cpu(multiprocessing.cpu_count())
-    on_gpu = torch.cuda.is_available() and scale_named(chosen[0].scale).device == "cuda"
-    device = "cuda" if on_gpu else "cpu"
-    rate = matmul_rate(device, compute_dtype(device)) * USUAL_SHARE
-    found = []
-    for cell in chosen:
-        if cell.recorded(records):
-            found.append(State(cell, recorded=True, begun=False, seconds=0.0, absent=None))
-        else:
-            found.append(State(cell, False, cell.begun(), sum(cell.flops()) / rate, cell.absent))
+    found: list[State] = []
+    runs: set[RunSpec | None] = set()
+    why: UserError | None = None
+    for name, cell in chosen:
+        state = State(cell, cell.recorded(records[name]), False, 0.0, None, name, waited.get((name, cell), ()))
+        if not state.recorded:
+            try:
+                training, evaluations = cell.flops()
+                paid = cell.trains is not None and (cell.trains in runs or cell.trained())
+                device = cell.device if is_here(cell.device) else "cpu"
+                rate = matmul_rate(device, compute_dtype(device)) * USUAL_SHARE
+                seconds = (evaluations if paid else training + evaluations) / rate
+                state = replace(state, begun=cell.begun(), seconds=seconds, absent=cell.absent)
+                runs.add(cell.trains)
+            except UserError as wrong:
+                why = wrong
+                state = replace(state, refused=str(wrong))
+        found.append(state)
+    if why is not None and all(state.recorded or state.refused for state in found):
+        raise why
     return found
 
 
 def listing(found: Sequence[State]) -> str:
     """A line a cell with its state, and what is left in all."""
-    lines = []
+    several = len({state.experiment for state in found}) > 1
+    width, lines = max(len(state.cell.title) for state in found), []
     for state in found:
-        told = "recorded" if state.recorded else "begun" if state.begun else "missing"
-        cost = "" if state.recorded else f"about {duration(state.seconds)}"
+        cost = "" if state.recorded or state.refused else f"about {duration(state.seconds)}"
         steps = f"{state.cell.steps:,} steps" if state.cell.steps else ""
+        experiment = f"{state.experiment:18}" if several else ""
+        claims = f"claims {', '.join(map(str, state.claims))}" if state.claims else ""
         lines.append(
-            f"{told:9} {state.cell.title:36} {state.cell.measurements:3} evaluations  {cost:18} {steps}".rstrip()
+            f"{state.told:9} {experiment}{state.cell.title:{width}} {state.cell.measurements:3} evaluations  {cost:18} "
+            f"{steps:10} {claims}".rstrip()
         )
+    for why in dict.fromkeys(state.refused for state in found if state.refused):
+        lines.append(f"refused: {why}")
     for name in sorted({state.absent for state in found if state.absent}):
         lines.append(f"{name} is not here: the estimate takes its published sizes")
-    if scale_named(found[0].cell.scale).device == "cuda" and not torch.cuda.is_available():
+    if not all(is_here(state.cell.device) for state in found):
         lines.append("the scale is for a GPU, and torch sees none: the estimate is for this machine's CPU")
-    left = [state for state in found if not state.recorded]
-    total = duration(sum(state.seconds for state in left))
-    lines.append(f"{len(found) - len(left)} of {len(found)} cells recorded; left: about {total} on this machine")
+    lines.append(summary(found))
     return "\n".join(lines)
+
+
+def summary(found: Sequence[State]) -> str:
+    """How many cells are recorded, and what is left, in a line."""
+    recorded, refused = (sum(state.told == kind for state in found) for kind in ("recorded", "refused"))
+    total = duration(sum(state.seconds for state in found))
+    others = f", without the {refused} refused" if refused else ""
+    return f"{recorded} of {len(found)} cells recorded; left: about {total} on this machine{others}"
+
+
+def as_json(found: Sequence[State]) -> list[dict[str, Any]]:
+    """The cells with their states as plain data, in the order in which they are to be run."""
+    return [
+        {
+            "experiment": state.experiment,
+            "scale": state.cell.scale,
+            "cell": state.cell.title,
+            "methods": list(state.cell.methods),
+            "train_length": state.cell.train_length,
+            "seed": None if state.cell.trains is None else state.cell.trains.seed,
+            "device": state.cell.device,
+            "state": state.told,
+            "evaluations": state.cell.measurements,
+            "seconds": None if state.refused else round(state.seconds, 1),
+            "claims": list(state.claims),
+            "refused": state.refused or None,
+        }
+        for state in found
+    ]
 
 
 def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> None:
@@ -143,9 +300,20 @@ def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> No
         ValueError: if a corpus is not there, or the records can't be written.
         KeyboardInterrupt: at the second SIGINT.
     """
-    check_output(results_folder() / f"{experiment}.csv", make_folder=True)
-    records = measured_results(experiment)
-    _side_by_side([cell for cell in chosen if not cell.recorded(records)], experiment, minutes)
+    reproduce_all([(experiment, cell) for cell in chosen], minutes)
+
+
+def reproduce_all(chosen: Sequence[tuple[str, Cell]], minutes: float = 0) -> None:
+    """The same for cells of several experiments, each with the name of its own.
+
+    Raises:
+        ReproduceError: as `reproduce`, and so all others.
+    """
+    records = {}
+    for name in dict.fromkeys(name for name, _ in chosen):
+        check_output(results_folder() / f"{name}.csv", make_folder=True)
+        records[name] = measured_results(name)
+    _side_by_side([(name, cell) for name, cell in chosen if not cell.recorded(records[name])], minutes)
 
 
 def fill_cache(chosen: Sequence[Cell]) -> None:
@@ -156,15 +324,43 @@ def fill_cache(chosen: Sequence[Cell]) -> None:
         alibi.interruption.UnfinishedError: if a signal came, so that nothing is built on half a cache.
         KeyboardInterrupt: at the second SIGINT.
     """
-    _side_by_side(list(chosen), "", 0)
+    _side_by_side([("", cell) for cell in chosen], 0)
 
 
-def _side_by_side(waiting: list[Cell], experiment: str, minutes: float) -> None:
-    for cell in waiting:
-        cell.prepare()
+def _named(experiment: str, cell: Cell) -> str:
+    return f"{experiment}: {cell.title}" if experiment else cell.title
+
+
+def _prepared(chosen: Sequence[tuple[str, Cell]]) -> tuple[list[tuple[str, Cell]], list[str]]:
+    """The cells whose texts are there, prepared; and the names of the others, whose reasons are told.
+
+    Raises:
+        UserError: if that is none of them.
+    """
+    faults: dict[tuple[str | None, ...], UserError] = {}
+    ready, left = [], []
+    for name, cell in chosen:
+        if cell.texts not in faults:
+            try:
+                cell.prepare()
+                ready.append((name, cell))
+                continue
+            except UserError as wrong:
+                faults[cell.texts] = wrong
+        left.append((cell.texts, _named(name, cell)))
+    if left and not ready:
+        raise next(iter(faults.values()))
+    for texts, fault in faults.items():
+        say(f"{listed([named for of, named in left if of == texts], 3)}: {fault}")
+    return ready, [named for _, named in left]
+
+
+def _side_by_side(chosen: Sequence[tuple[str, Cell]], minutes: float) -> None:
+    waiting, unprepared = _prepared(chosen)
+    failed = [f"{named} (no text)" for named in unprepared]
     deadline = time.monotonic() + 60 * minutes if minutes else None
-    every, done, failed, why = len(waiting), 0, [], ""
-    running: dict[SpawnProcess, Cell] = {}
+    every, done, why = len(chosen), 0, ""
+    running: dict[SpawnProcess, tuple[str, Cell, float]] = {}
     lifeline = Lifeline()
     try:
         with noted() as received:
@@ -174,35 +370,51 @@ def _side_by_side(waiting: list[Cell], experiment: str, minutes: float) -> None:
                     why = f"{received[0].name}: " if received else f"{minutes:g} minutes are over: "
                     waiting.clear()
                     lifeline.cut()
-                while waiting and len(running) < min(_at_a_time(cell) for cell in [waiting[0], *running.values()]):
+                while (following := _next(waiting, [cell for _, cell, _ in running.values()])) is not None:
+                    name, cell = waiting.pop(following)
                     row = min(set(range(len(running) + 1)) - {int(process.name) for process in running})
-                    arguments = (experiment, waiting[0], row, lifeline.end_of_children)
+                    arguments = (name, cell, row, lifeline.end_of_children)
                     process = CONTEXT.Process(target=_work, args=arguments, name=str(row))
                     with starting():
                         process.start()
-                    running[process] = waiting.pop(0)
+                    running[process] = name, cell, time.monotonic()
                 if running:
                     wait([process.sentinel for process in running], timeout=1)
                 for ended in [process for process in running if not process.is_alive()]:
-                    cell = running.pop(ended)
+                    name, cell, started = running.pop(ended)
+                    if ended.exitcode == TRY_AGAIN:
+                        continue
+                    told = "recorded" if name else "done"
                     if ended.exitcode == 0:
                         done += 1
-                    elif ended.exitcode != TRY_AGAIN:
-                        failed.append(f"{cell.title} (exit status {ended.exitcode})")
+                    else:
+                        told = f"failed (exit status {ended.exitcode})"
+                        failed.append(f"{_named(name, cell)} (exit status {ended.exitcode})")
+                    took = duration(time.monotonic() - started)
+                    say(f"{done + len(failed)} of {every}: {_named(name, cell)}: {told} after {took}")
     finally:
         for left in running:
             left.kill()
-    told = f" of {experiment}" if experiment else ""
     if failed:
         others = "the others were run" if done + len(failed) == every else f"{done} of {every} were run"
-        raise ReproduceError(f"{len(failed)} cells{told} failed: {'; '.join(failed)}; {others}")
+        raise ReproduceError(f"{len(failed)} cells failed: {'; '.join(failed)}; {others}")
     if done < every:
-        raise UnfinishedError(f"{why}{every - done} of {every} cells{told} are left; the same command goes on")
+        of = f" of {names[0]}" if len(names := list({name for name, _ in chosen})) == 1 and names[0] else ""
+        raise UnfinishedError(f"{why}{every - done} of {every} cells{of} are left; the same command goes on")
+
+
+def _next(waiting: Sequence[tuple[str, Cell]], running: Sequence[Cell]) -> int | None:
+    """Which of the cells that wait may start now: the first whose run no other is training, if there is room."""
+    trained = {cell.trains for cell in running if cell.trains is not None}
+    for number, (_, cell) in enumerate(waiting):
+        if cell.trains not in trained:
+            return number if len(running) < min(_at_a_time(each) for each in [cell, *running]) else None
+    return None
 
 
 def _at_a_time(cell: Cell) -> int:
     scale, cores = scale_named(cell.scale), multiprocessing.cpu_count()
-    return 1 if cell.alone or scale.device == "cuda" else max(1, cores // (scale.threads or cores))
+    return 1 if cell.alone or cell.device != "cpu" else max(1, cores // (scale.threads or cores))
 
 
 def _work(experiment: str, cell: Cell, row: int, end: Connection) -> None:
@@ -212,6 +424,5 @@ def _work(experiment: str, cell: Cell, row: int, end: Connection) -> None:
         if experiment:
             append(experiment, records)
     except UserError as wrong:
-        say(f"{cell.title}: {wrong}")
+        say(f"{_named(experiment, cell)}: {wrong}")
         sys.exit(wrong.exit_status)
-    say(f"{cell.title}: {'recorded' if experiment else 'done'}")

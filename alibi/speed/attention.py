@@ -6,64 +6,68 @@ from functools import partial
 import torch
 
 from alibi.attention import KERNELS, causal_attention, choose_kernel
-from alibi.device import compute_dtype
+from alibi.device import compute_dtype, widest_dtype
 from alibi.positions import Bias, LinearBias, NoBias, slopes
-from alibi.speed.shapes import DECAY_WINDOW
-from alibi.speed.timing import SECONDS_A_LENGTH, Ratios, Rows, Step, paired_ratio, seconds_of, take_turns
+from alibi.speed.result import AttentionRow, Ratio
+from alibi.speed.shapes import ALIBI, DECAY_WINDOW, WINDOWED_ALIBI
+from alibi.speed.timing import SECONDS_A_LENGTH, Step, paired_ratio, seconds_of, take_turns
 
 ATTENTION_LENGTHS = {
     "cpu": (128, 512, 1024, 2048, 3072, 8192),
     "cuda": (512, 1024, 2048, 3072, 4096, 8192, 16_384, 32_768, 65_536),
+    "mps": (128, 512, 1024, 2048, 3072, 8192),
 }
-# Beyond this length every kernel takes minutes, or T x T memory, but these of each bias.
-ALL_KERNELS_UP_TO = {"cpu": 3072, "cuda": 8192}
+# Beyond this length only these kernels of each bias do without minutes, or without T x T memory.
+ALL_KERNELS_UP_TO = {"cpu": 3072, "cuda": 8192, "mps": 3072}
 LONG_KERNELS = {
     "cpu": {"none": ["sdpa"], "alibi": ["columns"]},
     "cuda": {"none": ["sdpa", "flex"], "alibi": ["flex"]},
+    "mps": {"none": ["sdpa"], "alibi": ["columns"]},
 }
+BIASES = ("none", "alibi", "alibi+window")
 ATTENTION_TOKENS, ATTENTION_HEADS, ATTENTION_WIDTH = 4096, 8, 64
 
 
-def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[Rows, Ratios]:
+def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[list[AttentionRow], list[Ratio]]:
     """Forward and backward pass of attention without a bias, with ALiBi's, and with its decay window, kernel by kernel.
 
     8 heads of width 64; 4,096 tokens in all, or one window that is longer. Ratios divide the fastest kernel of a bias
     by the fastest without a bias. A kernel that refuses has its reason in place of a time.
     """
-    slopes_H = torch.tensor(slopes(ATTENTION_HEADS), dtype=torch.float64, device=device)
-    windowed = LinearBias(slopes_H, DECAY_WINDOW)
-    rows: Rows = []
-    ratios: Ratios = {}
+    slopes_H = torch.tensor(slopes(ATTENTION_HEADS), dtype=widest_dtype(torch.device(device)), device=device)
+    none, alibi, windowed = "none", ALIBI.name, WINDOWED_ALIBI.name
+    biases: dict[str, Bias] = {
+        none: NoBias(),
+        alibi: LinearBias(slopes_H),
+        windowed: LinearBias(slopes_H, DECAY_WINDOW),
+    }
+    rows: list[AttentionRow] = []
+    ratios: list[Ratio] = []
     for length in lengths or ATTENTION_LENGTHS[device]:
-        # On a CPU flex has no way back.
-        left_out = {"reference", "window"} | ({"flex"} if device == "cpu" else set())
+        # Only on CUDA flex has a backward pass.
+        left_out = {"reference", "window"} | (set() if device == "cuda" else {"flex"})
         every = [kernel for kernel in KERNELS if kernel not in left_out]
         exact = {} if length <= ALL_KERNELS_UP_TO[device] else LONG_KERNELS[device]
-        biases: list[tuple[str, Bias, list[str]]] = [
-            ("none", NoBias(), exact.get("none", every)),
-            ("alibi", LinearBias(slopes_H), exact.get("alibi", every)),
-            ("alibi+window", windowed, [choose_kernel(device, length, True, windowed)]),
-        ]
+        kernels = {name: exact.get(name, every) for name in (none, alibi)}
+        kernels[windowed] = [choose_kernel(device, length, True, biases[windowed])]
         steps: dict[tuple[str, str], Step] = {}
-        for name, bias, kernels in biases:
-            for kernel in kernels:
+        for name, bias in biases.items():
+            for kernel in kernels[name]:
                 try:
                     step = _attention_step(bias, length, kernel, device)
                     step()
                 except (ValueError, torch.OutOfMemoryError) as refusal:
-                    rows.append({"length": length, "bias": name, "kernel": kernel, "refused": str(refusal)})
+                    rows.append(AttentionRow(length, name, kernel, refused=str(refusal)))
                 else:
                     steps[name, kernel] = step
         timed = {key: partial(seconds_of, step, device) for key, step in steps.items()}
         times = take_turns(timed, SECONDS_A_LENGTH, f"attention at {length}")
         medians = {key: statistics.median(seconds) for key, seconds in times.items()}
-        rows += [{"length": length, "bias": n, "kernel": k, "seconds": m} for (n, k), m in medians.items()]
-        fastest = {
-            name: min((key for key in medians if key[0] == name), key=medians.__getitem__) for name, *_ in biases
-        }
-        for name in ("alibi", "alibi+window"):
-            ratio = paired_ratio(times[fastest[name]], times[fastest["none"]])
-            ratios.setdefault(f"attention {name}/none", {})[str(length)] = ratio
+        rows += [AttentionRow(length, name, kernel, median) for (name, kernel), median in medians.items()]
+        fastest = {name: min((key for key in medians if key[0] == name), key=medians.__getitem__) for name in biases}
+        for name in (alibi, windowed):
+            ratio = paired_ratio(times[fastest[name]], times[fastest[none]])
+            ratios.append(Ratio("attention", name, none, str(length), ratio))
     return rows, ratios
 
 
@@ -74,7 +78,7 @@ def _attention_step(bias: Bias, length: int, kernel: str, device: str) -> Step:
     inputs = [x.requires_grad_() for x in (q, k, v)]
 
     def step() -> None:
-        # As in a model the bias is prepared at each pass.
+        # The bias is prepared at each pass, as in a model.
         attended = causal_attention(bias, at, at, kernel)(*inputs)
         torch.autograd.grad(attended, inputs, gradient)
 

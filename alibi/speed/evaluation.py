@@ -5,11 +5,14 @@ from functools import partial
 
 from alibi.evaluate import evaluate
 from alibi.model import Decoder
-from alibi.speed.shapes import Shape, random_split, training
-from alibi.speed.timing import SECONDS_A_LENGTH, Ratios, Rows, Step, paired_ratio, seconds_of, take_turns
+from alibi.speed.result import EvaluationRow, Ratio
+from alibi.speed.shapes import ALIBI, Contender, Shape, random_split, training
+from alibi.speed.timing import SECONDS_A_LENGTH, Step, paired_ratio, seconds_of, take_turns
 
 # Evaluation is measured at the training length and at this multiple of it.
 LONGER = 16
+# Windows that one pass of the sliding-window evaluation runs.
+WINDOWS_AT_ONCE = 64
 
 
 def scoring(model: Decoder, shape: Shape, tokens: int, length: int, stride: int | None, batch_tokens: int) -> Step:
@@ -17,56 +20,56 @@ def scoring(model: Decoder, shape: Shape, tokens: int, length: int, stride: int 
     return partial(evaluate, model, random_split(shape, tokens), 0, length, stride, batch_tokens=batch_tokens)
 
 
-def evaluation(shape: Shape, methods: tuple[str, ...], device: str, beyond: bool = True) -> tuple[Rows, Ratios]:
-    """Tokens a second of evaluation, kernels chosen automatically, and ratios of the times to the first method's.
+def evaluation(
+    shape: Shape, contenders: tuple[Contender, ...], device: str, beyond: bool = True
+) -> tuple[list[EvaluationRow], list[Ratio]]:
+    """Tokens a second of evaluation, kernels chosen automatically, and ratios of the times to the first contender's.
 
     Args:
         shape: of the models.
-        methods: whose models are evaluated in nonoverlapping windows of L tokens.
-        device: cpu or cuda.
-        beyond: at 16 L as well, and of ALiBi, or else the last method, with a sliding window of L tokens, an eighth of
-            them new, batched against one window at a time.
+        contenders: whose models are evaluated in nonoverlapping windows of L tokens.
+        device: cpu, cuda or mps.
+        beyond: evaluate at 16 L as well; and evaluate ALiBi, or else the last contender, in a sliding window of L
+            tokens with L / 8 new ones, batched and one window at a time.
     """
-    models = {method: training(shape, method, "automatic", device, compiled=False).model for method in methods}
-    rows: Rows = []
-    ratios: Ratios = {}
+    models = {c.name: training(shape, c, "automatic", device, compiled=False).model for c in contenders}
+    rows: list[EvaluationRow] = []
+    ratios: list[Ratio] = []
 
-    def measure(protocol: str, tokens: int, length: int, steps: dict[str, Step]) -> dict[str, list[float]]:
+    def timed(steps: dict[str, Step], label: str) -> dict[str, list[float]]:
         for step in steps.values():
             step()
-        timed = {name: partial(seconds_of, step, device) for name, step in steps.items()}
-        times = take_turns(timed, SECONDS_A_LENGTH, f"{shape.name} {protocol} at {length}")
-        for name, seconds in times.items():
-            median = statistics.median(seconds)
-            rows.append(
-                {
-                    "shape": shape.name,
-                    "method": name if name in methods else slid,
-                    "protocol": protocol if name in methods else f"{protocol}, {name}",
-                    "length": length,
-                    "seconds": median,
-                    "tokens_per_second": tokens / median,
-                }
-            )
-        return times
+        timers = {name: partial(seconds_of, step, device) for name, step in steps.items()}
+        return take_turns(timers, SECONDS_A_LENGTH, f"{shape.name} {label}")
 
-    first, slid = methods[0], "alibi" if "alibi" in methods else methods[-1]
+    def add(method: str, protocol: str, tokens: int, length: int, seconds: list[float]) -> None:
+        median = statistics.median(seconds)
+        rows.append(EvaluationRow(shape.name, method, protocol, length, median, tokens / median))
+
+    first = contenders[0].name
     for multiple, at in ((1, "L"), (LONGER, f"{LONGER} L"))[: 1 + beyond]:
         length = multiple * shape.length
         tokens = max(shape.tokens, length)
-        steps = {m: scoring(model, shape, tokens, length, None, tokens) for m, model in models.items()}
-        times = measure("nonoverlapping", tokens, length, steps)
-        for method in methods[1:]:
-            ratios[f"evaluate {method}/{first} at {at}"] = {shape.name: paired_ratio(times[method], times[first])}
-    if not beyond:
-        return rows, ratios
-    length, tokens = shape.length, 5 * shape.length
-    sliding = {
-        name: scoring(models[slid], shape, tokens, length, length // 8, at_once)
-        for name, at_once in (("batched", 64 * length), ("one at a time", 1))
-    }
-    times = measure("sliding window", tokens, length, sliding)
-    # As a speed: above 1 the batches are faster.
-    ratio = paired_ratio(times["one at a time"], times["batched"])
-    ratios["evaluate sliding batched/one at a time"] = {shape.name: ratio}
+        steps = {name: scoring(model, shape, tokens, length, None, tokens) for name, model in models.items()}
+        times = timed(steps, f"nonoverlapping at {length}")
+        for name, seconds in times.items():
+            add(name, "nonoverlapping", tokens, length, seconds)
+        ratios += [
+            Ratio("evaluate", name, f"{first} at {at}", shape.name, paired_ratio(times[name], times[first]))
+            for name in models
+            if name != first
+        ]
+    if beyond:
+        slid = (ALIBI if ALIBI in contenders else contenders[-1]).name
+        length, tokens = shape.length, 5 * shape.length
+        steps = {
+            name: scoring(models[slid], shape, tokens, length, length // 8, at_once)
+            for name, at_once in (("batched", WINDOWS_AT_ONCE * length), ("one at a time", 1))
+        }
+        times = timed(steps, f"sliding window at {length}")
+        for name, seconds in times.items():
+            add(slid, f"sliding window, {name}", tokens, length, seconds)
+        # As a speed: above 1 the batches are faster.
+        ratio = paired_ratio(times["one at a time"], times["batched"])
+        ratios.append(Ratio("evaluate sliding", "batched", "one at a time", shape.name, ratio))
     return rows, ratios

@@ -1,30 +1,31 @@
-"""Other libraries' models of the same shape: in the same process settings as ours, and as they come.
+"""Other libraries' models of the same shape: in our process settings, and as installed.
 
-As they come means: their defaults, eager, in 16 bits by autocast, in a process of its own that keeps the allocator and
-the handling of subnormal numbers that Python starts with.
+"As installed" means their defaults, eager, in 16 bits by autocast, in a process of its own that keeps Python's default
+allocator and handling of subnormal numbers.
 """
 
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from alibi.device import compute_dtype, computing
+from alibi.device import compute_dtype, computing, is_here
 from alibi.errors import UserError
 from alibi.interruption import Pool
 from alibi.speed.shapes import Shape
 from alibi.speed.timing import Step, seconds_of
 
-# What would settle the allocator of a process before it starts.
+# Variables with which the environment can settle a process's allocator before it starts.
 ALLOCATOR_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
 class PeerError(UserError, RuntimeError):
-    """Other libraries are asked for that are not installed, or their process died."""
+    """Other libraries are not installed, or their process died."""
 
 
 def _mpt(shape: Shape, tuned: bool) -> nn.Module:
@@ -62,7 +63,7 @@ def _x_transformers(**positions: Any) -> Callable[[Shape, bool], nn.Module]:
         from x_transformers import Decoder, TransformerWrapper
 
         # Its fused attention is slower than its plain one on a CPU.
-        fused = tuned and torch.cuda.is_available()
+        fused = tuned and is_here("cuda")
         layers = Decoder(dim=shape.width, depth=shape.layers, heads=shape.heads, attn_flash=fused, **positions)
         return TransformerWrapper(
             num_tokens=shape.vocabulary,
@@ -76,18 +77,40 @@ def _x_transformers(**positions: Any) -> Callable[[Shape, bool], nn.Module]:
     return build
 
 
-# Library and position method to what builds its model of a shape, as it comes or tuned for training.
-PEERS: dict[str, Callable[[Shape, bool], nn.Module]] = {
-    "transformers MPT ALiBi": _mpt,
-    "transformers GPT-NeoX rotary": _neox,
-    "x-transformers ALiBi": _x_transformers(alibi_pos_bias=True),
-    "x-transformers rotary": _x_transformers(rotary_pos_emb=True),
-    "x-transformers sinusoidal": _x_transformers(),
+@dataclass(frozen=True)
+class Peer:
+    """A model of another library."""
+
+    library: str
+    positions: str
+    """Its position method: ALiBi, rotary or sinusoidal."""
+    build: Callable[[Shape, bool], nn.Module]
+    """Makes the model of a shape; True tunes it for training, False keeps the library's defaults."""
+
+    @property
+    def name(self) -> str:
+        """Such as "transformers MPT ALiBi"."""
+        return f"{self.library} {self.positions}"
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer("transformers MPT", "ALiBi", _mpt),
+        Peer("transformers GPT-NeoX", "rotary", _neox),
+        Peer("x-transformers", "ALiBi", _x_transformers(alibi_pos_bias=True)),
+        Peer("x-transformers", "rotary", _x_transformers(rotary_pos_emb=True)),
+        Peer("x-transformers", "sinusoidal", _x_transformers()),
+    )
 }
 
 
 def require_peers() -> None:
-    """Raises PeerError if a library is missing, with the way to install it."""
+    """Checks that the other libraries are installed.
+
+    Raises:
+        PeerError: if one is missing; the message tells how to install it.
+    """
     try:
         import transformers
         import x_transformers  # noqa: F401
@@ -98,16 +121,17 @@ def require_peers() -> None:
 
 
 def peer_steps(peer: str, shape: Shape, device: str, tuned: bool = True) -> dict[str, Step]:
-    """Training steps of a peer, eager and compiled, of the same weights; compiled at its first step.
+    """Training steps of a peer by form, eager and compiled, on the same weights; the first compiled step compiles.
 
     Args:
         peer: a name of `PEERS`.
         shape: of the model and its batches.
-        device: cpu or cuda.
-        tuned: without what only generation needs, and with the faster of its attentions; else as it comes.
+        device: cpu, cuda or mps.
+        tuned: without the cache that only generation needs, and with the faster of the library's attentions; False
+            keeps its defaults.
     """
     torch.manual_seed(1)
-    model = PEERS[peer](shape, tuned).to(device).train()
+    model = PEERS[peer].build(shape, tuned).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     tokens_BT = torch.randint(shape.vocabulary, (shape.tokens // shape.length, shape.length + 1), device=device)
     dtype = compute_dtype(device)
@@ -132,8 +156,7 @@ def peer_steps(peer: str, shape: Shape, device: str, tuned: bool = True) -> dict
     return {"eager": stepping(loss_of), "compiled": stepping(torch.compile(loss_of, dynamic=False))}
 
 
-# As they come -------------------------------------------------------------------------------------------------------
-
+# Steps of the peers as installed, in the process that holds them.
 _steps_here: dict[str, Step] = {}
 
 
@@ -148,13 +171,13 @@ def _step_here(peer: str, device: str) -> float:
 
 
 class AsInstalled:
-    """A process that holds every peer as it comes, and makes a step of one whenever it is asked."""
+    """A process that holds every peer as installed, and makes a step of one on demand."""
 
     def __init__(self, pool: Pool, device: str) -> None:
         self.pool, self.device = pool, device
 
     def build(self, shape: Shape) -> None:
-        """The peers of this shape, in place of those before."""
+        """Builds the peers of this shape in place of the last ones."""
         self._ask(_build_here, shape, self.device)
 
     def step(self, peer: str) -> float:
@@ -165,12 +188,12 @@ class AsInstalled:
         try:
             return self.pool.submit(function, *arguments).result()
         except BrokenProcessPool as died:
-            raise PeerError("the process of the peers as installed died, perhaps for want of memory") from died
+            raise PeerError("the process of the peers as installed died, perhaps for lack of memory") from died
 
 
 @contextmanager
 def as_installed(device: str) -> Iterator[AsInstalled]:
-    """Starts the process, without settings for the allocator in its environment, and ends it however the block ends."""
+    """Starts the process with no allocator settings in its environment; ends it however the block ends."""
     with Pool(1) as pool:
         taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(ALLOCATOR_SETTINGS)}
         try:

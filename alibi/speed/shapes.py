@@ -1,6 +1,6 @@
-"""What the benchmark measures at: shapes of models, and a training of each on random tokens."""
+"""Shapes of models that the benchmark measures, and a training of each on random tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,91 +12,139 @@ from alibi.device import compute_dtype
 from alibi.model import Decoder, ModelConfig
 from alibi.train import Training
 
-# How far heads see under a method's name with this ending: see `alibi.decay_window`.
-WINDOWED, DECAY_WINDOW = "+window", 12.0
+DECAY_WINDOW = 12.0
+"""Nats of a linear bias that a head sees where the benchmark sets a decay window (`alibi.decay_window`)."""
+_WINDOWED = "+window"
 
 
 @dataclass(frozen=True)
+class Contender:
+    """A position method that is measured, alone or within a decay window."""
+
+    method: str
+    decay_window: float | None = None
+    """Nats of a linear bias; None sets no limit."""
+
+    @classmethod
+    def named(cls, name: str) -> "Contender":
+        """The contender of a name: "+window" at its end sets a decay window of `DECAY_WINDOW` nats."""
+        return cls(name.removesuffix(_WINDOWED), DECAY_WINDOW if name.endswith(_WINDOWED) else None)
+
+    @property
+    def name(self) -> str:
+        """The method's name, with "+window" at its end where it has a decay window."""
+        return self.method if self.decay_window is None else self.method + _WINDOWED
+
+
+ALIBI, WINDOWED_ALIBI = Contender("alibi"), Contender("alibi", DECAY_WINDOW)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shape:
     """A model, a training length and the tokens of a step."""
 
     name: str
+    size: str
+    """Name of the model, which all its lengths share."""
     layers: int
     width: int
     heads: int
     length: int
+    """L, tokens in a training block."""
     tokens: int
+    """Tokens in a step."""
     vocabulary: int = 4096
+    on_cpu: bool = True
+    """Include this shape in "all" on a CPU too."""
     peers: bool = True
-    """Whether other libraries are measured at it: where a bar is set, since their steps are long."""
+    """Time other libraries at this shape (off where their steps take too long)."""
     evaluated: bool = True
-    """Whether memory and evaluation are, up to 16 times the length."""
-    rivals: tuple[str, ...] = ()
-    """Methods that the whole table has beside sinusoidal and ALiBi."""
+    """Also measure evaluation and memory, at up to 16 L."""
+    rivals: tuple[Contender, ...] = ()
+    """Contenders that the whole table has beside sinusoidal and ALiBi."""
 
     @property
     def feedforward(self) -> int:
         """Four times the width."""
         return 4 * self.width
 
-    def model(self, method: str) -> ModelConfig:
-        """The model with a position method, its name ending in "+window" for a decay window of `DECAY_WINDOW` nats."""
+    def model(self, method: str, decay_window: float | None = None) -> ModelConfig:
+        """The model with a position method, within a decay window (nats) or without one."""
         return ModelConfig(
-            method.removesuffix(WINDOWED),
+            method,
             self.vocabulary,
             self.layers,
             self.width,
             self.heads,
             self.feedforward,
             longest=self.length,
-            decay_window=DECAY_WINDOW if method.endswith(WINDOWED) else None,
+            decay_window=decay_window,
         )
 
-    def unmade(self, method: str) -> Decoder:
-        """The model without memory for its weights, to count with."""
+    def unmade(self, method: str, decay_window: float | None = None) -> Decoder:
+        """The model without memory for its weights, to count parameters and operations with."""
         with torch.device("meta"):
-            return Decoder(self.model(method))
+            return Decoder(self.model(method, decay_window))
 
+
+_SMALL = Shape(
+    name="W1", size="W1", layers=4, width=256, heads=8, length=128, tokens=4096,
+    rivals=(Contender("rotary"), Contender("t5")),
+)  # fmt: skip
+_MIDDLE = Shape(name="W2", size="W2", layers=6, width=512, heads=8, length=512, tokens=4096)
+_LONGER = replace(_MIDDLE, peers=False, evaluated=False, rivals=(WINDOWED_ALIBI,))
+_LARGE = Shape(
+    name="large-512", size="large", layers=6, width=768, heads=16, length=512, tokens=4096, on_cpu=False, peers=False,
+    evaluated=False,
+)  # fmt: skip
+_247M = Shape(
+    name="247M-512", size="247M", layers=16, width=1024, heads=8, length=512, tokens=9216, vocabulary=32_768,
+    on_cpu=False, rivals=(Contender("rotary"), Contender("t5"), WINDOWED_ALIBI),
+)  # fmt: skip
+_1300M = Shape(
+    name="1.3B-512", size="1.3B", layers=25, width=2048, heads=16, length=512, tokens=8192, vocabulary=50_304,
+    on_cpu=False,
+)  # fmt: skip
 
 SHAPES = {
     shape.name: shape
     for shape in (
-        Shape("W1", 4, 256, 8, 128, 4096, rivals=("rotary", "t5")),
-        Shape("W2", 6, 512, 8, 512, 4096),
-        Shape("W2-1024", 6, 512, 8, 1024, 4096, peers=False, evaluated=False, rivals=("alibi+window",)),
-        Shape("W2-3072", 6, 512, 8, 3072, 3072, peers=False, evaluated=False, rivals=("alibi+window",)),
-        Shape("large-512", 6, 768, 16, 512, 4096, peers=False, evaluated=False),
-        Shape("large-1024", 6, 768, 16, 1024, 4096, peers=False, evaluated=False),
-        Shape("large-2048", 6, 768, 16, 2048, 4096, peers=False, evaluated=False),
-        Shape("247M-512", 16, 1024, 8, 512, 9216, 32_768, rivals=("rotary", "t5", "alibi+window")),
-        Shape("247M-1024", 16, 1024, 8, 1024, 9216, 32_768, rivals=("rotary", "t5", "alibi+window")),
-        Shape("247M-3072", 16, 1024, 8, 3072, 9216, 32_768, rivals=("rotary", "t5", "alibi+window")),
-        Shape("1.3B-512", 25, 2048, 16, 512, 8192, 50_304),
-        Shape("1.3B-1024", 25, 2048, 16, 1024, 8192, 50_304),
-        Shape("1.3B-2048", 25, 2048, 16, 2048, 8192, 50_304),
+        _SMALL,
+        _MIDDLE,
+        replace(_LONGER, name="W2-1024", length=1024),
+        replace(_LONGER, name="W2-3072", length=3072, tokens=3072),
+        _LARGE,
+        replace(_LARGE, name="large-1024", length=1024),
+        replace(_LARGE, name="large-2048", length=2048),
+        _247M,
+        replace(_247M, name="247M-1024", length=1024),
+        replace(_247M, name="247M-3072", length=3072),
+        _1300M,
+        replace(_1300M, name="1.3B-1024", length=1024),
+        replace(_1300M, name="1.3B-2048", length=2048),
     )
 }
-DEFAULT_SHAPES = {"cpu": ("W1", "W2"), "cuda": ("247M-512", "247M-1024", "247M-3072")}
+DEFAULT_SHAPES = {"cpu": ("W1", "W2"), "cuda": ("247M-512", "247M-1024", "247M-3072"), "mps": ("W1", "W2")}
 
 
-def training(shape: Shape, method: str, kernel: str, device: str, compiled: bool) -> Training:
+def training(shape: Shape, contender: Contender, kernel: str, device: str, compiled: bool) -> Training:
     """A training of this shape on random tokens, before its first step.
 
     Args:
         shape: of the model and its batches.
-        method: a position method; with "+window" at its end, within a decay window of `DECAY_WINDOW` nats.
+        contender: position method and decay window.
         kernel: attention kernel, or "automatic".
-        device: cpu or cuda.
+        device: cpu, cuda or mps.
         compiled: translate the model with torch.compile.
 
     Raises:
-        ValueError: for an unknown method, or one without a linear bias that is asked for a window.
+        ValueError: for an unknown method, or a decay window with a method that has no linear bias.
     """
     config = TrainConfig(
         corpus="random",
         tokenisation="words",
         stream_sha256="",
-        model=shape.model(method),
+        model=shape.model(contender.method, contender.decay_window),
         scale="bench",
         train_length=shape.length,
         batch_tokens=shape.tokens,
@@ -120,6 +168,6 @@ def training(shape: Shape, method: str, kernel: str, device: str, compiled: bool
 
 
 def random_split(shape: Shape, tokens: int) -> Split:
-    """So many random tokens of the shape's vocabulary."""
+    """A split of this many random tokens from the shape's vocabulary."""
     stream = np.random.default_rng(0).integers(shape.vocabulary, size=tokens, dtype=np.uint16)
     return Split("train", stream, tokens, tokens, 1, "")

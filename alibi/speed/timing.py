@@ -1,40 +1,35 @@
-"""A stop-watch: contestants take turns, so that what else the machine does falls on all of them."""
+"""A stop-watch for contestants that take turns, so that background load falls on all of them."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
+from alibi.device import synchronise
 from alibi.progress import bar
 
 Step = Callable[[], object]
-Rows = list[dict[str, Any]]
-Ratios = dict[str, dict[str, float]]
 
 SECONDS_A_LENGTH = 10.0
-# A median of fewer says little, of more hardly more.
+# A median of fewer rounds says little; one of more says hardly more.
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 12
 
 
 def seconds_of(step: Step, device: str) -> float:
-    """How long this takes, on a GPU until it has finished."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    """Seconds of one step; on a GPU until it has finished."""
+    synchronise(device)
     started = time.perf_counter()
     step()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    synchronise(device)
     return time.perf_counter() - started
 
 
 def take_turns(steps: Mapping[Any, Callable[[], float]], budget: float, label: str) -> dict[Any, list[float]]:
-    """Seconds of each contestant's steps, one after the other in every round, after a warm-up that the caller made.
+    """Seconds of each contestant's steps, one after the other in every round; the caller has warmed them up.
 
     Args:
         steps: each makes one step and returns its seconds.
-        budget: seconds after which no round begins; but there are 5 at least, and 12 at most.
+        budget: seconds after which no round begins; there are at least 5 rounds, and at most 12.
         label: of the progress bar.
     """
     times: dict[Any, list[float]] = {name: [] for name in steps}

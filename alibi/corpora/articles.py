@@ -1,0 +1,25 @@
+"""Where the articles of a token stream begin: what a mean over tokens varies by is the article, not the token."""
+
+import numpy as np
+
+from alibi.corpora.corpus import Corpus, is_title
+
+
+def article_starts(corpus: Corpus, split: str, tokens: np.ndarray, end_of_line: int) -> np.ndarray | None:
+    """The first token of each article of a stream, None if its text marks fewer than two.
+
+    An article begins at its title, a line such as " = Title = ", the first one with the stream.
+
+    Args:
+        corpus: the text that the stream encodes.
+        split: of it.
+        tokens: the stream, or a beginning of it, in whatever vocabulary.
+        end_of_line: id of the end-of-line token, which ends every line and stands nowhere else.
+    """
+    if corpus.splits[split].articles < 2:
+        return None
+    lines = np.concatenate([[0], np.flatnonzero(tokens == end_of_line) + 1])
+    titles = [is_title(line) for line in corpus.text(split).split("\n")[: len(lines)]]
+    starts = lines[: len(titles)][titles]
+    starts = starts[starts < len(tokens)]
+    return np.concatenate([[0], starts[1:]]) if len(starts) > 1 else None

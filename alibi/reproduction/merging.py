@@ -1,0 +1,378 @@
+"""Records of another machine: checked column by column, and appended to ours if all of them are right.
+
+What is one number (`KEY`) is recorded once. A number that was measured again is
+
+- passed over if it is the same one, so that a whole folder of results may be sent, ours among them;
+- refused if the same device in the same dtype gave another value: one of the two is wrong;
+- kept out, and told with both values, if it was trained on another device or in another dtype. A seed decides weights
+  and data order, so a second training of it is a check of the first and no second sample; the one that was recorded
+  first stays, whichever is the better. Other seeds are what a grid gains by.
+
+Speed and memory belong to a machine: device and dtype are part of what the number is, and machines stand side by side.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alibi.configuration import TrainConfig
+from alibi.corpora.corpus import Corpus, outline
+from alibi.device import DTYPES, kind_of
+from alibi.errors import UserError, listed, quoted
+from alibi.model import Decoder
+from alibi.records import COUNTS, MEASURED_COLUMNS, TRUTHS, TYPES, VALUE_FORMAT, add, held, measured_results
+from alibi.reproduction.cells import Cell, TrainingCell
+from alibi.reproduction.experiments import EXPERIMENTS
+from alibi.runs import METRICS, config_hash
+from alibi.scale import SCALES, scale_named
+from alibi.windows import evaluation_windows
+
+# fmt: off
+KEY = (
+    "source", "corpus", "split", "method", "train_length", "eval_length", "protocol", "stride", "equal_time", "metric",
+    "prefix", "first_position", "last_position", "decay_window", "scale", "seed", "tokens_trained", "corpus_used",
+)
+# fmt: on
+MACHINE = ("device", "dtype")
+NUMBERS = ("value", "decay_window", "seconds")
+# Of the paper's records alone.
+PAPERS = ("page", "gpu_hours")
+MOST_THREADS = 512
+COMMIT = re.compile(r"[0-9a-f]{12}")
+HASH = re.compile(r"[0-9a-f]{12}")
+CORPORA = re.compile(r"[^<>]+( -> [^<>]+)?")
+
+Row = dict[str, Any]
+
+
+class MergeError(UserError, RuntimeError):
+    """A file of records that has faults; each is told in a line, and nothing was written."""
+
+
+@dataclass
+class _File:
+    """What is read of a file: its rows by line, and what is wrong."""
+
+    path: Path
+    rows: dict[int, Row] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def fault(self, line: int, column: str, value: object, right: str) -> None:
+        """Notes a fault of a column."""
+        shown = "empty" if value in (None, "") else quoted(value)
+        self.faults.append(f"{self.path}:{line}: {column} is {shown}: {right}")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of the rows of the files."""
+
+    appended: int
+    known: int
+    """Rows that were there."""
+    kept_out: tuple[str, ...]
+    """Of each number that is recorded with another value from another machine: where it stands, and both values."""
+
+
+def merge(paths: Sequence[Path]) -> Merged:
+    """Appends the records of these files to those of their experiments, all or, if one has a fault, none.
+
+    Args:
+        paths: CSV files in the columns of `alibi.records.MEASURED_COLUMNS`; a row that has no `source` is of the
+            experiment that the file is named after.
+
+    Raises:
+        MergeError: which lists every fault: file, line, column, value, and what would be right.
+        alibi.records.RecordsError: if our own records can't be read.
+    """
+    import pandas as pd
+
+    files = [_read(path) for path in paths]
+    known, kept_out = 0, []
+    with held(*EXPERIMENTS):
+        recorded = _recorded()
+        fresh: dict[tuple[object, ...], Row] = {}
+        for file in files:
+            for line, row in file.rows.items():
+                key = _key(row)
+                if key in recorded and _same(row, recorded[key]):
+                    known += 1  # Whatever the rules were when it was recorded.
+                    continue
+                for column, right in _wrong(row):
+                    file.fault(line, column, row[column], right)
+                before = recorded.get(key) or fresh.get(key)
+                if before is None:
+                    fresh[key] = row
+                elif _same(row, before):
+                    known += 1
+                elif all(row[name] == before[name] for name in MACHINE):
+                    file.fault(line, "value", row["value"], f"{before['value']:.7g} is recorded from the same device")
+                elif row["value"] is not None:
+                    kept_out.append(_told(file.path, line, row, before))
+        if faults := [fault for file in files for fault in file.faults]:
+            raise MergeError("\n".join([f"{len(faults)} faults, and nothing was written:", *faults]))
+        for experiment in dict.fromkeys(row["source"] for row in fresh.values()):
+            rows = [row for row in fresh.values() if row["source"] == experiment]
+            add(experiment, pd.DataFrame(rows, columns=MEASURED_COLUMNS).astype(TYPES))
+    return Merged(len(fresh), known, tuple(kept_out))
+
+
+def _told(path: Path, line: int, row: Row, before: Row) -> str:
+    apart = abs(row["value"] / before["value"] - 1)
+    return (
+        f"{path}:{line}: {row['metric']} of {row['method']}, L = {row['train_length']}, seed {row['seed']}, is "
+        f"{row['value']:.7g} on {row['device']} in {row['dtype']}, and recorded as {before['value']:.7g} from "
+        f"{before['device']} in {before['dtype']} ({apart:.2%} apart): a seed counts once, and the first stays"
+    )
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> _File:
+    found = _File(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            lines = [(reader.line_num, fields) for fields in reader if fields]
+    except (OSError, UnicodeError, csv.Error) as wrong:
+        raise MergeError(f"{path} can't be read: {wrong}; nothing was written") from wrong
+    missing = [name for name in MEASURED_COLUMNS if name not in header]
+    others = [name for name in header if name not in MEASURED_COLUMNS]
+    if missing or others or len(set(header)) < len(header):
+        told = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(others)} besides"] * bool(others)
+        right = f"the columns are those of alibi.records.MEASURED_COLUMNS, each once; this {' and '.join(told)}"
+        found.fault(1, "the header", ",".join(header), right)
+        return found
+    for line, fields in lines:
+        if len(fields) != len(header):
+            found.fault(line, "the row", ",".join(fields), f"{len(fields)} fields, and the header has {len(header)}")
+        else:
+            written = dict(zip(header, (text.strip() for text in fields), strict=True))
+            row: Row = {}
+            for name in MEASURED_COLUMNS:
+                try:
+                    row[name] = _typed(name, written[name])
+                except ValueError as wrong:
+                    found.fault(line, name, written[name], str(wrong))
+            if len(row) == len(MEASURED_COLUMNS):
+                row["source"] = row["source"] or path.stem
+                found.rows[line] = row
+    if not lines:
+        found.fault(2, "the row", "", "there is no record in this file")
+    return found
+
+
+def _typed(name: str, text: str) -> Any:
+    if not text:
+        return None
+    if name in COUNTS:
+        if not (text.isascii() and text.isdecimal()) or int(text) >= 2**63:
+            raise ValueError("choose a whole number, not negative")
+        return int(text)
+    if name in TRUTHS:
+        if text not in ("True", "False"):
+            raise ValueError("choose True or False")
+        return text == "True"
+    if name in NUMBERS:
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError("choose a number") from None
+    return text
+
+
+def _recorded() -> dict[tuple[object, ...], Row]:
+    rows = measured_results()
+    typed = rows.astype(object).where(rows.notna(), None)
+    every: list[Any] = typed.to_dict("records")
+    return {_key(row): row for row in every}
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    truth = {name: bool(row[name]) for name in TRUTHS}
+    machine = MACHINE if _of_machine(row) else ()
+    kernel = ("kernel",) if row["metric"] == "attention_time" else ()
+    return tuple((row | truth)[name] for name in (*KEY, *machine, *(("model",) if machine else ()), *kernel))
+
+
+def _of_machine(row: Row) -> bool:
+    return row["metric"] not in (*METRICS, "loss")
+
+
+def _same(row: Row, before: Row) -> bool:
+    """Whether it is the number that is recorded, as precisely as files have it."""
+    if row["value"] is None or any(row[name] != before[name] for name in MACHINE):
+        return False
+    return VALUE_FORMAT % row["value"] == VALUE_FORMAT % before["value"]
+
+
+# Checking -----------------------------------------------------------------------------------------------------------
+
+
+def _wrong(row: Row) -> Iterator[tuple[str, str]]:
+    """Columns that are wrong, each with what would be right."""
+    yield from _wrong_anywhere(row)
+    if row["source"] not in EXPERIMENTS:
+        yield "source", f"no experiment is named so: choose from {listed(EXPERIMENTS)}"
+    elif row["scale"] not in SCALES:
+        yield "scale", f"choose from {listed(SCALES)}"
+    else:
+        cell, wrong = _cell(row)
+        yield from wrong
+        if isinstance(cell, TrainingCell) and not CORPORA.fullmatch(row["corpus_used"] or ""):
+            yield "corpus_used", "the text that was trained on, and where another was read that one too: NAME -> NAME"
+        elif isinstance(cell, TrainingCell):
+            yield from _wrong_of_run(row, cell)
+
+
+def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
+    for name in PAPERS:
+        if row[name] is not None:
+            yield name, "only numbers of the paper have one: leave it empty"
+    if row["provenance"] != "measured":
+        yield "provenance", "records that are sent are measured"
+    if row["smoke"]:
+        yield "smoke", "the numbers of a smoke run mean nothing: run it without ALIBI_SMOKE"
+    if row["value"] is None or not (math.isfinite(row["value"]) or row["metric"] == "word_perplexity"):
+        yield "value", "choose a finite number"
+    elif not row["value"] > (1 if str(row["metric"]).endswith("perplexity") else 0):
+        least = "a perplexity is above 1" if str(row["metric"]).endswith("perplexity") else "it is above 0"
+        yield "value", least
+    for name in ("device", "torch_version"):
+        if not row[name]:
+            yield name, "say which measured"
+    if row["dtype"] not in DTYPES:
+        yield "dtype", f"choose from {listed(DTYPES)}"
+    if not COMMIT.fullmatch(row["commit"] or ""):
+        yield "commit", "the first 12 digits of the commit of an unchanged checkout, such as 22848ad4b161"
+    try:
+        date.fromisoformat(row["date"] or "")
+    except ValueError:
+        yield "date", "the day in UTC, such as 2026-11-21"
+
+
+@cache
+def _cells(experiment: str, scale: str, seed: int) -> list[tuple[Cell, list[Row]]]:
+    every = EXPERIMENTS[experiment](scale, (seed,))
+    return [(cell, [{n: v if v != "" else None for n, v in own.items()} for own in cell.numbers()]) for cell in every]
+
+
+def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
+    """The cell that measures this number, or the columns that no cell has so."""
+    cells = _cells(row["source"], row["scale"], row["seed"] or 0)
+    truth = {name: bool(row[name]) for name in TRUTHS}
+    nearest: tuple[list[str], Row] | None = None
+    for cell, numbers in cells:
+        for number in numbers:
+            apart = [name for name, value in number.items() if (row | truth)[name] != value]
+            if not apart:
+                return cell, []
+            # A wrong metric alone is less of a likeness than a wrong length.
+            if nearest is None or (len(apart), "metric" in apart) < (len(nearest[0]), "metric" in nearest[0]):
+                nearest = apart, number
+    if nearest is None:
+        return None, [("source", f"the experiment has no cell at scale {row['scale']}")]
+    wrong = []
+    for name in nearest[0]:
+        others = [n for _, numbers in cells for n in numbers if _differ(n, row | truth) == [name]]
+        right = list(dict.fromkeys("nothing" if n[name] is None else n[name] for n in others or [nearest[1]]))
+        wrong.append(
+            (name, f"no cell of {row['source']} at scale {row['scale']} measures that; there is {listed(right)}")
+        )
+    return None, wrong
+
+
+def _differ(number: Row, row: Row) -> list[str]:
+    return [name for name, value in number.items() if row[name] != value]
+
+
+@cache
+def _texts(corpus_used: str, tokenisation: str | None) -> tuple[Corpus, Corpus] | None:
+    """What was trained on and what was read, at least their sizes; None where not even these are known here."""
+    trained, _, read = corpus_used.partition(" -> ")
+    try:
+        trained_on = outline(trained, tokenisation)
+        return trained_on, outline(read) if read else trained_on
+    except UserError:
+        return None
+
+
+@cache
+def _tokens(corpus_used: str, tokenisation: str | None, split: str) -> int | None:
+    """Tokens of a split of what was read, in the vocabulary of the run; None where that is not known here."""
+    if (texts := _texts(corpus_used, tokenisation)) is None:
+        return None
+    trained_on, read = texts
+    if trained_on.source and read.source:
+        return len(read.split(split).tokens if read is trained_on else read.encoded_by(trained_on, split).tokens)
+    # Published of WikiText are words and ends of lines, which are its tokens in any vocabulary of words.
+    of_words = trained_on.tokenisation == "words" if trained_on.source else trained_on.name.startswith("wikitext")
+    return read.splits[split].words if of_words and not read.source else None
+
+
+@cache
+def _configuration(cell: TrainingCell) -> TrainConfig:
+    return cell.config()
+
+
+@cache
+def _parameters(cell: TrainingCell) -> int:
+    with torch.device("meta"):
+        return Decoder(_configuration(cell).model).parameter_count()
+
+
+@cache
+def _scored(tokens: int, length: int, stride: int | None, first: int | None, last: int | None) -> int:
+    """Tokens at the positions first to last of a window, of an evaluation of so many tokens."""
+    low, high = (first or 1) - 1, last or length
+    windows = evaluation_windows(tokens, length, stride)
+    return sum(max(0, min(w.end - w.start, high) - max(w.scored - w.start, low)) for w in windows)
+
+
+def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
+    trained, _, read = row["corpus_used"].partition(" -> ")
+    spec = replace(cell.spec, corpus=trained, device=kind_of(row["device"] or ""))
+    dtype = row["dtype"] if row["dtype"] in DTYPES else None
+    same = replace(cell, spec=replace(spec, dtype=dtype), eval_corpus=read or None)
+    given = row["corpus_used"], cell.spec.tokenisation
+    if (texts := _texts(*given)) is None:
+        return
+    if (
+        (size := texts[0].vocabulary_size)
+        and row["value"] is not None
+        and row["metric"] == "perplexity"
+        and not row["value"] < size
+    ):
+        yield "value", f"a perplexity is below the {size:,} entries of the vocabulary"
+    whole = _tokens(*given, row["split"])
+    if row["prefix"] is not None or whole is not None:
+        tokens = min(n for n in (row["prefix"], whole) if n is not None)
+        right = _scored(tokens, row["eval_length"], row["stride"], row["first_position"], row["last_position"])
+        if row["tokens_scored"] != right:
+            yield "tokens_scored", f"this evaluation scores {right:,}"
+    if row["parameters"] != (count := _parameters(same)):
+        yield "parameters", f"the model of that cell has {count}"
+    if row["model"] != (name := f"{count / 1e6:.1f}M"):
+        yield "model", f"a model of {count:,} parameters is called {name}"
+    if not HASH.fullmatch(row["config_hash"] or ""):
+        yield "config_hash", "12 hexadecimal digits"
+    elif texts[0].source and row["device"] and row["config_hash"] not in (hashes := _hashes(same, row)):
+        yield "config_hash", f"this code gives {hashes[0]}: settings, text or recipe of the run were others"
+
+
+def _hashes(cell: TrainingCell, row: Row) -> list[str]:
+    """What `config_hash` may give for the cell there; where the scale leaves the threads open, one for each number."""
+    config = replace(_configuration(cell), torch_version=row["torch_version"] or "")
+    threads = scale_named(cell.scale).threads
+    every = range(1, MOST_THREADS + 1) if threads is None else (threads,)
+    return [config_hash(replace(config, threads=number), row["device"] or "") for number in every]

@@ -1,0 +1,205 @@
+"""The result of the benchmark: rows of measurements, ratios between them, and both as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from alibi.device import matmul_rate
+
+AS_INSTALLED = "as installed"
+"""Form of another library's model with its default settings."""
+
+
+class Way(NamedTuple):
+    """A way to make a training step."""
+
+    kernel: str | None
+    """Attention kernel; None for another library's own."""
+    form: str
+    """eager, compiled, or `AS_INSTALLED`."""
+
+    @property
+    def label(self) -> str:
+        """Such as "sdpa, eager"."""
+        return self.form if self.kernel is None else f"{self.kernel}, {self.form}"
+
+    @property
+    def kernel_label(self) -> str:
+        """The kernel's name, or "its own"."""
+        return self.kernel or "its own"
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """The time of one contestant's training step."""
+
+    shape: str
+    name: str
+    """Position method, with "+window" at its end for a decay window, or "peer" and the other library's model."""
+    way: Way
+    """The fastest of the ways that were tried."""
+    seconds: float
+    """Median."""
+    low: float
+    """First quartile."""
+    high: float
+    """Third quartile."""
+    steps: int
+    """Steps that were timed."""
+    warm_up: float
+    """Seconds of the first steps, compilation included; not part of the others."""
+    tokens_per_second: float
+    share_of_matmul_rate: float | None
+    """Of the rate of matrix products measured in this process; None for peers, whose operations are not counted."""
+    tried: dict[Way, float]
+    """Seconds of a step in each way that was tried."""
+    refused: dict[Way, str]
+    """Reason why a way failed."""
+
+    @property
+    def contestant(self) -> str:
+        """The name in JSON and in ratios, which tells a peer as installed from the same peer in our settings."""
+        return f"{self.name} ({AS_INSTALLED})" if self.way.form == AS_INSTALLED else self.name
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as plain data."""
+        return {
+            "shape": self.shape,
+            "contestant": self.contestant,
+            "kernel": self.way.kernel_label,
+            "form": self.way.form,
+            "seconds": self.seconds,
+            "low": self.low,
+            "high": self.high,
+            "steps": self.steps,
+            "warm_up": self.warm_up,
+            "tokens_per_second": self.tokens_per_second,
+            "share_of_matmul_rate": self.share_of_matmul_rate,
+            "tried": {way.label: seconds for way, seconds in self.tried.items()},
+            "refused": {way.label: reason for way, reason in self.refused.items()},
+        }
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """The time of one evaluation."""
+
+    shape: str
+    method: str
+    protocol: str
+    length: int
+    """Tokens in a window, L_valid."""
+    seconds: float
+    """Median."""
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """Peak memory of a method."""
+
+    shape: str
+    method: str
+    kernel: str
+    """Attention kernel of the training."""
+    train_bytes: int
+    """Above a process that has loaded the libraries alone."""
+    evaluate_8L_bytes: int | None = None
+    """Above the peak of evaluating one window of L; None where it was not measured."""
+    evaluate_16L_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class AttentionRow:
+    """The time of attention alone, forward and backward, with one kernel."""
+
+    length: int
+    bias: str
+    """none, alibi, or alibi+window for the bias within a decay window."""
+    kernel: str
+    seconds: float | None = None
+    """Median; None where the kernel refused."""
+    refused: str | None = None
+    """The kernel's reason."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median ratio of paired measurements, or the ratio of two peaks of memory."""
+
+    quantity: str
+    """Such as train_step (time), speed (its inverse), evaluate or train_memory."""
+    numerator: str
+    denominator: str
+    column: str
+    """Name of the shape; of attention alone the length."""
+    value: float
+
+    @property
+    def title(self) -> str:
+        """Such as "train_step alibi/sinusoidal"."""
+        return f"{self.quantity} {self.numerator}/{self.denominator}"
+
+
+def ratio_of(ratios: list[Ratio], quantity: str, numerator: str) -> float:
+    """The ratio of a quantity whose numerator is this contestant; ratios are of one shape."""
+    (found,) = (ratio.value for ratio in ratios if (ratio.quantity, ratio.numerator) == (quantity, numerator))
+    return found
+
+
+@dataclass
+class Ceiling:
+    """The highest measured rate of matrix products, FLOP/s."""
+
+    device: str
+    dtype: str
+    rate: float = 0.0
+
+    def measure(self) -> float:
+        """Measures again; the higher rate counts, since background load at one time would flatter every row."""
+        matmul_rate.cache_clear()
+        self.rate = max(self.rate, matmul_rate(self.device, self.dtype))
+        return self.rate
+
+
+@dataclass
+class Result:
+    """What one call of `alibi.speed.benchmark.bench` measured; a part that was not asked for has no rows."""
+
+    machine: dict[str, Any]
+    ceiling: Ceiling
+    steps: list[StepRow] = field(default_factory=list)
+    evaluation: list[EvaluationRow] = field(default_factory=list)
+    memory: list[MemoryRow] = field(default_factory=list)
+    attention: list[AttentionRow] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
+
+    def ceilings(self) -> dict[str, float]:
+        """Measured ceilings by name."""
+        return {f"matmul {self.ceiling.dtype}, FLOP/s": self.ceiling.rate}
+
+    def ratios_by_title(self) -> dict[str, dict[str, float]]:
+        """Title to column to ratio."""
+        by_title: dict[str, dict[str, float]] = {}
+        for ratio in self.ratios:
+            by_title.setdefault(ratio.title, {})[ratio.column] = ratio.value
+        return by_title
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as plain data; parts without rows and values that were not measured are left out."""
+        plain: dict[str, Any] = {
+            "machine": self.machine,
+            "ceilings": self.ceilings(),
+            "rows": [row.as_json() for row in self.steps],
+            "ratios": self.ratios_by_title(),
+        }
+        parts: dict[str, Sequence[EvaluationRow | MemoryRow | AttentionRow]] = {
+            "evaluation": self.evaluation,
+            "memory": self.memory,
+            "kernels": self.attention,
+        }
+        for name, rows in parts.items():
+            if rows:
+                measured = [asdict(row) for row in rows]
+                plain[name] = [{key: value for key, value in row.items() if value is not None} for row in measured]
+        return plain

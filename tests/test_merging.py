@@ -1,0 +1,249 @@
+"""Records of other machines: real ones are taken; a fault of any kind is named with its line, and none is written."""
+
+import csv
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from alibi.__main__ import main
+from alibi.device import kind_of
+from alibi.records import MEASURED_COLUMNS, measured_results
+from alibi.reproduction.experiments import early_token_curse
+from alibi.reproduction.merging import MergeError, merge
+from alibi.runs import config_hash
+
+OURS = ROOT / "data" / "results"
+CELLS = {cell.spec.method: cell for cell in early_token_curse.cells("quick", (7,))}
+
+
+@pytest.fixture
+def results(monkeypatch, tmp_path):
+    """Our own records, to be added to."""
+    shutil.copytree(OURS, tmp_path / "results")
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def send(results, tmp_path):
+    """Writes rows into a file that is named after an experiment, and merges it."""
+
+    def merged(rows, name="early_token_curse", columns=MEASURED_COLUMNS):
+        path = tmp_path / f"{name}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([columns, *([row[column] for column in columns] for row in rows)])
+        return merge([path])
+
+    return merged
+
+
+def rows_of(experiment, **chosen):
+    with (OURS / f"{experiment}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if all(row[name] == value for name, value in chosen.items())]
+
+
+@cache
+def digits_of(method, seed, device, dtype, torch_version):
+    """The configuration hash of the run of this method and seed there."""
+    cell = CELLS[method]
+    spec = replace(cell.spec, seed=seed, device=kind_of(device), dtype=dtype)
+    return config_hash(replace(replace(cell, spec=spec).config(), torch_version=torch_version), device)
+
+
+def of_seed_7(**changes):
+    """The records of seed 0 as a run of seed 7 on the same machine would have them: 420 rows."""
+    rows = rows_of("early_token_curse", scale="quick", seed="0")
+    where = ("device", "dtype", "torch_version")
+    digits = [digits_of(row["method"], 7, *(row[name] for name in where)) for row in rows]
+    return [row | {"seed": "7", "config_hash": own} | changes for row, own in zip(rows, digits, strict=True)]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_strangers_records_are_appended_once(results, send):
+    rows, before = of_seed_7(source=""), measured_results("early_token_curse")
+    merged = send(rows)
+    assert (merged.appended, merged.known, merged.kept_out) == (len(rows), 0, ())
+    after = measured_results("early_token_curse")
+    assert after.iloc[: len(before)].equals(before)
+    added = after.iloc[len(before) :]
+    assert set(added.source) == {"early_token_curse"} and set(added.seed) == {7}
+    assert added.value.tolist() == [float(row["value"]) for row in rows]
+    assert all(cell.recorded(after) for cell in CELLS.values())
+    written = contents(results)
+    assert (send(rows).known, contents(results)) == (len(rows), written)
+
+
+def test_a_whole_folder_of_ours_changes_nothing(results):
+    written = contents(results)
+    merged = merge(sorted(OURS.glob("*.csv")))
+    assert (merged.appended, merged.known) == (0, len(measured_results())) and contents(results) == written
+
+
+# A row of perplexity at 256 tokens, nonoverlapping; and what of it is wrong.
+FAULTS = [
+    ("source", "wikitext", "no experiment is named so: choose from wikitext103, bookcorpus"),
+    ("scale", "huge", "choose from quick, laptop, gpu, paper"),
+    ("page", "3", "leave it empty"),
+    ("corpus", "bookcorpus", "no cell of early_token_curse at scale quick measures that; there is wikitext-103"),
+    ("split", "test", "there is valid"),
+    ("method", "rope", "there is alibi, sinusoidal, t5"),
+    ("train_length", "64", "there is 128"),
+    ("train_length", "128.0", "choose a whole number"),
+    ("eval_length", "-5", "choose a whole number"),
+    ("eval_length", "257", "there is 128, 256, 512, 1024"),
+    ("stride", "3", "stride is 3: no cell of"),
+    ("prefix", "4097", "there is 4096"),
+    ("metric", "accuracy", "there is perplexity, word_perplexity"),
+    ("unit", "nats", "there is nothing"),
+    ("equal_time", "yes", "choose True or False"),
+    ("equal_time", "True", "there is False"),
+    ("seed", "1e3", "choose a whole number"),
+    ("seed", str(2**64), "choose a whole number"),
+    ("tokens_trained", "614401", "there is 614400"),
+    ("paper_length", "128", "there is 1024"),
+    ("value", "", "choose a finite number"),
+    ("value", "nan", "choose a finite number"),
+    ("value", "inf", "choose a finite number"),
+    ("value", "many", "choose a number"),
+    ("value", "0.99", "a perplexity is above 1"),
+    ("value", "4096", "a perplexity is below the 4,096 entries of the vocabulary"),
+    ("tokens_scored", "4095", "this evaluation scores 4,096"),
+    ("tokens_scored", "", "this evaluation scores 4,096"),
+    ("parameters", "1", "the model of that cell has 4207616"),
+    ("model", "7.2M", "is called 4.2M"),
+    ("config_hash", "0123456789ab", "settings, text or recipe of the run were others"),
+    ("config_hash", "12 digits", "12 hexadecimal digits"),
+    ("corpus_used", "", "the text that was trained on"),
+    ("provenance", "printed", "records that are sent are measured"),
+    ("smoke", "True", "the numbers of a smoke run mean nothing"),
+    ("device", "", "say which measured"),
+    ("torch_version", "", "say which measured"),
+    ("dtype", "float16", "choose from bfloat16, float32"),
+    ("commit", "", "the first 12 digits of the commit"),
+    ("commit", "not a checkout", "the first 12 digits of the commit"),
+    ("commit", "22848ad4b161+", "of an unchanged checkout"),
+    ("date", "21.11.2026", "the day in UTC, such as 2026-11-21"),
+]
+
+
+def a_row(**changes):
+    (row, *_) = [
+        row
+        for row in of_seed_7()
+        if (row["metric"], row["method"], row["eval_length"], row["stride"]) == ("perplexity", "alibi", "256", "")
+    ]
+    return row | changes
+
+
+def test_each_kind_of_fault_is_told_with_its_place_and_what_is_right(results, send, tmp_path):
+    right, written = a_row(), contents(results)
+    # All in one file, a fault a line.
+    rows = [right | {column: value} for column, value, _ in FAULTS]
+    with pytest.raises(MergeError) as raised:
+        send([right, *rows])
+    first, *told = str(raised.value).split("\n")
+    assert first == f"{len(told)} faults, and nothing was written:" and contents(results) == written
+    path = tmp_path / "early_token_curse.csv"
+    for line, (column, value, expected) in enumerate(FAULTS, start=3):
+        own = [fault for fault in told if fault.startswith(f"{path}:{line}: ")]
+        named = [fault for fault in own if fault.startswith(f"{path}:{line}: {column} is {value or 'empty'}")]
+        quoted = [fault for fault in own if fault.startswith(f"{path}:{line}: {column} is {value!r}: ")]
+        assert any(expected in fault for fault in named + quoted), (column, value, own)
+    # A row that is right but for the experiment it is said to be of.
+    with pytest.raises(MergeError, match=r":2: corpus is 'wikitext-103': no cell of bookcorpus .* there is bookcorpus"):
+        send([right | {"source": "bookcorpus"}])
+    assert send([right]).appended == 1
+
+
+def test_the_nearest_number_is_what_a_loss_by_position_is_held_against(results, send):
+    (row, *_) = [r for r in of_seed_7() if r["metric"] == "loss" and r["first_position"] == "5"]
+    assert (row["last_position"], send([row]).appended) == ("8", 1)
+    wrong = [("last_position", "9", "there is 8"), ("tokens_scored", "3", "this evaluation scores 1"),
+             ("value", "-0.1", "it is above 0")]  # fmt: skip
+    for column, value, expected in wrong:
+        with pytest.raises(MergeError, match=expected):
+            send([row | {"seed": "8", column: value}])
+
+
+def test_a_file_that_is_no_table_of_records_is_refused(send, tmp_path, results):
+    rows, written = [a_row()], contents(results)
+    fewer = [name for name in MEASURED_COLUMNS if name not in ("commit", "seed")]
+    with pytest.raises(MergeError, match=r"early_token_curse.csv:1: the header is .*; this lacks seed, commit$"):
+        send(rows, columns=fewer)
+    with pytest.raises(MergeError, match="has colour besides"):
+        send([rows[0] | {"colour": "red"}], columns=[*MEASURED_COLUMNS, "colour"])
+    with pytest.raises(MergeError, match=r":2: the row is empty: there is no record"):
+        send([])
+    path = tmp_path / "early_token_curse.csv"
+    path.write_text(",".join(MEASURED_COLUMNS) + "\na,b,c\n")
+    with pytest.raises(MergeError, match=r":2: the row is 'a,b,c': 3 fields, and the header has 38"):
+        merge([path])
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(MergeError, match=r"can't be read: .*nothing was written"):
+        merge([path])
+    with pytest.raises(MergeError, match="can't be read"):
+        merge([tmp_path / "absent.csv"])
+    assert contents(results) == written
+
+
+def test_a_seed_is_recorded_once(results, send):
+    row = a_row()
+    assert send([row, row]).appended == 1
+    written = contents(results)
+    # The same machine can't have measured two values; another one is a check of the first, and stays out.
+    with pytest.raises(MergeError, match=rf":2: value is 150.5: {float(row['value']):.7g} is recorded from the same"):
+        send([row | {"value": "150.5"}])
+    elsewhere = {"device": "Apple M2 (MPS)", "dtype": "float32", "torch_version": "2.11.0", "value": "150.5"}
+    of_seed = {seed: digits_of("alibi", seed, "Apple M2 (MPS)", "float32", "2.11.0") for seed in (7, 8)}
+    merged = send([row | elsewhere | {"config_hash": of_seed[7]}])
+    (told,) = merged.kept_out
+    assert merged.appended == 0 and "150.5 on Apple M2 (MPS) in float32" in told and row["value"] in told
+    assert contents(results) == written
+    assert send([row | elsewhere | {"seed": "8", "config_hash": of_seed[8]}]).appended == 1
+
+
+def test_speeds_belong_to_their_machine(results, send):
+    rows = rows_of("efficiency", scale="laptop", model="W2", train_length="512")
+    assert send(rows, "efficiency").known == len(rows) > 10
+    others = [row | {"device": "Apple M2 (CPU)", "dtype": "float32"} for row in rows]
+    assert send(others, "efficiency").appended == len(rows)
+    timed = rows_of("efficiency", metric="attention_time", scale="laptop")
+    assert send([row | {"device": "Apple M2 (CPU)"} for row in timed], "efficiency").appended == len(timed)
+    for wrong, expected in (({"value": "0"}, "it is above 0"), ({"unit": "words/s"}, "there is tokens/s, GB|tokens/s")):
+        with pytest.raises(MergeError, match=expected):
+            send([others[0] | {"device": "another (CPU)"} | wrong], "efficiency")
+
+
+def test_a_fault_in_one_file_keeps_all_out(results, tmp_path):
+    written, paths = contents(results), []
+    for name, rows in (("one", [a_row()]), ("two", [a_row(seed="9")])):
+        paths.append(tmp_path / f"{name}.csv")
+        with paths[-1].open("w", newline="") as file:
+            writer = csv.DictWriter(file, MEASURED_COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+    # Another seed has another hash.
+    with pytest.raises(MergeError, match=r"^1 faults, and nothing was written:\n.*two.csv:2: config_hash is"):
+        merge(paths)
+    assert contents(results) == written
+
+
+def test_the_command_tells_what_became_of_the_records(results, tmp_path, monkeypatch, capsys):
+    path = Path(shutil.copy(OURS / "slopes.csv", tmp_path / "mine.csv"))
+    monkeypatch.setattr("sys.argv", ["alibi", "records", "merge", str(path)])
+    main()
+    assert capsys.readouterr().out == f"0 records appended, {len(measured_results('slopes')):,} were there\n"
+    path.write_text(path.read_text().replace("slopes,", "slope,", 1))
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    told = capsys.readouterr()
+    assert not told.out and f"{path}:2: source is 'slope': no experiment is named so" in told.err
