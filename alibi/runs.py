@@ -17,7 +17,7 @@ import numpy as np
 
 from alibi.configuration import CONFIG, RECIPE, TrainConfig, TrainingError, configure, read_run, require_device
 from alibi.corpora.articles import article_starts
-from alibi.corpora.corpus import Corpus, Split, load
+from alibi.corpora.corpus import Corpus, Split, load, name_at
 from alibi.device import device_name, give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
 from alibi.files import locked, write_whole
@@ -364,7 +364,7 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
         alibi.configuration.TrainingError: if the training fails, the scale's device is not there, or the run has to be
             trained and the cache can't be written.
     """
-    corpus = load(spec.corpus, spec.tokenisation)
+    corpus = load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
     config = configure(spec, corpus)
     require_device(config)
     folder, smoke = run_folder(config), False

@@ -6,7 +6,7 @@ tokens that stands for 512 (`paper_length`) and is evaluated at 80 has L = 512 a
 
 - Scales laptop, gpu and paper; quick is for CI and is never evidence. The largest scale with all that a part needs
   decides it. A claim is as large as its smallest part: *reproduced* at scale paper, else *reproduced at reduced scale*.
-- Validation split; the paper's own corpus before a stand-in evaluated on it, and that before anything else.
+- Validation split; the paper's own corpus before its beginning, then a stand-in evaluated on it, then anything else.
 - Each statistic is computed within a seed, methods paired by seed, and where a rule names several L the value nearest
   to breaking it stands for the seed. With three seeds or more the rule must hold for the mean and for the whole 95 %
   interval (Student's t over seeds); with fewer it must hold for the mean, and the seeds are counted beside it.
@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from alibi.corpora.reading import Reading
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
 
@@ -386,7 +387,8 @@ def _groups(known: pd.DataFrame, part: Part) -> Iterator[pd.DataFrame]:
         def rank(group: pd.DataFrame) -> tuple[int, float]:
             corpus, used = str(group["corpus"].iloc[0]), group["corpus_used"].iloc[0]
             size = group["parameters"].max() if part.by_model else len(group)
-            stand_in = 0 if used == corpus else 1 if used.endswith(f"-> {corpus}") else 2
+            own, stands_in = Reading.named(used).corpus == corpus, used.endswith(f"-> {corpus}")
+            stand_in = 0 if used == corpus else 1 if own else 2 if stands_in else 3
             return stand_in, -(0 if pd.isna(size) else size)
 
         yield from sorted(groups, key=rank)
