@@ -16,7 +16,7 @@ from alibi.evaluate import Evaluation
 from alibi.model import Decoder
 from alibi.progress import say
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
-from alibi.runs import METRICS, Run, cached_run, run_folder
+from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself, run_folder
 from alibi.scale import scale_named
 from alibi.windows import PIECE
 
@@ -363,23 +363,38 @@ class TrainingCell:
             "tokens_trained": self.tokens,
         }
 
+    def _known_of(
+        self, split: str, length: int, protocol: str, stride: int | None, sample: int | None
+    ) -> dict[str, Any]:
+        return self.known() | {
+            "split": split,
+            "eval_length": length,
+            "protocol": protocol,
+            "stride": stride,
+            "sample": sample,
+            "equal_time": self.equal_time,
+        }
+
     def numbers(self) -> list[dict[str, Any]]:
         """Which numbers it measures: of each record the columns that are known before."""
         found: list[dict[str, Any]] = []
         for m in self.measures:
-            own = self.known() | {
-                "split": m.split,
-                "eval_length": m.length,
-                "protocol": "nonoverlapping" if m.stride is None else "sliding_window",
-                "stride": m.stride,
-                "prefix": m.prefix,
-                "equal_time": self.equal_time,
-            }
-            found += [own | {"metric": metric, "unit": unit} for metric, unit in METRICS.items()]
-            if self.by_position:
+            own = self._known_of(
+                m.split, m.length, "nonoverlapping" if m.stride is None else "sliding_window", m.stride, m.sample
+            ) | {"prefix": m.prefix, "skipped": m.skip or None}
+            metrics = metrics_of(m.length, self.train_length, m.skip)
+            found += [own | {"metric": metric, "unit": unit} for metric, unit in metrics.items()]
+            if self.by_position and not m.skip:
                 loss = {"metric": "loss", "unit": "nats"}
                 bands = position_bands(m.length)
                 found += [own | loss | {"first_position": low + 1, "last_position": high} for low, high in bands]
+        if itself := self.against_itself:
+            own = self._known_of(itself.split, itself.window, "against_itself", itself.stride, itself.sample)
+            found += [
+                own | {"metric": metric, "unit": "nats", "first_position": low + 1, "last_position": high}
+                for low, high in ranges_against_itself(self.train_length, itself.window, itself.stride)
+                for metric in ("loss_against_itself", "loss_against_itself_standard_error")
+            ]
         return found
 
     @property
