@@ -370,12 +370,15 @@ def records(action: Positional[Literal["merge"]], files: Positional[tuple[Path, 
 def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> None:
     """Say of each of the paper's claims whether the records in data/results/ reproduce it.
 
-    Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/reproduction/claims.py.
+    Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/reproduction/rules.py. Below
+    the verdicts stand the gates of each scale, what the rules make of worlds in which the claims are false or empty (by
+    the paper's numbers / by ours), and every change of a rule.
 
     Args:
         json_file: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
     """
-    from alibi.reproduction.claims import as_json, table
+    from alibi.reproduction import nulls
+    from alibi.reproduction.claims import as_json, change_table, gate_table, gates, table
     from alibi.reproduction.claims import scorecard as judged
 
     if json_file is not None:
@@ -386,6 +389,13 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
     _console(160).print(table(verdicts))
     for verdict, count in Counter(verdict.verdict for verdict in verdicts).items():
         print(f"{count:2} {verdict}")
+    for title, shown in (
+        ("gates of the scales below the paper's", gate_table(gates())),
+        ("rules in other worlds: by the paper's numbers / by ours", nulls.table()),
+        ("changes of rules", change_table()),
+    ):
+        print(f"\n{title}\n")
+        _console(160).print(shown)
 
 
 def _console(width: int) -> "Console":

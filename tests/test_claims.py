@@ -15,20 +15,28 @@ from alibi.__main__ import main
 from alibi.records import MEASURED_COLUMNS, append, paper_results
 from alibi.reproduction import experiments
 from alibi.reproduction.claims import (
-    ABOUT_TWICE,
-    CLAIMS,
+    ARITHMETIC,
+    BROKEN,
+    CONTRADICTED_ONCE,
+    HOLDS,
+    INCONCLUSIVE,
+    NOT_MEASURABLE,
     NOT_MEASURED,
     NOT_REPRODUCED,
     REDUCED,
     REPRODUCED,
-    Part,
+    SEEN_ONCE,
     as_json,
+    gates,
+    holm,
     interval,
     judge,
+    p_value,
     scorecard,
 )
 from alibi.reproduction.evidence import Sample, as_records, evidence
 from alibi.reproduction.experiments import TABLES
+from alibi.reproduction.rules import ABOUT_TWICE, CLAIMS, GATES, Part, rule_changes
 
 PAPER = paper_results()
 EMPTY = pd.DataFrame(columns=MEASURED_COLUMNS)
@@ -72,6 +80,7 @@ def everything(scale="gpu", seed=0, shrink=1):
                 "tokens_trained": 1000,
                 "parameters": PARAMETERS.get(method),
                 "model": "shape" if source == "efficiency" else "",
+                "kernel": "sdpa" if source == "efficiency" else None,
             }
             | more
         )
@@ -80,15 +89,34 @@ def everything(scale="gpu", seed=0, shrink=1):
         for length in (512, 1024, 3072):
             for method, curve in CURVES.items():
                 for multiple, value in curve.items():
-                    better = 0.95 if (method, length) == ("alibi", 3072) else 1
+                    better = 0.95 if length == 3072 and (source, method) != ("bookcorpus", "sinusoidal") else 1
                     add(source, method, length, value * better, window=multiple * length)
-        add(source, "alibi", 512, 18.7, window=3072)
+        for method, value in {"alibi": 18.7, "t5": 23, "rotary": 31, "sinusoidal": 150}.items():
+            add(source, method, 512, value, window=3072)
     for method, curve in SLIDING.items():
         for length in (512, 1024):
             for multiple, value in curve.items():
-                common = {"protocol": "sliding_window", "stride": 1, "prefix": 2048}
-                add("early_token_curse", method, length, value, window=multiple * length, **common)
-                add("wikitext103", method, length, 19, window=multiple * length, **common | {"stride": length // 2})
+                window = multiple * length
+                same = {"skipped": 4096 // shrink, "sample": 16_384}
+                full = same | {"protocol": "sliding_window", "stride": 1}
+                add("early_token_curse", method, length, value, window=window, **full)
+                add("early_token_curse", method, length, 1e-4, "loss_change_standard_error", window, **full)
+                add("early_token_curse", method, length, CURVES[method][multiple], window=window, **same)
+                add("wikitext103", method, length, 19, window=window, **full | {"stride": length // shrink // 2})
+            itself = {"protocol": "against_itself", "stride": length // shrink // 8}
+            for last, share in ((8, 1), (2, 0.1)):
+                past = itself | {"first_position": length // shrink + 1, "last_position": last * length // shrink}
+                lost = 0.5 if method == "sinusoidal" else 0.0
+                add("wikitext103", method, length, lost * share, "loss_against_itself", 8 * length, **past)
+                add("wikitext103", method, length, 1e-4, "loss_against_itself_standard_error", 8 * length, **past)
+    # What opens the gates.
+    for window, value in ((512, 19), (3072, 18)):
+        more = {"protocol": "sliding_window", "stride": 1, "skipped": 4096 // shrink}
+        add("wikitext103", "alibi", 3072, value, window=window, **more)
+    for window, value in ((512, 25), (1024, 24), (3072, 24.5)):
+        add("wikitext103", "trigram-cache", 3072, value, window=window, protocol="cache")
+    for length in (512, 1024):
+        add("wikitext103", "none", length, 22)
     for length in (512, 1024, 2048):
         for method, curve in WEB_CURVES.items():
             for multiple, value in curve.items():
@@ -153,6 +181,7 @@ def test_claims_are_numbered_and_say_their_rule_in_words():
             assert part.experiments and set(part.experiments) <= set(TABLES), f"claim {one.number}"
             assert part.statistic in one.statistic and f"{part.statistic}: {part.rule}" in one.rule
             assert re.fullmatch(r"(above|below|at least|at most|exactly) [\d.]+|between [\d.]+ and [\d.]+", part.rule)
+        assert set(one.gates) <= {gate.letter for gate in GATES}
 
 
 def test_each_file_is_an_experiment_and_each_table_of_the_paper_stands_for_one():
@@ -177,19 +206,20 @@ def test_the_scorecard_draws_each_part_or_says_that_it_does_not():
             assert named, f"no figure of the scorecard draws part {part}"
 
 
-def has_a_table(part):
-    """Whether the paper prints numbers of this kind; it prints no counts of parameters beyond 247M and 1.3B."""
-    return any(TABLES[name] for name in part.experiments) and "parameters" not in part.statistic
+# Of these the paper prints no numbers of the kind.
+WITHOUT_A_TABLE = (15, 16, 17, 18, 19)
 
 
 @pytest.mark.parametrize("one", CLAIMS, ids=lambda one: f"claim {one.number}")
-def test_the_papers_own_numbers_reproduce_its_claims(one):
+def test_the_papers_own_numbers_obey_its_rules(one):
+    """It trained each model once."""
     found = judge(one, as_records(PAPER), PAPER)
-    if all(has_a_table(part) for part in one.parts):
-        assert (found.verdict, found.scale) == (REPRODUCED, "paper"), found.findings
-        assert all(part.effect == part.paper and part.interval is None and part.seeds == 1 for part in found.findings)
-    else:
+    if one.number in WITHOUT_A_TABLE:
         assert found.verdict == NOT_MEASURED and all(part.paper is None for part in found.findings)
+    else:
+        assert (found.verdict, found.scale) == (expected(found.number, SEEN_ONCE), "paper"), found.findings
+        assert all(part.effect == part.paper and part.interval is None and part.seeds == 1 for part in found.findings)
+        assert found.gates == ()
 
 
 def test_statistics_of_the_paper_are_those_of_its_tables():
@@ -200,9 +230,9 @@ def test_statistics_of_the_paper_are_those_of_its_tables():
     assert found[7][1] == pytest.approx(77.8 / 76.4) and found[7][3] == pytest.approx(0.1)
     assert found[8][0] == pytest.approx((14.4 / 28.5 + 13.0 / 26.0 + 4.3 / 15.3) / 3)
     assert found[9] == [pytest.approx(28.3 / 15.3)]
-    assert found[11] == pytest.approx([9.79 / 9.71 - 1, 9.30 / 9.24, 24.6 / 26.2, 5500 / 5900])
+    assert found[11] == pytest.approx([9.79 / 9.71, 9.30 / 9.24, 24.6 / 26.2, 5500 / 5900])
     assert found[12] == pytest.approx([2024 / 1024, 3024 / 1024])
-    assert found[13][0] == pytest.approx(17.92 / 17.46 - 1)
+    assert found[13][0] == pytest.approx(17.92 / 17.46)
     assert found[14] == [pytest.approx(1 - math.log(17.98 / 18.30) / math.log(19.73 / 18.40))]
 
 
@@ -215,9 +245,14 @@ def test_thresholds_come_from_the_paper():
     assert pytest.approx((math.sqrt(1 * 2), math.sqrt(2 * 4))) == ABOUT_TWICE
 
 
+def expected(number, word=REDUCED):
+    return ARITHMETIC if number in (9, 18) else word
+
+
 def test_complete_records_at_reduced_scale():
     for found in scorecard(COMPLETE, PAPER):
-        assert (found.number, found.verdict, found.scale) == (found.number, REDUCED, "gpu")
+        assert (found.number, found.verdict, found.scale) == (found.number, expected(found.number), "gpu")
+        assert all(gate.state == "open" for gate in found.gates)
         assert all(part.seeds == 3 and part.holds and part.missing == () for part in found.findings)
 
 
@@ -232,13 +267,15 @@ def test_lengths_divided_by_8_give_the_same_effects():
 
 def test_only_scale_paper_reproduces_without_qualification_and_quick_never_counts():
     for found in scorecard(COMPLETE.assign(scale="paper"), PAPER):
-        assert found.verdict == REPRODUCED
+        assert found.verdict == expected(found.number, REPRODUCED) and found.gates == ()
     nothing = as_json(scorecard(EMPTY, PAPER))
     assert as_json(scorecard(COMPLETE.assign(scale="quick"), PAPER)) == nothing
     assert {found["verdict"] for found in nothing} == {NOT_MEASURED}
     assert all(part["missing"] and part["effect"] is None for found in nothing for part in found["findings"])
 
 
+FULL = {"source": "early_token_curse", "protocol": "sliding_window"}
+ITSELF = {"source": "wikitext103", "metric": "loss_against_itself", "multiple": 8}
 # Claim, part, the records that are changed, a value with which the claim holds, one with which it does not.
 SIDES = [
     (1, 0, {"source": "wikitext103", "method": "sinusoidal", "multiple": 1.25, "length": 512}, 20.11, 20.09),
@@ -250,8 +287,8 @@ SIDES = [
     (4, 0, {"source": "wikitext103", "method": "alibi", "multiple": 32, "length": 512}, 19.69, 19.71),
     (4, 0, {"source": "wikitext103", "method": "alibi", "multiple": 4, "length": 1024}, 19.69, 19.71),
     (5, 0, {"source": "wikitext103", "method": "alibi", "multiple": 1, "length": 512}, 20.0, 20.01),
-    (5, 0, {"source": "wikitext103", "method": "alibi", "multiple": 1, "length": 3072}, 20.0, 20.01),
-    (6, 0, {"source": "wikitext103", "method": "alibi", "multiple": 6, "length": 512}, 19.99, 20.0),
+    (5, 0, {"source": "wikitext103", "method": "alibi", "multiple": 1, "length": 3072}, 19.0, 19.01),
+    (6, 0, {"source": "wikitext103", "method": "alibi", "multiple": 6, "length": 512}, 18.99, 19.0),
     (7, 0, {"source": "efficiency", "metric": "train_speed", "length": 512}, 200 / 1.0099, 200 / 1.0101),
     (7, 1, {"source": "efficiency", "metric": "eval_speed", "length": 1024}, 450 / 1.029, 450 / 1.031),
     (7, 2, {"source": "efficiency", "metric": "train_memory", "length": 512}, 10.069, 10.071),
@@ -270,13 +307,13 @@ SIDES = [
     (11, 3, {"source": "cc100_roberta", "metric": "train_speed", "length": 1024}, 6.1, 6),
     (12, 0, {"source": "cc100_roberta", "multiple": 4, "length": 512}, 19.51, 19.49),
     (12, 1, {"source": "wikitext103", "multiple": 2, "length": 512}, 18.41, 18.39),
-    (13, 0, {"source": "early_token_curse", "multiple": 4, "length": 512}, 18.53, 18.55),
-    (13, 0, {"source": "early_token_curse", "multiple": 2, "length": 1024}, 17.47, 17.45),
-    (13, 1, {"source": "early_token_curse", "method": "sinusoidal", "multiple": 2, "length": 512}, 36, 35.9),
-    (13, 2, {"source": "early_token_curse", "method": "t5", "multiple": 2, "length": 512}, 17.81, 17.79),
-    (13, 2, {"source": "early_token_curse", "method": "t5", "multiple": 2, "length": 1024}, 197, 198),
+    (13, 0, FULL | {"multiple": 4, "length": 512}, 18.53, 18.55),
+    (13, 0, FULL | {"multiple": 2, "length": 1024}, 17.47, 17.45),
+    (13, 1, FULL | {"method": "sinusoidal", "multiple": 2, "length": 512}, 36, 35.9),
+    (13, 2, FULL | {"method": "t5", "multiple": 2, "length": 512}, 17.81, 17.79),
+    (13, 2, FULL | {"method": "t5", "multiple": 2, "length": 1024}, 197, 198),
     # Nonoverlapping 19.6 to 18.6, in nats 0.0524; half of it from 18.
-    (14, 0, {"source": "early_token_curse", "multiple": 4, "length": 1024}, 17.54, 17.53),
+    (14, 0, FULL | {"multiple": 4, "length": 1024}, 17.54, 17.53),
     (15, 0, {"source": "slopes", "method": "alibi-learned", "multiple": 1}, 19.8, 19.9),
     (15, 1, {"source": "slopes", "method": "alibi-learned", "metric": "train_speed"}, 99.9, 100),
     (16, 0, {"source": "slopes", "method": "alibi-random", "multiple": 1}, 20.1, 20.12),
@@ -284,6 +321,12 @@ SIDES = [
     (17, 0, {"source": "slopes", "method": "alibi-multiplied", "multiple": 8}, 18.41, 18.4),
     (17, 1, {"source": "slopes", "method": "alibi-quadratic", "multiple": 16}, 18.41, 18.4),
     (17, 2, {"source": "slopes", "method": "alibi-exponential", "multiple": 2}, 18.41, 18.39),
+    (19, 0, ITSELF | {"length": 1024}, 0.0047, 0.0052),
+    (19, 1, ITSELF | {"method": "sinusoidal", "length": 512}, 0.096, 0.094),
+    (20, 0, {"source": "efficiency", "metric": "train_speed", "length": 512}, 200 / 1.0099, 200 / 1.0101),
+    (20, 1, {"source": "efficiency", "metric": "eval_speed", "length": 1024}, 450 / 1.029, 450 / 1.031),
+    (21, 0, {"source": "efficiency", "metric": "train_speed", "method": "t5", "length": 3072}, 69.9, 70.1),
+    (21, 1, {"source": "efficiency", "metric": "train_speed", "method": "rotary", "length": 512}, 199, 200),
 ]
 
 
@@ -291,8 +334,9 @@ SIDES = [
 def test_both_sides_of_each_threshold(number, part, where, inside, outside):
     records = COMPLETE if number == 16 else everything()
     holds, breaks = (judge(claim(number), changed(records, value=v, **where), PAPER) for v in (inside, outside))
-    assert holds.verdict == REDUCED and holds.findings[part].holds
-    assert breaks.verdict == NOT_REPRODUCED and not breaks.findings[part].holds
+    kept, lost = (REDUCED, NOT_REPRODUCED) if number == 16 else (SEEN_ONCE, CONTRADICTED_ONCE)
+    assert holds.verdict == expected(number, kept) and holds.findings[part].outcome == HOLDS
+    assert breaks.verdict == (NOT_REPRODUCED if number == 9 else lost) and breaks.findings[part].outcome == BROKEN
     assert all(other.holds for number, other in enumerate(breaks.findings) if number != part)
 
 
@@ -304,7 +348,7 @@ COUNTS = [(18, 0, "alibi", 9001), (18, 0, "alibi", 8999), (18, 1, "t5", 9000)]
 def test_counts_of_parameters(number, part, method, parameters):
     records = COMPLETE.assign(parameters=COMPLETE["parameters"].where(COMPLETE["method"].ne(method), parameters))
     holds, breaks = judge(claim(number), COMPLETE, PAPER), judge(claim(number), records, PAPER)
-    assert holds.verdict == REDUCED and breaks.verdict == NOT_REPRODUCED
+    assert holds.verdict == ARITHMETIC and breaks.verdict == NOT_REPRODUCED
     assert [other.holds for other in breaks.findings].count(False) == 1 and not breaks.findings[part].holds
 
 
@@ -317,8 +361,19 @@ def test_side_by_side_ratios_come_before_speeds():
     rows = COMPLETE[COMPLETE["metric"].eq("train_speed") & COMPLETE["method"].eq("alibi")]
     rows = rows[rows["source"].eq("efficiency")].assign(metric="train_time_ratio")
     for ratio, expected in ((1.009, REDUCED), (1.02, NOT_REPRODUCED)):
-        found = judge(claim(7), pd.concat([COMPLETE, rows.assign(value=ratio)]), PAPER)
+        found = judge(claim(20), pd.concat([COMPLETE, rows.assign(value=ratio)]), PAPER)
         assert found.verdict == expected and found.findings[0].effect == pytest.approx(ratio)
+
+
+def test_one_kernel_and_each_methods_fastest_are_told_apart():
+    """ALiBi has only the masked kernel; sinusoidal is a tenth faster on another, which ALiBi does not run."""
+    speeds = COMPLETE["source"].eq("efficiency") & COMPLETE["metric"].eq("train_speed")
+    fused = COMPLETE[speeds & COMPLETE["method"].eq("sinusoidal")]
+    records = pd.concat([COMPLETE, fused.assign(value=fused["value"] * 1.1, kernel="fused")])
+    assert judge(claim(7), records, PAPER).findings[0].effect == pytest.approx(1 / 0.995)
+    assert judge(claim(20), records, PAPER).findings[0].effect == pytest.approx(1.1 / 0.995)
+    apart = COMPLETE.assign(kernel=COMPLETE["kernel"].where(~speeds | COMPLETE["method"].ne("alibi"), "other"))
+    assert judge(claim(7), apart, PAPER).findings[0].missing[0].endswith("on one kernel at L = 512")
 
 
 @pytest.mark.parametrize(
@@ -334,8 +389,9 @@ def test_side_by_side_ratios_come_before_speeds():
         (6, {"method": "sinusoidal", "length": 3072}, "sinusoidal trained at 3072 on windows of 3072"),
         (8, {"source": "efficiency", "metric": "train_speed", "method": "t5", "length": 1024}, "train_speed of t5"),
         (11, {"source": "cc100_roberta", "method": "sinusoidal", "tokens_trained": 900}, "at equal training time"),
-        (13, {"source": "early_token_curse", "method": "t5"}, "windows of 1024 (sliding window, stride 1)"),
-        (14, {"source": "early_token_curse", "length": 1024}, "without overlap and at stride 1"),
+        (13, {"source": "early_token_curse", "method": "t5"}, "windows of 1024 (sliding windows that are full)"),
+        (14, {"source": "early_token_curse", "length": 1024}, "on the same tokens by both protocols"),
+        (19, ITSELF | {"length": 512}, "loss of alibi trained at 512 against itself"),
         (17, {"source": "slopes", "method": "alibi-exponential"}, "alibi-exponential"),
     ],
 )
@@ -346,8 +402,10 @@ def test_partial_data_is_not_yet_measured_and_the_missing_is_named(number, where
 
 
 def test_a_length_that_is_only_wanted_where_measured_is_not_missing():
-    records = COMPLETE[COMPLETE["paper_length"].ne(3072)]
-    assert verdict(5, records) == REDUCED and verdict(6, records) == NOT_MEASURED
+    plain = COMPLETE["method"].isin(["alibi", "sinusoidal"]) & COMPLETE["protocol"].eq("nonoverlapping")
+    records = COMPLETE[COMPLETE["paper_length"].ne(3072) | ~plain]
+    assert all(part.holds for part in judge(claim(5), records, PAPER).findings)
+    assert verdict(6, records) == NOT_MEASURED
 
 
 def test_interval_is_students():
@@ -362,17 +420,109 @@ def of_seeds(*perplexities):
     return judge(claim(5), seeds(*frames), PAPER)
 
 
-def test_with_three_seeds_the_whole_interval_counts():
-    close, wide = of_seeds(19.8, 19.81, 19.82), of_seeds(19.0, 20.2, 19.9)
+def test_an_interval_that_crosses_the_bound_decides_nothing():
+    close, wide, beyond = of_seeds(19.8, 19.81, 19.82), of_seeds(19.0, 20.2, 19.9), of_seeds(20.2, 20.21, 20.22)
     assert close.verdict == REDUCED and close.findings[0].seeds == 3
     assert close.findings[0].interval == pytest.approx(interval([0.99, 0.9905, 0.991]))
-    assert wide.findings[0].effect < 1 < wide.findings[0].interval[1] and wide.verdict == NOT_REPRODUCED
+    assert wide.findings[0].effect < 1 < wide.findings[0].interval[1] and wide.verdict == INCONCLUSIVE
+    assert wide.findings[0].holds is False and wide.findings[0].agreeing == 2
+    assert beyond.verdict == NOT_REPRODUCED and beyond.findings[0].agreeing == 0
+    assert of_seeds(19.0, 20.2).verdict == INCONCLUSIVE and of_seeds(19.8, 19.81).verdict == REDUCED
 
 
-def test_with_fewer_seeds_the_mean_counts():
-    two, one = of_seeds(19.0, 20.2), of_seeds(19.9)
-    assert two.verdict == REDUCED and two.findings[0].interval[1] > 1 and two.findings[0].seeds == 2
-    assert one.verdict == REDUCED and one.findings[0].interval is None and one.findings[0].seeds == 1
+def test_one_seed_has_words_of_its_own():
+    seen, contradicted = of_seeds(19.9), of_seeds(20.1)
+    assert seen.verdict == SEEN_ONCE and seen.findings[0].interval is None and seen.findings[0].seeds == 1
+    assert contradicted.verdict == CONTRADICTED_ONCE and seen.findings[0].p is None
+
+
+def test_each_length_is_judged_by_itself():
+    """The worst of two lengths hops between seeds; at neither is it sure to break the rule."""
+
+    def seed(at_512, at_1024):
+        frame = changed(everything(), "wikitext103", at_512, multiple=1, length=512)
+        return changed(frame, "wikitext103", at_1024, multiple=1, length=1024)
+
+    found = judge(claim(5), seeds(seed(19.9, 19.2), seed(19.2, 19.9), seed(19.6, 19.6)), PAPER).findings[0]
+    assert found.length == 512 and found.effect == pytest.approx((19.9 + 19.2 + 19.6) / 60)
+    assert found.interval == pytest.approx(interval([19.9 / 20, 19.2 / 20, 19.6 / 20]))
+
+
+def test_equality_is_a_test_of_equivalence():
+    """The ratio of claim 11 lies within 1 % on either side, as a mean; its interval must do so too."""
+
+    def judged(*values):
+        frames = [changed(everything(), "cc100_roberta", v, multiple=1, length=512) for v in values]
+        return judge(claim(11), seeds(*frames), PAPER)
+
+    assert judged(20.0, 20.01, 20.02).verdict == REDUCED
+    assert judged(19.5, 20.0, 20.5).findings[0].outcome == "undecided"
+    assert judged(19.7, 19.71, 19.72).findings[0].outcome == BROKEN
+
+
+def test_the_error_over_the_text_counts_beside_the_seeds():
+    sure = judge(claim(19), everything(), PAPER)
+    assert sure.verdict == SEEN_ONCE and sure.findings[0].text_interval == pytest.approx((-1.96e-4, 1.96e-4), rel=1e-3)
+    where = {"metric": "loss_against_itself_standard_error", "length": 512}
+    unsure = judge(claim(19), changed(everything(), "wikitext103", 0.01, **where), PAPER)
+    assert unsure.findings[0].outcome == "undecided" and unsure.verdict == INCONCLUSIVE
+    wide = {"metric": "loss_change_standard_error", "multiple": 4}
+    flat = judge(claim(13), changed(everything(), "early_token_curse", 0.05, **wide), PAPER)
+    assert flat.findings[0].outcome == "undecided" and flat.findings[0].length in (512, 1024)
+
+
+def test_p_and_holms_correction():
+    part = Part("", (), lambda sample: [], low=1)
+    # t = (1.2 - 1) / (0.1 / sqrt(3)) = 3.4641, two degrees of freedom.
+    assert p_value(part, [1.1, 1.2, 1.3]) == pytest.approx(0.03709, abs=1e-4)
+    assert p_value(part, [0.7, 0.8, 0.9]) == pytest.approx(1 - 0.03709, abs=1e-4)
+    band = Part("", (), lambda sample: [], low=0.9, high=1.25)
+    assert p_value(band, [1.1, 1.2, 1.3]) == pytest.approx(0.2397, abs=1e-3)  # The nearer bound, t = 0.866.
+    assert p_value(part, [1.2, 1.2]) == 0 and p_value(part, [0.9, 0.9]) == 1
+    # Holm 1979, worked by hand: 3 x 0.01, 2 x 0.03, and the last no smaller than it.
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    records = seeds(*[changed(everything(), "wikitext103", p, multiple=1, length=512) for p in (19.8, 19.7, 19.75)])
+    found = [part for of_claim in scorecard(records, PAPER) for part in of_claim.findings]
+    tested = [part for part in found if part.p is not None]
+    # Random draws have no p.
+    assert len(found) - len(tested) == 1 and all(part.holm is None for part in found if part.p is None)
+    assert [part.holm for part in tested] == holm([part.p for part in tested])
+    assert any(part.holm > part.p > 0 for part in tested) and all(part.holm >= part.p for part in tested)
+
+
+@pytest.mark.parametrize(
+    ("letter", "where", "value", "claims"),
+    [
+        ("a", {"protocol": "sliding_window", "length": 3072, "eval_length": 512}, 18.9, (3, 4, 12, 13, 14, 16, 19)),
+        ("b", {"method": "trigram-cache"}, 20.5, (5, 6)),
+        ("c", {"method": "sinusoidal", "length": 3072, "multiple": 1}, 20.1, (6,)),
+        ("d", {"method": "sinusoidal", "length": 1024, "multiple": 1, "protocol": "nonoverlapping"}, 21.0, (5, 6)),
+        ("e", {"method": "none", "length": 512}, 20.0, (5,)),
+    ],
+)
+def test_a_claim_whose_gate_is_shut_is_not_measurable(letter, where, value, claims):
+    shut = changed(COMPLETE, "wikitext103", value, **where)
+    states = {gate.letter: gate.state for gate in gates(shut)}
+    assert states == {other: "shut" if other == letter else "open" for other in "abcde"}
+    for number in claims:
+        found = judge(claim(number), shut, PAPER)
+        assert found.verdict == NOT_MEASURABLE, number
+    assert verdict(1, shut) == REDUCED and verdict(claims[0], shut.assign(scale="paper")) != NOT_MEASURABLE
+    unknown = changed(COMPLETE, "wikitext103", None, **where)
+    assert verdict(claims[-1], unknown) == NOT_MEASURED
+
+
+def test_the_order_of_methods_is_held_against_the_lengths_that_were_run():
+    """Lengths divided by 8: 512 stands for itself, and was run at 64, where the paper has sinusoidal ahead."""
+    small = {gate.letter: gate for gate in gates(everything("laptop", shrink=8))}["d"]
+    assert small.state == "shut" and small.finding.effect == pytest.approx(19.6 / 20 / (28.46 / 28.03))
+
+
+def test_every_change_of_a_rule_is_told():
+    table = rule_changes()
+    assert list(table.columns) == ["claim", "before", "now", "why", "date", "seen"] and not table.isna().any(axis=None)
+    told = {int(number) for numbers in table["claim"] for number in re.findall(r"\d+", numbers)}
+    assert told <= {one.number for one in CLAIMS} and {5, 6, 7, 8, 9, 11, 13, 14, 18, 19, 20, 21} <= told
 
 
 def test_methods_are_paired_by_seed():
@@ -390,13 +540,13 @@ def test_one_random_draw_that_works_is_enough_and_three_are_needed():
 
 
 def test_largest_scale_that_has_the_records_decides():
-    bad = changed(COMPLETE, "wikitext103", 30, multiple=1)
+    bad = changed(COMPLETE, "wikitext103", 22, multiple=2)
     laptop = COMPLETE.assign(scale="laptop")
-    assert verdict(5, pd.concat([bad, laptop])) == NOT_REPRODUCED
-    assert verdict(5, pd.concat([bad.assign(scale="laptop"), COMPLETE])) == REDUCED
-    assert verdict(5, pd.concat([COMPLETE.assign(scale="paper"), bad])) == REPRODUCED
+    assert verdict(4, pd.concat([bad, laptop])) == NOT_REPRODUCED
+    assert verdict(4, pd.concat([bad.assign(scale="laptop"), COMPLETE])) == REDUCED
+    assert verdict(4, pd.concat([COMPLETE.assign(scale="paper"), bad])) == REPRODUCED
     incomplete = bad[bad["paper_length"].ne(512)].assign(scale="paper")
-    found = judge(claim(5), pd.concat([incomplete, laptop]), PAPER)
+    found = judge(claim(4), pd.concat([incomplete, laptop]), PAPER)
     assert found.verdict == REDUCED and found.scale == "laptop"
 
 
@@ -408,11 +558,11 @@ def test_a_claim_is_as_large_as_its_smallest_part():
 
 
 def test_the_papers_corpus_comes_before_a_stand_in():
-    bad = changed(COMPLETE, "wikitext103", 30, multiple=1)
+    bad = changed(COMPLETE, "wikitext103", 22, multiple=2)
     order = ["wikitext-103", "wikitext-103, first 20M words", "wikipedia -> wikitext-103", "wikipedia"]
     for better, worse in pairwise(order):
         records = pd.concat([bad.assign(corpus_used=worse), COMPLETE.assign(corpus_used=better)])
-        found = judge(claim(5), records, PAPER)
+        found = judge(claim(4), records, PAPER)
         assert found.verdict == REDUCED and found.findings[0].corpus_used == better
 
 
@@ -424,16 +574,16 @@ def test_the_shape_with_most_parameters_decides_costs():
 
 
 def test_what_is_no_evidence():
-    bad = changed(COMPLETE, "wikitext103", 30, multiple=1)
+    bad = changed(COMPLETE, "wikitext103", 22, multiple=2)
     for more in ({"split": "test"}, {"smoke": True}, {"prefix": 512}):
-        assert verdict(5, pd.concat([COMPLETE, bad.assign(**more)])) == REDUCED
+        assert verdict(4, pd.concat([COMPLETE, bad.assign(**more)])) == REDUCED
     slow = changed(COMPLETE, "efficiency", 1, metric="train_speed")
     assert verdict(7, pd.concat([COMPLETE, slow.assign(smoke=True)])) == REDUCED
     assert verdict(7, pd.concat([COMPLETE, slow])) == NOT_REPRODUCED
     # Figure 5 is perplexity in the middle of training.
     assert "Figure 5" in set(PAPER.source)
     assert evidence(as_records(PAPER[PAPER.source == "Figure 5"])).empty
-    assert verdict(5, pd.concat([COMPLETE, bad])) == NOT_REPRODUCED  # The last of two records counts.
+    assert verdict(4, pd.concat([COMPLETE, bad])) == NOT_REPRODUCED  # The last of two records counts.
 
 
 def test_a_window_between_two_measured_is_interpolated_only_where_they_are_close():
@@ -453,17 +603,23 @@ def test_a_window_between_two_measured_is_interpolated_only_where_they_are_close
 
 def test_no_gain_past_the_training_length_has_no_share():
     records = COMPLETE
-    for multiple in (2, 4, 8, 16, 32, 1.25):
-        records = changed(records, "wikitext103", 19.7, multiple=multiple, protocol="nonoverlapping")
+    for multiple in (2, 4):
+        records = changed(records, "early_token_curse", 19.7, multiple=multiple, protocol="nonoverlapping")
     found = judge(claim(14), records, PAPER)
     assert found.verdict == NOT_REPRODUCED and found.findings[0].effect == 0
 
 
-def test_the_longest_prefix_of_the_text_counts():
-    short = COMPLETE[COMPLETE["stride"].eq(1)].assign(prefix=100)
-    bad = changed(short, "early_token_curse", 30, multiple=2)
-    assert verdict(13, pd.concat([COMPLETE, bad])) == REDUCED
-    assert verdict(13, pd.concat([COMPLETE, bad.assign(prefix=10_000)])) == NOT_REPRODUCED
+def test_only_full_windows_of_the_same_tokens_are_compared():
+    """The first windows of a split grow: from 1,024 tokens on nothing is left of a window of 1024 or more."""
+    full = COMPLETE["protocol"].eq("sliding_window") & COMPLETE["source"].eq("early_token_curse")
+    growing = COMPLETE.assign(skipped=COMPLETE["skipped"].where(~full), prefix=COMPLETE["prefix"].where(~full, 1024))
+    assert verdict(13, growing) == verdict(14, growing) == NOT_MEASURED
+    for stride, word in ((64, REDUCED), (65, NOT_MEASURED)):
+        coarse = COMPLETE.assign(stride=COMPLETE["stride"].where(~full, stride))
+        assert verdict(13, coarse[coarse["paper_length"].ne(1024) | ~full]) == NOT_MEASURED
+        assert verdict(13, coarse) == word
+    other = COMPLETE["protocol"].eq("nonoverlapping") & COMPLETE["source"].eq("early_token_curse")
+    assert verdict(14, COMPLETE.assign(sample=COMPLETE["sample"].where(~other, 999))) == NOT_MEASURED
 
 
 def test_bounds():
@@ -486,11 +642,11 @@ def test_command_prints_all_claims_and_writes_json(tmp_path, monkeypatch, capsys
     printed = capsys.readouterr().out
     for one in CLAIMS:
         assert re.search(rf"^{one.number}\s+{one.title.split()[0]}", printed, re.MULTILINE)
-    assert f"{len(CLAIMS) - 1} reproduced at reduced scale" in printed and " 1 not reproduced" in printed
-    assert "Kernels of today" in " ".join(printed.split())
+    assert f"{len(CLAIMS) - 4} reproduced at reduced scale" in printed and " 2 not reproduced" in printed
+    assert " 2 true by arithmetic" in printed and "Kernels of today" in " ".join(printed.split())
     written = json.loads((tmp_path / "verdicts.json").read_text())
     assert [found["number"] for found in written] == [one.number for one in CLAIMS]
-    assert {found["number"] for found in written if found["verdict"] != REDUCED} == {8}
+    assert {found["number"] for found in written if found["verdict"] != REDUCED} == {8, 9, 18, 21}
     assert written[4]["findings"][0]["effect"] == pytest.approx(19.6 / 20, rel=1e-5)
     assert written[4]["findings"][0]["paper"] == pytest.approx(19.73 / 20.05)
 
@@ -529,9 +685,9 @@ def test_gains_are_compared_on_the_same_tokens():
     change, error = sample.change("alibi", 512, 2048, sliding=False)
     assert change == pytest.approx(math.log(296 / 299)) and math.isnan(error)
     assert not sample.missing
-    # The rules of before see the records of before alone.
-    assert sample.curves("alibi", 512, 1) == {1024: {512: 1, 1024: 1}} and sample.growth("alibi", 512, 2) == 1
     assert sample.same_tokens("t5", 512) == ({}, {}) and "t5" in sample.missing[0]
+    # Of before: all tokens without overlap, and windows that grow, which no rule takes.
+    assert sample.growth("alibi", 512, 2) == 1 and set(sample.sliding("alibi", 512)) == {(math.inf, 512, 16_384)}
     assert math.isnan(sample.change("alibi", 512, 4096)[0]) and "full windows of 4096" in sample.missing[1]
 
 

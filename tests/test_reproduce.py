@@ -25,6 +25,7 @@ from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction import runner as reproduction
 from alibi.reproduction.cells import Measure, TrainingCell
 from alibi.reproduction.claims import CLAIMS
+from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS, module
 from alibi.reproduction.runner import (
     ReproduceError,
@@ -65,7 +66,7 @@ def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     assert len(set(found)) == len(found) == len({cell.title for cell in found})
     assert found == cells(experiment, scale, seeds=(0, 1)), "the order is the same each time"
     assert all(cell.scale == scale for cell in found)
-    assert {method for cell in found for method in cell.methods} <= set(METHODS)
+    assert {method for cell in found for method in cell.methods} <= {*METHODS, *CONTROLS}
     trained_cells = [cell for cell in found if type(cell) is TrainingCell]
     # The first seed of every cell comes before the second of any, and speed, which has none, after both.
     seeds = [cell.spec.seed for cell in trained_cells]
@@ -97,7 +98,9 @@ def test_lengths_stand_for_the_papers():
         assert stand_for <= {64, 128, 256, 512, 1024, 1536, 2048, 3072}
         assert scale.batch_tokens % scale.train_length == 0
     laptop = cells("wikitext103", "laptop")
-    assert {(c.spec.method, c.train_length) for c in laptop} == {(m, n) for m in PAPER_METHODS for n in (64, 128, 384)}
+    assert {(m, c.train_length) for c in laptop for m in c.methods} == {
+        *((m, n) for m in (*PAPER_METHODS, *CONTROLS) for n in (64, 128, 384)), ("none", 64), ("none", 128),
+    }  # fmt: skip
     read = Reading.named(laptop[0].spec.corpus)
     assert (read.corpus, read.train_words) == ("wikitext-103", SCALES["laptop"].train_words)
     assert laptop[0].eval_corpus is None
@@ -210,6 +213,7 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
 SLOW = """
     from alibi.__main__ import COMMANDS, main
     from alibi.reproduction.cells import Measure, TrainingCell
+from alibi.reproduction.evidence import CONTROLS
     from alibi.reproduction.runner import fill_cache
     from alibi.run_spec import RunSpec
 

@@ -522,7 +522,7 @@ def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: st
 
     Args:
         ax: to draw on.
-        effects: columns low and high (of the rule), paper, effect (measured), start and end (of its interval), holds.
+        effects: columns low and high (of the rule), paper, effect (measured), start and end (of its interval), outcome.
         names: what is said of each part, by its label in the index of `effects`; the first on top.
         xlabel: what the values are.
         log: whether the axis is logarithmic.
@@ -532,9 +532,9 @@ def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: st
     ax.set_xscale("log" if log else "linear")
     ax.plot(rows.paper, y, "D", mfc="none", mec="0.25", ms=11, label="the paper")
     ax.hlines(y, rows.start, rows.end, color="black", lw=1.5)
-    for holds, marker, told in ((True, "o", "holds"), (False, "X", "broken")):
-        ours = rows[rows.holds == holds]
-        ax.plot(ours.effect, y[ours.index], marker, color="black", ms=7, label=f"measured: {told}")
+    for outcome, marker in (("holds", "o"), ("broken", "X"), ("undecided", "s")):
+        ours = rows[rows.outcome == outcome]
+        ax.plot(ours.effect, y[ours.index], marker, color="black", ms=7, label=f"measured: {outcome}")
     ax.plot(rows.low, y, "|k", rows.high, y, "|k", ms=16)
     if log:
         logarithmic(ax, nice_ticks(*ax.get_xlim()))

@@ -125,15 +125,14 @@ def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: 
 
 def verdicts(numbers: Sequence[int]) -> Styler:
     """The verdicts that the records support on these claims, each part with its rule, the paper's value and ours."""
-    words = {True: "holds", False: "broken", None: "not yet measured"}
     judged = [verdict for verdict in claims.scorecard() if verdict.number in numbers]
     rows = []
     for verdict in judged:
         for part in verdict.findings:
             paper, effect = ("" if value is None else f"{value:.4g}" for value in (part.paper, part.effect))
-            spread = "" if part.interval is None else "{:.4g} to {:.4g}".format(*part.interval)
             seeds = str(part.seeds) if part.seeds else ""
-            holds = " ".join(filter(None, [words[part.holds], part.scale]))
+            holds = " ".join(filter(None, [part.outcome or claims.NOT_MEASURED, part.scale]))
+            spread = claims.intervals(part)
             rows.append((f"{verdict.number}", part.statistic, part.rule, paper, effect, spread, seeds, holds))
     names = ["claim", "statistic", "rule", "the paper", "measured", "95 % interval", "seeds", "the rule"]
     shown = pd.DataFrame(rows, columns=names).set_index(["claim", "statistic"])

@@ -14,14 +14,22 @@ COUNTED_SCALES = ("paper", "gpu", "laptop")
 """Scales that count, the largest first."""
 Curve = dict[float, float]
 """Perplexity by window, in ascending order."""
-Scored = tuple[float, float, float]
-"""Which tokens of a split: how many were skipped at its start, its prefix, and the size of the sample."""
+Tokens = tuple[float, float, float]
+"""Which tokens of the split were scored: up to `prefix`, less the `skipped`, of these a `sample`; infinite is all."""
 Estimate = tuple[float, float]
 """A number and its standard error over articles; nan where it is not known."""
+WHOLE: Tokens = (math.inf, 0, math.inf)
+NONOVERLAPPING, SLIDING, AGAINST_ITSELF, CACHE = "nonoverlapping", "sliding_window", "against_itself", "cache"
+TRIGRAM_WITH_CACHE = "trigram-cache"
+CONTROLS = ("trigram", TRIGRAM_WITH_CACHE)
+"""As records name the trigram and the one with a cache in `method`; neither is a position method."""
+# A sliding window is full if so few of the scored tokens have less than a window before them, and if what it brings
+# anew is at most that share of L: the paper scores 217,646 tokens at stride 1, of which up to 3,072 have less.
+GROWING_SHARE, STRIDE_SHARE = 0.02, 1 / 8
 # fmt: off
 SAMPLE_COLUMNS = [
-    "method", "paper_length", "metric", "value", "protocol", "stride", "paper_eval_length", "prefix", "equal_time",
-    "parameters", "skipped", "sample", "first_position", "last_position",
+    "method", "paper_length", "metric", "value", "protocol", "stride", "paper_eval_length", "prefix", "skipped",
+    "sample", "tokens_scored", "first_position", "last_position", "kernel", "equal_time", "parameters", "factor",
 ]
 # fmt: on
 
@@ -43,8 +51,8 @@ def as_records(paper: pd.DataFrame) -> pd.DataFrame:
 def evidence(records: pd.DataFrame) -> pd.DataFrame:
     """The records that count (not of scale quick, validation split), in the columns that statistics use.
 
-    New is paper_eval_length, L_valid in the paper's tokens, as the positions are; prefix is infinite where all of the
-    text was read, sample where all of that was scored.
+    New are factor, how many times as long a length is in the paper, and paper_eval_length, L_valid in the paper's
+    tokens, as the positions are. What is read, skipped and sampled of the text is as `Tokens` says.
     """
 
     def text(column: str, missing: str = "") -> pd.Series:
@@ -57,16 +65,18 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         return records[column].astype("boolean").fillna(False).astype(bool)
 
     length = number("paper_length").fillna(number("train_length"))
-    stands_for = length / number("train_length")
     joined = records.assign(
         source=text("source"),
         paper_length=length,
-        paper_eval_length=number("eval_length") * stands_for,
-        first_position=(number("first_position") - 1) * stands_for + 1,
-        last_position=number("last_position") * stands_for,
+        paper_eval_length=number("eval_length") * length / number("train_length"),
+        factor=length / number("train_length"),
         prefix=number("prefix").fillna(math.inf),
         skipped=number("skipped").fillna(0),
         sample=number("sample").fillna(math.inf),
+        tokens_scored=number("tokens_scored"),
+        first_position=(number("first_position") - 1) * length / number("train_length") + 1,
+        last_position=number("last_position") * length / number("train_length"),
+        kernel=text("kernel"),
         stride=number("stride"),
         value=number("value"),
         parameters=number("parameters"),
@@ -89,30 +99,45 @@ class Sample:
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self.missing: list[str] = []
-        self._numbers: dict[tuple[str, str, float], float] = {}
+        self.factor = float(rows["factor"].iloc[0]) if len(rows) else math.nan
+        """How many times as long a length is in the paper."""
+        self._numbers: dict[tuple[str, str, float], dict[str, float]] = {}
         self._parameters: dict[str, float] = {}
-        self._curves: dict[tuple[str, float, float | None, bool], dict[float, Curve]] = {}
-        self._scored: dict[tuple[str, str, float, float | None], dict[Scored, Curve]] = {}
+        self._curves: dict[tuple[str, float, bool], dict[Tokens, Curve]] = {}
+        self._sliding: dict[tuple[str, float], dict[Tokens, Curve]] = {}
+        self._change_errors: dict[tuple[str, float, bool], dict[Tokens, Curve]] = {}
         self._against_itself: dict[tuple[str, str, float], dict[tuple[float, float], float]] = {}
-        columns = [rows[column].tolist() for column in SAMPLE_COLUMNS]
+        self._caches: dict[float, Curve] = {}
         # Of two records of the same number the last counts.
-        for (
-            method, length, metric, value, protocol, stride, window, prefix, equal_time, parameters,
-            skipped, sample, first, last,
-        ) in zip(*columns, strict=True):  # fmt: skip
-            self._numbers[metric, method, length] = value
-            if not math.isnan(parameters):
-                self._parameters[method] = parameters
-            if protocol == "against_itself":
-                self._against_itself.setdefault((metric, method, length), {})[first, last] = value
-                continue
-            new = None if protocol == "nonoverlapping" else stride
-            if metric == "perplexity" and not skipped and math.isinf(sample):
-                kind = method, length, new, equal_time
-                self._curves.setdefault(kind, {}).setdefault(prefix, {})[window] = value
-            if math.isnan(first) and not equal_time:
-                scored = self._scored.setdefault((metric, method, length, new), {})
-                scored.setdefault((skipped, prefix, sample), {})[window] = value
+        for row in zip(*(rows[column].tolist() for column in SAMPLE_COLUMNS), strict=True):
+            self._add(**dict(zip(SAMPLE_COLUMNS, row, strict=True)))
+
+    def _add(
+        self, method: str, paper_length: float, metric: str, value: float, protocol: str, stride: float,
+        paper_eval_length: float, prefix: float, skipped: float, sample: float, tokens_scored: float,
+        first_position: float, last_position: float, kernel: str, equal_time: bool, parameters: float, factor: float,
+    ) -> None:  # fmt: skip
+        tokens = prefix, skipped, sample
+        if not math.isnan(parameters):
+            self._parameters[method] = parameters
+        if protocol == AGAINST_ITSELF:
+            of_run = self._against_itself.setdefault((metric, method, paper_length), {})
+            of_run[first_position, last_position] = value
+        elif metric == "loss_change_standard_error":
+            errors = self._change_errors.setdefault((method, paper_length, protocol == SLIDING), {})
+            errors.setdefault(tokens, {})[paper_eval_length] = value
+        elif metric != "perplexity":
+            self._numbers.setdefault((metric, method, paper_length), {})[kernel] = value
+        elif protocol == CACHE and tokens == WHOLE:
+            self._caches.setdefault(paper_length, {})[paper_eval_length] = value
+        elif protocol == NONOVERLAPPING:
+            curves = self._curves.setdefault((method, paper_length, equal_time), {})
+            curves.setdefault(tokens, {})[paper_eval_length] = value
+        elif protocol == SLIDING:
+            scored = min(tokens_scored if tokens_scored > 0 else math.inf, prefix)
+            growing = max(0.0, paper_eval_length / factor - stride - skipped)
+            if growing <= GROWING_SHARE * scored and stride <= max(1, STRIDE_SHARE * paper_length / factor):
+                self._sliding.setdefault((method, paper_length), {}).setdefault(tokens, {})[paper_eval_length] = value
 
     def lacks(self, what: str) -> float:
         """nan, and what is missing goes on the list."""
@@ -122,11 +147,13 @@ class Sample:
 
     def lengths(self, method: str) -> list[int]:
         """Training lengths of a method, the paper's."""
-        return sorted({int(length) for _, of, length in self._numbers if of == method and not math.isnan(length)})
+        of_numbers = {length for _, of, length in self._numbers if of == method}
+        of_curves = {length for of, length, _ in self._curves if of == method}
+        return sorted(int(length) for length in of_numbers | of_curves if not math.isnan(length))
 
     def number(self, metric: str, method: str, length: int, optional: bool = False) -> float:
-        """A number that belongs to a method and an L, such as train_speed."""
-        found = self._numbers.get((metric, method, length), math.nan)
+        """A number that belongs to a method and an L, such as train_speed: the largest of several kernels."""
+        found = max(self._numbers.get((metric, method, length), {}).values(), default=math.nan)
         return self.lacks(f"{metric} of {method} at L = {length}") if math.isnan(found) and not optional else found
 
     def ratio(
@@ -135,59 +162,83 @@ class Sample:
         """Such a number of one method at L over that of another at L, or at the length given."""
         return self.number(metric, method, length) / self.number(metric, other, other_length or length)
 
-    def memory(self, method: str, length: int) -> float:
-        """GB at most in use while training."""
-        return self.number("train_memory", method, length)
+    def on_one_kernel(self, metric: str, method: str, length: int) -> tuple[float, float]:
+        """Such a number of a method and of sinusoidal on one kernel: of those that both ran, sinusoidal's fastest."""
+        own, other = (self._numbers.get((metric, name, length), {}) for name in (method, "sinusoidal"))
+        speed = self._numbers.get(("train_speed", "sinusoidal", length), {})
+        shared = sorted(own.keys() & other.keys(), key=lambda kernel: speed.get(kernel, 0))
+        if not shared:
+            missing = self.lacks(f"{metric} of {method} and sinusoidal on one kernel at L = {length}")
+            return missing, missing
+        return own[shared[-1]], other[shared[-1]]
 
     def parameters(self, method: str) -> float:
         """How many parameters the method's model has."""
         return self._parameters[method] if method in self._parameters else self.lacks(f"parameters of {method}")
 
-    def curves(
-        self, method: str, length: int, stride: int | None = None, equal_time: bool = False
-    ) -> dict[float, Curve]:
-        """Perplexity by window, one curve for each prefix of the text that was read, the longest first.
+    def curves(self, method: str, length: int, equal_time: bool = False) -> dict[Tokens, Curve]:
+        """Perplexity by window that does not overlap, one curve for each part of the text that was scored."""
+        return _sorted(self._curves.get((method, length, equal_time), {}))
 
-        Without a stride the windows do not overlap.
+    def sliding(self, method: str, length: int) -> dict[Tokens, Curve]:
+        """The same under sliding windows that are full: every scored token has all of the window before it.
+
+        But for the few tokens that a window brings at once, at most an eighth of L. The largest part of the text comes
+        first.
         """
-        found = self._curves.get((method, length, stride, equal_time), {})
-        return {prefix: dict(sorted(found[prefix].items())) for prefix in sorted(found, reverse=True)}
+        return _sorted(self._sliding.get((method, length), {}))
 
     def perplexity(
-        self, method: str, length: int, window: float, stride: int | None = None, equal_time: bool = False
+        self, method: str, length: int, window: float, sliding: bool = False, equal_time: bool = False
     ) -> float:
         """Perplexity of a model trained at L = length on windows of this many tokens.
 
         Between two measured windows at most a factor 1.5 apart, log perplexity is interpolated in log window: the
-        paper's tables step by 100 and 1000 tokens from L. Our records have the windows themselves. Under a sliding
-        window, of several prefixes the longest that has L and a window past it counts.
+        paper's tables step by 100 and 1000 tokens from L. Our records have the windows themselves. Without overlap all
+        of the text counts; under full sliding windows the largest part that has this window and L.
         """
-        curves = self.curves(method, length, stride, equal_time)
-        if stride is None:
-            curve = curves.get(math.inf, {})
+        if sliding:
+            curve = next((c for c in self.sliding(method, length).values() if length in c and max(c) >= window), {})
         else:
-            curve = next((c for c in curves.values() if length in c and max(c) > length), {})
+            curve = self.curves(method, length, equal_time).get(WHOLE, {})
         below = max((w for w in curve if w <= window * (1 + 1e-9)), default=0)
         above = min((w for w in curve if w >= window * (1 - 1e-9)), default=math.inf)
         if above <= 1.5 * below:
             return math.exp(np.interp(math.log(window), np.log(list(curve)), np.log(list(curve.values()))))
-        kind = "" if stride is None else f" (sliding window, stride {stride})"
+        kind = " (sliding windows that are full)" if sliding else ""
         kind += " at equal training time" if equal_time else ""
         return self.lacks(f"perplexity of {method} trained at {length} on windows of {window:g}{kind}")
 
-    def same_tokens(self, method: str, length: int) -> tuple[Curve, Curve]:
-        """Perplexity by window on the same tokens: in windows that don't overlap, and in sliding ones.
+    def growth(self, method: str, length: int, multiple: float, sliding: bool = False) -> float:
+        """Perplexity at multiple x L over perplexity at L."""
+        longer = self.perplexity(method, length, multiple * length, sliding)
+        return longer / self.perplexity(method, length, length, sliding)
 
-        Windows are those measured both ways. They must include L and one of 2 L or more. Of several strides the
-        smallest counts, then the most tokens skipped, so that windows are full. The paper's records and those of
-        before skip none. A note is made, and both curves are empty, if no tokens were scored both ways.
+    def beyond(self, method: str, length: int, start: float, reach: float) -> Curve:
+        """The measured curve from start x L on: from L to reach x L it must leave out no more than a doubling.
+
+        Five per cent less than reach will do, because Table 3 ends at 15.6 L.
         """
-        found = self._scored_both_ways(method, length)
-        if found is None:
+        curve = {w: value for w, value in self.curves(method, length).get(WHOLE, {}).items() if w >= length}
+        windows = [*curve]
+        gaps = [after / before for before, after in pairwise(windows) if before < 0.95 * reach * length]
+        if length not in curve or windows[-1] < 0.95 * reach * length or max(gaps) > 2.1:
+            lacking = f"perplexity of {method} trained at {length} on windows of {length} to {reach * length:g}"
+            return {math.nan: self.lacks(lacking)}
+        return {window: value for window, value in curve.items() if window >= start * length}
+
+    def same_tokens(self, method: str, length: int) -> tuple[Curve, Curve]:
+        """Perplexity by window on the same tokens: in windows that don't overlap, and in full sliding ones.
+
+        Windows are those measured both ways. They must include L and one of 2 L or more. The largest part of the text
+        counts. A note is made, and both curves are empty, if no tokens were scored both ways.
+        """
+        tokens = self._scored_both_ways(method, length)
+        if tokens is None:
             self.lacks(f"perplexity of {method} trained at {length} on the same tokens by both protocols")
             return {}, {}
-        stride, scored, windows = found
-        plain, sliding = (self._scored["perplexity", method, length, new][scored] for new in (None, stride))
+        plain, sliding = self.curves(method, length)[tokens], self.sliding(method, length)[tokens]
+        windows = [window for window in plain if window in sliding]
         return {window: plain[window] for window in windows}, {window: sliding[window] for window in windows}
 
     def change(self, method: str, length: int, window: float, sliding: bool = True) -> Estimate:
@@ -195,26 +246,20 @@ class Sample:
 
         From the curves of `same_tokens`. The standard error is over articles, of differences token by token.
         """
-        curve = self.same_tokens(method, length)[sliding]
-        found = self._scored_both_ways(method, length)
-        if found is None:
+        curve, tokens = self.same_tokens(method, length)[sliding], self._scored_both_ways(method, length)
+        if tokens is None:
             return math.nan, math.nan
-        stride, scored, windows = found
-        if window not in windows:
+        if window not in curve:
             return self.lacks(f"perplexity of {method} trained at {length} on full windows of {window:g}"), math.nan
-        errors = self._scored.get(("loss_change_standard_error", method, length, stride if sliding else None), {})
-        return math.log(curve[window] / curve[length]), errors.get(scored, {}).get(window, math.nan)
+        errors = self._change_errors.get((method, length, sliding), {}).get(tokens, {})
+        return math.log(curve[window] / curve[length]), errors.get(window, math.nan)
 
-    def _scored_both_ways(self, method: str, length: int) -> tuple[float, Scored, list[float]] | None:
-        """Stride, what was scored, and the windows that were measured without overlap and at this stride."""
-        kinds = [kind for kind in self._scored if kind[:3] == ("perplexity", method, length)]
-        plain = self._scored.get(("perplexity", method, length, None), {})
-        for stride in sorted(kind[3] for kind in kinds if kind[3] is not None):
-            sliding = self._scored["perplexity", method, length, stride]
-            for scored in sorted(sliding.keys() & plain.keys(), reverse=True):
-                windows = sorted(sliding[scored].keys() & plain[scored].keys())
-                if length in windows and windows[-1] >= 2 * length:
-                    return stride, scored, windows
+    def _scored_both_ways(self, method: str, length: int) -> Tokens | None:
+        plain = self.curves(method, length)
+        for tokens, curve in self.sliding(method, length).items():
+            windows = curve.keys() & plain.get(tokens, {}).keys()
+            if length in windows and max(windows) >= 2 * length:
+                return tokens
         return None
 
     def against_itself(self, method: str, length: int) -> dict[tuple[float, float], Estimate]:
@@ -228,30 +273,30 @@ class Sample:
             self.lacks(f"loss of {method} trained at {length} against itself")
         return {place: (found[place], errors.get(place, math.nan)) for place in sorted(found)}
 
-    def growth(self, method: str, length: int, multiple: float, stride: int | None = None) -> float:
-        """Perplexity at multiple x L over perplexity at L."""
-        longer = self.perplexity(method, length, multiple * length, stride)
-        return longer / self.perplexity(method, length, length, stride)
+    def past_length(self, method: str, length: int) -> Estimate:
+        """That loss of all tokens past L, to the end of the long window."""
+        places = [place for place in self.against_itself(method, length) if place[0] == length + 1]
+        return self.against_itself(method, length)[max(places)] if places else (math.nan, math.nan)
 
-    def beyond(self, method: str, length: int, start: float, reach: float) -> Curve:
-        """The measured curve from start x L on: from L to reach x L it must leave out no more than a doubling.
-
-        Five per cent less than reach will do, because Table 3 ends at 15.6 L.
-        """
-        curve = {w: value for w, value in self.curves(method, length).get(math.inf, {}).items() if w >= length}
-        windows = [*curve]
-        gaps = [after / before for before, after in pairwise(windows) if before < 0.95 * reach * length]
-        if length not in curve or windows[-1] < 0.95 * reach * length or max(gaps) > 2.1:
-            lacking = f"perplexity of {method} trained at {length} on windows of {length} to {reach * length:g}"
-            return {math.nan: self.lacks(lacking)}
-        return {window: value for window, value in curve.items() if window >= start * length}
+    def cache(self, length: int) -> float:
+        """Lowest perplexity of the trigram with a cache, of any size, on the training tokens of a run at L."""
+        found = self._caches.get(length, {})
+        return min(found.values()) if found else self.lacks(f"perplexity of trigram-cache beside runs at {length}")
 
     def time_ratio(self, kind: Literal["train", "eval"], method: str, length: int) -> float:
-        """Time per token over sinusoidal's at the same L: measured side by side, else from the two speeds."""
+        """Time per token over sinusoidal's at the same L, each on its fastest kernel.
+
+        That measured side by side where there is one, else from the two speeds.
+        """
         side_by_side = self.number(f"{kind}_time_ratio", method, length, optional=True)
-        if not math.isnan(side_by_side):
+        if not math.isnan(side_by_side) and len(self._numbers.get((f"{kind}_speed", "sinusoidal", length), {})) < 2:
             return side_by_side
         return self.number(f"{kind}_speed", "sinusoidal", length) / self.number(f"{kind}_speed", method, length)
+
+    def time_ratio_on_one_kernel(self, kind: Literal["train", "eval"], method: str, length: int) -> float:
+        """Time per token over sinusoidal's at the same L, both on one kernel."""
+        own, other = self.on_one_kernel(f"{kind}_speed", method, length)
+        return other / own
 
     def cost(self, method: str, length: int) -> float:
         """Training time for a fixed number of tokens, in units that cancel in a ratio."""
@@ -260,3 +305,7 @@ class Sample:
         if not math.isnan(hours / updates):
             return hours / updates
         return 1 / self.number("train_speed", method, length)
+
+
+def _sorted(curves: dict[Tokens, Curve]) -> dict[Tokens, Curve]:
+    return {tokens: dict(sorted(curves[tokens].items())) for tokens in sorted(curves, reverse=True)}

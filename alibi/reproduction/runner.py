@@ -24,6 +24,7 @@ from alibi.positions import METHODS
 from alibi.progress import duration, say
 from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction.cells import Cell
+from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.run_spec import Bookkeeping, RunSpec
 from alibi.scale import scale_named
@@ -97,7 +98,7 @@ def cells(
     Args:
         experiment: a name of `alibi.reproduction.experiments.EXPERIMENTS`.
         scale: a name of `alibi.scale.SCALES`.
-        methods: only these position methods; empty takes all.
+        methods: only these position methods or controls; empty takes all.
         seeds: 0 alone if empty.
         lengths: only these training lengths; empty takes all.
         device: what runs them; the scale's own if left out.
@@ -121,8 +122,9 @@ def _every(
     experiment: str, scale: str, methods: Sequence[str], seeds: Sequence[int], device: str | None, corpus: str | None
 ) -> list[Cell]:
     scale_named(scale)
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise UnknownNameError("position method", unknown[0], METHODS)
+    known = (*METHODS, *CONTROLS)
+    if unknown := [method for method in methods if method not in known]:
+        raise UnknownNameError("position method", unknown[0], known)
     every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,), corpus)
     if device is None:
         return every
@@ -134,7 +136,7 @@ def _chosen(every: Iterable[Cell], methods: Sequence[str], lengths: Sequence[int
     return [
         cell
         for cell in every
-        if set(cell.methods) & set(methods or METHODS) and cell.train_length in (lengths or [cell.train_length])
+        if (not methods or set(cell.methods) & set(methods)) and cell.train_length in (lengths or [cell.train_length])
     ]
 
 

@@ -34,7 +34,7 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) 
         *full_windows(scale, length),
     )
     of_wikitext = {
-        cell.spec.method: cell for cell in wikitext103.cells(scale, corpus=corpus) if cell.train_length == length
+        cell.spec.method: cell for cell in wikitext103.runs(scale, corpus=corpus) if cell.train_length == length
     }
     return [
         replace(cell, spec=replace(cell.spec, seed=seed), measures=measures, against_itself=None, by_position=True)

@@ -10,6 +10,9 @@ evaluated at 3072 ALiBi has 18.40, sinusoidal trained at 3072 has 18.67 (Table 5
     gpu      WikiText-103                   512, 1024, 3072    minutes on an H100
     paper    WikiText-103                   64 to 3072         days on 8 V100s
 
+Beside the runs stands a trigram with a cache of the last W words, on the same tokens: its perplexity against W is what
+longer context offers (`alibi.reproduction.trigram`). It is no position method: `--methods trigram-cache` is it alone.
+
 Scale quick asks for the shape of the curves only; laptop reads the training words that its budget needs, and is
 evaluated on the whole validation set. Another text is chosen with --corpus.
 
@@ -17,7 +20,8 @@ evaluated on the whole validation set. Another text is chosen with --corpus.
 """
 
 from alibi.positions import PAPER_METHODS
-from alibi.reproduction.cells import Text, TrainingCell, grid, spec_of, text_named
+from alibi.reproduction.cells import Cell, Text, TrainingCell, grid, spec_of, text_named
+from alibi.reproduction.control import ControlCell
 from alibi.scale import scale_named
 
 TEXTS = {
@@ -34,9 +38,24 @@ LENGTHS = {
 }
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
-    """Every method at every training length, the shortest lengths and the first seed first."""
-    return grid(PAPER_METHODS[::-1], scale, LENGTHS[scale], seeds, text_named(corpus, TEXTS[scale]), "wikitext-103")
+def runs(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
+    """Every method at every training length, the shortest lengths and the first seed first.
+
+    A model without positions, the control of every other, is trained at the lengths of Figure 1 alone.
+    """
+    lengths, text = LENGTHS[scale], text_named(corpus, TEXTS[scale])
+    return [
+        cell
+        for seed in seeds
+        for methods, own in ((PAPER_METHODS[::-1], lengths), (("none",), lengths[:2]))
+        for cell in grid(methods, scale, own, (seed,), text, "wikitext-103")
+    ]
+
+
+def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[Cell]:
+    """The runs, and of each length and seed the control: a trigram with a cache, on the same tokens, in seconds."""
+    trained = runs(scale, seeds, corpus)
+    return [*trained, *(ControlCell(cell) for cell in trained if cell.spec.method == PAPER_METHODS[-1])]
 
 
 def live(scale: str = "quick") -> list[TrainingCell]:

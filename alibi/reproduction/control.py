@@ -1,0 +1,196 @@
+"""The control of the perplexities: a trigram with a cache of recent words, on the tokens that a run is trained on."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from alibi.corpora.corpus import Corpus, load
+from alibi.device import provenance
+from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.cells import LONGEST, TrainingCell
+from alibi.reproduction.evidence import CACHE, CONTROLS, TRIGRAM_WITH_CACHE
+from alibi.reproduction.trigram import Trigram, best_weight, cache_probability, mixed_loss
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
+from alibi.scale import scale_named
+from alibi.windows import TrainingOrder, scored_tokens, shift
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHORTEST_CACHE = 32
+# The cache's weights are chosen on the last tokens of the training split: so many, and no more than a tenth.
+HELD_OUT_TOKENS = 200_000
+
+
+@dataclass(frozen=True)
+class ControlCell:
+    """A trigram with a unigram cache of the last W words, trained and scored on the tokens of a run.
+
+    A record of `trigram-cache` (protocol `cache`) has W as `eval_length`, one of `trigram` the two words that it reads.
+    The cache is that of the text before the token, whatever the window; its weight for each W is chosen on training
+    text.
+    """
+
+    run: TrainingCell
+    """Whose training tokens, vocabulary and scored tokens it shares; the position method makes no difference."""
+
+    methods: ClassVar[tuple[str, ...]] = CONTROLS
+    alone: ClassVar[bool] = False
+    device: ClassVar[str] = "cpu"
+    trains: ClassVar[RunSpec | None] = None
+    steps: ClassVar[int | None] = None
+
+    @property
+    def scale(self) -> str:
+        """Name of the run's scale."""
+        return self.run.scale
+
+    @property
+    def train_length(self) -> int:
+        """L of the run, tokens: its blocks are what is counted."""
+        return self.run.train_length
+
+    @property
+    def title(self) -> str:
+        """Such as "trigram with cache, L = 64, seed 0"."""
+        return f"trigram with cache, L = {self.train_length}, seed {self.run.spec.seed}"
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """Words in the cache, W: doublings of 32 and the run's evaluation lengths, up to the scale's longest."""
+        doublings = {SHORTEST_CACHE << power for power in range(LONGEST[self.scale].bit_length())}
+        lengths = {length for m in self.run.measures if (length := m.length) >= SHORTEST_CACHE}
+        return tuple(sorted(window for window in doublings | lengths if window <= LONGEST[self.scale]))
+
+    @property
+    def measurements(self) -> int:
+        """One for each cache and the trigram alone, on each part of the text that the run is scored on."""
+        return (1 + len(self.windows)) * len(self._parts())
+
+    @property
+    def absent(self) -> str | None:
+        """The corpus of the run, if it would have to be fetched."""
+        return self.run.absent
+
+    @property
+    def texts(self) -> tuple[str | None, ...]:
+        """What is counted, how that is tokenised, and what is scored."""
+        return self.run.texts
+
+    def on(self, device: str) -> "ControlCell":
+        """The same cell: it is counted on the CPU."""
+        return self
+
+    def configured(self) -> dict[str, Any]:
+        """What is counted and read, as plain data."""
+        return {"windows": self.windows, "held_out_tokens": HELD_OUT_TOKENS, "run": self.run.configured()}
+
+    def prepare(self) -> None:
+        """Builds the corpora of the run where they are missing."""
+        self.run.prepare()
+
+    def begun(self) -> bool:
+        """Never: it takes seconds."""
+        return False
+
+    def trained(self) -> bool:
+        """Never: it is counted anew."""
+        return False
+
+    def flops(self) -> tuple[float, float]:
+        """Nothing to speak of: some seconds for each ten million tokens."""
+        return 0.0, 0.0
+
+    def recorded(self, records: "pd.DataFrame") -> bool:
+        """Whether every cache of this control is among these records."""
+        own = records[records.method.isin(CONTROLS)]
+        for column, value in self._identity().items():
+            own = own[own[column] == value]
+        columns = [own[name].fillna(0) for name in ("eval_length", "prefix", "skipped", "sample")]
+        found = set(zip(own.split, *columns, strict=True))
+        return found.issuperset(
+            (split, window, prefix or 0, skip, sample or 0)
+            for window in (2, *self.windows)
+            for split, prefix, skip, sample in self._parts()
+        )
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
+        return [self._of(window) | self._scored(part) for part in self._parts() for window in (2, *self.windows)]
+
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
+        """Counts, chooses the cache's weights on training text, scores; one number a row (see `alibi.records`)."""
+        import pandas as pd
+
+        corpus = load(self.run.spec.corpus, self.run.spec.tokenisation)
+        read = self.run.evaluated_on() or corpus
+        stream, targets = shift(corpus.split("train").tokens, corpus.end_of_line), self.targets(corpus)
+        weights = self._weights(corpus, stream, targets)
+        trigram = Trigram(stream, corpus.vocabulary_size, targets)
+        common = provenance("cpu") | {"model": "trigram", "provenance": "measured", "dtype": "float64", "smoke": False}
+        rows = []
+        for split in sorted({split for split, *_ in self._parts()}):
+            tokens = np.asarray(read.encoded_by(corpus, split).tokens)
+            alone = trigram.of_stream(shift(tokens, corpus.end_of_line))
+            losses = {2: -np.log(alone)}
+            for window, cache in zip(self.windows, cache_probability(tokens, self.windows), strict=True):
+                losses[window] = mixed_loss(alone, cache, weights[window])
+            for part in self._parts():
+                of_split, prefix, skip, sample = part
+                if of_split != split:
+                    continue
+                scored = scored_tokens(len(tokens[:prefix]), skip, sample)
+                for window, nats in losses.items():
+                    chosen = nats[:prefix][scored]
+                    weight = (
+                        f"weight of the cache {weights[window]:.3f}, chosen on training text" if window > 2 else None
+                    )
+                    found = {"value": float(np.exp(chosen.mean())), "tokens_scored": len(chosen), "note": weight}
+                    rows.append(common | self._of(window) | self._scored(part) | found)
+        return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
+
+    def targets(self, corpus: Corpus) -> np.ndarray:
+        """Places, in the shifted training stream, of the tokens that the run is trained on, each once, ascending."""
+        config = self.run.config()
+        batch = config.batch_tokens // config.train_length
+        order = TrainingOrder(
+            corpus.splits["train"].tokens, corpus.end_of_line, config.train_length, batch, config.seed
+        )
+        # From one epoch on every block has been seen, but for those that fill no batch.
+        steps = min(config.steps, 2 * order.steps_an_epoch)
+        starts = np.unique(np.concatenate([order.where(step)[2] for step in range(steps)]))
+        return (starts[:, None] + np.arange(1, config.train_length + 1)).ravel()
+
+    def _weights(self, corpus: Corpus, stream: np.ndarray, targets: np.ndarray) -> dict[int, float]:
+        """The best weight of each cache on the end of the training split, of a trigram that was not trained on it."""
+        kept = max(len(stream) - HELD_OUT_TOKENS, len(stream) * 9 // 10)
+        held_out = stream[kept - 1 :]
+        alone = Trigram(stream, corpus.vocabulary_size, targets[targets < kept]).of_stream(held_out)
+        caches = cache_probability(held_out[1:], self.windows)
+        return {window: best_weight(alone, cache) for window, cache in zip(self.windows, caches, strict=True)}
+
+    def _parts(self) -> list[tuple[str, int | None, int, int | None]]:
+        """Split, prefix, tokens skipped and sample of the text that the run's perplexities are over."""
+        return list(dict.fromkeys((m.split, m.prefix, m.skip, m.sample) for m in self.run.measures))
+
+    def _of(self, window: int) -> dict[str, Any]:
+        """What the records of a cache of so many words say, or with two of the trigram alone."""
+        return self._identity() | {
+            "corpus": self.run.paper_corpus, "method": TRIGRAM_WITH_CACHE if window > 2 else CONTROLS[0],
+            "protocol": CACHE if window > 2 else CONTROLS[0], "eval_length": window, "metric": "perplexity", "unit": "",
+            "paper_length": self.train_length * scale_named(self.scale).paper_factor,
+        }  # fmt: skip
+
+    @staticmethod
+    def _scored(part: tuple[str, int | None, int, int | None]) -> dict[str, Any]:
+        split, prefix, skip, sample = part
+        return {"split": split, "prefix": prefix, "skipped": skip or None, "sample": sample}
+
+    def _identity(self) -> dict[str, Any]:
+        """What tells the control of this run from others in records."""
+        trained_on, read = self.run.spec.corpus, self.run.eval_corpus
+        return {
+            "scale": self.scale, "train_length": self.train_length, "seed": self.run.spec.seed,
+            "corpus_used": f"{trained_on} -> {read}" if read else trained_on, "tokens_trained": self.run.tokens,
+        }  # fmt: skip

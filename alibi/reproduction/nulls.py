@@ -1,0 +1,196 @@
+"""Worlds in which a claim is false or empty, made from records: a rule that cannot tell them from ours says nothing.
+
+A world takes records, the paper's or measured ones, and gives those that would have been measured in it. `survivors`
+judges every claim in every world by its rules alone, without gates.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from alibi.records import measured_results, paper_results
+from alibi.reproduction.claims import BROKEN, HOLDS, Known, measure
+from alibi.reproduction.evidence import AGAINST_ITSELF, CONTROLS, COUNTED_SCALES, NONOVERLAPPING, SLIDING, as_records
+from alibi.reproduction.rules import CLAIMS, Claim
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PASSES, FAILS, UNDECIDED = "passes", "fails", "undecided"
+# Rows that share these are one run, evaluated in one way on the same tokens.
+RUN = ["source", "scale", "seed", "corpus", "corpus_used", "model", "method", "train_length", "equal_time", "metric"]
+TOKENS = ["prefix", "skipped", "sample"]
+
+
+def _of(records: pd.DataFrame, method: str) -> pd.Series:
+    """Rows of a method; for alibi also those of its variants."""
+    named = records["method"].astype(str)
+    return named.eq(method) | (named.str.startswith("alibi-") if method == "alibi" else False)
+
+
+def _keys(records: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """The values of these columns as one, missing ones alike."""
+    filled = records.reindex(columns=list(columns)).astype(object)
+    rows = filled.where(filled.notna(), "").astype(str).itertuples(index=False)
+    return pd.Series(["|".join(row) for row in rows], records.index, dtype=object)
+
+
+def _at_own_length(records: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """Value at L_valid = L, by these columns."""
+    own = records[records["eval_length"].eq(records["train_length"])]
+    return own.assign(key=_keys(own, columns)).drop_duplicates("key", keep="last").set_index("key")["value"]
+
+
+def _constant(rows: pd.DataFrame) -> pd.DataFrame:
+    """These rows with every perplexity past L that at L, in both protocols, and no loss of a model against itself."""
+    keys = [*RUN, "protocol", *TOKENS]
+    at_length = _keys(rows, keys).map(_at_own_length(rows, keys))
+    past = rows["metric"].eq("perplexity") & rows["eval_length"].gt(rows["train_length"])
+    return _equal_to_itself(rows.assign(value=rows["value"].where(~past, at_length)))
+
+
+def _equal_to_itself(rows: pd.DataFrame) -> pd.DataFrame:
+    compared = rows["protocol"].eq(AGAINST_ITSELF) | rows["metric"].eq("loss_change")
+    return rows.assign(value=rows["value"].where(~compared, 0.0))
+
+
+def _last_words(rows: pd.DataFrame) -> pd.DataFrame:
+    """These rows as a model has them that reads the last L tokens, whatever the window.
+
+    Under full sliding windows nothing changes from L on. Without overlap, a share 1 - L / L_valid of the tokens has the
+    full L that sliding gives every token: the loss falls from that at L by this share of what sliding gains there. Both
+    protocols must have scored the same tokens at L; else rows past L without overlap are left out.
+    """
+    constant = _constant(rows)
+    plain, sliding = (constant[constant["protocol"].eq(kind)] for kind in (NONOVERLAPPING, SLIDING))
+    # The finest stride last: of rows alike the last counts.
+    sliding = sliding.sort_values("stride", ascending=False, kind="stable")
+    keys = [*RUN[1:], *TOKENS]
+    without, with_overlap = _at_own_length(plain, keys), _at_own_length(sliding, keys)
+    lifted = (with_overlap / without).dropna().astype(float).map(math.log)
+    # Of several parts of the text that were scored both ways, the one with most of it: whole, or the largest sample.
+    by_run = lifted.groupby(lifted.index.str.split("|").str[: len(RUN) - 1].str.join("|")).first()
+    share = 1 - constant["train_length"].astype(float) / constant["eval_length"].astype(float)
+    change = _keys(constant, RUN[1:]).map(by_run).astype(float) * share
+    past = constant["protocol"].eq(NONOVERLAPPING) & constant["metric"].eq("perplexity") & share.gt(0)
+    return constant.assign(value=constant["value"].where(~past, constant["value"] * np.exp(change)))
+
+
+def _in_place_of_alibi(records: pd.DataFrame, rows: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """Records with these rows under ALiBi's name; slopes, of which only ALiBi's are measured, borrow them."""
+    slopes = kept["source"].eq("slopes") & _of(kept, "alibi")
+    variants = sorted(records.loc[records["source"].eq("slopes"), "method"].astype(str).unique())
+    borrowed = rows[rows["source"].eq("wikitext103")]
+    tried = [borrowed.assign(source="slopes", method=variant) for variant in variants]
+    return pd.concat([kept[~slopes], rows.assign(method="alibi"), *tried], ignore_index=True)
+
+
+def blind(records: pd.DataFrame) -> pd.DataFrame:
+    """ALiBi's perplexity past L is that at L in both protocols."""
+    of = _of(records, "alibi")
+    return pd.concat([records[~of], _constant(records[of])], ignore_index=True)
+
+
+def last_words(records: pd.DataFrame) -> pd.DataFrame:
+    """ALiBi reads the last L tokens, whatever the window: flat under full windows, free of the early token curse."""
+    of = _of(records, "alibi")
+    return pd.concat([records[~of], _last_words(records[of])], ignore_index=True)
+
+
+def all_equal(records: pd.DataFrame) -> pd.DataFrame:
+    """Every method has sinusoidal's records, and of an experiment without it those of ALiBi."""
+    made = []
+    for _, rows in records.groupby("source"):
+        base = "sinusoidal" if rows["method"].eq("sinusoidal").any() else "alibi"
+        methods = [str(method) for method in rows["method"].dropna().unique() if method not in CONTROLS]
+        made += [rows[rows["method"].eq(base)].assign(method=method) for method in methods]
+        made.append(rows[rows["method"].isin(CONTROLS)])
+    return pd.concat(made, ignore_index=True)
+
+
+def rotary_for_alibi(records: pd.DataFrame) -> pd.DataFrame:
+    """Rotary's records stand in ALiBi's place."""
+    kept = records[~_of(records, "alibi")]
+    return _in_place_of_alibi(records, records[records["method"].eq("rotary")], kept)
+
+
+def sinusoidal_at_own_length(records: pd.DataFrame) -> pd.DataFrame:
+    """In ALiBi's place stands sinusoidal, trained and read in windows of its own L, however long the text."""
+    kept = records[~_of(records, "alibi")]
+    return _in_place_of_alibi(records, _constant(records[records["method"].eq("sinusoidal")]), kept)
+
+
+def exchanged(records: pd.DataFrame) -> pd.DataFrame:
+    """ALiBi and sinusoidal have each other's records."""
+    sinusoidal = records[records["method"].eq("sinusoidal")]
+    alibi = records[records["method"].eq("alibi") & records["source"].ne("slopes")]
+    kept = records[~_of(records, "alibi") & records["method"].ne("sinusoidal")]
+    other = pd.concat([kept, alibi.assign(method="sinusoidal")], ignore_index=True)
+    return _in_place_of_alibi(records, sinusoidal, other)
+
+
+@dataclass(frozen=True)
+class World:
+    """A world that rules should tell from ours."""
+
+    name: str
+    make: Callable[[pd.DataFrame], pd.DataFrame]
+
+
+WORLDS = (
+    World("blind ALiBi", blind),
+    World("ALiBi reads L words", last_words),
+    World("all methods equal", all_equal),
+    World("rotary for ALiBi", rotary_for_alibi),
+    World("sinusoidal at its own L for ALiBi", sinusoidal_at_own_length),
+    World("ALiBi and sinusoidal exchanged", exchanged),
+)
+
+
+def made_in(world: World, records: pd.DataFrame) -> pd.DataFrame:
+    """The records that count, as this world has them."""
+    counted = records[
+        records["scale"].ne("quick") & ~records["metric"].isin(["loss", "word_perplexity", "bits_per_byte"])
+    ]
+    return world.make(counted.reset_index(drop=True))
+
+
+def obeyed(claim: Claim, known: Known) -> str:
+    """Whether records obey a claim's rules, gates and the number of seeds aside; empty where something is missing."""
+    found = [measure(part, known, COUNTED_SCALES).outcome for part in claim.parts]
+    if not all(found):
+        return ""
+    return FAILS if BROKEN in found else PASSES if set(found) == {HOLDS} else UNDECIDED
+
+
+def survivors(records: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Which claim passes in which world: a row a claim, a column a world, and `records` for the records themselves.
+
+    Args:
+        records: measured, or the paper's by `alibi.reproduction.evidence.as_records`; None takes all measured.
+    """
+    records = measured_results() if records is None else records
+    worlds = {"records": records} | {world.name: made_in(world, records) for world in WORLDS}
+    known = {name: Known(made) for name, made in worlds.items()}
+    return pd.DataFrame(
+        {name: [obeyed(claim, of_world) for claim in CLAIMS] for name, of_world in known.items()},
+        index=pd.Index([claim.number for claim in CLAIMS], name="claim"),
+    )
+
+
+def table() -> "Table":
+    """For a terminal: what the rules make of each world, by the paper's numbers and by the measured ones."""
+    from rich.table import Table
+
+    of_paper, ours = survivors(as_records(paper_results())), survivors()
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("claim", *of_paper.columns):
+        shown.add_column(heading)
+    for number in of_paper.index:
+        pairs = zip(of_paper.loc[number], ours.loc[number], strict=True)
+        shown.add_row(str(number), *(f"{theirs or '-'} / {mine or '-'}" for theirs, mine in pairs))
+    return shown
