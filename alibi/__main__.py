@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
+from alibi.corpora.hub import HUB
 from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
 from alibi.paths import check_output
@@ -30,16 +31,22 @@ if TYPE_CHECKING:
     from alibi.corpora.corpus import Corpus, Split
 
 PROGRAM = "python -m alibi"
+CORPORA = (
+    f'wikipedia-sample, {", ".join(HUB)}, or a folder in ALIBI_DATA; "NAME, first 20M words, vocabulary 32768" reads '
+    "the beginning of its training text, and keeps the most frequent words."
+)
 
 
-def data(name: Positional[str], tokenisation: str | None = None, streaming: bool = False) -> None:
+def data(
+    name: Annotated[Positional[str], arg(help=CORPORA)], tokenisation: str | None = None, streaming: bool = False
+) -> None:
     """Prepare a corpus and show it: splits, counts, licence, where the cache lies, a few lines.
 
     A folder ALIBI_DATA/NAME comes before the hub: {train,valid,test}.{tokens,txt,raw,parquet}, plain or .xz, .gz, .zst;
     the hub's own names as well, such as validation-00000-of-00001.parquet, and wiki.train.tokens with a name before.
 
     Args:
-        name: wikipedia-sample, wikitext-103, wikitext-2, bookcorpus, or a folder in ALIBI_DATA.
+        name: what `CORPORA` says.
         tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; the corpus's own if left out.
         streaming: read the hub's files without keeping a copy besides the tokens.
     """
@@ -71,10 +78,11 @@ def train(
     """
     from alibi import train as training
     from alibi.configuration import configure
-    from alibi.corpora.corpus import load
+    from alibi.corpora.corpus import load, name_at
     from alibi.evaluate import evaluate as measure
+    from alibi.scale import scale_named
 
-    corpus = load(run.corpus, run.tokenisation)
+    corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
     evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
     if eval_corpus is not None:
         evaluated_on.require("valid")
@@ -149,7 +157,7 @@ def evaluate(
     from alibi import train as training
     from alibi.configuration import read_config
     from alibi.corpora.corpus import load
-    from alibi.corpora.sources import split_named
+    from alibi.corpora.folders import split_named
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
     from alibi.reproduction.cells import EXTRAPOLATION
@@ -284,6 +292,7 @@ def reproduce(
     methods: tuple[str, ...] = (),
     lengths: tuple[int, ...] = (),
     seeds: tuple[str, ...] = (),
+    corpus: str | None = None,
     device: str | None = None,
     list_only: Annotated[bool, arg(name="list")] = False,
     as_json: Annotated[bool, arg(name="json")] = False,
@@ -302,6 +311,8 @@ def reproduce(
         methods: only these position methods.
         lengths: only these training lengths.
         seeds: seeds of weights and data order, such as 0 1 2, 0-4 or 0,2,5-7; 0 alone if left out.
+        corpus: another text, such as wikipedia-sample, which needs no network, or a folder in ALIBI_DATA; the
+            experiment's own if left out.
         device: cpu, cuda or mps (the GPU of a Mac); the scale's own if left out.
         list_only: show the cells, which are recorded, and what the others will cost here; run nothing.
         as_json: with --list, the same as one JSON document.
@@ -311,7 +322,8 @@ def reproduce(
 
     if as_json and not list_only:
         raise InputError("--json shows what --list shows: choose --list --json")
-    chosen = runner.plan(experiment, scale, methods, runner.seeds_named(seeds), lengths, device)
+    asked = (experiment, scale, methods, runner.seeds_named(seeds), lengths, device, corpus)
+    chosen = runner.plan(*asked)
     if as_json:
         print(json.dumps(runner.as_json(chosen), indent=2))
         return
@@ -327,7 +339,7 @@ def reproduce(
         runner.reproduce_all([(state.experiment, state.cell) for state in chosen], minutes)
     except Exception as unfinished:
         ended = unfinished
-    print(runner.summary(runner.plan(experiment, scale, methods, runner.seeds_named(seeds), lengths, device)))
+    print(runner.summary(runner.plan(*asked)))
     print(claims.changes(before, claims.scorecard()))
     if ended is not None:
         raise ended

@@ -1,7 +1,7 @@
-"""What computes: which devices there are, what each can and can't do, and what a CPU must be told to work fast.
+"""Devices: their names, their abilities, and the settings of a fast CPU.
 
-All other code asks here, so that a device is told apart in one place. `mps` is the GPU of a Mac: in torch it has no
-float64, no way back through FlexAttention, and no count of the memory that was most in use.
+All other code asks here, so that one place tells devices apart. `mps` is the GPU of a Mac: in torch it has no float64,
+no backward pass of FlexAttention, and no count of its peak memory.
 """
 
 import ctypes
@@ -28,10 +28,10 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def check_device(device: str) -> None:
-    """Refuses a name that no device has.
+    """Checks the name of a device.
 
     Raises:
-        UnknownNameError: which lists the known.
+        UnknownNameError: for an unknown name; the message lists the known ones.
     """
     if device not in DEVICES:
         raise UnknownNameError("device", device, DEVICES)
@@ -43,7 +43,7 @@ def is_here(device: str) -> bool:
 
 
 def absence(device: str) -> str:
-    """Why torch can't compute on this device, such as "torch sees no CUDA GPU"; empty where it can."""
+    """The reason why torch can't compute on this device, such as "torch sees no CUDA GPU"; empty if it can."""
     if device == "cuda" and not torch.cuda.is_available():
         return "torch sees no CUDA GPU"
     if device == "mps" and not torch.backends.mps.is_built():
@@ -54,7 +54,7 @@ def absence(device: str) -> str:
 
 
 def best_device() -> str:
-    """The fastest kind of device that is here: CUDA, else MPS, else the CPU."""
+    """The fastest kind of device of this machine: CUDA, else MPS, else the CPU."""
     return next(device for device in ("cuda", "mps", "cpu") if is_here(device))
 
 
@@ -65,7 +65,7 @@ def _capabilities() -> dict[str, Any]:
 
 @cache
 def device_name(device: str) -> str:
-    """What computes: the GPU's name, or the CPU's."""
+    """The GPU's name, or the CPU's."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     if device == "mps":
@@ -75,7 +75,7 @@ def device_name(device: str) -> str:
 
 
 def kind_of(name: str) -> str:
-    """The device that `device_name` gave this name to: cpu, cuda or mps."""
+    """The kind of the device with this `device_name`: cpu, cuda or mps."""
     return "cpu" if name.endswith(" (CPU)") else "mps" if name.endswith(" (MPS)") else "cuda"
 
 
@@ -92,7 +92,7 @@ def compute_dtype(device: str) -> str:
 
 
 def compiles(device: str) -> bool:
-    """Whether torch.compile gains time here: on CUDA. Of MPS torch calls its compiler a prototype."""
+    """Whether torch.compile gains time on this device: on CUDA. Torch calls its compiler for MPS a prototype."""
     return device == "cuda"
 
 
@@ -102,12 +102,12 @@ def widest_dtype(device: torch.device) -> torch.dtype:
 
 
 def float64_device(device: torch.device) -> torch.device:
-    """Where numbers that need float64 are computed: on the device itself, or on the CPU if it has none."""
+    """The device for computations in float64: the device itself, or the CPU if it has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def placed(model: Model, device: str) -> Model:
-    """The model on this device; where that has no float64, what it keeps in it is rounded to float32."""
+    """The model on this device; without float64 there, its float64 tensors are rounded to float32."""
     return (model.float() if device == "mps" else model).to(device)
 
 
@@ -165,7 +165,7 @@ def matmul_rate(device: str, dtype: str) -> float:
 
 
 def synchronise(device: str) -> None:
-    """Waits until the device has done what it was given; a CPU always has."""
+    """Waits until the device has finished its work; a CPU always has."""
     if device == "cuda":
         torch.cuda.synchronize()
     elif device == "mps":
@@ -173,14 +173,14 @@ def synchronise(device: str) -> None:
 
 
 def random_state(device: str) -> torch.Tensor | None:
-    """The state of the device's own random generator, from which dropout draws; None on a CPU, which has torch's."""
+    """The state of the device's random generator, from which dropout draws; None on a CPU, which uses torch's."""
     if device == "cuda":
         return torch.cuda.get_rng_state()
     return torch.mps.get_rng_state() if device == "mps" else None
 
 
 def set_random_state(device: str, state: torch.Tensor) -> None:
-    """Has the device's generator go on from a state of `random_state`."""
+    """Sets the device's generator to a state of `random_state`."""
     if device == "cuda":
         torch.cuda.set_rng_state(state)
     elif device == "mps":
@@ -188,9 +188,9 @@ def set_random_state(device: str, state: torch.Tensor) -> None:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes at most so far: allocated on the GPU, or resident of this process.
+    """Peak bytes so far: allocated on the GPU, or resident of this process.
 
-    On MPS what Metal has given to this process: torch keeps it for later use, so that it hardly ever falls.
+    On MPS the bytes that Metal has given to this process: torch keeps them for later use, so they hardly ever fall.
     """
     if device == "cuda":
         return torch.cuda.max_memory_allocated()

@@ -17,7 +17,7 @@ import numpy as np
 
 from alibi.configuration import CONFIG, RECIPE, TrainConfig, TrainingError, configure, read_run, require_device
 from alibi.corpora.articles import article_starts
-from alibi.corpora.corpus import Corpus, Split, load
+from alibi.corpora.corpus import Corpus, Split, load, name_at
 from alibi.device import device_name, give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
 from alibi.files import locked, write_whole
@@ -272,13 +272,9 @@ class Run:
         """
         import pandas as pd
 
-        found, length = self.against_itself(window, stride, split, sample, text), self.config.train_length
-        window = found.window
-        whole = {round(multiple * length / stride) * stride for multiple in AGAINST_ITSELF}
-        edges = sorted({edge for edge in whole if edge < window} | {window})
-        rows = []
-        past = [(length, window)] if window > length else []
-        for low, high in [*pairwise(edges), *past]:
+        found = self.against_itself(window, stride, split, sample, text)
+        window, rows = found.window, []
+        for low, high in ranges_against_itself(self.config.train_length, window, stride):
             mean, error = found.between(low + 1, high)
             common = self.provenance(text) | {
                 "corpus": corpus,
@@ -318,6 +314,22 @@ class Run:
             "seconds": self.facts["seconds"],
             "date": self.facts["date"],
         }
+
+
+def metrics_of(length: int, train_length: int, skip: int) -> dict[str, str]:
+    """Each metric that `Run.records` has of an evaluation, and its unit."""
+    changes = ("loss_change", "loss_change_standard_error") if skip and length != train_length else ()
+    return METRICS | dict.fromkeys(("loss_standard_error", *changes), "nats")
+
+
+def ranges_against_itself(train_length: int, window: int, stride: int) -> list[tuple[int, int]]:
+    """Positions of a long window, from the first left out to the last, of which a run has the loss against itself.
+
+    They lie between the multiples `AGAINST_ITSELF` of the training length; the last range is all past it.
+    """
+    whole = {round(multiple * train_length / stride) * stride for multiple in AGAINST_ITSELF}
+    edges = sorted({edge for edge in whole if edge < window} | {window})
+    return [*pairwise(edges), *([(train_length, window)] if window > train_length else [])]
 
 
 def _lock(folder: Path) -> Path:
@@ -364,7 +376,7 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
         alibi.configuration.TrainingError: if the training fails, the scale's device is not there, or the run has to be
             trained and the cache can't be written.
     """
-    corpus = load(spec.corpus, spec.tokenisation)
+    corpus = load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
     config = configure(spec, corpus)
     require_device(config)
     folder, smoke = run_folder(config), False

@@ -33,6 +33,11 @@ class Scale:
     """CPU threads, fixed for bits that repeat; None keeps torch's choice."""
     device: str
     """What runs it where none is asked for: cpu, or cuda."""
+    # Of a corpus of the hub, none of which has to be fetched whole for a small budget; see `alibi.corpora.reading`.
+    train_words: int | None = None
+    """Words of training text that are read, from its beginning; None reads all."""
+    vocabulary_size: int | None = None
+    """Entries of a vocabulary of words: the most frequent of what is read, any other is <unk>; None keeps all."""
 
 
 def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> ModelConfig:
@@ -105,6 +110,8 @@ SCALES: dict[str, Scale] = {
             warmup_steps=100,
             threads=1,
             device="cpu",
+            train_words=20_000_000,
+            vocabulary_size=32_768,
         ),
         # For one modern GPU: the paper's own lengths on a scaled-down model, minutes a run.
         Scale(

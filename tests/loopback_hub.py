@@ -18,9 +18,9 @@ RESOLVE = re.compile(r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<re
 STORE = re.compile(r"/store/(?P<digest>[0-9a-f]{64})")
 
 
-def parquet(rows: list[str | None], column: str = "text") -> bytes:
+def parquet(rows: list[str | None], column: str = "text", rows_a_group: int | None = None) -> bytes:
     file = BytesIO()
-    pq.write_table(pa.table({column: pa.array(rows, pa.string())}), file)
+    pq.write_table(pa.table({column: pa.array(rows, pa.string())}), file, rows_a_group)
     return file.getvalue()
 
 
@@ -31,6 +31,8 @@ class Hub:
         address: what HF_ENDPOINT is to be.
         requests: method and path, unquoted, of each request, in order.
         status: unless 0, every answer has it, such as 500.
+        refusal: headers of those answers, such as what the hub says of a gated repository.
+        sent: bytes of the bodies of all answers.
         spoil: changes the content of a file as it is sent, such as to cut it short.
     """
 
@@ -38,12 +40,16 @@ class Hub:
         self.repositories: dict[str, dict[str, tuple[str, dict[str, bytes]]]] = {}
         self.requests: list[tuple[str, str]] = []
         self.status = 0
+        self.refusal: dict[str, str] = {}
+        self.sent = 0
         self.spoil: Callable[[str, bytes], bytes] = lambda _, content: content
         hub = self
 
         class Handler(_Handler):
             def answer(self) -> tuple[int, dict[str, str], bytes]:
-                return hub._answer(self)
+                status, headers, content = hub._answer(self)
+                hub.sent += len(content) if self.command != "HEAD" else 0
+                return status, headers, content
 
         # The second one stands for the store of large files: clients tell it from the hub by its port.
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
@@ -84,7 +90,7 @@ class Hub:
         path = unquote(address.path)
         self.requests.append((request.command, path))
         if self.status:
-            return self.status, {}, b"the loopback hub fails on purpose"
+            return self.status, self.refusal, b"the loopback hub fails on purpose"
         if match := STORE.fullmatch(path):
             return self._stored(match["digest"], request)
         # The parts are matched as sent: a branch such as refs/convert/parquet is one part, quoted.

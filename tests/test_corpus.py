@@ -205,7 +205,7 @@ def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path
 
 
 def test_an_unknown_name_lists_the_known():
-    known = "bookcorpus, wikipedia-sample, wikitext-103, wikitext-2"
+    known = ", ".join(sorted(corpus.KNOWN))
     with pytest.raises(ValueError, match=f"unknown corpus 'wikitext'; choose from {known}"):
         corpus.load("wikitext")
 

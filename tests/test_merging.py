@@ -10,11 +10,13 @@ import pytest
 from conftest import ROOT
 
 from alibi.__main__ import main
+from alibi.corpora.corpus import load
 from alibi.device import kind_of
 from alibi.records import MEASURED_COLUMNS, measured_results
 from alibi.reproduction.experiments import early_token_curse
 from alibi.reproduction.merging import MergeError, merge
 from alibi.runs import config_hash
+from alibi.windows import scored_tokens
 
 OURS = ROOT / "data" / "results"
 CELLS = {cell.spec.method: cell for cell in early_token_curse.cells("quick", (7,))}
@@ -44,7 +46,7 @@ def send(results, tmp_path):
 
 def rows_of(experiment, **chosen):
     with (OURS / f"{experiment}.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [dict.fromkeys(MEASURED_COLUMNS, "") | row for row in csv.DictReader(file)]
     return [row for row in rows if all(row[name] == value for name, value in chosen.items())]
 
 
@@ -57,8 +59,8 @@ def digits_of(method, seed, device, dtype, torch_version):
 
 
 def of_seed_7(**changes):
-    """The records of seed 0 as a run of seed 7 on the same machine would have them: 420 rows."""
-    rows = rows_of("early_token_curse", scale="quick", seed="0")
+    """The records of seed 0 as a run of seed 7 on the same machine would have them; stride 1 is measured no more."""
+    rows = [row for row in rows_of("early_token_curse", scale="quick", seed="0") if row["stride"] != "1"]
     where = ("device", "dtype", "torch_version")
     digits = [digits_of(row["method"], 7, *(row[name] for name in where)) for row in rows]
     return [row | {"seed": "7", "config_hash": own} | changes for row, own in zip(rows, digits, strict=True)]
@@ -77,7 +79,9 @@ def test_a_strangers_records_are_appended_once(results, send):
     added = after.iloc[len(before) :]
     assert set(added.source) == {"early_token_curse"} and set(added.seed) == {7}
     assert added.value.tolist() == [float(row["value"]) for row in rows]
-    assert all(cell.recorded(after) for cell in CELLS.values())
+    for cell in CELLS.values():
+        sent = tuple(measure for measure in cell.measures if not measure.skip)
+        assert replace(cell, measures=sent).recorded(after) and not cell.recorded(after)
     written = contents(results)
     assert (send(rows).known, contents(results)) == (len(rows), written)
 
@@ -185,7 +189,9 @@ def test_a_file_that_is_no_table_of_records_is_refused(send, tmp_path, results):
         send([])
     path = tmp_path / "early_token_curse.csv"
     path.write_text(",".join(MEASURED_COLUMNS) + "\na,b,c\n")
-    with pytest.raises(MergeError, match=r":2: the row is 'a,b,c': 3 fields, and the header has 38"):
+    with pytest.raises(
+        MergeError, match=rf":2: the row is 'a,b,c': 3 fields, and the header has {len(MEASURED_COLUMNS)}"
+    ):
         merge([path])
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MergeError, match=r"can't be read: .*nothing was written"):
@@ -193,6 +199,23 @@ def test_a_file_that_is_no_table_of_records_is_refused(send, tmp_path, results):
     with pytest.raises(MergeError, match="can't be read"):
         merge([tmp_path / "absent.csv"])
     assert contents(results) == written
+
+
+def test_numbers_on_full_windows_are_told_apart_by_the_tokens_they_score(results, send):
+    full = {"skipped": "1024", "sample": "4096", "prefix": ""}
+    tokens = len(load("wikipedia-sample").splits["valid"].tokens)
+    counted = {"tokens_scored": str(scored_tokens(tokens, 1024, 4096).sum())}
+    change = {"metric": "loss_change", "unit": "nats", "value": "-0.01"}
+    itself = {"metric": "loss_against_itself", "unit": "nats", "value": "-0.01", "protocol": "against_itself",
+              "stride": "16", "sample": "16384", "prefix": "", "first_position": "1", "last_position": "128",
+              "eval_length": "1024"}  # fmt: skip
+    rows = [a_row(), a_row() | full | counted, a_row() | full | counted | change]
+    assert send(rows).appended == 3
+    with pytest.raises(MergeError, match=rf"this evaluation scores {int(counted['tokens_scored']):,}"):
+        send([rows[1] | {"value": "150.5", "tokens_scored": "4096"}])
+    with pytest.raises(MergeError, match="there is 4096"):
+        send([rows[1] | {"sample": "4097"}])
+    assert send([a_row(source="wikitext103") | itself]).appended == 1
 
 
 def test_a_seed_is_recorded_once(results, send):

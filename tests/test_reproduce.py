@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
+from alibi.corpora.reading import Reading
 from alibi.errors import InputError
 from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
@@ -100,7 +101,9 @@ def test_lengths_stand_for_the_papers():
     assert {(m, c.train_length) for c in laptop for m in c.methods} == {
         *((m, n) for m in (*PAPER_METHODS, *CONTROLS) for n in (64, 128, 384)), ("none", 64), ("none", 128),
     }  # fmt: skip
-    assert (laptop[0].spec.corpus, laptop[0].eval_corpus) == ("wikipedia", "wikitext-103")
+    read = Reading.named(laptop[0].spec.corpus)
+    assert (read.corpus, read.train_words) == ("wikitext-103", SCALES["laptop"].train_words)
+    assert laptop[0].eval_corpus is None
     # Trained at L / 6, evaluated at L: claim 6.
     assert 384 in {m.length for m in laptop[0].measures} and laptop[0].train_length == 64
 
@@ -114,6 +117,42 @@ def test_choices_that_leave_nothing_are_refused():
         cells("wikitext103", "quick", methods=("rope",))
     with pytest.raises(ValueError, match="no such cell; it has alibi at 128"):
         cells("wikitext103", "quick", lengths=(64,))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_another_text_may_be_chosen(experiment, monkeypatch, tmp_path):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    for name, splits in (("wikipedia", ["train"]), ("mine", ["train", "valid"]), ("books", ["train", "valid"])):
+        (tmp_path / name).mkdir()
+        for split in splits:
+            (tmp_path / name / f"{split}.txt").write_text("a b\n")
+    trained_on = {
+        "wikipedia": "wikipedia -> wikitext-103",
+        "mine": "mine",
+        "books": "books",
+        "wikipedia-sample": "wikipedia-sample",
+        "wikitext-2": "wikitext-2, vocabulary 32768",
+    }
+    usual = cells(experiment, "laptop")
+    for name, used in trained_on.items():
+        found = cells(experiment, "laptop", corpus=name)
+        assert [cell.title for cell in found] == [cell.title for cell in usual]
+        assert {cell.corpus_used for cell in found if isinstance(cell, TrainingCell)} == {used}
+    # The experiment's own text by its name is that text, tokenisation and all.
+    (own,) = {Reading.named(cell.spec.corpus).corpus for cell in usual if isinstance(cell, TrainingCell)}
+    assert cells(experiment, "laptop", corpus=own) == usual
+    with pytest.raises(ValueError, match="unknown corpus 'wikipedias'; choose from"):
+        cells(experiment, "laptop", corpus="wikipedias")
+
+
+def test_a_text_that_is_read_more_than_once_is_told(results, capfd):
+    replace(TINY, spec=replace(SPEC, steps=3000)).prepare()
+    replace(TINY, spec=replace(SPEC, steps=3000, seed=4)).prepare()
+    told = [line for line in capfd.readouterr().err.splitlines() if "is read" in line]
+    assert len(told) == 1 and told[0].startswith("wikipedia-sample: the text is read 1")
+    replace(TINY, spec=replace(SPEC, steps=10)).prepare()
+    assert "is read" not in capfd.readouterr().err
 
 
 def test_a_cell_is_run_once_and_recorded_whole(results, capfd):
@@ -366,13 +405,13 @@ def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capf
     absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
     with pytest.raises(ReproduceError, match=r"1 cells failed: slopes: alibi, L = 64, seed 21 \(no text\); the others"):
         reproduce_all([("slopes", absent), ("wikitext103", TINY)])
-    assert "slopes: alibi, L = 64, seed 21: no corpus is named 'absent'" in capfd.readouterr().err
+    assert "slopes: alibi, L = 64, seed 21: unknown corpus 'absent'" in capfd.readouterr().err
     assert set(measured_results().source) == {"wikitext103"}
-    with pytest.raises(ValueError, match="no corpus is named 'absent'"):
+    with pytest.raises(ValueError, match="unknown corpus 'absent'"):
         reproduce_all([("slopes", absent)])
     (refused, _) = reproduction._states([("slopes", absent), ("wikitext103", TINY)], {})
-    assert refused.told == "refused" and "no corpus is named 'absent'" in listing([refused, _])
-    assert [each["state"] for each in reproduction.as_json([refused, _])] == ["refused", "begun"]
+    assert refused.told == "refused" and "unknown corpus 'absent'" in listing([refused, _])
+    assert [each["state"] for each in reproduction.as_json([refused, _])] == ["refused", "missing"]
 
 
 def test_a_device_is_asked_for_at_any_scale():

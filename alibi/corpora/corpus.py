@@ -2,7 +2,8 @@
 
 `load` is the one entrance. What it builds lies in `corpora/NAME` of the cache folder: each split as `.bin` (raw token
 ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each, which every load
-checks. To open what is built, only numpy is needed: a copied cache feeds a machine without network.
+checks. Text of any size is read, counted and encoded in pieces: memory holds a piece and the vocabulary. Only numpy is
+needed to open what is built: a copied cache feeds a machine without network.
 """
 
 import hashlib
@@ -10,27 +11,40 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alibi.corpora import wikipedia_sample
-from alibi.corpora.sources import HUB, SIZES, CorpusError, Source, from_folder, refuse_link_to_nothing
+from alibi.corpora.bert import bert_vocabulary
+from alibi.corpora.folders import from_folder, refuse_link_to_nothing
+from alibi.corpora.hub import HUB, from_hub
+from alibi.corpora.reading import Reading
+from alibi.corpora.source import SPLITS, CorpusError, Source
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
 from alibi.errors import InputError, UnknownNameError, listed, told
 from alibi.files import locked, sha256
 from alibi.paths import cache_folder, texts_folder
+from alibi.progress import bar as progress_bar
+from alibi.progress import say
+
+if TYPE_CHECKING:
+    from alibi.scale import Scale
 
 logger = logging.getLogger(__name__)
 
 # Counted up whenever the text, the splits or the encoding of a corpus change, so that older caches are rebuilt.
 FORMAT = 3
-LINES_A_BATCH = 10_000
-KNOWN: dict[str, Callable[[str | None, bool], Source]] = {"wikipedia-sample": wikipedia_sample.source, **HUB}
+KNOWN = ("wikipedia-sample", *HUB)
+# Text that is encoded at once, which bounds the memory of encoding.
+BYTES_A_BATCH = 1 << 20
+LINES_A_REFRESH = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +131,10 @@ class Corpus:
         """
         if other.name == self.name and other.tokenisation == self.tokenisation:
             return self.split(split)
+        self.require(split)
         vocabulary = other.vocabulary
-        tokens = vocabulary.encode_lines(self.text(split).removesuffix("\n").split("\n"))
+        encoded = _encoded(self.folder / f"{split}.txt", vocabulary)
+        tokens = np.concatenate([np.empty(0, vocabulary.dtype), *encoded])
         digest = hashlib.sha256(tokens.tobytes()).hexdigest()
         return replace(self.splits[split], tokens=tokens, sha256=digest, unknown=_count_unknown(tokens, vocabulary))
 
@@ -139,7 +155,10 @@ class Corpus:
         """
         for split in splits:
             if split not in self.splits:
-                raise InputError(f"{self.name} (from {self.source}) has no split {split!r}; it has {self._names()}")
+                advice = ": add its file, or train on another text (--corpus)" if split == "train" else ""
+                raise InputError(
+                    f"{self.name} (from {self.source}) has no split {split!r}; it has {self._names()}{advice}"
+                )
 
     def _names(self) -> str:
         return ", ".join(self.splits)
@@ -159,7 +178,8 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
     was made from, and only then the hub or a package.
 
     Args:
-        name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`.
+        name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`; "NAME, first 20M words, vocabulary 32768" reads only so
+            much of its training split, and keeps only so many words (see `alibi.corpora.reading`).
         tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split) or bert (cased word
             pieces); None takes the corpus's own.
         streaming: read the hub's files without keeping a copy of them besides the cache's.
@@ -171,8 +191,8 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
     """
     if tokenisation and tokenisation not in VOCABULARIES:
         raise UnknownNameError("tokenisation", tokenisation, VOCABULARIES)
-    _refuse_path(name)
-    folder, source = _folder(name, tokenisation), _source(name, tokenisation, streaming)
+    reading = _reading(name)
+    folder, source = _folder(reading, tokenisation), _source(reading, tokenisation, streaming)
     if (data := texts_folder()) is not None and not data.is_dir():
         _tell_once(f"ALIBI_DATA is {data}, where no folder is: no text is read from there")
     if source and source.remark:
@@ -199,24 +219,52 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
         ValueError: as `load`.
         CorpusError: as `load`.
     """
-    sizes, given, source = SIZES.get(name), _given(name) is not None, _source(name, tokenisation)
-    if sizes is None or given or not _fault(_folder(name, tokenisation), source):
+    reading = _reading(name)
+    known, given = HUB.get(reading.corpus), _given(reading.corpus) is not None
+    if known is None or given or not _fault(_folder(reading, tokenisation), _source(reading, tokenisation)):
         found = load(name, tokenisation)
-        if sizes is None or "train" in found.splits:
+        if known is None or "train" in found.splits:
             return found
-    entries, words = sizes
-    splits = {split: Split(split, np.empty(0, np.uint16), count, 0, 0, "") for split, count in words.items()}
-    return Corpus(name, "", "", "", "", tokenisation or "", entries, 0, splits, Path())
+    sizes = dict(known.sizes)
+    sizes["train"] = min(sizes["train"], reading.train_words or sizes["train"])
+    entries = min(known.entries(tokenisation), reading.vocabulary_size or known.entries(tokenisation))
+    splits = {split: Split(split, np.empty(0, np.uint16), count, 0, 0, "") for split, count in sizes.items()}
+    return Corpus(str(reading), "", "", "", "", tokenisation or "", entries, 0, splits, Path())
 
 
-def _folder(name: str, tokenisation: str | None) -> Path:
-    return cache_folder() / "corpora" / (f"{name}-{tokenisation}" if tokenisation else name)
+def name_at(scale: "Scale", name: str, tokenisation: str | None = None) -> str:
+    """What a run at this scale reads of a corpus: of the hub's no more than the scale says, of any other all.
+
+    Args:
+        scale: with `train_words` and `vocabulary_size`.
+        name: as for `load`; one that says how much is read stays as it is.
+        tokenisation: as for `load`.
+    """
+    known = HUB.get(name)
+    if known is None:
+        return name
+    words, size = scale.train_words, scale.vocabulary_size
+    by_words = (tokenisation or known.tokenisation) == "words"
+    return str(
+        Reading(
+            name,
+            words if words is not None and words < known.sizes["train"] else None,
+            size if size is not None and by_words and size < known.vocabulary_size else None,
+        )
+    )
 
 
-def _refuse_path(name: str) -> None:
+def _folder(reading: Reading, tokenisation: str | None) -> Path:
+    return cache_folder() / "corpora" / (f"{reading}-{tokenisation}" if tokenisation else str(reading))
+
+
+def _reading(name: str) -> Reading:
+    reading = Reading.named(name)
+    corpus = reading.corpus
     # A path would lead out of the folders in which names are looked up, and what lies there would be replaced.
-    if not name or name.startswith(".") or Path(name).name != name or "/" in name or "\\" in name:
+    if not corpus or corpus.startswith(".") or Path(corpus).name != corpus or "/" in corpus or "\\" in corpus:
         raise InputError(f"unknown corpus {name!r}: put text into a folder of ALIBI_DATA and give the folder's name")
+    return reading
 
 
 def find(name: str, tokenisation: str | None = None, streaming: bool = False) -> Source:
@@ -226,8 +274,7 @@ def find(name: str, tokenisation: str | None = None, streaming: bool = False) ->
         ValueError: if there is no such corpus; those there are are listed.
         CorpusError: if its folder in `$ALIBI_DATA` holds no split, one twice or in part, or a link to nothing.
     """
-    _refuse_path(name)
-    if (source := _source(name, tokenisation, streaming)) is not None:
+    if (source := _source(_reading(name), tokenisation, streaming)) is not None:
         return source
     data = texts_folder()
     others = f"ALIBI_DATA is {data}" if data else "folders of text in ALIBI_DATA are others; it is not set"
@@ -249,11 +296,22 @@ def names(*holding: str) -> list[str]:
     return [name for name in every if not holding or set(holding) <= _splits(name)]
 
 
+def split_names(name: str) -> tuple[str, ...]:
+    """The splits that a corpus has; whether its files can be read is not looked at.
+
+    Raises:
+        ValueError: as `find`.
+        CorpusError: as `find`.
+    """
+    reading = _reading(name)
+    if _given(reading.corpus) is None and (manifest := _folder(reading, None) / "manifest.json").is_file():
+        return tuple(json.loads(manifest.read_bytes())["splits"])
+    return find(name).splits
+
+
 def _splits(name: str) -> set[str]:
     try:
-        if _given(name) is None and (manifest := _folder(name, None) / "manifest.json").is_file():
-            return set(json.loads(manifest.read_bytes())["splits"])
-        return set(find(name).splits)
+        return set(split_names(name))
     except (CorpusError, OSError, ValueError, LookupError):
         return set()
 
@@ -270,11 +328,13 @@ def _given(name: str) -> Path | None:
         raise CorpusError(f"{data} can't be read ({told(wrong)})") from wrong
 
 
-def _source(name: str, tokenisation: str | None, streaming: bool = False) -> Source | None:
+def _source(reading: Reading, tokenisation: str | None, streaming: bool = False) -> Source | None:
     """What a cache must have been built from; None where any will do."""
-    if (given := _given(name)) is not None:
-        return from_folder(name, given, tokenisation)
-    return KNOWN[name](tokenisation, streaming) if name in KNOWN else None
+    if (given := _given(reading.corpus)) is not None:
+        return from_folder(reading, given, tokenisation)
+    if reading.corpus == "wikipedia-sample":
+        return wikipedia_sample.source(reading, tokenisation)
+    return from_hub(reading, tokenisation, streaming) if reading.corpus in HUB else None
 
 
 @cache
@@ -365,24 +425,19 @@ def _build(folder: Path, source: Source) -> None:
 
 def _write(folder: Path, source: Source) -> None:
     """Write text, token streams, vocabulary and manifest into an empty folder."""
-    from alibi.corpora.sources import bert_tokenizer
-
+    reading = source.reading
+    if reading.vocabulary_size is not None and source.tokenisation != "words":
+        raise InputError(f"{reading}: a vocabulary of {source.tokenisation} has a size of its own; leave it out")
+    if source.fetched:
+        say(source.fetched)
     # What has to be fetched is, before the long work.
-    given = bert_tokenizer() if source.tokenisation == "bert" else None
-    sizes: dict[str, dict[str, int]] = {}
-    for split, lines in source.splits.items():
-        sizes[split], tokens = _write_text(folder / f"{split}.txt", lines())
-        expected = source.published.get(split)
-        if expected and tokens != expected:
-            raise CorpusError(
-                f"{source.name} {split} from {source.where} has {tokens:,} tokens with its ends of lines; published "
-                f"are {expected:,}: this is another text, or not all of it"
-            )
+    given = bert_vocabulary() if source.tokenisation == "bert" else None
+    sizes = _write_texts(folder, source)
     vocabulary = given or _learned(folder, source)
     if vocabulary is not None:
         vocabulary.save(folder / vocabulary.FILE)
         for split, size in sizes.items():
-            size["unknown"] = _encode(folder, split, size["bytes"], vocabulary)
+            size["unknown"] = _encode(folder, split, vocabulary)
     manifest = {
         "format": FORMAT,
         "name": source.name,
@@ -401,18 +456,70 @@ def _write(folder: Path, source: Source) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_text(path: Path, lines: Iterable[str]) -> tuple[dict[str, int], int]:
-    """Sizes of the text, and its white-space tokens with the ends of its lines."""
-    words = size = articles = count = 0
-    with path.open("wb") as file:
-        for line in lines:
-            count += 1
-            encoded = line.encode() + b"\n"
-            words, size, articles = words + len(line.split()), size + len(encoded), articles + is_title(line)
-            file.write(encoded)
-    if not size:
-        raise CorpusError(f"{path.stem} is empty: nothing was read for it")
-    return {"articles": articles, "lines": count, "words": words, "bytes": size}, words + count
+class _Text:
+    """The text of a split while it is written, and its size."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("wb")
+        self.articles = self.lines = self.words = self.bytes = 0
+
+    def add(self, line: str) -> None:
+        encoded = line.encode() + b"\n"
+        self.file.write(encoded)
+        self.lines, self.bytes = self.lines + 1, self.bytes + len(encoded)
+        self.words, self.articles = self.words + len(line.split()), self.articles + is_title(line)
+
+    def sizes(self) -> dict[str, int]:
+        return {"articles": self.articles, "lines": self.lines, "words": self.words, "bytes": self.bytes}
+
+
+def _write_texts(folder: Path, source: Source) -> dict[str, dict[str, int]]:
+    """Writes the text of every split, and returns its sizes.
+
+    Raises:
+        CorpusError: if a split is empty, or not as large as published.
+    """
+    enough = source.reading.train_words
+    bar = progress_bar(total=enough, unit=" words", unit_scale=True, desc="reading train", delay=1, leave=False)
+    with ExitStack() as open_files:
+        open_files.enter_context(bar)
+        texts = {split: _Text(folder / f"{split}.txt") for split in SPLITS if split in source.splits}
+        for text in texts.values():
+            open_files.enter_context(text.file)
+        for read in source.passes:
+            with closing(read()) as lines:
+                for split, line in lines:
+                    text = texts[split]
+                    text.add(line)
+                    if split == "train":
+                        if text.lines % LINES_A_REFRESH == 0:
+                            bar.update(text.words - bar.n)
+                        if enough is not None and text.words >= enough:
+                            break
+    for split, text in list(texts.items()):
+        if not text.bytes and enough is not None and split != "train":
+            del texts[split]  # The beginning holds none of it.
+            (folder / f"{split}.txt").unlink()
+        else:
+            _check_size(source, split, text)
+    return {split: text.sizes() for split, text in texts.items()}
+
+
+def _check_size(source: Source, split: str, text: _Text) -> None:
+    if not text.bytes:
+        raise CorpusError(f"{source.name}: the split {split} is empty, nothing was read for it")
+    expected, tokens, asked = source.published.get(split), text.words + text.lines, source.reading.train_words
+    if expected and split == "train" and asked is not None:
+        if text.words < asked:
+            raise CorpusError(
+                f"{source.where} has {text.words:,} words of training text, not the {asked:,} that are asked for: this "
+                f"is not all of {source.reading.corpus}"
+            )
+    elif expected and tokens != expected:
+        raise CorpusError(
+            f"{source.name} {split} from {source.where} has {tokens:,} tokens with its ends of lines; published "
+            f"are {expected:,}: this is another text, or not all of it"
+        )
 
 
 def is_title(line: str) -> bool:
@@ -420,10 +527,15 @@ def is_title(line: str) -> bool:
     return line.startswith(" = ") and bool(re.fullmatch(r" = (?!= ).*(?<! =) = ", line))
 
 
-def _read_lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for line in file:
-            yield line.removesuffix("\n")
+def _batches(path: Path, what: str) -> Iterator[list[str]]:
+    """The lines of a text, `BYTES_A_BATCH` at a time, with a bar that says what is done with them."""
+    bar = progress_bar(
+        total=path.stat().st_size, unit="B", unit_scale=True, desc=f"{what} {path.stem}", delay=1, leave=False
+    )
+    with bar, path.open("rb") as file:
+        while encoded := file.readlines(BYTES_A_BATCH):
+            yield [line.removesuffix(b"\n").decode() for line in encoded]
+            bar.update(sum(map(len, encoded)))
 
 
 def _learned(folder: Path, source: Source) -> "Vocabulary | None":
@@ -431,27 +543,27 @@ def _learned(folder: Path, source: Source) -> "Vocabulary | None":
 
     if "train" not in source.splits:
         return None
-    lines = _read_lines(folder / "train.txt")
+    lines = chain.from_iterable(_batches(folder / "train.txt", "counting"))
     if source.tokenisation == "bytes":
         return BytePairVocabulary.train(lines)
-    found = WordVocabulary.train(lines, source.seen)
-    if source.published_size and found.size != source.published_size:
+    found = WordVocabulary.train(lines, source.seen, source.reading.vocabulary_size)
+    if source.reading.whole and source.published_size and found.size != source.published_size:
         raise CorpusError(f"{source.name} has {found.size:,} entries; published are {source.published_size:,}")
     return found
 
 
-def _encode(folder: Path, split: str, size: int, vocabulary: "Vocabulary") -> int:
-    """Writes the stream of a split, and returns how many of its tokens stand for unknown words."""
-    from alibi.progress import bar as progress_bar
+def _encoded(path: Path, vocabulary: "Vocabulary") -> Iterator[np.ndarray]:
+    """The stream of a text, piece by piece."""
+    return (vocabulary.encode_lines(lines) for lines in _batches(path, "encoding"))
 
-    lines, unknown = _read_lines(folder / f"{split}.txt"), 0
-    bar = progress_bar(total=size, unit="B", unit_scale=True, desc=f"encoding {split}", delay=1, leave=False)
-    with bar, (folder / f"{split}.bin").open("wb") as file:
-        while batch := list(islice(lines, LINES_A_BATCH)):
-            ids = vocabulary.encode_lines(batch)
+
+def _encode(folder: Path, split: str, vocabulary: "Vocabulary") -> int:
+    """Writes the stream of a split, and returns how many of its tokens stand for unknown words."""
+    unknown = 0
+    with (folder / f"{split}.bin").open("wb") as file:
+        for ids in _encoded(folder / f"{split}.txt", vocabulary):
             unknown += _count_unknown(ids, vocabulary)
             file.write(ids.tobytes())  # numpy's tofile is silent where a disk is full
-            bar.update(sum(len(line.encode()) + 1 for line in batch))
     return unknown
 
 

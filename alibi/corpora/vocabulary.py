@@ -219,16 +219,21 @@ class WordVocabulary(Vocabulary):
         self.dtype = np.min_scalar_type(self.size - 1)
 
     @classmethod
-    def train(cls, lines: Iterable[str], seen: int = 1) -> Self:
+    def train(cls, lines: Iterable[str], seen: int = 1, size: int | None = None) -> Self:
         """The vocabulary of these lines.
 
         Args:
             lines: training text, without newlines.
             seen: a word enters if it is there so often; the paper takes every word.
+            size: entries at most, the special ones included, before the made-up ones; None keeps every word.
         """
-        found = Counter(word for line in lines for word in line.split())
+        found: Counter[str] = Counter()
+        for line in lines:
+            found.update(line.split())
         kept = [(word, count) for word, count in found.items() if count >= seen and word not in cls.SPECIAL]
         kept.sort(key=lambda pair: (-pair[1], pair[0]))
+        if size is not None:
+            del kept[max(0, size - len(cls.SPECIAL)) :]
         made_up = -(len(cls.SPECIAL) + len(kept)) % cls.MULTIPLE
         kept += [(f"madeupword{number:04}", 0) for number in range(made_up)]
         return cls([word for word, _ in kept], [count for _, count in kept])

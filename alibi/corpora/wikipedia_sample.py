@@ -4,10 +4,11 @@ import bz2
 import hashlib
 import importlib.util
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
-from alibi.corpora.sources import CC_BY_SA, SPLITS, CorpusError, Lines, Source
+from alibi.corpora.reading import Reading
+from alibi.corpora.source import CC_BY_SA, SPLITS, CorpusError, Source
 from alibi.files import sha256
 
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
@@ -132,20 +133,10 @@ def deal(articles: dict[str, list[str]]) -> dict[str, list[list[str]]]:
     return splits
 
 
-def source(tokenisation: str | None, streaming: bool) -> Source:
+def source(reading: Reading, tokenisation: str | None) -> Source:
     """The sample's lines; nothing is read before they are asked for."""
-    dealt: dict[str, list[list[str]]] = {}
-
-    def lines(split: str) -> Lines:
-        def every() -> Iterator[str]:
-            if not dealt:
-                dealt.update(read())
-            return (line for article in dealt[split] for line in article)
-
-        return every
-
     return Source(
-        name="wikipedia-sample",
+        reading=reading,
         description=(
             "articles of English Wikipedia of May 2016, the first of its dump: all early in the alphabet, "
             "nearly every title beginning with A. Prose, without lists, tables and formulae."
@@ -155,5 +146,12 @@ def source(tokenisation: str | None, streaming: bool) -> Source:
         where=f"gensim/test/test_data/{DUMP}",
         identity=DUMP_SHA256,
         tokenisation=tokenisation or "bytes",
-        splits={split: lines(split) for split in SPLITS},
+        splits=SPLITS,
+        passes=[_lines],
     )
+
+
+def _lines() -> Generator[tuple[str, str], None, None]:
+    # Training text last: who reads its beginning alone has the held-out text too.
+    dealt = read()
+    return ((split, line) for split in reversed(SPLITS) for article in dealt[split] for line in article)

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
 from alibi.configuration import CONFIG, TrainConfig, configure
-from alibi.corpora.corpus import Corpus, load, outline
+from alibi.corpora.corpus import Corpus, load, name_at, outline, split_names
+from alibi.corpora.folders import STAND_INS
 from alibi.device import is_here
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
+from alibi.progress import say
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
-from alibi.runs import METRICS, Run, cached_run, run_folder
+from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself, run_folder
 from alibi.scale import scale_named
 from alibi.windows import PIECE
 
@@ -49,6 +52,24 @@ class Text:
     evaluate: str | None = None
     tokenisation: str | None = None
     """Words, bytes or bert; None takes the corpus's own."""
+
+
+def text_named(corpus: str | None, default: Text) -> Text:
+    """The text that a reader chose, or the experiment's own.
+
+    It is evaluated on its own validation split; a stand-in without one, on the corpus that it stands for.
+
+    Args:
+        corpus: a name that `alibi.corpora.corpus.load` knows; None takes the default.
+        default: the experiment's.
+
+    Raises:
+        ValueError: for an unknown name; those there are are listed.
+    """
+    if corpus is None or corpus == default.train:
+        return default
+    held_out = "valid" in split_names(corpus)
+    return Text(corpus, None if held_out or corpus not in STAND_INS else STAND_INS[corpus].evaluated_on)
 
 
 @dataclass(frozen=True)
@@ -259,6 +280,9 @@ class TrainingCell:
         trained_on.require("train")
         evaluated_on = self.evaluated_on()
         (evaluated_on or trained_on).require(*(measure.split for measure in self.measures))
+        times = self.tokens / len(trained_on.split("train").tokens)
+        if times > 1:
+            _say_once(f"{trained_on.name}: the text is read {times:.1f} times, {self.tokens:,} tokens in all")
 
     def outline(self) -> Corpus:
         """The corpus that is trained on, or where that would have to be fetched, its published sizes."""
@@ -300,15 +324,19 @@ class TrainingCell:
             tables.append(run.records_against_itself(*chosen_itself, self.paper_corpus))
         return pd.concat(tables, ignore_index=True).assign(equal_time=self.equal_time)
 
+    @property
+    def corpus_used(self) -> str:
+        """What its records say was read: "a -> b" is trained on a and evaluated on b."""
+        return f"{self.spec.corpus} -> {self.eval_corpus}" if self.eval_corpus else self.spec.corpus
+
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether every measure of this cell is among these records."""
-        trained_on = self.spec.corpus
         same = {
             "method": self.spec.method,
             "scale": self.scale,
             "train_length": self.train_length,
             "seed": self.spec.seed,
-            "corpus_used": f"{trained_on} -> {self.eval_corpus}" if self.eval_corpus else trained_on,
+            "corpus_used": self.corpus_used,
             "tokens_trained": self.tokens,
         }
         own = records[~records.smoke.fillna(False)]
@@ -335,23 +363,38 @@ class TrainingCell:
             "tokens_trained": self.tokens,
         }
 
+    def _known_of(
+        self, split: str, length: int, protocol: str, stride: int | None, sample: int | None
+    ) -> dict[str, Any]:
+        return self.known() | {
+            "split": split,
+            "eval_length": length,
+            "protocol": protocol,
+            "stride": stride,
+            "sample": sample,
+            "equal_time": self.equal_time,
+        }
+
     def numbers(self) -> list[dict[str, Any]]:
         """Which numbers it measures: of each record the columns that are known before."""
         found: list[dict[str, Any]] = []
         for m in self.measures:
-            own = self.known() | {
-                "split": m.split,
-                "eval_length": m.length,
-                "protocol": "nonoverlapping" if m.stride is None else "sliding_window",
-                "stride": m.stride,
-                "prefix": m.prefix,
-                "equal_time": self.equal_time,
-            }
-            found += [own | {"metric": metric, "unit": unit} for metric, unit in METRICS.items()]
-            if self.by_position:
+            own = self._known_of(
+                m.split, m.length, "nonoverlapping" if m.stride is None else "sliding_window", m.stride, m.sample
+            ) | {"prefix": m.prefix, "skipped": m.skip or None}
+            metrics = metrics_of(m.length, self.train_length, m.skip)
+            found += [own | {"metric": metric, "unit": unit} for metric, unit in metrics.items()]
+            if self.by_position and not m.skip:
                 loss = {"metric": "loss", "unit": "nats"}
                 bands = position_bands(m.length)
                 found += [own | loss | {"first_position": low + 1, "last_position": high} for low, high in bands]
+        if itself := self.against_itself:
+            own = self._known_of(itself.split, itself.window, "against_itself", itself.stride, itself.sample)
+            found += [
+                own | {"metric": metric, "unit": "nats", "first_position": low + 1, "last_position": high}
+                for low, high in ranges_against_itself(self.train_length, itself.window, itself.stride)
+                for metric in ("loss_against_itself", "loss_against_itself_standard_error")
+            ]
         return found
 
     @property
@@ -383,6 +426,11 @@ class TrainingCell:
     def _folder(self) -> Path | None:
         config = self.config()
         return run_folder(config) if config.stream_sha256 and is_here(config.device) else None
+
+
+@cache
+def _say_once(message: str) -> None:
+    say(message)
 
 
 def _live(cell: TrainingCell) -> Iterable[Measure]:
@@ -441,7 +489,7 @@ def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, *
         method=method,
         scale=scale,
         train_length=train_length,
-        corpus=text.train,
+        corpus=name_at(scale_named(scale), text.train, text.tokenisation),
         tokenisation=text.tokenisation,
         seed=seed,
         **chosen,

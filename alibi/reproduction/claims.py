@@ -4,7 +4,7 @@ What counts:
 
 - Scales laptop, gpu and paper; quick is for CI and is never evidence. The largest scale with all that a part needs
   decides it. A claim is as large as its smallest part.
-- Validation split; the paper's own corpus before a stand-in evaluated on it, and that before anything else.
+- Validation split; the paper's own corpus before its beginning, then a stand-in evaluated on it, then anything else.
 - Each statistic is computed within a seed, methods paired by seed, and judged at each L that it names; the part holds
   where all do, and the L nearest to breaking it is shown.
 - Two intervals of 95 % are kept apart: over seeds (Student's t, from two seeds on), and over the articles of the text,
@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from alibi.corpora.reading import Reading
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
 from alibi.reproduction.rules import CLAIMS, GATES, Claim, Gate, Part, rule_changes
@@ -188,7 +189,8 @@ class Known:
         def rank(group: pd.DataFrame) -> tuple[int, float]:
             corpus, used = str(group["corpus"].iloc[0]), group["corpus_used"].iloc[0]
             size = group["parameters"].max() if part.by_model else len(group)
-            stand_in = 0 if used == corpus else 1 if used.endswith(f"-> {corpus}") else 2
+            own, stands_in = Reading.named(used).corpus == corpus, used.endswith(f"-> {corpus}")
+            stand_in = 0 if used == corpus else 1 if own else 2 if stands_in else 3
             return stand_in, -(0 if pd.isna(size) else size)
 
         return [
@@ -340,6 +342,8 @@ class Need:
     part: Part
     lacking: frozenset[str]
     """Names of numbers, as in `Finding.missing`."""
+    every: frozenset[str]
+    """The names of all that it takes."""
 
 
 def needs(records: pd.DataFrame, scale: str) -> list[Need]:
@@ -353,10 +357,10 @@ def needs(records: pd.DataFrame, scale: str) -> list[Need]:
         for part in parts:
             at_scale = measure(part, known, (scale,))
             # Where draws are missing, or several shapes may decide, any number of another one is of use.
-            whole = at_scale.missing and (part.draws or part.by_model)
-            lacking = _names(part, known.nothing) if whole else at_scale.missing
-            if lacking:
-                found.append(Need(claim.number, part, frozenset(lacking)))
+            every = frozenset(_names(part, known.nothing))
+            if at_scale.missing:
+                lacking = every if part.draws or part.by_model else frozenset(at_scale.missing)
+                found.append(Need(claim.number, part, lacking, every))
     return found
 
 
@@ -367,11 +371,11 @@ def waiting(lacking: Sequence[Need], numbers: pd.DataFrame) -> tuple[int, ...]:
         lacking: of `needs`.
         numbers: as records of one experiment and seed, with any values.
     """
-    known, found = evidence(numbers), set()
-    nothing, all_of_it = Sample(known.iloc[:0]), Sample(known)
+    sample, found = Sample(evidence(numbers)), set()
     for need in lacking:
-        supplied = set(_names(need.part, nothing)) - set(_names(need.part, all_of_it))
-        if numbers["source"].iloc[0] in need.part.experiments and supplied & need.lacking:
+        if numbers["source"].iloc[0] not in need.part.experiments:
+            continue
+        if need.lacking & (need.every - set(_names(need.part, sample))):
             found.add(need.claim)
     return tuple(sorted(found))
 

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from alibi.configuration import TrainConfig
@@ -28,17 +29,18 @@ from alibi.corpora.corpus import Corpus, outline
 from alibi.device import DTYPES, kind_of
 from alibi.errors import UserError, listed, quoted
 from alibi.model import Decoder
-from alibi.records import COUNTS, MEASURED_COLUMNS, TRUTHS, TYPES, VALUE_FORMAT, add, held, measured_results
+from alibi.records import COUNTS, LATER, MEASURED_COLUMNS, TRUTHS, TYPES, VALUE_FORMAT, add, held, measured_results
 from alibi.reproduction.cells import Cell, TrainingCell
 from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.runs import METRICS, config_hash
 from alibi.scale import SCALES, scale_named
-from alibi.windows import evaluation_windows
+from alibi.windows import evaluation_windows, scored_tokens
 
 # fmt: off
 KEY = (
     "source", "corpus", "split", "method", "train_length", "eval_length", "protocol", "stride", "equal_time", "metric",
-    "prefix", "first_position", "last_position", "decay_window", "scale", "seed", "tokens_trained", "corpus_used",
+    "prefix", "skipped", "sample", "first_position", "last_position", "decay_window", "scale", "seed", "tokens_trained",
+    "corpus_used",
 )
 # fmt: on
 MACHINE = ("device", "dtype")
@@ -146,7 +148,7 @@ def _read(path: Path) -> _File:
             lines = [(reader.line_num, fields) for fields in reader if fields]
     except (OSError, UnicodeError, csv.Error) as wrong:
         raise MergeError(f"{path} can't be read: {wrong}; nothing was written") from wrong
-    missing = [name for name in MEASURED_COLUMNS if name not in header]
+    missing = [name for name in MEASURED_COLUMNS if name not in header and name not in LATER]
     others = [name for name in header if name not in MEASURED_COLUMNS]
     if missing or others or len(set(header)) < len(header):
         told = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(others)} besides"] * bool(others)
@@ -161,7 +163,7 @@ def _read(path: Path) -> _File:
             row: Row = {}
             for name in MEASURED_COLUMNS:
                 try:
-                    row[name] = _typed(name, written[name])
+                    row[name] = _typed(name, written.get(name, ""))
                 except ValueError as wrong:
                     found.fault(line, name, written[name], str(wrong))
             if len(row) == len(MEASURED_COLUMNS):
@@ -206,7 +208,7 @@ def _key(row: Row) -> tuple[object, ...]:
 
 
 def _of_machine(row: Row) -> bool:
-    return row["metric"] not in (*METRICS, "loss")
+    return not str(row["metric"]).startswith("loss") and row["metric"] not in METRICS
 
 
 def _same(row: Row, before: Row) -> bool:
@@ -245,6 +247,8 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
         yield "smoke", "the numbers of a smoke run mean nothing: run it without ALIBI_SMOKE"
     if row["value"] is None or not (math.isfinite(row["value"]) or row["metric"] == "word_perplexity"):
         yield "value", "choose a finite number"
+    elif row["metric"] in ("loss_change", "loss_against_itself"):
+        pass  # A difference has either sign.
     elif not row["value"] > (1 if str(row["metric"]).endswith("perplexity") else 0):
         least = "a perplexity is above 1" if str(row["metric"]).endswith("perplexity") else "it is above 0"
         yield "value", least
@@ -332,11 +336,17 @@ def _parameters(cell: TrainingCell) -> int:
 
 
 @cache
-def _scored(tokens: int, length: int, stride: int | None, first: int | None, last: int | None) -> int:
-    """Tokens at the positions first to last of a window, of an evaluation of so many tokens."""
+def _scored(
+    tokens: int, length: int, stride: int | None, skip: int, sample: int | None, first: int | None, last: int | None
+) -> int:
+    """Tokens that an evaluation of so many tokens scores at the positions first to last of a window."""
     low, high = (first or 1) - 1, last or length
-    windows = evaluation_windows(tokens, length, stride)
-    return sum(max(0, min(w.end - w.start, high) - max(w.scored - w.start, low)) for w in windows)
+    before = np.concatenate([[0], np.cumsum(scored_tokens(tokens, skip, sample))])
+    scored = 0
+    for window in evaluation_windows(tokens, length, stride, skip):
+        start, end = max(window.scored, window.start + low), min(window.end, window.start + high)
+        scored += before[end] - before[start] if end > start else 0
+    return int(scored)
 
 
 def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
@@ -355,9 +365,11 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
     ):
         yield "value", f"a perplexity is below the {size:,} entries of the vocabulary"
     whole = _tokens(*given, row["split"])
-    if row["prefix"] is not None or whole is not None:
+    # What a run compares with itself depends on where long windows end, and is not counted again here.
+    if row["protocol"] != "against_itself" and (row["prefix"] is not None or whole is not None):
         tokens = min(n for n in (row["prefix"], whole) if n is not None)
-        right = _scored(tokens, row["eval_length"], row["stride"], row["first_position"], row["last_position"])
+        which = tokens, row["eval_length"], row["stride"], row["skipped"] or 0, row["sample"]
+        right = _scored(*which, row["first_position"], row["last_position"])
         if row["tokens_scored"] != right:
             yield "tokens_scored", f"this evaluation scores {right:,}"
     if row["parameters"] != (count := _parameters(same)):

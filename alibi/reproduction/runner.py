@@ -91,6 +91,7 @@ def cells(
     seeds: Sequence[int] = (),
     lengths: Sequence[int] = (),
     device: str | None = None,
+    corpus: str | None = None,
 ) -> list[Cell]:
     """The cells of an experiment, most valuable first.
 
@@ -101,13 +102,14 @@ def cells(
         seeds: 0 alone if empty.
         lengths: only these training lengths; empty takes all.
         device: what runs them; the scale's own if left out.
+        corpus: what is trained and evaluated on; None takes the experiment's own text.
 
     Raises:
         ValueError: for an unknown name (the known are listed), or a choice that leaves no cell.
     """
     if experiment not in EXPERIMENTS:
         raise UnknownNameError("experiment", experiment, EXPERIMENTS)
-    every = _every(experiment, scale, methods, seeds, device)
+    every = _every(experiment, scale, methods, seeds, device, corpus)
     if not (chosen := _chosen(every, methods, lengths)):
         has = sorted({(method, cell.train_length) for cell in every for method in cell.methods})
         raise InputError(
@@ -116,12 +118,14 @@ def cells(
     return chosen
 
 
-def _every(experiment: str, scale: str, methods: Sequence[str], seeds: Sequence[int], device: str | None) -> list[Cell]:
+def _every(
+    experiment: str, scale: str, methods: Sequence[str], seeds: Sequence[int], device: str | None, corpus: str | None
+) -> list[Cell]:
     scale_named(scale)
     known = (*METHODS, *CONTROLS)
     if unknown := [method for method in methods if method not in known]:
         raise UnknownNameError("position method", unknown[0], known)
-    every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,))
+    every = EXPERIMENTS[experiment](scale, tuple(dict.fromkeys(seeds)) or (0,), corpus)
     if device is None:
         return every
     check_device(device)
@@ -143,6 +147,7 @@ def plan(
     seeds: Sequence[int] = (),
     lengths: Sequence[int] = (),
     device: str | None = None,
+    corpus: str | None = None,
 ) -> list[State]:
     """The cells of an experiment or of all, in the order in which they are to be run, with what each will cost.
 
@@ -156,6 +161,7 @@ def plan(
         seeds: as for `cells`.
         lengths: as for `cells`.
         device: as for `cells`.
+        corpus: as for `cells`.
 
     Raises:
         ValueError: as `cells` does; or if the device that is asked for is not here.
@@ -167,13 +173,13 @@ def plan(
     chosen: list[tuple[str, Cell]] = []
     if experiment == "all":
         for name in EXPERIMENTS:
-            found = _chosen(_every(name, scale, methods, seeds, device), methods, lengths)
+            found = _chosen(_every(name, scale, methods, seeds, device, corpus), methods, lengths)
             chosen += [(name, cell) for cell in found]
         if not chosen:
             asked = listed([*methods, *(f"L = {length}" for length in lengths)])
             raise InputError(f"no experiment at scale {scale} has a cell of {asked}")
     elif experiment in EXPERIMENTS:
-        chosen = [(experiment, cell) for cell in cells(experiment, scale, methods, seeds, lengths, device)]
+        chosen = [(experiment, cell) for cell in cells(experiment, scale, methods, seeds, lengths, device, corpus)]
     else:
         raise UnknownNameError("experiment", experiment, ["all", *EXPERIMENTS])
     lacking, order = claims.needs(measured_results(), scale), [*dict.fromkeys(seeds)] or [0]

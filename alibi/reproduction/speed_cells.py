@@ -268,7 +268,8 @@ class DecayWindowCell(TrainingCell):
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether its losses are among these records."""
-        own = records[(records.scale == self.scale) & (records.metric == "loss")]
+        same = (records.scale == self.scale) & (records.corpus_used == self.corpus_used)
+        own = records[same & (records.metric == "loss")]
         return bool(((own.train_length == self.train_length) & (own.seed == self.spec.seed)).any())
 
     def numbers(self) -> list[dict[str, Any]]:

@@ -28,10 +28,10 @@ def module(experiment: str) -> ModuleType:
     return import_module(f"{__name__}.{experiment}")
 
 
-def _cells(experiment: str, scale: str, seeds: tuple[int, ...] = (0,)) -> "list[Cell]":
-    found: list[Cell] = module(experiment).cells(scale, seeds)
+def _cells(experiment: str, scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> "list[Cell]":
+    found: list[Cell] = module(experiment).cells(scale, seeds, corpus)
     return found
 
 
 EXPERIMENTS: "dict[str, Callable[..., list[Cell]]]" = {name: partial(_cells, name) for name in TABLES}
-"""What lists the cells of each: cells(scale, seeds)."""
+"""What lists the cells of each: cells(scale, seeds, corpus)."""

@@ -24,7 +24,7 @@ from alibi.scale import scale_named
 WINDOWS = (1, 2, 4, 8)
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[TrainingCell]:
+def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
     """ALiBi, the T5 bias and sinusoidal at the scale's own length, both protocols over the same tokens."""
     length = scale_named(scale).train_length
     windows = [multiple * length for multiple in WINDOWS]
@@ -33,7 +33,9 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[TrainingCell]:
         *(Measure(window, window // 2, HALF_STRIDE_TOKENS[scale]) for window in windows),
         *full_windows(scale, length),
     )
-    of_wikitext = {cell.spec.method: cell for cell in wikitext103.runs(scale) if cell.train_length == length}
+    of_wikitext = {
+        cell.spec.method: cell for cell in wikitext103.runs(scale, corpus=corpus) if cell.train_length == length
+    }
     return [
         replace(cell, spec=replace(cell.spec, seed=seed), measures=measures, against_itself=None, by_position=True)
         for seed in seeds

@@ -16,7 +16,7 @@ attention kernel that is its fastest; a ratio is the median of those of neighbou
 """
 
 from alibi.positions import PAPER_METHODS
-from alibi.reproduction.cells import HALF_STRIDE_TOKENS, Cell, Measure, spec_of
+from alibi.reproduction.cells import HALF_STRIDE_TOKENS, Cell, Measure, spec_of, text_named
 from alibi.reproduction.experiments.wikitext103 import TEXTS
 from alibi.reproduction.speed_cells import AttentionCell, DecayWindowCell, SpeedCell
 from alibi.scale import scale_named
@@ -38,12 +38,12 @@ LARGE = {
 }
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[Cell]:
     """All methods of the paper at each length, attention by kernel, and what a decay window loses.
 
-    Speed has no seed: the cells are the same whatever the seeds.
+    Speed has no seed and no text: those cells are the same whatever the seeds and the corpus.
     """
-    length, text = scale_named(scale).train_length, TEXTS[scale]
+    length, text = scale_named(scale).train_length, text_named(corpus, TEXTS[scale])
     measured = (Measure(LONGER * length, None, HALF_STRIDE_TOKENS[scale]),)
     return [
         *(SpeedCell(shape, scale, PAPER_METHODS) for shape in MODELS[scale]),

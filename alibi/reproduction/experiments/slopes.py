@@ -7,20 +7,18 @@ score by the bias, or a bias that grows faster than the distance, is worse than 
 """
 
 from alibi.positions import VARIANTS
-from alibi.reproduction.cells import Cell, TrainingCell, nonoverlapping, spec_of
+from alibi.reproduction.cells import Cell, TrainingCell, nonoverlapping, spec_of, text_named
 from alibi.reproduction.experiments.efficiency import learned
 from alibi.reproduction.experiments.wikitext103 import TEXTS
 from alibi.scale import scale_named
 
 
-def cells(scale: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[Cell]:
     """Every variant at the scale's own length, of random slopes each seed draws others; then what learning costs."""
     length = scale_named(scale).train_length
-    measures = nonoverlapping(scale, length)
+    measures, text = nonoverlapping(scale, length), text_named(corpus, TEXTS[scale])
     trained: list[Cell] = [
-        TrainingCell(
-            spec_of(method, scale, length, TEXTS[scale], seed), eval_corpus=TEXTS[scale].evaluate, measures=measures
-        )
+        TrainingCell(spec_of(method, scale, length, text, seed), eval_corpus=text.evaluate, measures=measures)
         for seed in seeds
         for method in ("alibi", *VARIANTS)
     ]

@@ -1,0 +1,236 @@
+"""The corpora of the Hugging Face hub: one table, read by `datasets`, which runs no scripts of theirs."""
+
+import hashlib
+import re
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from alibi.corpora.bert import BERT_CASED_SIZE
+from alibi.corpora.hub_errors import reason
+from alibi.corpora.reading import Reading
+from alibi.corpora.source import CC_BY_SA, SPLITS, CorpusError, Pass, Source, lines_of
+from alibi.errors import listed
+
+SENTENCES_A_BLOCK = 4096
+HELD_OUT_DOCUMENTS = 500
+BYTES_A_REQUEST = 2 << 20
+# Entries that a vocabulary of byte pairs has, whatever the corpus.
+BYTE_PAIRS = 4096
+# The branch on which the hub keeps parquet files of what was once read by a script.
+PARQUET = "refs/convert/parquet"
+WIKITEXT_REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
+MERITY = "Merity, Xiong, Bradbury and Socher (2017). Pointer Sentinel Mixture Models. ICLR."
+ZHU = "Zhu, Kiros, Zemel, Salakhutdinov, Urtasun, Torralba and Fidler (2015). Aligning Books and Movies. ICCV."
+GOKASLAN = "Gokaslan and Cohen (2019). OpenWebText Corpus. http://Skylion007.github.io/OpenWebTextCorpus"
+OWN_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubCorpus:
+    """A corpus of the hub: what it is, where it lies, how it is cut into splits, how large it is."""
+
+    description: str
+    licence: str
+    citation: str
+    repository: str
+    configuration: str | None
+    """Which of the repository's sets of parquet files; None where it has one."""
+    revision: str
+    """A commit; where the hub alone made the files, their branch."""
+    splits: Mapping[str, str]
+    """Our splits, and what the hub calls them; of one that is dealt, the split train alone."""
+    deal: Callable[[int], str] | None = None
+    """Our split of a row, by its number, where the hub has no held-out text."""
+    deal_version: str = ""
+    """Changes when the rule does."""
+    tokenisation: str
+    vocabulary_size: int
+    sizes: Mapping[str, int]
+    """White-space tokens of our splits with the ends of their lines."""
+    exact: bool
+    """Whether these numbers were published for this very text, so that others are refused; else they are estimates."""
+    megabytes: int
+    """Of the files of the training split."""
+
+    @property
+    def where(self) -> str:
+        """Repository, configuration and revision."""
+        files = f"{self.repository}, {self.configuration}," if self.configuration else self.repository
+        return f"{files} at {self.revision}"
+
+    def entries(self, tokenisation: str | None) -> int:
+        """How large the vocabulary of a tokenisation is; None takes the corpus's own."""
+        return {"bytes": BYTE_PAIRS, "bert": BERT_CASED_SIZE}.get(
+            tokenisation or self.tokenisation, self.vocabulary_size
+        )
+
+
+def bookcorpus_split(sentence: int) -> str:
+    """The split of a sentence: of blocks of 4096 one in a thousand each for validation and test, by SHA-256.
+
+    The paper takes the split of Khandelwal et al. (2020), whose counts it does not give.
+    """
+    block = sentence // SENTENCES_A_BLOCK
+    number = int(hashlib.sha256(f"bookcorpus {block}".encode()).hexdigest(), 16) % 1000
+    return {0: "valid", 1: "test"}.get(number, "train")
+
+
+def openwebtext_split(document: int) -> str:
+    """The split of a document: the first 500 are validation text, the next 500 test text.
+
+    So a reader of the beginning alone has the same held-out text as one of the whole.
+    """
+    return ("valid", "test", "train")[min(document // HELD_OUT_DOCUMENTS, 2)]
+
+
+def _wikitext(name: str, vocabulary_size: int, train_tokens: int, megabytes: int) -> HubCorpus:
+    return HubCorpus(
+        description=f"{name}, good and featured articles of Wikipedia, rare words as <unk>",
+        licence=CC_BY_SA,
+        citation=MERITY,
+        repository="Salesforce/wikitext",
+        configuration=f"{name}-v1",
+        revision=WIKITEXT_REVISION,
+        splits=OWN_SPLITS,
+        tokenisation="words",
+        # By fairseq's rules, with the special entries and the padding.
+        vocabulary_size=vocabulary_size,
+        sizes={"train": train_tokens, "valid": 217_646, "test": 245_569},
+        exact=True,
+        megabytes=megabytes,
+    )
+
+
+HUB: dict[str, HubCorpus] = {
+    "wikitext-103": _wikitext("wikitext-103", 267_744, 103_227_021, 312),
+    "wikitext-2": _wikitext("wikitext-2", 33_280, 2_088_628, 6),
+    "bookcorpus": HubCorpus(
+        description=(
+            "the Toronto BookCorpus as the hub has it: a sentence a line, lower-cased, which the paper's cased "
+            "vocabulary does not expect; split by hash of blocks of 4096 sentences"
+        ),
+        licence="not stated by its makers; the books' authors hold the rights",
+        citation=ZHU,
+        repository="bookcorpus/bookcorpus",
+        configuration=None,
+        revision=PARQUET,
+        splits={"train": "train"},
+        deal=bookcorpus_split,
+        deal_version=str(SENTENCES_A_BLOCK),
+        tokenisation="bert",
+        vocabulary_size=BERT_CASED_SIZE,
+        # Zhu et al. (2015) count 984,846,357 words.
+        sizes={"train": 982_876_665, "valid": 984_846, "test": 984_846},
+        exact=False,
+        megabytes=3100,
+    ),
+    "openwebtext": HubCorpus(
+        description=(
+            "OpenWebText, pages that Reddit's users linked to: a part of RoBERTa's corpus, not the whole of CC100 + "
+            "RoBERTa; the first 500 documents are validation text, the next 500 test text"
+        ),
+        licence="CC0 1.0 for the collection; the pages' authors hold the rights of their texts",
+        citation=GOKASLAN,
+        repository="Skylion007/openwebtext",
+        configuration="plain_text",
+        revision="79d93d786212f7344586290adb811d4ae6a1762c",
+        splits={"train": "train"},
+        deal=openwebtext_split,
+        deal_version=str(HELD_OUT_DOCUMENTS),
+        tokenisation="bytes",
+        vocabulary_size=BYTE_PAIRS,
+        # Of 8,013,769 documents with 39.8 GB of text, at 6.1 bytes a word.
+        sizes={"train": 6_500_000_000, "valid": 405_000, "test": 405_000},
+        exact=False,
+        megabytes=24_200,
+    ),
+}
+
+
+def from_hub(reading: Reading, tokenisation: str | None, streaming: bool) -> Source:
+    """A corpus of `HUB`; nothing is read yet. Of a beginning, no more than that is fetched."""
+    corpus = HUB[reading.corpus]
+    streaming = streaming or reading.train_words is not None
+    ways = _ways_out(reading, tokenisation, "tokens" if corpus.tokenisation == "words" else "txt")
+    share = min(1.0, (reading.train_words or corpus.sizes["train"]) / corpus.sizes["train"])
+    read = "all of it" if reading.train_words is None else f"the first {reading.train_words:,} training words"
+    return Source(
+        reading=reading,
+        description=corpus.description,
+        licence=corpus.licence,
+        citation=corpus.citation,
+        where=corpus.where,
+        identity=" ".join(
+            filter(None, (corpus.repository, corpus.configuration, corpus.revision, corpus.deal_version))
+        ),
+        tokenisation=tokenisation or corpus.tokenisation,
+        splits=tuple(corpus.splits) if corpus.deal is None else SPLITS,
+        passes=[_pass(reading, corpus, split, streaming, ways) for split in corpus.splits],
+        published=corpus.sizes if corpus.exact else {},
+        published_size=corpus.vocabulary_size if corpus.exact else 0,
+        fetched=f"{reading.corpus}: fetching {read} from {corpus.where}, about {share * corpus.megabytes:,.0f} MB",
+    )
+
+
+def _ways_out(reading: Reading, tokenisation: str | None, ending: str) -> str:
+    """What whoever can't reach the hub may do."""
+    chosen = f" --tokenisation {tokenisation}" if tokenisation else ""
+    copy = " (a copy in HF_HOME serves too)" if reading.train_words is None else ""
+    files = ", ".join(f"{split}.{ending}" for split in SPLITS)
+    return (
+        f'  with a network, once: python -m alibi data "{reading}"{chosen}{copy}\n'
+        f"  from a folder: export ALIBI_DATA=FOLDER, where FOLDER/{reading.corpus} holds {files}\n"
+        "  another text, always there: the same command with --corpus wikipedia-sample (of a chapter "
+        "-p corpus=wikipedia-sample, of data its name)"
+    )
+
+
+def _pass(reading: Reading, corpus: HubCorpus, split: str, streaming: bool, ways: str) -> Pass:
+    def pairs() -> Generator[tuple[str, str], None, None]:
+        try:
+            with closing(_rows(corpus, corpus.splits[split], streaming)) as rows:
+                for number, row in enumerate(rows):
+                    ours = corpus.deal(number) if corpus.deal else split
+                    for line in lines_of(row, corpus.where):
+                        yield ours, line
+        except Exception as wrong:  # Of four libraries: their words are passed on with what to do.
+            raise CorpusError(
+                f"{reading} can't be read from {corpus.where}: {reason(wrong)}. Three ways out:\n{ways}"
+            ) from wrong
+
+    return pairs
+
+
+def _rows(corpus: HubCorpus, split: str, streaming: bool) -> Generator[Any, None, None]:
+    try:
+        import datasets
+    except ImportError as missing:
+        raise CorpusError("the datasets package is missing: pip install datasets") from missing
+    datasets.disable_progress_bars()
+    options = {"fragment_scan_options": _small_requests()} if streaming else {}
+    rows = datasets.load_dataset(
+        corpus.repository, corpus.configuration, revision=corpus.revision, split=split, streaming=streaming, **options
+    )
+    _check_revision(rows, corpus.revision)
+    for batch in rows.iter(batch_size=1000):
+        if "text" not in batch:
+            raise CorpusError(f"the columns are {listed(batch)}; expected one named text")
+        yield from batch["text"]
+
+
+def _small_requests() -> Any:
+    """Of pyarrow: requests of a few megabytes, where 32 are usual; a beginning that is read may be no longer."""
+    import pyarrow
+    import pyarrow.dataset
+
+    cache = pyarrow.CacheOptions(hole_size_limit=8192, range_size_limit=BYTES_A_REQUEST, lazy=True, prefetch_limit=0)
+    return pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=True, cache_options=cache)
+
+
+def _check_revision(rows: Any, revision: str) -> None:
+    # Out of reach of the hub, datasets takes a copy of any revision, whose files lie in a folder of that name.
+    copies = [str(file["filename"]) for file in getattr(rows, "cache_files", [])]
+    if re.fullmatch(r"[0-9a-f]{40}", revision) and not all(revision in copy for copy in copies):
+        raise CorpusError(f"the copy at hand is of another revision: {copies[0]}")

@@ -1,0 +1,62 @@
+"""What is read of a corpus: all of it, or the beginning of its training text in a vocabulary of a given size.
+
+The name says so, wherever a corpus is named: on the command line, in the cache, in a run's configuration, in records.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from alibi.errors import InputError
+
+_NAME = re.compile(
+    r"(?P<corpus>.*?)(?:, first (?P<words>\d+)(?P<million>M?) words)?(?:, vocabulary (?P<size>\d+))?", re.DOTALL
+)
+_SPECIAL_ENTRIES = 4
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A corpus, and how much of it is read: "wikitext-103, first 20M words, vocabulary 32768".
+
+    Raises:
+        ValueError: for no words, or a vocabulary that holds none.
+    """
+
+    corpus: str
+    train_words: int | None = None
+    """Whole lines from the beginning of the training split, until they hold so many words; None reads all."""
+    vocabulary_size: int | None = None
+    """Entries of a vocabulary of words, the most frequent of what is read; None takes every word."""
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that leave nothing."""
+        if self.train_words == 0 or (self.vocabulary_size is not None and self.vocabulary_size <= _SPECIAL_ENTRIES):
+            raise InputError(
+                f"{self}: choose at least one word, and a vocabulary above its {_SPECIAL_ENTRIES} special entries"
+            )
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The reading of this name; a name that says nothing of it is that of the whole corpus."""
+        match = _NAME.fullmatch(name)
+        assert match, "the first group takes anything"
+        words, size = match["words"], match["size"]
+        return cls(
+            match["corpus"],
+            int(words) * (1_000_000 if match["million"] else 1) if words else None,
+            int(size) if size else None,
+        )
+
+    def __str__(self) -> str:
+        """The name, whose numbers are exact."""
+        name = self.corpus
+        if self.train_words is not None:
+            millions, rest = divmod(self.train_words, 1_000_000)
+            name += f", first {self.train_words if rest or not millions else f'{millions}M'} words"
+        return name if self.vocabulary_size is None else f"{name}, vocabulary {self.vocabulary_size}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left out."""
+        return self.train_words is None and self.vocabulary_size is None
