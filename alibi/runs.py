@@ -228,8 +228,9 @@ class Run:
 
         One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`. Arguments as for `evaluation`; `corpus` is
         the paper's set, by which our records join its numbers, whatever was read. The metric loss_standard_error is
-        that of the mean loss (nats a token) over articles. Where tokens are skipped, loss_change is the mean loss less
-        that of the same tokens in windows of the training length, and has a standard error too.
+        that of the mean loss (nats a token) over articles. Where tokens are skipped, and windows are
+        longer than L, loss_change is the mean loss less that of the same tokens in windows of L, and has a standard
+        error too.
         """
         import pandas as pd
 
@@ -250,7 +251,7 @@ class Run:
             }
             rows += [common | {"metric": m, "value": getattr(found, m), "unit": unit} for m, unit in METRICS.items()]
             in_nats = {"loss_standard_error": found.loss_standard_error}
-            if skip and length != self.config.train_length:
+            if skip and length > self.config.train_length:
                 at_length = self.evaluation(self.config.train_length, stride, split, prefix, text, skip, sample)
                 in_nats["loss_change"], in_nats["loss_change_standard_error"] = found.change_from(at_length)
             rows += [common | row for row in _in_nats(in_nats)]
@@ -318,7 +319,7 @@ class Run:
 
 def metrics_of(length: int, train_length: int, skip: int) -> dict[str, str]:
     """Each metric that `Run.records` has of an evaluation, and its unit."""
-    changes = ("loss_change", "loss_change_standard_error") if skip and length != train_length else ()
+    changes = ("loss_change", "loss_change_standard_error") if skip and length > train_length else ()
     return METRICS | dict.fromkeys(("loss_standard_error", *changes), "nats")
 
 

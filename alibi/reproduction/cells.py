@@ -466,15 +466,21 @@ def nonoverlapping(scale: str, train_length: int, others: Iterable[int] = ()) ->
 def full_windows(scale: str, train_length: int) -> tuple[Measure, ...]:
     """Nonoverlapping windows, and full ones that slide, on the same tokens, in multiples of L up to `SKIPPED`.
 
-    The sliding stride is that of `STRIDES_IN_L`.
+    The sliding stride is that of `STRIDES_IN_L`. A model that is trained longer than the scale's own L is also read in
+    sliding windows of that L, by a stride as much shorter: what it gains from there to its own L, context gave it.
     """
-    slide = train_length // (STRIDES_IN_L[scale] or train_length)
-    lengths = [multiple * train_length for multiple in (1, 2, 4) if multiple * train_length <= SKIPPED[scale]]
-    return tuple(
-        Measure(length, stride, skip=SKIPPED[scale], sample=FULL_WINDOW_TOKENS[scale])
-        for stride in (None, slide)
+    skip, sample = SKIPPED[scale], FULL_WINDOW_TOKENS[scale]
+    slide = STRIDES_IN_L[scale] or train_length
+    lengths = [multiple * train_length for multiple in (1, 2, 4) if multiple * train_length <= skip]
+    found = [
+        Measure(length, stride, skip=skip, sample=sample)
+        for stride in (None, train_length // slide)
         for length in lengths
-    )
+    ]
+    shortest = scale_named(scale).train_length
+    if shortest < train_length:
+        found.append(Measure(shortest, max(1, shortest // slide), skip=skip, sample=sample))
+    return tuple(found)
 
 
 def against_itself(scale: str, train_length: int) -> SelfMeasure:
