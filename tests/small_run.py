@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from alibi import checkpoint
 from alibi.configuration import configure
 from alibi.corpora.corpus import Corpus, Split
+from alibi.device import settle_cpu
 from alibi.run_spec import Bookkeeping, RunSpec
 from alibi.train import Training, train
 
@@ -38,7 +39,8 @@ def config_for(corpus, method="alibi", **changes):
 
 
 def steps_done(training, steps):
-    """The same training after so many steps."""
+    """The same training after so many steps, on as many threads as `train` takes: another number rounds otherwise."""
+    settle_cpu(training.config.threads)
     for _ in range(steps):
         training.step()
     return training
