@@ -102,9 +102,11 @@ def equal_with_gradients(kernel, name, dtype, tolerance, length, head_width, dev
         (out.float() * weights).sum().backward()
         results.append([out, *(x.grad for x in inputs), *(p.grad for p in method.parameters() if p.grad is not None)])
     assert len(results[0]) == len(results[1]) == 4 + len(learned_in_bias(method))
-    for expected, found in zip(*results, strict=True):
+    for number, (expected, found) in enumerate(zip(*results, strict=True)):
         scale = max(1.0, expected.float().abs().max().item())
-        torch.testing.assert_close(found.float() / scale, expected.float() / scale, rtol=0, atol=tolerance)
+        # The gradient of a learned number sums the roundings of all pairs, which cancel less well than its terms.
+        atol = tolerance if number < 4 else 2 * tolerance
+        torch.testing.assert_close(found.float() / scale, expected.float() / scale, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(("kernel", "name"), [pair for pair in PAIRS if pair[0] not in ("reference", "flex")])
