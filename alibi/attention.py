@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from alibi.device import widest_dtype
 from alibi.errors import InputError, UnknownNameError
-from alibi.positions.base import SPLIT, Bias, LinearBias, MultipliedBias, NoBias
+from alibi.positions.base import COLUMN_ALIGNMENT, SPLIT, Bias, GateBias, LinearBias, MultipliedBias, NoBias
 from alibi.windowed_attention import WindowedAttention, flex_blocks
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -60,13 +61,19 @@ def reference(
 def baddbmm(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
 ) -> Attend:
-    """Score product and bias in one batched call, scores in the inputs' dtype: the fastest on CPU at short lengths."""
+    """Score product and bias in one batched call, scores in the inputs' dtype: the fastest on CPU at short lengths.
+
+    With gates scores are float32 or wider, since 16 bits would round the running sums that they contain.
+    """
     mask = additive_mask(bias, query_positions_T, key_positions_S, dtype)
     mask = mask if mask.dim() == 3 else mask[None]
     typed: dict[torch.dtype, Tensor] = {}
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         batch, heads, queries, head_width = q_BHTD.shape
+        given = v_BHSD.dtype
+        if isinstance(bias, GateBias):
+            q_BHTD, k_BHSD, v_BHSD = (x.to(dtype) for x in (q_BHTD, k_BHSD, v_BHSD))
         if q_BHTD.dtype not in typed:
             typed[q_BHTD.dtype] = mask.to(q_BHTD.dtype)
         # baddbmm needs one copy for its result. `repeat` makes exactly that one; a view from `expand` would cost a
@@ -78,7 +85,7 @@ def baddbmm(
             alpha=1 / math.sqrt(head_width),
         )
         weights = F.dropout(scores.softmax(dim=-1), dropout)
-        return torch.bmm(weights, v_BHSD.reshape(batch * heads, -1, head_width)).view(q_BHTD.shape)
+        return torch.bmm(weights, v_BHSD.reshape(batch * heads, -1, head_width)).view(q_BHTD.shape).to(given)
 
     return attend
 
@@ -155,7 +162,7 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     def not_after(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return query_positions_T[query] >= key_positions_S[key]
 
-    if _has_decay_window(bias):
+    if _hides_keys(bias):
         blocks = flex_blocks(bias, query_positions_T, key_positions_S)
     else:
         shape = len(query_positions_T), len(key_positions_S)
@@ -181,7 +188,7 @@ def within_decay_window(
     Raises:
         ValueError: for a bias without a decay window, slopes that learn, or attention dropout.
     """
-    if not _has_decay_window(bias):
+    if not _hides_keys(bias):
         raise InputError(f"kernel window is for a linear bias with a decay window, not for a {type(bias).__name__}")
     if dropout or _learns(bias):
         raise InputError(f"kernel window has no attention dropout ({dropout}) and no gradient for slopes: choose sdpa")
@@ -190,8 +197,8 @@ def within_decay_window(
     return WindowedAttention(bias, len(key_positions_S))
 
 
-def _has_decay_window(bias: Bias) -> TypeGuard[LinearBias]:
-    return isinstance(bias, LinearBias) and bias.decay_window is not None
+def _hides_keys(bias: Bias) -> TypeGuard[LinearBias]:
+    return isinstance(bias, LinearBias) and bias.hides
 
 
 def _learns(bias: LinearBias) -> bool:
@@ -239,14 +246,14 @@ def choose_kernel(
     if kernel == "automatic":
         if isinstance(bias, MultipliedBias):  # The others only add.
             return "flex" if device == "cuda" else "reference"
-        if _has_decay_window(bias) and not dropout and not cached:
+        if _hides_keys(bias) and not dropout and not cached:
             if device == "cuda":
                 return "flex"
             if device == "cpu" and keys >= DECAY_WINDOW_PAYS and not _learns(bias):
                 return "window"
         if device == "cpu" and keys < (2048 if training else 1024):
             return "baddbmm" if training or keys < 512 else "sdpa"
-        if device == "cpu" and isinstance(bias, LinearBias) and not _has_decay_window(bias) and keys <= SPLIT * SPLIT:
+        if device == "cpu" and isinstance(bias, LinearBias) and not bias.hides and keys <= SPLIT * SPLIT:
             return "columns"  # In 16 bits columns are exact up to this number of positions.
         return "sdpa"
     if kernel not in KERNELS:
@@ -294,6 +301,29 @@ def causal_attention(
     if dense and len(query_positions_T) * keys > at_once:
         return _in_blocks(KERNELS[chosen], *given)
     return KERNELS[chosen](*given)
+
+
+def gated(attend: Attend, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, log_gates_BHS: Tensor) -> Tensor:
+    """Attention by any kernel, where the score of query i and key j also gets the log gates of tokens j + 1 to i.
+
+    Their sum is c_i - c_j with running sums c. The softmax cancels c_i, which all keys of a query have; -c_j is a
+    column of the keys, as ALiBi's positions are, so that no T x S tensor holds it. In 16 bits it is split into three
+    parts. The error of a score is that of its float32 sum: |c_j| 2^-24.
+    """
+    head_width, dtype = q_BHTD.shape[-1], k_BHSD.dtype
+    parts = 3 if dtype.itemsize == 2 else 1
+    width = head_width + parts
+    width += -width % COLUMN_ALIGNMENT
+    # The kernel divides by the square root of the new width.
+    rest_BHS = -math.sqrt(width) * log_gates_BHS.cumsum(dim=-1, dtype=widest_dtype(log_gates_BHS.device))
+    columns_BHS = []
+    for _ in range(parts):
+        columns_BHS.append(rest_BHS.to(dtype))
+        rest_BHS = rest_BHS - columns_BHS[-1]
+    padding = width - head_width
+    k_BHSE = F.pad(torch.cat([k_BHSD, torch.stack(columns_BHS, dim=-1)], dim=-1), (0, padding - parts))
+    q_BHTE = F.pad(q_BHTD * math.sqrt(width / head_width), (0, padding), value=1.0)
+    return attend(q_BHTE, k_BHSE, F.pad(v_BHSD, (0, padding)))[..., :head_width]
 
 
 def _in_blocks(

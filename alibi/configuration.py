@@ -128,7 +128,7 @@ def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int)
         scale.large if spec.large else scale.model,
         method=spec.method,
         vocabulary_size=vocabulary_size,
-        longest=train_length if METHODS[spec.method].limited else 0,
+        longest=train_length if METHODS[spec.method].needs_longest else 0,
         decay_window=spec.decay_window,
     )
     if spec.decay_window is not None:

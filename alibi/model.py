@@ -1,5 +1,6 @@
 """The decoder-only transformer of the paper: pre-norm, ReLU, biases everywhere, no norm after the last layer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from alibi.attention import Attend, causal_attention
+from alibi.attention import Attend, causal_attention, gated
 from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
 from alibi.errors import InputError
 from alibi.positions import Bias, position_method
@@ -50,23 +51,26 @@ class ModelConfig:
 
 
 class KeyValueCache:
-    """Keys and values of all earlier positions, a pair for each layer."""
+    """Keys and values of all earlier positions for each layer, and log gates if the layer has a gate."""
 
     def __init__(self) -> None:
-        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.layers: list[list[Tensor]] = []
 
     @property
     def length(self) -> int:
         """Number of positions in the cache."""
         return self.layers[0][0].shape[2] if self.layers else 0
 
-    def extend(self, layer: int, k_BHTD: Tensor, v_BHTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Appends a layer's new keys and values and returns all of them."""
+    def extend(self, layer: int, *new: Tensor) -> list[Tensor]:
+        """Appends a layer's new keys, values and log gates, all with positions in their third dimension.
+
+        Returns:
+            The earlier ones and the new ones, in the same order.
+        """
         if layer == len(self.layers):
-            self.layers.append((k_BHTD, v_BHTD))
+            self.layers.append(list(new))
         else:
-            k_BHSD, v_BHSD = self.layers[layer]
-            self.layers[layer] = torch.cat([k_BHSD, k_BHTD], dim=2), torch.cat([v_BHSD, v_BHTD], dim=2)
+            self.layers[layer] = [torch.cat(both, dim=2) for both in zip(self.layers[layer], new, strict=True)]
         return self.layers[layer]
 
 
@@ -79,6 +83,8 @@ class Layer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        # Set by the decoder, if the position method has one.
+        self.gate: nn.Module | None = None
         self.heads, self.dropout, self.activation_dropout = config.heads, config.dropout, config.activation_dropout
         self.attention_norm = nn.LayerNorm(config.width)
         self.queries_keys_values = nn.Linear(config.width, 3 * config.width)
@@ -91,12 +97,17 @@ class Layer(nn.Module):
         nn.init.xavier_uniform_(self.attention_output.weight)
         nn.init.zeros_(self.attention_output.bias)
 
-    def forward(self, x_BTC: Tensor, attend: Attend) -> Tensor:
-        """The residual stream after both sublayers; `attend` maps queries, keys and values to attended values."""
+    def forward(self, x_BTC: Tensor, attend: Callable[..., Tensor]) -> Tensor:
+        """The residual stream after both sublayers.
+
+        `attend` maps queries, keys, values, and log gates if the layer has a gate, to attended values.
+        """
         batch, length, width = x_BTC.shape
-        qkv = self.queries_keys_values(self.attention_norm(x_BTC))
+        input_BTC = self.attention_norm(x_BTC)
+        qkv = self.queries_keys_values(input_BTC)
         q_k_v = qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind()
-        attended_BTC = attend(*q_k_v).transpose(1, 2).reshape(x_BTC.shape)
+        gates = () if self.gate is None else (self.gate(input_BTC),)
+        attended_BTC = attend(*q_k_v, *gates).transpose(1, 2).reshape(x_BTC.shape)
         x_BTC = x_BTC + F.dropout(self.attention_output(attended_BTC), self.dropout, self.training)
         inner = self.feedforward_in(self.feedforward_norm(x_BTC)).relu()
         inner = F.dropout(inner, self.activation_dropout, self.training)
@@ -127,9 +138,12 @@ class Decoder(nn.Module):
             )
         else:
             self.embedding = TiedEmbedding(config.vocabulary_size, config.width)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        layers = [Layer(config) for _ in range(config.layers)]
+        self.layers = nn.ModuleList(layers)
         # Last: a method that draws random numbers then changes no other weight of the same seed.
         self.positions = position_method(config.method, config.width, config.heads, config.longest)
+        for layer in layers:
+            layer.gate = self.positions.gate()
         self.bias()  # Refuses a wrong decay window before any training.
 
     def bias(self) -> Bias:
@@ -164,19 +178,25 @@ class Decoder(nn.Module):
             torch.promote_types(x_BTC.dtype, torch.float32),
         )
         for number, layer in enumerate(self.layers):
-            placed = self._placed(attend, queries_T, number, cache)
+            placed = self._placed(attend, queries_T, keys_S, number, cache)
             if self.activation_checkpointing and self.training:
                 x_BTC = checkpoint(layer, x_BTC, placed, use_reentrant=False)
             else:
                 x_BTC = layer(x_BTC, placed)
         return x_BTC
 
-    def _placed(self, attend: Attend, positions_T: Tensor, number: int, cache: KeyValueCache | None) -> Attend:
-        def attend_in_place(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
-            q_BHTD, k_BHSD = self.positions.rotate(q_BHTD, positions_T), self.positions.rotate(k_BHTD, positions_T)
-            v_BHSD = v_BHTD
+    def _placed(
+        self, attend: Attend, queries_T: Tensor, keys_S: Tensor, number: int, cache: KeyValueCache | None
+    ) -> Callable[..., Tensor]:
+        def attend_in_place(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, *gates_BHT: Tensor) -> Tensor:
+            q_BHTD, k_BHTD = self.positions.rotate(q_BHTD, queries_T), self.positions.rotate(k_BHTD, queries_T)
+            kept = [k_BHTD, v_BHTD, *gates_BHT]
             if cache is not None:
-                k_BHSD, v_BHSD = cache.extend(number, k_BHSD, v_BHSD)
+                kept = cache.extend(number, *kept)
+            k_BHSD, v_BHSD, *gates_BHS = kept
+            q_BHTD, k_BHSD = self.positions.scale(q_BHTD, k_BHSD, queries_T, keys_S)
+            if gates_BHS:
+                return gated(attend, q_BHTD, k_BHSD, v_BHSD, gates_BHS[0])
             return attend(q_BHTD, k_BHSD, v_BHSD)
 
         return attend_in_place

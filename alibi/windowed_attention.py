@@ -8,6 +8,7 @@ a block, W keys that a block meets.
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -54,7 +55,7 @@ def _heads(bias: LinearBias, length: int, dtype: torch.dtype) -> list[_Head]:
         # Whole blocks, so that the keys of two pieces overlap by whole blocks; never more keys than precede a block.
         before = min(math.ceil(min(reach, length) / block), (length - 1) // block) * block
         positions_W = torch.arange(before + block, device=slope.device)
-        one = LinearBias(slope[None], bias.decay_window)
+        one = replace(bias, slopes_H=slope[None])
         mask_RW = one.dense(positions_W[before:], positions_W, torch.promote_types(dtype, torch.float32))[0]
         future_RW = positions_W[before:, None] < positions_W
         heads.append(_Head(mask_RW.masked_fill(future_RW, -torch.inf).to(dtype), before))

@@ -27,7 +27,8 @@ def by_loops(q, k, v, factor, bias, offset):
 
 
 def method_named(name, width, heads):
-    return position_method(name, width, heads, longest=200)
+    # Shorter than some passes, so that a window hides keys, and as long as the longest for a table.
+    return position_method(name, width, heads, longest=200 if METHODS[name].limited else 6)
 
 
 def can(kernel, name):
@@ -35,9 +36,10 @@ def can(kernel, name):
     bias = method_named(name, 32, 4).bias()
     if isinstance(bias, MultipliedBias):
         return kernel in ("reference", "flex")
+    hides = isinstance(bias, LinearBias) and bias.hides
     if kernel == "window":
-        return False  # No method has a decay window of its own.
-    return kernel != "columns" or isinstance(bias, LinearBias | NoBias)
+        return hides
+    return kernel != "columns" or (isinstance(bias, LinearBias | NoBias) and not hides)
 
 
 def factor_and_bias(bias, queries, keys):

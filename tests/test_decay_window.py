@@ -209,14 +209,14 @@ def test_what_has_no_window_is_refused():
         causal_attention(linear(8, 12.0), at, at, "window", dropout=0.1)
     with pytest.raises(ValueError, match="no gradient for slopes"):
         causal_attention(position_method("alibi-learned", 64, 8).bias().within(12.0), at, at, "window")
-    with pytest.raises(ValueError, match="columns of the keys can't hold a decay window: choose kernel window"):
+    with pytest.raises(ValueError, match="columns of the keys can't hold a window: choose kernel window"):
         causal_attention(linear(8, 12.0), at, at, "columns")(*torch.randn(3, 1, 8, 3, 8))
     for wrong in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match=f"decay_window={wrong}: choose a positive number of nats"):
             linear(8).within(wrong)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "learned"])
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_longest])
 def test_a_window_is_configured_for_linear_biases_only(method):
     corpus = period_corpus()
     if isinstance(position_method(method, 64, 8).bias(), LinearBias):

@@ -69,15 +69,16 @@ def test_cached_steps_equal_the_full_pass_for_any_split(data, name, kernel):
         torch.testing.assert_close(torch.cat(outputs, dim=1), model(tokens), rtol=0, atol=2e-5)
 
 
-@given(st.integers(0, 100_000), st.sampled_from([name for name in METHODS if name not in EMBEDDING]))
+@given(st.integers(0, 100_000), st.sampled_from([name for name in METHODS if name not in (*EMBEDDING, "fire")]))
 @settings(max_examples=40)
 def test_relative_methods_do_not_see_a_shift_of_all_positions(shift, name):
-    method, (q, k, v) = position_method(name, 32, 4), torch.randn(3, 1, 4, 12, 8)
-    outputs = [
-        causal_attention(method.bias(), at, at, "reference")(method.rotate(q, at), method.rotate(k, at), v)
-        for at in (torch.arange(12), torch.arange(12) + shift)
-    ]
-    torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
+    method, (q, k, v) = position_method(name, 32, 4, longest=5), torch.randn(3, 1, 4, 12, 8)
+
+    def attended(at):
+        placed = method.scale(method.rotate(q, at), method.rotate(k, at), at, at)
+        return causal_attention(method.bias(), at, at, "reference")(*placed, v)
+
+    torch.testing.assert_close(attended(torch.arange(12)), attended(torch.arange(12) + shift), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", EMBEDDING)
@@ -106,10 +107,13 @@ def test_parameters_are_counted_as_the_formula_says():
     width, inner = 256, 1024
     layer = 4 * width * width + 4 * width + 2 * width * inner + width + inner + 4 * width
     bare = 4096 * width + 4 * layer
-    learned = {"t5": 32 * 8, "learned": 128 * width, "alibi-learned": 8}
+    learned = {"t5": 32 * 8, "learned": 128 * width, "alibi-learned": 8, "kerple": 2 * 8, "fire": 2 * 32 + 32 * 8 + 2}
+    learned["forgetting"] = 4 * (width + 1) * 8
     for name, count in counts.items():
         method = position_method(name, width, 8, longest=128)
-        assert count == bare + sum(p.numel() for p in method.parameters())
+        assert count == bare + sum(p.numel() for p in method.parameters()) + learned.get(name, 0) * (
+            name == "forgetting"
+        )
     assert {name: counts[name] - bare for name in learned} == learned
     assert counts["alibi"] == counts["sinusoidal"] == counts["rotary"] == counts["none"] == bare
 
@@ -117,7 +121,8 @@ def test_parameters_are_counted_as_the_formula_says():
 def test_every_number_that_a_method_learns_has_a_gradient(model):
     tokens = torch.randint(50, (2, 40))
     model.negative_log_likelihood(tokens[:, :-1], tokens[:, 1:]).sum().backward()
-    for name, p in model.positions.named_parameters():
+    gates = [named for layer in model.layers if layer.gate is not None for named in layer.gate.named_parameters()]
+    for name, p in [*model.positions.named_parameters(), *gates]:
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), name
 
 
@@ -126,7 +131,8 @@ def test_methods_of_one_seed_share_every_other_weight():
     for name in METHODS:
         torch.manual_seed(5)
         config = ModelConfig(name, vocabulary_size=20, layers=1, width=16, heads=2, feedforward=32, longest=8)
-        states.append({k: v for k, v in Decoder(config).state_dict().items() if not k.startswith("positions.")})
+        state = Decoder(config).state_dict().items()
+        states.append({k: v for k, v in state if not k.startswith("positions.") and ".gate." not in k})
     for state in states[1:]:
         assert state.keys() == states[0].keys()
         assert all(torch.equal(state[key], states[0][key]) for key in state)

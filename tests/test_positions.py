@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from alibi import positions
 from alibi.positions import (
+    LATER_METHODS,
     METHODS,
     PAPER_METHODS,
     VARIANTS,
+    GateBias,
     GrowthBias,
     LinearBias,
     MultipliedBias,
@@ -24,9 +26,13 @@ from alibi.positions import (
     position_method,
     slopes,
 )
+from alibi.positions.fire import FunctionBias
+from alibi.positions.kerple import LogarithmicBias
 from alibi.positions.rotary import rotate
+from alibi.positions.sandwich import SinusoidBias
 from alibi.positions.sinusoidal import FIRST_ROW, sinusoid
 from alibi.positions.t5 import bucket
+from alibi.positions.window import WindowBias
 
 
 @pytest.mark.parametrize(
@@ -152,6 +158,7 @@ def test_a_method_answers_for_positions_wherever_a_pass_begins(name):
     assert whole is later is None or (whole.shape == (7, 64) and torch.equal(whole[3:], later))
     x = torch.randn(2, 8, 7, 8)
     assert method.rotate(x, at).shape == x.shape
+    assert all(scaled.shape == x.shape for scaled in method.scale(x, x, at, at))
     torch.testing.assert_close(method.rotate(x[:, :, 3:], at[3:]), method.rotate(x, at)[:, :, 3:])
     bias = method.bias()
     dense = bias.factor if isinstance(bias, MultipliedBias) else bias.dense
@@ -171,6 +178,12 @@ PUBLISHED = {
     "alibi-random": (LinearBias, 0),
     "alibi-quadratic": (GrowthBias, 0),
     "alibi-multiplied": (MultipliedBias, 0),
+    "window": (WindowBias, 0),
+    "kerple": (LogarithmicBias, 2 * 8),
+    "sandwich": (SinusoidBias, 0),
+    "fire": (FunctionBias, 2 * 32 + 32 * 8 + 2),
+    "xpos": (NoBias, 0),
+    "forgetting": (GateBias, 0),
 }
 
 
@@ -179,14 +192,18 @@ def test_a_published_method_does_only_what_it_is_known_for(name, kind, numbers):
     method = position_method(name, 64, 8, longest=5)
     x = torch.randn(1, 8, 5, 8)
     assert (method.embeddings(torch.arange(5)) is not None) == (name in ("sinusoidal", "learned"))
-    assert torch.equal(method.rotate(x, torch.arange(5)), x) == (name != "rotary")
+    at = torch.arange(5)
+    assert torch.equal(method.rotate(x, at), x) == (name not in ("rotary", "xpos"))
+    assert torch.equal(method.scale(x, x, at, at)[0], x) == (name != "xpos")
+    assert (method.gate() is not None) == (name == "forgetting")
     assert type(method.bias()) is kind
     assert sum(p.numel() for p in method.parameters()) == numbers
     assert method.rate == (30.0 if name == "t5" else 1.0)
 
 
-def test_the_paper_s_four_are_known_and_its_variants_are_others():
-    assert {*PAPER_METHODS, *VARIANTS} < set(METHODS) and not {*PAPER_METHODS} & {*VARIANTS}
+def test_the_paper_s_four_its_variants_and_later_methods_are_known_and_three_sets():
+    groups = PAPER_METHODS + VARIANTS + LATER_METHODS
+    assert set(groups) == set(METHODS) - {"learned", "none"} and len(set(groups)) == len(groups)
 
 
 def test_wrong_names_and_sizes_are_refused():

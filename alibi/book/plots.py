@@ -39,15 +39,20 @@ CHOSEN_LOOKS: dict[str, Look] = {
     "alibi-exponential": ("#CC6677", "d", (5, 3)),
     "alibi-logarithmic": ("#DDCC77", "*", (8, 1, 1, 1)),
     "alibi-multiplied": ("#999933", "h", (2, 2)),
+    # Methods of other papers.
+    "window": ("#777777", (4, 1, 0), (6, 1, 2, 1)),
+    "kerple": ("#117733", "H", (4, 3)),
+    "sandwich": ("#663333", (8, 1, 0), (9, 2)),
+    "fire": ("#EE3377", (6, 1, 0), (3, 3)),
+    "xpos": ("#AA4499", "8", (1, 3)),
+    "forgetting": ("#4477AA", (3, 1, 0), (2, 1, 6, 1)),
 }
 # For methods that chose none, in the order of METHODS. Two numbers of a marker are its corners and 1 for a star.
 SPARE_LOOKS: tuple[Look, ...] = (
-    ("#117733", "H", (4, 3)),
-    ("#AA4499", "8", (1, 3)),
-    ("#777777", (4, 1, 0), (6, 1, 2, 1)),
-    ("#EE3377", (6, 1, 0), (3, 3)),
-    ("#663333", (8, 1, 0), (9, 2)),
-    ("#4477AA", (3, 1, 0), (2, 1, 6, 1)),
+    ("#994F00", (7, 1, 0), (10, 1, 2, 1)),
+    ("#225555", (9, 1, 0), (1, 4)),
+    ("#BBBBBB", (10, 1, 0), (7, 3)),
+    ("#AA3377", (12, 1, 0), (4, 1, 1, 2)),
 )
 
 

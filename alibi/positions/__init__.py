@@ -2,10 +2,23 @@
 
 from alibi.errors import UnknownNameError
 from alibi.positions.alibi import ALiBi, slopes
-from alibi.positions.base import Bias, GrowthBias, LinearBias, MultipliedBias, NoBias, PositionMethod, TableBias
+from alibi.positions.base import (
+    Bias,
+    GateBias,
+    GrowthBias,
+    LinearBias,
+    MultipliedBias,
+    NoBias,
+    PositionMethod,
+    TableBias,
+)
+from alibi.positions.fire import Fire
+from alibi.positions.forgetting import Forgetting
+from alibi.positions.kerple import Kerple
 from alibi.positions.learned import Learned
 from alibi.positions.none import NoPositions
 from alibi.positions.rotary import Rotary
+from alibi.positions.sandwich import Sandwich
 from alibi.positions.sinusoidal import Sinusoidal
 from alibi.positions.t5 import T5Bias
 from alibi.positions.variants import (
@@ -17,15 +30,20 @@ from alibi.positions.variants import (
     Quadratic,
     RandomSlopes,
 )
+from alibi.positions.window import Window
+from alibi.positions.xpos import XPos
 
 _VARIANTS = (LearnedSlopes, RandomSlopes, HalfBiased, Quadratic, Exponential, Logarithmic, Multiplied)
+_LATER = (Window, Kerple, Sandwich, Fire, XPos, Forgetting)
 METHODS: dict[str, type[PositionMethod]] = {
-    method.name: method for method in (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions, *_VARIANTS)
+    method.name: method for method in (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions, *_VARIANTS, *_LATER)
 }
 # The four methods that the paper compares.
 PAPER_METHODS = ("sinusoidal", "rotary", "t5", "alibi")
 # ALiBi with other slopes, another growth, or multiplied.
 VARIANTS = tuple(method.name for method in _VARIANTS)
+# Methods of other papers, most of them later, and the control that one of these compares with.
+LATER_METHODS = tuple(method.name for method in _LATER)
 
 
 def position_method(name: str, width: int, heads: int, longest: int = 0) -> PositionMethod:
@@ -35,7 +53,7 @@ def position_method(name: str, width: int, heads: int, longest: int = 0) -> Posi
         name: a name of `METHODS`.
         width: width of the residual stream.
         heads: number of attention heads, which divides the width.
-        longest: size of the table of a method that has one (`limited`); the others ignore it.
+        longest: the training length, for a method that is made for one (`needs_longest`); the others ignore it.
 
     Raises:
         ValueError: for an unknown name (the message lists the known ones), or numbers that do not fit the method.
@@ -46,11 +64,13 @@ def position_method(name: str, width: int, heads: int, longest: int = 0) -> Posi
 
 
 __all__ = [
+    "LATER_METHODS",
     "METHODS",
     "PAPER_METHODS",
     "VARIANTS",
     "ALiBi",
     "Bias",
+    "GateBias",
     "GrowthBias",
     "Learned",
     "LinearBias",

@@ -1,8 +1,9 @@
 """The interface of position methods, and the bias of scores as a value.
 
-A position method answers three questions, each with a default of "nothing": the vectors added to the token embeddings,
-the rotation of queries and keys, and the bias of scores. All positions are absolute, those that a bias gets from its
-kernel too, so that the answers are right with a key-value cache.
+A position method answers five questions, each with a default of "nothing": the vectors added to the token embeddings,
+the rotation of queries and keys, their scale, the bias of scores, and a gate that lowers scores by what a layer reads.
+All positions are absolute, those that a bias gets from its kernel too, so that the answers are right with a key-value
+cache.
 """
 
 from collections.abc import Callable
@@ -38,8 +39,18 @@ class Bias:
         raise NotImplementedError
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod | None:
-        """The bias as FlexAttention takes it: (score, batch, head, query, key) -> score, or None; float32."""
-        raise NotImplementedError
+        """The bias as FlexAttention takes it: (score, batch, head, query, key) -> score, or None; float32.
+
+        Read from the dense form, unless a kind of bias has a way without a T x S tensor.
+        """
+        bias_HTS = self.dense(query_positions_T, key_positions_S)
+        if bias_HTS is None:
+            return None
+
+        def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return score + bias_HTS[head, query, key]
+
+        return biased
 
     def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """Columns for queries [heads, E] and keys [S, E] whose product is the bias, up to a constant of the query.
@@ -69,13 +80,13 @@ class NoBias(Bias):
         """None, for any positions."""
         return None
 
-    def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod | None:
-        """None."""
-        return None
-
     def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """None."""
         return None
+
+
+class GateBias(NoBias):
+    """No bias in these forms: each layer's log gates come as columns of its keys (`alibi.attention.gated`)."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,11 @@ class LinearBias(Bias):
     def __post_init__(self) -> None:
         if self.decay_window is not None and not self.decay_window > 0:
             raise InputError(f"decay_window={self.decay_window}: choose a positive number of nats")
+
+    @property
+    def hides(self) -> bool:
+        """Whether keys beyond some distance are hidden."""
+        return self.decay_window is not None
 
     def within(self, decay_window: float) -> "LinearBias":
         """The same slopes with this decay window.
@@ -122,7 +138,7 @@ class LinearBias(Bias):
         # Keys after the query are masked later; positive values there could overflow.
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
         bias_HTS = -self.slopes_H.to(dtype)[:, None, None] * distance_TS
-        if self.decay_window is None:
+        if not self.hides:
             return bias_HTS
         return bias_HTS.masked_fill(distance_TS > self.reach().to(dtype)[:, None, None], -torch.inf)
 
@@ -133,7 +149,7 @@ class LinearBias(Bias):
         def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return score - slopes_H[head] * (query_positions_T[query] - key_positions_S[key])
 
-        if self.decay_window is None:
+        if not self.hides:
             return biased
         reach_H = self.reach().float()
 
@@ -153,8 +169,8 @@ class LinearBias(Bias):
             ValueError: for more than 65,536 positions in 16 bits, or for a decay window: columns can lower a score but
                 not hide a key.
         """
-        if self.decay_window is not None:
-            raise InputError("columns of the keys can't hold a decay window: choose kernel window, flex or sdpa")
+        if self.hides:
+            raise InputError("columns of the keys can't hold a window: choose kernel window, flex or sdpa")
         from_first_S = key_positions_S - key_positions_S[0]
         if dtype.itemsize == 2 and int(from_first_S[-1]) >= SPLIT * SPLIT:
             raise InputError(f"{int(from_first_S[-1]) + 1} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
@@ -169,8 +185,31 @@ class LinearBias(Bias):
         return F.pad(queries_HE, (0, padding)), F.pad(keys_SE, (0, padding))
 
 
+class DistanceBias(Bias):
+    """A bias that the head and the distance decide: bias[h, i, j] = by_distance[h, i - j]."""
+
+    def by_distance(self, longest: int, dtype: torch.dtype) -> Tensor:
+        """The bias of each head at the distances 0 to `longest`: [heads, longest + 1]."""
+        raise NotImplementedError
+
+    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[heads, T, S]; the gradient flows to whatever the bias is made of."""
+        distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
+        # Each distance once, then a gather: this computes T + S numbers a head, not T x S.
+        return self.by_distance(int(distance_TS.max()), dtype)[:, distance_TS]
+
+    def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
+        """score + by_distance[h, i - j], with the same gradient."""
+        by_distance_HN = self.by_distance(int(query_positions_T.max() - key_positions_S.min()), torch.float32)
+
+        def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return score + by_distance_HN[head, (query_positions_T[query] - key_positions_S[key]).clamp(min=0)]
+
+        return biased
+
+
 @dataclass(frozen=True)
-class TableBias(Bias):
+class TableBias(DistanceBias):
     """A learned number for each bucket of distances and head: bias[h, i, j] = weights[bucket(i - j), h]."""
 
     bucket: Callable[[Tensor], Tensor]
@@ -179,21 +218,6 @@ class TableBias(Bias):
     def by_distance(self, longest: int, dtype: torch.dtype) -> Tensor:
         """The bias of each head at the distances 0 to `longest`: [heads, longest + 1]."""
         return self.weights_KH.to(dtype)[self.bucket(torch.arange(longest + 1, device=self.weights_KH.device))].t()
-
-    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[heads, T, S]; the gradient flows to the table's weights."""
-        distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
-        # One look-up for each distance, then a gather: this computes T + S buckets, not T x S.
-        return self.by_distance(int(distance_TS.max()), dtype)[:, distance_TS]
-
-    def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
-        """score + weights[bucket(i - j), h]; the gradient flows to the table's weights."""
-        by_distance_HN = self.by_distance(int(query_positions_T.max() - key_positions_S.min()), torch.float32)
-
-        def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return score + by_distance_HN[head, (query_positions_T[query] - key_positions_S[key]).clamp(min=0)]
-
-        return biased
 
 
 @dataclass(frozen=True)
@@ -257,7 +281,7 @@ class PositionMethod(nn.Module):
     Args:
         width: width of the residual stream.
         heads: number of attention heads, which divides the width.
-        longest: size of the table of a method with `limited`; other methods ignore it.
+        longest: the training length, for a method with `needs_longest`; other methods ignore it.
 
     Raises:
         ValueError: if the heads do not divide the width.
@@ -267,6 +291,8 @@ class PositionMethod(nn.Module):
     title: ClassVar[str]
     version: ClassVar[int] = 1
     """Count this up when a change moves the losses of this method's models: its cached runs are then trained again."""
+    needs_longest: ClassVar[bool] = False
+    """Whether the method is made for a training length: the size of its table, or of its window."""
     limited: ClassVar[bool] = False
     """Whether the method has a table of positions, and none past its end."""
     rate: ClassVar[float] = 1.0
@@ -290,6 +316,20 @@ class PositionMethod(nn.Module):
         """Queries or keys, rotated by their positions; the same function serves both."""
         return heads_BHTD
 
+    def scale(
+        self, q_BHTD: Tensor, k_BHSD: Tensor, query_positions_T: Tensor, key_positions_S: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Rotated queries and all keys, cached ones too, each multiplied by a factor of its position."""
+        return q_BHTD, k_BHSD
+
     def bias(self) -> Bias:
         """The bias of the scores of every layer, added after their division by sqrt(head width)."""
         return NoBias()
+
+    def gate(self) -> nn.Module | None:
+        """A new module for one layer, or None: the layer's normalised input [B, T, width] to log gates [B, H, T].
+
+        The score of query i and key j gets the sum of the log gates of the tokens after j up to i. The module belongs
+        to its layer, with the learning rate and weight decay of the layer's other weights.
+        """
+        return None

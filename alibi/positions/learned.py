@@ -16,7 +16,7 @@ class Learned(PositionMethod):
 
     name = "learned"
     title = "Learned"
-    limited = True
+    needs_longest = limited = True
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)

@@ -1,0 +1,70 @@
+"""FIRE (Li et al. 2024): a small network of the distance, relative to how far the query could look back."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from alibi.errors import InputError
+from alibi.positions.base import Bias, PositionMethod
+
+HIDDEN = 32
+INITIAL_C = 0.1
+# The paper begins L' at 512 and trains at 2048.
+INITIAL_SHARE = 1 / 4
+# Keeps the quotient finite for the first token.
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class FunctionBias(Bias):
+    """bias[h, i, j] = f_h(log(|c| (i - j) + 1) / log(|c| max(i, |L'|) + 1)), f = W_2 relu(W_1 x + b_1)."""
+
+    hidden: nn.Linear
+    output: nn.Linear
+    c: Tensor
+    threshold: Tensor
+
+    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[heads, T, S]; the gradient flows to the network, c and L'."""
+        c = self.c.to(dtype).abs()
+        distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
+        farthest_T1 = torch.maximum(query_positions_T.to(dtype), self.threshold.to(dtype).abs())[:, None]
+        share_TS = torch.log1p(c * distance_TS) / (torch.log1p(c * farthest_T1) + EPSILON)
+        # One hidden unit at a time, in memory of a few biases instead of 32.
+        bias_HTS = torch.zeros(1, dtype=dtype, device=c.device)
+        units = zip(self.hidden.weight[:, 0], self.hidden.bias, self.output.weight.t(), strict=True)
+        for weight, offset, weights_H in units:
+            unit_TS = (weight.to(dtype) * share_TS + offset.to(dtype)).relu()
+            bias_HTS = bias_HTS + weights_H.to(dtype)[:, None, None] * unit_TS
+        return bias_HTS
+
+
+class Fire(PositionMethod):
+    """Adds f(psi(i - j) / psi(max(i, L'))) with psi(x) = log(c x + 1); f is a network with 32 hidden units and a ReLU.
+
+    Distances are shares of what a query can look back, at least of L', so that a longer text asks for nothing outside
+    (0, 1) (Li et al. 2024, arXiv:2310.04418, section 3). c and L' are learned; the layers share everything. c begins at
+    0.1 and L' at a quarter of the training length. The output has no constant, which the softmax would cancel.
+
+    Raises:
+        ValueError: without a training length.
+    """
+
+    name = "fire"
+    title = "FIRE"
+    needs_longest = True
+
+    def __init__(self, width: int, heads: int, longest: int = 0) -> None:
+        super().__init__(width, heads)
+        if longest < 1:
+            raise InputError(f"longest={longest}: FIRE needs the training length, of which its threshold is a share")
+        self.hidden, self.output = nn.Linear(1, HIDDEN), nn.Linear(HIDDEN, heads, bias=False)
+        self.c = nn.Parameter(torch.tensor(INITIAL_C))
+        # As a multiple of where it begins: a step of Adam is as long for a number near 1 as for one near 100.
+        self.multiple = nn.Parameter(torch.tensor(1.0))
+        self.threshold = INITIAL_SHARE * longest
+
+    def bias(self) -> FunctionBias:
+        """The network with the current c and L'."""
+        return FunctionBias(self.hidden, self.output, self.c, self.threshold * self.multiple)

@@ -1,0 +1,56 @@
+"""Windowed attention, the control for ALiBi (Chi et al. 2023): the nearest w keys in full, all others hidden."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alibi.errors import InputError
+from alibi.positions.base import LinearBias, PositionMethod
+
+
+@dataclass(frozen=True)
+class WindowBias(LinearBias):
+    """0 for the nearest keys, minus infinity for the others: a linear bias of slope 0 that hides."""
+
+    keys: int = 1
+    """w: a query sees this number of keys, its own token's among them."""
+
+    @property
+    def hides(self) -> bool:
+        """True."""
+        return True
+
+    def reach(self) -> Tensor:
+        """w - 1, or less within a decay window: [heads]."""
+        return super().reach().clamp(max=self.keys - 1)
+
+
+class Window(PositionMethod):
+    """Adds 0 to scores at distances below w = L, the training length, and minus infinity beyond; nothing is learned.
+
+    "When two tokens are distant, ALiBi becomes highly similar to windowed attention" (Chi et al. 2023,
+    arXiv:2212.10356, section 1). In training no key is hidden, since no distance reaches L, so that this is a model
+    without positions whose evaluation is cut at L.
+
+    Raises:
+        ValueError: without a training length.
+    """
+
+    name = "window"
+    title = "Windowed attention"
+    needs_longest = True
+
+    slopes_H: Tensor
+
+    def __init__(self, width: int, heads: int, longest: int = 0) -> None:
+        super().__init__(width, heads)
+        if longest < 1:
+            raise InputError(f"longest={longest}: windowed attention needs a window, as long as the training length")
+        self.keys = longest
+        # A buffer, so that the bias is on the model's device.
+        self.register_buffer("slopes_H", torch.zeros(heads, dtype=torch.float64), persistent=False)
+
+    def bias(self) -> WindowBias:
+        """The window."""
+        return WindowBias(self.slopes_H, keys=self.keys)

@@ -1,0 +1,48 @@
+"""xPos (Sun et al. 2022): rotary embeddings whose pairs also decay with the distance, each at its own rate."""
+
+import torch
+from torch import Tensor
+
+from alibi.device import float64_device
+from alibi.errors import InputError
+from alibi.positions.rotary import Rotary
+
+SCALE_BASE = 512
+OFFSET = 0.4
+# Factors of a longer pass leave the range of float32 and bfloat16: zeta_0^(-32768 / 512) is 7e34.
+LONGEST_PASS = 32_768
+
+
+class XPos(Rotary):
+    """Rotates as rotary does, then multiplies pair k of a query at i by zeta_k^i, and that of a key at j by zeta_k^-j.
+
+    Their product has zeta_k^(i - j) with zeta_k = ((2k / D + 0.4) / 1.4)^(1 / 512) for head width D, so that pairs that
+    turn fast also fade fast (Sun et al. 2022, arXiv:2212.10554, section 3; constants as in the authors' code). Only
+    i - j matters. The exponents count from the middle of the keys, which keeps the factors of a pass closest to 1.
+    """
+
+    name = "xpos"
+    title = "xPos"
+
+    def scale(
+        self, q_BHTD: Tensor, k_BHSD: Tensor, query_positions_T: Tensor, key_positions_S: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Rotated queries and keys, scaled.
+
+        Raises:
+            ValueError: for a pass of more than 32,768 positions, whose factors float32 can't hold.
+        """
+        if (keys := len(key_positions_S)) > LONGEST_PASS:
+            raise InputError(f"{keys} positions: the factors of xPos fit {LONGEST_PASS}; choose shorter windows")
+        middle = key_positions_S[keys // 2]
+        return self._scaled(q_BHTD, query_positions_T - middle), self._scaled(k_BHSD, middle - key_positions_S)
+
+    def _scaled(self, heads_BHTD: Tensor, exponents_T: Tensor) -> Tensor:
+        computes = float64_device(heads_BHTD.device)
+        k_2 = torch.arange(0, self.head_width, 2, dtype=torch.float64, device=computes)
+        zeta_K = (k_2 / self.head_width + OFFSET) / (1 + OFFSET)
+        factors_TK = zeta_K ** (exponents_T.to(computes)[:, None] / SCALE_BASE)
+        wide = torch.promote_types(heads_BHTD.dtype, torch.float32)
+        # Rotated vectors have all first halves of the pairs, then all second halves.
+        factors_TD = factors_TK.repeat(1, 2).to(wide).to(heads_BHTD.device)
+        return (heads_BHTD * factors_TD).to(heads_BHTD.dtype)
