@@ -14,6 +14,8 @@ INITIAL_C = 0.1
 INITIAL_SHARE = 1 / 4
 # Keeps the quotient finite for the first token.
 EPSILON = 1e-6
+# Queries are taken in blocks beyond this number of hidden values: 16 MiB in float32.
+UNITS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,15 @@ class FunctionBias(Bias):
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
         farthest_T1 = torch.maximum(query_positions_T.to(dtype), self.threshold.to(dtype).abs())[:, None]
         share_TS = torch.log1p(c * distance_TS) / (torch.log1p(c * farthest_T1) + EPSILON)
-        # One hidden unit at a time, in memory of a few biases instead of 32.
-        bias_HTS = torch.zeros(1, dtype=dtype, device=c.device)
-        units = zip(self.hidden.weight[:, 0], self.hidden.bias, self.output.weight.t(), strict=True)
-        for weight, offset, weights_H in units:
-            unit_TS = (weight.to(dtype) * share_TS + offset.to(dtype)).relu()
-            bias_HTS = bias_HTS + weights_H.to(dtype)[:, None, None] * unit_TS
-        return bias_HTS
+        rows = max(1, UNITS_AT_ONCE // (HIDDEN * len(key_positions_S)))
+        return torch.cat([self._network(part_TS) for part_TS in share_TS.split(rows)], dim=1)
+
+    def _network(self, share_TS: Tensor) -> Tensor:
+        layers = self.hidden.bias[:, None], self.hidden.weight, self.output.weight
+        offsets_U1, weights_U1, weights_HU = (numbers.to(share_TS.dtype) for numbers in layers)
+        # Hidden units in rows: on a CPU several times faster than in columns.
+        units_UN = torch.addmm(offsets_U1, weights_U1, share_TS.reshape(1, -1)).relu()
+        return (weights_HU @ units_UN).view(-1, *share_TS.shape)
 
 
 class Fire(PositionMethod):
