@@ -8,7 +8,12 @@ from alibi.errors import InputError
 from alibi.positions.base import PositionMethod
 
 
-def rotate(heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
+def frequencies(head_width: int) -> Tensor:
+    """The angle of each pair at position 1: 10000^(-2k / D) for k = 0 .. D / 2 - 1, float64."""
+    return 10000.0 ** -(torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
+
+
+def rotate(heads_BHTD: Tensor, positions_T: Tensor, frequencies_K: Tensor | None = None) -> Tensor:
     """Turns the pair (x_2k, x_2k+1) at position p by the angle p * 10000^(-2k / D).
 
     The score of a turned query at i and a turned key at j depends on i - j alone, since turning both by the same
@@ -18,6 +23,7 @@ def rotate(heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
     Args:
         heads_BHTD: queries or keys, the head width D even.
         positions_T: absolute positions, from 0.
+        frequencies_K: other angles at position 1, for a rescaled rotation (`alibi.positions.interpolation`).
 
     Returns:
         The turned vectors, in the input's shape and dtype.
@@ -29,8 +35,8 @@ def rotate(heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
     if head_width % 2:
         raise InputError(f"rotary needs an even head width, not {head_width}: choose another width or head count")
     computes = float64_device(positions_T.device)
-    exponents = torch.arange(0, head_width, 2, dtype=torch.float64, device=computes) / head_width
-    angles_TK = positions_T.to(computes).to(torch.float64)[:, None] * 10000.0**-exponents
+    theta_K = frequencies(head_width) if frequencies_K is None else frequencies_K
+    angles_TK = positions_T.to(computes).to(torch.float64)[:, None] * theta_K.to(computes)
     # Products in float32 at least: a cosine of 16 bits would turn by another angle than its sine.
     wide = torch.promote_types(heads_BHTD.dtype, torch.float32)
     cosine_TK, sine_TK = (turn.to(wide).to(heads_BHTD.device) for turn in (angles_TK.cos(), angles_TK.sin()))
