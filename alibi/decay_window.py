@@ -3,10 +3,13 @@
 A head of slope m lowers the score of a key at distance d by m d nats (section 3). Keys with m d > t weigh so little
 that they can be left out: of T queries each then meets t / m + 1 keys at most, and attention costs T t / m instead of
 T^2 / 2. The window is no part of the paper. It changes the model by at most the bound of `dropped_mass`.
-`alibi.windowed_attention` computes within it.
+`alibi.windowed_attention` computes within it. Formats of numbers have such a window too, which nobody chose:
+`seen_keys`.
 """
 
 import math
+
+import torch
 
 from alibi.errors import InputError
 
@@ -51,3 +54,36 @@ def window_for(slope: float, score_range: float, mass: float) -> float:
             "mass between 0 and 1"
         )
     return score_range - math.log(mass) - math.log(-math.expm1(-slope))
+
+
+def zero_below(dtype: torch.dtype) -> float:
+    """The largest number that a rounding to this dtype makes zero, half of the smallest that it holds.
+
+    2^-25 in float16, 2^-134 in bfloat16, 2^-150 in float32, subnormal numbers included.
+    """
+    limits = torch.finfo(dtype)
+    return limits.smallest_normal * limits.eps / 2
+
+
+def seen_keys(slope: float, keys: int, dtype: torch.dtype) -> int:
+    """How many keys, the nearest ones, have a weight above zero for the last query, weights kept in this dtype.
+
+    With equal scores the softmax gives the key at distance d the weight exp(-m d) / Z, with the sum
+    Z = (1 - exp(-m S)) / (1 - exp(-m)) over S keys. All weights of at most 2^-k (`zero_below`) become zero, those with
+
+        d >= (k ln 2 - ln Z) / m.
+
+    Such *underflow* blinds a head to the keys beyond, forward and back (Schroeder et al. 2026, arXiv 2608.03994).
+
+    Args:
+        slope: m, above 0.
+        keys: S, the query's own included.
+        dtype: of the weights after the softmax, which is computed in more digits.
+
+    Raises:
+        ValueError: if the slope is not positive, or there is no key.
+    """
+    if not slope > 0 or keys < 1:
+        raise InputError(f"slope={slope}, keys={keys}: a slope is positive, and a query has a key at least, its own")
+    log_sum = math.log(math.expm1(-slope * keys) / math.expm1(-slope))
+    return min(keys, max(0, math.ceil((-math.log(zero_below(dtype)) - log_sum) / slope)))

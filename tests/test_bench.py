@@ -11,10 +11,11 @@ import torch
 from conftest import ROOT
 
 from alibi.__main__ import main
-from alibi.speed import attention, benchmark, peers, shapes, training_steps
+from alibi.reproduction.speed_cells import SpeedCell, T5FormsCell
+from alibi.speed import attention, benchmark, memory, peers, shapes, t5_forms, timing, trials
 from alibi.speed.benchmark import BenchError
 from alibi.speed.peers import PeerError
-from alibi.speed.shapes import WINDOWED_ALIBI, Shape
+from alibi.speed.shapes import WINDOWED_ALIBI, Contender, Shape, training
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +49,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
     out = tmp_path / "bench.json"
     run(monkeypatch, "--methods", "sinusoidal", "alibi", "t5", "--peers", "--json", str(out))
     found, told = json.loads(out.read_text()), capsys.readouterr().out
-    assert found.keys() == {"machine", "ceilings", "rows", "ratios"}
+    assert found.keys() == {"machine", "ceilings", "rows", "ratios", "standard_errors"}
     assert {"device", "torch_version", "threads", "dtype", "commit", "date"} <= found["machine"].keys()
     assert "busy" in found["machine"]["note"] and found["machine"]["note"] in told
     assert max(map(len, told.splitlines())) <= 120
@@ -58,13 +59,16 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
     expected = {f"peer {peer}{told}" for peer in peers.PEERS for told in ("", " (as installed)")}
     assert set(rows) == {"sinusoidal", "alibi", "t5"} | expected
     for row in rows.values():
-        assert 0 < row["low"] <= row["seconds"] <= row["high"] and row["warm_up"] > 0 and row["steps"] >= 5
+        assert 0 < row["low"] <= row["seconds"] <= row["high"] and row["warm_up"] > 0 and row["steps"] >= 10
+        assert 0 < row["standard_error"] < row["seconds"]
         assert row["tokens_per_second"] == pytest.approx(64 / row["seconds"])
         assert (row["share_of_matmul_rate"] is None) == row["contestant"].startswith("peer")
         assert row["form"] in forms
     for method in ("sinusoidal", "alibi", "t5"):
         row = rows[method]
-        assert row["kernel"] in training_steps.KERNELS["cpu"] and len(row["tried"]) + len(row["refused"]) == 4
+        # Without a bias, columns would be sdpa by another name.
+        ways = 3 if method == "sinusoidal" else 4
+        assert row["kernel"] in trials.KERNELS["cpu"] and len(row["tried"]) + len(row["refused"]) == ways
     assert list(rows["t5"]["refused"]) == ["columns, eager"]
     # A peer that can't be compiled competes eager, and the table says so.
     failed = rows["peer x-transformers ALiBi"]
@@ -80,6 +84,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
         *(f"speed alibi/best {kind}" for kind in best),
     }
     assert all(by_shape.keys() == {"tiny"} and by_shape["tiny"] > 0 for by_shape in found["ratios"].values())
+    assert found["standard_errors"].keys() == found["ratios"].keys()
     assert not multiprocessing.active_children()
 
 
@@ -104,6 +109,92 @@ def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
         "evaluate_memory alibi at 16 L/8 L",
         "evaluate_memory sinusoidal at 16 L/8 L",
     }
+
+
+def test_memory_is_what_the_allocator_hands_out():
+    def work():
+        torch.ones(1000), torch.ones(2000)  # One after the other is freed.
+        return torch.ones(500) + torch.ones(500)
+
+    assert memory.allocated_at_most(work, "cpu") == 4 * (1000 + 2000)
+    counted = [
+        memory._training_memory(TINY, Contender(name), "baddbmm", "cpu", 1) for name in ("sinusoidal", "t5", "t5")
+    ]
+    # Weights, gradients and two moments; T5 has a table of 32 numbers a head more, and the same bytes each time.
+    assert counted[0] > 4 * 4 * TINY.unmade("sinusoidal").parameter_count()
+    assert 4 * 4 * 32 * 4 <= counted[1] - counted[0] < 2**18 and counted[1] == counted[2]
+
+
+def test_records_have_the_kernel_that_ran_and_a_standard_error(monkeypatch):
+    """Where masks are slow, ALiBi's fastest kernel in training is columns; the shared kernel is recorded beside it."""
+    monkeypatch.setitem(trials.KERNELS, "cpu", ("columns", "sdpa"))
+    cell = SpeedCell("tiny", "quick", ("sinusoidal", "alibi"), kernel="baddbmm")
+    records = cell.records()
+    known = {(number["method"], number["metric"]) for number in cell.numbers()}
+    assert set(zip(records.method, records.metric, strict=True)) == known and cell.recorded(records)
+    assert not cell.recorded(records[records.metric != "eval_speed_standard_error"])
+    assert (records.value > 0).all()
+    for metric in ("train_speed", "eval_speed", "train_memory"):
+        for method, rows in records[records.metric == metric].groupby("method"):
+            (*_, fastest) = kernels = list(rows.kernel)
+            assert "baddbmm" in kernels and (method == "alibi" or "columns" not in kernels)
+            ratio = records[(records.metric == f"{metric.replace('speed', 'time')}_ratio") & (records.method == method)]
+            assert set(ratio.kernel) <= {fastest}
+    assert set(records.kernel[records.metric.str.contains("on_one_kernel")]) == {"baddbmm"}
+    alone = replace(cell, kernel=None)
+    assert not any("on_one_kernel" in number["metric"] for number in alone.numbers())
+
+
+@pytest.mark.parametrize("form", t5_forms.FORMS)
+def test_forms_of_the_t5_bias_compute_the_same(form):
+    """The loss and the gradient of the table, which the model's optimiser goes on to move."""
+    tokens = torch.arange(65) * 7 % TINY.vocabulary
+
+    def loss_and_gradient(form):
+        torch.manual_seed(0)
+        run = training(TINY, Contender("t5"), "baddbmm", "cpu", compiled=False)
+        table = run.model.positions.weights_KH
+        t5_forms.give_form(run.model, form)
+        loss = run.model.negative_log_likelihood(tokens[None, :-1], tokens[None, 1:]).sum()
+        (gradient,) = torch.autograd.grad(loss, table)
+        run.step()
+        return loss.detach(), gradient, table.detach()
+
+    for found, expected in zip(loss_and_gradient(form), loss_and_gradient("t5"), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_forms_of_the_t5_bias_look_up_as_often_as_their_names_say(monkeypatch):
+    counted = []
+    bucket = t5_forms.T5Bias.bias(t5_forms.T5Bias(32, 4)).bucket
+    monkeypatch.setattr(
+        "alibi.positions.t5.bucket", lambda distance: (counted.append(distance.numel()), bucket(distance))[1]
+    )
+    shape = replace(TINY, layers=3)
+    for form, expected in zip(t5_forms.FORMS, ([16], [256], [256] * 3), strict=True):
+        run = training(shape, Contender("t5"), "baddbmm", "cpu", compiled=False)
+        t5_forms.give_form(run.model, form)
+        counted.clear()
+        with torch.no_grad():
+            run.model(torch.zeros(1, 16, dtype=torch.long))
+        assert counted == expected
+
+
+def test_the_forms_of_the_t5_bias_are_recorded():
+    cell = T5FormsCell("tiny", "quick")
+    records = cell.records()
+    assert cell.recorded(records) and not cell.recorded(records.iloc[1:])
+    assert len(records) == len(cell.numbers()) == 4 * 4 + 3 * 4 and (records.value > 0).all()
+    assert set(records.method) == {"sinusoidal", *t5_forms.FORMS} and set(records.kernel) == {"baddbmm"}
+
+
+def test_the_standard_error_of_a_median():
+    """Against medians of many samples of the same size; an outlier does not move it."""
+    draws = torch.randn(4000, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 5
+    estimates = [timing.median_of(row) for row in draws.tolist()]
+    spread = torch.tensor([estimate.value for estimate in estimates]).std()
+    assert sum(estimate.standard_error for estimate in estimates) / len(estimates) == pytest.approx(spread, rel=0.15)
+    assert timing.median_of([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 1000]).standard_error < 2
 
 
 def test_the_whole_table_has_rivals_and_every_part(monkeypatch):
@@ -168,7 +259,7 @@ def test_what_can_not_be_measured_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BenchError, match="torch sees no CUDA GPU"):
         benchmark.bench(("tiny",), device="cuda")
-    monkeypatch.setitem(training_steps.KERNELS, "cpu", ("columns",))
+    monkeypatch.setitem(trials.KERNELS, "cpu", ("columns",))
     with pytest.raises(BenchError, match=r"no attention kernel runs t5 at shape tiny on cpu: .*TableBias"):
         benchmark.bench(("tiny",), device="cpu", methods=("t5",))
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from small_run import period_corpus
 
 from alibi import windowed_attention
-from alibi.attention import additive_mask, causal_attention, choose_kernel
+from alibi.attention import KERNELS, additive_mask, causal_attention, choose_kernel
 from alibi.configuration import config_from, configure
-from alibi.decay_window import dropped_mass, window_for
+from alibi.decay_window import dropped_mass, seen_keys, window_for, zero_below
 from alibi.evaluate import evaluate
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, LinearBias, NoBias, position_method, slopes
@@ -272,3 +272,66 @@ def test_the_bound_falls_with_the_window_and_tells_what_a_model_needs():
         window_for(0.5, 1, 1.0)
     with pytest.raises(ValueError, match="score_range=-1"):
         window_for(0.5, -1, 0.5)
+
+
+@pytest.fixture
+def subnormal_numbers():
+    """Another test may have told this process to take them as zero."""
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.usefixtures("subnormal_numbers")
+@given(
+    slope=st.floats(2**-9, 2),
+    keys=st.integers(1, 20_000),
+    dtype=st.sampled_from((torch.float16, torch.bfloat16, torch.float32)),
+)
+@settings(max_examples=60)
+def test_seen_keys_are_those_that_a_softmax_leaves_above_zero(slope, keys, dtype):
+    weights = (-slope * torch.arange(keys, dtype=torch.float64)).softmax(0)
+    # Whether a weight within a rounding of the limit becomes zero is chance.
+    near = int(((weights / zero_below(dtype) - 1).abs() < 1e-9).sum())
+    assert abs(int((weights.to(dtype) > 0).sum()) - seen_keys(slope, keys, dtype)) <= near
+
+
+@pytest.mark.usefixtures("subnormal_numbers")
+def test_zero_below_is_the_last_number_that_becomes_zero():
+    for dtype, power in ((torch.float16, 25), (torch.bfloat16, 134), (torch.float32, 150)):
+        limit = torch.tensor([1.0, 1 + 2**-10], dtype=torch.float64) * zero_below(dtype)
+        assert (limit.to(dtype) > 0).tolist() == [False, True]
+        assert zero_below(dtype) == 2.0**-power
+
+
+@pytest.mark.parametrize("slope, keys", [(0.0, 8), (-0.5, 8), (0.5, 0)])
+def test_seen_keys_need_a_slope_and_a_key(slope, keys):
+    with pytest.raises(ValueError, match=f"slope={slope}, keys={keys}"):
+        seen_keys(slope, keys, torch.float16)
+
+
+def weights_of(kernel, dtype, keys=128):
+    """The attention weights of eight heads with equal scores, as a kernel applies them: values are unit vectors."""
+    at = torch.arange(keys)
+    bias = linear(8, 100.0 if kernel == "window" else None)
+    q = torch.zeros(1, 8, keys, keys, dtype=dtype)
+    with torch.no_grad():
+        return causal_attention(bias, at, at, kernel)(q, q, torch.eye(keys, dtype=dtype).expand_as(q))[0]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_no_kernel_is_blind_to_keys_that_float16_loses(kernel, dtype):
+    """Weights down to 2^-91 keep the digits of the dtype that models compute in."""
+    weights, at = weights_of(kernel, dtype), torch.arange(128)
+    exact = additive_mask(linear(8), at, at, torch.float64).softmax(-1)
+    assert exact[exact > 0].min() < 2.0**-90
+    torch.testing.assert_close(weights.double(), exact, rtol=4 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_float16_would_be_blind_and_no_run_computes_in_it():
+    # The definition keeps its weights in float32: the rounding is this line's.
+    seen = (weights_of("reference", torch.float32).half()[:, -1] > 0).sum(-1)
+    assert seen.tolist() == [seen_keys(slope, 128, torch.float16) for slope in slopes(8)]
+    assert seen[0] == 33
+    with pytest.raises(ValueError, match="float16"):
+        configure(RunSpec(method="alibi", dtype="float16"), period_corpus())

@@ -202,9 +202,8 @@ def _recorded() -> dict[tuple[object, ...], Row]:
 
 def _key(row: Row) -> tuple[object, ...]:
     truth = {name: bool(row[name]) for name in TRUTHS}
-    machine = MACHINE if _of_machine(row) else ()
-    kernel = ("kernel",) if row["metric"] == "attention_time" else ()
-    return tuple((row | truth)[name] for name in (*KEY, *machine, *(("model",) if machine else ()), *kernel))
+    machine = (*MACHINE, "model", "kernel") if _of_machine(row) else ()
+    return tuple((row | truth)[name] for name in (*KEY, *machine))
 
 
 def _of_machine(row: Row) -> bool:

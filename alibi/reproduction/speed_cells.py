@@ -1,7 +1,8 @@
 """Cells that measure speed and memory, and the loss within decay windows."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
@@ -15,8 +16,10 @@ from alibi.speed.attention import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_W
 from alibi.speed.benchmark import bench
 from alibi.speed.evaluation import evaluation
 from alibi.speed.memory import memory
-from alibi.speed.result import ratio_of
 from alibi.speed.shapes import SHAPES, Contender, Shape
+from alibi.speed.t5_forms import FORMS, t5_forms
+from alibi.speed.timing import FEWEST_ROUNDS
+from alibi.speed.trials import ONE_KERNEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,11 +27,16 @@ if TYPE_CHECKING:
 FASTEST_OF = 3  # Kernels that compete, two steps each.
 KERNELS_TRIED = 8
 RANDOM_TOKENS = "random tokens"
+STANDARD_ERROR = "_standard_error"
+ON_ONE_KERNEL = "_on_one_kernel"
+"""End of a ratio's metric if both methods ran on the cell's kernel; other ratios have each on its fastest."""
 # What a `SpeedCell` measures of each method, with its unit; ratios to the first method have none.
-UNITS = {
-    "train_speed": "tokens/s", "eval_speed": "tokens/s", "train_memory": "GB",
-    "train_time_ratio": "", "eval_time_ratio": "", "train_memory_ratio": "",
-}  # fmt: skip
+_RATIOS = [f"{name}{end}" for end in (ON_ONE_KERNEL, "") for name in ("train_time_ratio", "eval_time_ratio")]
+UNITS = (
+    {name: "tokens/s" for speed in ("train_speed", "eval_speed") for name in (speed, speed + STANDARD_ERROR)}
+    | {"train_memory": "GB", "train_memory_ratio": "", f"train_memory_ratio{ON_ONE_KERNEL}": ""}
+    | {name: "" for ratio in _RATIOS for name in (ratio, ratio + STANDARD_ERROR)}
+)
 DECAY_WINDOWS = (None, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
 
 
@@ -37,9 +45,24 @@ def _of_machine(records: "pd.DataFrame", device: str | None) -> "pd.DataFrame":
     return records if device is None else records[records.device == device_name(device)]
 
 
+class _Measured(NamedTuple):
+    method: str
+    metric: str
+    value: float
+    error: float | None
+    """Standard error; None of memory, which has none."""
+    kernel: str
+    compiled: bool = False
+
+
 @dataclass(frozen=True)
 class SpeedCell:
-    """Speed and memory of methods at one shape, side by side; ratios divide the others by the first."""
+    """Speed and memory of methods at one shape, side by side; ratios divide the others by the first.
+
+    Each method is measured on its fastest attention kernel, training and evaluation by themselves, and on the cell's
+    if it names one. The `kernel` of a record is the one that ran; of two records of one number on two kernels the
+    fastest's is the last. Each median has its standard error in a record of its own.
+    """
 
     shape: str
     scale: str
@@ -48,6 +71,8 @@ class SpeedCell:
     """The paper's corpus in the experiment; the models read random tokens."""
     asked_device: str | None = None
     """The device that is measured; the scale's own if left out."""
+    kernel: str | None = None
+    """All methods are measured on this attention kernel too."""
 
     alone: ClassVar[bool] = True
     trains: ClassVar[RunSpec | None] = None
@@ -88,7 +113,7 @@ class SpeedCell:
 
     def configured(self) -> dict[str, Any]:
         """The shape and methods, as plain data."""
-        return asdict(self.at) | {"methods": self.methods}
+        return asdict(self.at) | {"methods": self.methods, "kernel": self.kernel}
 
     def prepare(self) -> None:
         """Nothing to prepare: the tokens are random."""
@@ -104,16 +129,15 @@ class SpeedCell:
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training steps, and of the evaluations."""
         step = self.at.unmade(self.methods[0]).training_flops(self.at.length) * self.at.tokens * len(self.methods)
-        return step * (12 + 2 * FASTEST_OF), step * 12
+        kernels = 1 if self.kernel is None else 2
+        return kernels * step * (FEWEST_ROUNDS + 2 * FASTEST_OF), kernels * step * FEWEST_ROUNDS
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether every metric of every method is among these records, measured on this machine if it was asked for."""
         own = records[(records.scale == self.scale) & (records.model == self.model)]
         own = _of_machine(own[own.train_length == self.train_length], self.asked_device)
-        metrics = ("train_speed", "eval_speed", "train_memory")
-        return {(method, metric) for method in self.methods for metric in metrics} <= set(
-            zip(own.method, own.metric, strict=True)
-        )
+        needed = {(number["method"], number["metric"]) for number in self.numbers()}
+        return needed <= set(zip(own.method, own.metric, strict=True))
 
     def _known(self, method: str) -> dict[str, Any]:
         return {
@@ -129,40 +153,157 @@ class SpeedCell:
             known | {"metric": metric, "unit": unit}
             for method, known in ((method, self._known(method)) for method in self.methods)
             for metric, unit in UNITS.items()
-            if method != self.methods[0] or not metric.endswith("_ratio")
+            if (method != self.methods[0] or "_ratio" not in metric)
+            and (self.kernel is not None or ON_ONE_KERNEL not in metric)
         ]
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Measures, and returns one number a row: tokens/s, GB, and ratios to the first method."""
         import pandas as pd
 
-        device, shape, first = self.device, self.at, self.methods[0]
-        contenders = tuple(Contender(method) for method in self.methods)
-        trained = bench((self.shape,), device=device, methods=self.methods)
-        steps = {row.name: row for row in trained.steps}
-        kernels = {contender: steps[contender.name].way.kernel_label for contender in contenders}
-        evaluated, eval_ratios = evaluation(shape, contenders, device, beyond=False)
-        peaks, memory_ratios = memory(shape, kernels, device, beyond=False)
-        eval_speeds = {row.method: row.tokens_per_second for row in evaluated}
-        train_bytes = {row.method: row.train_bytes for row in peaks}
-        common = {"provenance": "measured", "dtype": compute_dtype(device), **provenance(device)}
         rows = []
-        for contender in contenders:
-            method = contender.name
-            way = {"kernel": kernels[contender], "compiled": steps[method].way.form == "compiled"}
-            own = self._known(method) | common | way
-            measured = {
-                "train_speed": steps[method].tokens_per_second,
-                "eval_speed": eval_speeds[method],
-                "train_memory": train_bytes[method] / 1e9,
-            }
-            if method != first:
-                measured |= {
-                    "train_time_ratio": ratio_of(trained.ratios, "train_step", method),
-                    "eval_time_ratio": ratio_of(eval_ratios, "evaluate", method),
-                    "train_memory_ratio": ratio_of(memory_ratios, "train_memory", method),
-                }
-            rows += [own | {"metric": metric, "unit": UNITS[metric], "value": v} for metric, v in measured.items()]
+        machine = {"provenance": "measured", "dtype": compute_dtype(self.device)}
+        for found in self._measured():
+            own = self._known(found.method) | machine | provenance(self.device)
+            own |= {"kernel": found.kernel, "compiled": found.compiled}
+            for metric, value in ((found.metric, found.value), (found.metric + STANDARD_ERROR, found.error)):
+                if value is not None:
+                    rows.append(own | {"metric": metric, "unit": UNITS[metric], "value": value})
+        return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
+
+    def _measured(self) -> Iterator[_Measured]:
+        device, shape = self.device, self.at
+        contenders = tuple(Contender(method) for method in self.methods)
+        trained = bench((self.shape,), device=device, methods=self.methods, kernel=self.kernel)
+        ways = {row.name: row.way for row in trained.steps if row.fastest}
+        forms = {row.name: row.way.form == "compiled" for row in trained.steps}
+        kernels = {contender: ways[contender.name].kernel_label for contender in contenders}
+        evaluated, eval_ratios = evaluation(shape, contenders, device, beyond=False, kernel=self.kernel)
+        peaks, memory_ratios = memory(shape, kernels, device, beyond=False, kernel=self.kernel)
+        # The fastest last.
+        for row in sorted(trained.steps, key=lambda row: row.fastest):
+            speed, way = row.tokens_per_second, row.way
+            error = speed * row.standard_error / row.seconds
+            yield _Measured(row.name, "train_speed", speed, error, way.kernel_label, way.form == "compiled")
+        for timed in sorted(evaluated, key=lambda row: row.fastest):
+            speed = timed.tokens_per_second
+            yield _Measured(
+                timed.method, "eval_speed", speed, speed * timed.standard_error / timed.seconds, timed.kernel
+            )
+        for peak in sorted(peaks, key=lambda row: row.fastest):
+            yield _Measured(peak.method, "train_memory", peak.train_bytes / 1e9, None, peak.kernel)
+        trained_on = {method: way.kernel_label for method, way in ways.items()}
+        evaluated_on = {row.method: row.kernel for row in evaluated if row.fastest}
+        for metric, ratios, fastest in (
+            ("train_time_ratio", trained.ratios, trained_on),
+            ("eval_time_ratio", eval_ratios, evaluated_on),
+            ("train_memory_ratio", memory_ratios, trained_on),
+        ):
+            for ratio in ratios:
+                method, end = ratio.numerator, "" if ratio.kernel is None else ON_ONE_KERNEL
+                compiled = metric == "train_time_ratio" and forms[method]
+                kernel = ratio.kernel or fastest[method]
+                yield _Measured(method, metric + end, ratio.value, ratio.standard_error, kernel, compiled)
+
+
+@dataclass(frozen=True)
+class T5FormsCell:
+    """What the T5 bias costs by how it is computed, beside sinusoidal at one shape: `alibi.speed.t5_forms`.
+
+    Records are the times of a forward pass and of a whole training step, and their ratios to sinusoidal's; `method` is
+    a form.
+    """
+
+    shape: str
+    scale: str
+    paper_corpus: str = "wikitext-103"
+    asked_device: str | None = None
+    """The device that is measured; the scale's own if left out."""
+
+    alone: ClassVar[bool] = True
+    trains: ClassVar[RunSpec | None] = None
+    texts: ClassVar[tuple[str | None, ...]] = ()
+    methods: ClassVar[tuple[str, ...]] = ("t5",)
+    absent: ClassVar[str | None] = None
+    steps: ClassVar[int | None] = None
+    measurements: ClassVar[int] = 2
+    """Forward pass and step."""
+
+    @property
+    def device(self) -> str:
+        """What is measured."""
+        return self.asked_device or scale_named(self.scale).device
+
+    def on(self, device: str) -> "T5FormsCell":
+        """The same cell on another device."""
+        return replace(self, asked_device=device)
+
+    @property
+    def train_length(self) -> int:
+        """L, tokens."""
+        return SHAPES[self.shape].length
+
+    @property
+    def title(self) -> str:
+        """Such as "T5 in three forms, W2"."""
+        return f"T5 in three forms, {self.shape}"
+
+    def configured(self) -> dict[str, Any]:
+        """The shape and forms, as plain data."""
+        return asdict(SHAPES[self.shape]) | {"methods": FORMS, "kernel": ONE_KERNEL}
+
+    def prepare(self) -> None:
+        """Nothing to prepare: the tokens are random."""
+
+    def begun(self) -> bool:
+        """Never: an interrupted measurement begins anew."""
+        return False
+
+    def trained(self) -> bool:
+        """Never: the training is what is measured."""
+        return False
+
+    def flops(self) -> tuple[float, float]:
+        """Floating point operations of the training steps, and of the forward passes."""
+        shape = SHAPES[self.shape]
+        step = shape.unmade("t5").training_flops(shape.length) * shape.tokens * (1 + len(FORMS))
+        return step * (1 + FEWEST_ROUNDS), step * (1 + FEWEST_ROUNDS) / 3
+
+    def recorded(self, records: "pd.DataFrame") -> bool:
+        """Whether every number is among these records, measured on this machine if it was asked for."""
+        own = records[(records.scale == self.scale) & (records.model == SHAPES[self.shape].size)]
+        own = _of_machine(own[own.train_length == self.train_length], self.asked_device)
+        needed = {(number["method"], number["metric"]) for number in self.numbers()}
+        return needed <= set(zip(own.method, own.metric, strict=True))
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
+        common = {
+            "corpus": self.paper_corpus, "model": SHAPES[self.shape].size, "train_length": self.train_length,
+            "eval_length": self.train_length, "scale": self.scale, "seed": 0, "corpus_used": RANDOM_TOKENS,
+            "paper_length": self.train_length, "kernel": ONE_KERNEL, "compiled": False,
+        }  # fmt: skip
+        return [
+            common | {"method": method, "metric": time + ratio + error, "unit": "" if ratio else "s"}
+            for method in ("sinusoidal", *FORMS)
+            for time in ("forward_time", "step_time")
+            for ratio in ("", "_ratio")
+            for error in ("", STANDARD_ERROR)
+            if method != "sinusoidal" or not ratio
+        ]
+
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
+        """Measures, and returns one number a row."""
+        import pandas as pd
+
+        settle_cpu(torch.get_num_threads())
+        found = t5_forms(SHAPES[self.shape], self.device)
+        machine = {"provenance": "measured", "dtype": compute_dtype(self.device), **provenance(self.device)}
+        rows = []
+        for number in self.numbers():
+            median = found[number["metric"].removesuffix(STANDARD_ERROR), number["method"]]
+            value = median.standard_error if number["metric"].endswith(STANDARD_ERROR) else median.value
+            rows.append(number | machine | {"value": value})
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
 
@@ -233,9 +374,12 @@ class AttentionCell:
         common = {
             "corpus": self.paper_corpus, "model": f"attention, {ATTENTION_HEADS} heads of {ATTENTION_WIDTH}",
             "train_length": self.train_length, "eval_length": self.train_length, "scale": self.scale,
-            "corpus_used": RANDOM_TOKENS, "paper_length": self.train_length, "metric": "attention_time", "unit": "s",
+            "corpus_used": RANDOM_TOKENS, "paper_length": self.train_length, "unit": "s",
         }  # fmt: skip
-        return [common | {"method": bias} for bias in BIASES]
+        timed = {
+            metric: common | {"metric": metric} for metric in ("attention_time", f"attention_time{STANDARD_ERROR}")
+        }
+        return [number | {"method": bias} for bias in BIASES for number in timed.values()]
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Measures, and returns one number a row."""
@@ -245,11 +389,12 @@ class AttentionCell:
         settle_cpu(torch.get_num_threads())
         measured, _ = attention(device, (self.train_length,))
         common = {"provenance": "measured", "dtype": compute_dtype(device), **provenance(device)}
-        known = {number["method"]: number | common for number in self.numbers()}
         rows = [
-            known[row.bias] | {"value": row.seconds, "kernel": row.kernel}
+            number | common | {"value": value, "kernel": row.kernel}
             for row in measured
-            if row.seconds is not None
+            for number in self.numbers()
+            if number["method"] == row.bias
+            and (value := row.standard_error if number["metric"].endswith(STANDARD_ERROR) else row.seconds) is not None
         ]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 

@@ -1,6 +1,5 @@
 """Attention alone, forward and backward, kernel by kernel."""
 
-import statistics
 from functools import partial
 
 import torch
@@ -10,7 +9,7 @@ from alibi.device import compute_dtype, widest_dtype
 from alibi.positions import Bias, LinearBias, NoBias, slopes
 from alibi.speed.result import AttentionRow, Ratio
 from alibi.speed.shapes import ALIBI, DECAY_WINDOW, WINDOWED_ALIBI
-from alibi.speed.timing import SECONDS_A_LENGTH, Step, paired_ratio, seconds_of, take_turns
+from alibi.speed.timing import SECONDS_A_LENGTH, Step, median_of, paired_ratio, seconds_of, take_turns
 
 ATTENTION_LENGTHS = {
     "cpu": (128, 512, 1024, 2048, 3072, 8192),
@@ -62,12 +61,12 @@ def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[list[Attentio
                     steps[name, kernel] = step
         timed = {key: partial(seconds_of, step, device) for key, step in steps.items()}
         times = take_turns(timed, SECONDS_A_LENGTH, f"attention at {length}")
-        medians = {key: statistics.median(seconds) for key, seconds in times.items()}
-        rows += [AttentionRow(length, name, kernel, median) for (name, kernel), median in medians.items()]
+        medians = {key: median_of(seconds) for key, seconds in times.items()}
+        rows += [AttentionRow(length, name, kernel, *median) for (name, kernel), median in medians.items()]
         fastest = {name: min((key for key in medians if key[0] == name), key=medians.__getitem__) for name in biases}
         for name in (alibi, windowed):
             ratio = paired_ratio(times[fastest[name]], times[fastest[none]])
-            ratios.append(Ratio("attention", name, none, str(length), ratio))
+            ratios.append(Ratio("attention", name, none, str(length), *ratio))
     return rows, ratios
 
 

@@ -15,7 +15,8 @@ from alibi.speed.memory import memory
 from alibi.speed.peers import AsInstalled, as_installed, require_peers
 from alibi.speed.result import Ceiling, Result
 from alibi.speed.shapes import ALIBI, DEFAULT_SHAPES, SHAPES, Contender, Shape
-from alibi.speed.training_steps import BenchError, training_steps
+from alibi.speed.training_steps import training_steps
+from alibi.speed.trials import BenchError
 
 FIRST_CONTENDERS = (Contender("sinusoidal"), ALIBI)
 PARTS = ("train", "evaluation", "memory", "kernels")
@@ -29,6 +30,7 @@ def bench(
     device: str | None = None,
     methods: tuple[str, ...] = (),
     parts: tuple[str, ...] = (),
+    kernel: str | None = None,
 ) -> Result:
     """Measures speed, and with more parts memory and attention alone.
 
@@ -44,6 +46,7 @@ def bench(
             Empty takes sinusoidal and alibi, and with shapes "all" the shape's `rivals` too.
         parts: of `PARTS`; empty takes train, and with shapes "all" every one. Evaluation and memory leave out shapes
             at which 16 L tokens would take minutes.
+        kernel: time the training steps of each method on this attention kernel too, where another is its fastest.
 
     Raises:
         ValueError: for an unknown shape, method or part (the message lists the known ones), or a decay window with a
@@ -81,7 +84,7 @@ def bench(
         for name in chosen:
             shape = SHAPES[name]
             contest = contenders or (*FIRST_CONTENDERS, *(shape.rivals if whole_table else ()))
-            _measure_shape(result, shape, contest, device, parts, installed)
+            _measure_shape(result, shape, contest, device, parts, installed, kernel)
     if "kernels" in parts:
         result.attention, ratios = attention(device)
         result.ratios += ratios
@@ -118,13 +121,14 @@ def _measure_shape(
     device: str,
     parts: tuple[str, ...],
     installed: AsInstalled | None,
+    kernel: str | None,
 ) -> None:
     kernels = dict.fromkeys(contenders, "automatic")
     if "train" in parts:
-        steps, ratios = training_steps(shape, contenders, device, result.ceiling, installed)
+        steps, ratios = training_steps(shape, contenders, device, result.ceiling, installed, kernel)
         result.steps += steps
         result.ratios += ratios
-        fastest = {row.name: row.way.kernel_label for row in steps}
+        fastest = {row.name: row.way.kernel_label for row in steps if row.fastest}
         kernels = {contender: fastest[contender.name] for contender in contenders}
     if "evaluation" in parts and shape.evaluated:
         evaluated, ratios = evaluation(shape, contenders, device)

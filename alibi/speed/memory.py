@@ -1,7 +1,9 @@
 """Peak memory of training and of evaluation, each in a process of its own."""
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,71 +14,95 @@ from alibi.speed.result import MemoryRow, Ratio
 from alibi.speed.shapes import Contender, Shape, training
 
 
-def _highest(device: str) -> int:
-    """Peak resident bytes of this process alone; getrusage would include its parent's."""
-    status = Path("/proc/self/status")
-    if device != "cpu" or not status.is_file():
-        return peak_memory(device)
-    lines = status.read_text("utf-8").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+def allocated_at_most(work: Callable[[], object], device: str) -> int:
+    """Peak bytes of tensors that some work allocates, above what there was before.
+
+    What torch's allocator hands out is counted, on a CPU by torch's profiler. So the number depends on shapes and code,
+    not on the pages that the system has left resident. On MPS, which counts no peak, it is what Metal gave the process.
+    """
+    if device != "cpu":
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() if device == "cuda" else peak_memory(device)
+        work()
+        return peak_memory(device) - before
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    # The public list of events has only the allocations outside operations.
+    results: Any = profiler.profiler
+    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
 
 
 def _training_memory(shape: Shape, contender: Contender, kernel: str, device: str, threads: int) -> int:
     settle_cpu(threads)
-    before = _highest(device) if device == "cpu" else 0
-    run = training(shape, contender, kernel, device, compiled=False)
-    for _ in range(2):
-        run.step()
-    return _highest(device) - before
+
+    def train() -> None:
+        run = training(shape, contender, kernel, device, compiled=False)
+        for _ in range(2):
+            run.step()
+
+    return allocated_at_most(train, device)
 
 
 def _evaluation_memory(shape: Shape, contender: Contender, device: str, threads: int) -> tuple[int, int]:
     settle_cpu(threads)
     model = training(shape, contender, "automatic", device, compiled=False).model.eval()
     scoring(model, shape, shape.length, shape.length, None, shape.length)()
-    before, found = _highest(device), []
-    for length in (LONGER // 2 * shape.length, LONGER * shape.length):
-        scoring(model, shape, length, length, None, length)()
-        found.append(_highest(device) - before)
-    return found[0], found[1]
+    shorter, longer = (
+        allocated_at_most(scoring(model, shape, length, length, None, length), device)
+        for length in (LONGER // 2 * shape.length, LONGER * shape.length)
+    )
+    return shorter, longer
 
 
 def memory(
-    shape: Shape, kernels: dict[Contender, str], device: str, beyond: bool = True
+    shape: Shape, kernels: dict[Contender, str], device: str, beyond: bool = True, kernel: str | None = None
 ) -> tuple[list[MemoryRow], list[Ratio]]:
     """Peak bytes of training and of evaluating one window of 8 L and 16 L, each in a process of its own; ratios.
 
-    Training counts the bytes above a process that has loaded the libraries alone, evaluation the bytes above the peak
-    of one window of L. So a ratio of 16 L to 8 L of 15/7 is linear growth, and one of 4.05 is growth with the square.
+    Training counts the model, its gradients, the optimiser and all that a step holds; evaluation counts what it holds
+    beside the model. So a ratio of 16 L to 8 L of 2 is linear growth, and one of 4 is growth with the square.
 
     Args:
         shape: of the model.
         kernels: the attention kernel that each contender trains on; the first is what the others are divided by.
         device: cpu, cuda or mps.
         beyond: measure evaluation as well.
+        kernel: measure the training of each on this attention kernel too.
     """
+    # Read when torch is loaded: the profiler tells stderr of each start.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     threads = torch.get_num_threads()
-    rows: list[MemoryRow] = []
+    rows: dict[tuple[Contender, str], MemoryRow] = {}
     ratios: list[Ratio] = []
-    for contender, kernel in kernels.items():
-        # One process for each task: a peak does not go down again.
-        with Pool(1, tasks_per_child=1) as pool:
-            trained = pool.submit(_training_memory, shape, contender, kernel, device, threads).result()
-            row = MemoryRow(shape.name, contender.name, kernel, trained)
+    # One process for each task: a peak does not go down again on every device.
+    with Pool(1, tasks_per_child=1) as pool:
+        for contender, fastest in kernels.items():
+            for ran in dict.fromkeys((fastest,) if kernel is None else (fastest, kernel)):
+                trained = pool.submit(_training_memory, shape, contender, ran, device, threads).result()
+                rows[contender, ran] = MemoryRow(shape.name, contender.name, ran, trained, fastest=ran == fastest)
             if beyond:
                 shorter, longer = pool.submit(_evaluation_memory, shape, contender, device, threads).result()
-                row = replace(row, evaluate_8L_bytes=shorter, evaluate_16L_bytes=longer)
-                at = f"{row.method} at {LONGER} L"
-                ratios.append(_ratio("evaluate_memory", at, f"{LONGER // 2} L", shape, longer, shorter))
-        rows.append(row)
-    first, *others = rows
-    for row in others:
-        ratios.append(_ratio("train_memory", row.method, first.method, shape, row.train_bytes, first.train_bytes))
-        if row.evaluate_16L_bytes is not None and first.evaluate_16L_bytes is not None:
-            longest = row.evaluate_16L_bytes, first.evaluate_16L_bytes
-            ratios.append(_ratio("evaluate_memory", row.method, first.method, shape, *longest))
-    return rows, ratios
-
-
-def _ratio(quantity: str, numerator: str, denominator: str, shape: Shape, above: int, below: int) -> Ratio:
-    return Ratio(quantity, numerator, denominator, shape.name, above / max(1, below))
+                own = {"evaluate_8L_bytes": shorter, "evaluate_16L_bytes": longer}
+                rows[contender, fastest] = replace(rows[contender, fastest], **own)
+                at = f"{contender.name} at {LONGER} L"
+                ratios.append(Ratio("evaluate_memory", at, f"{LONGER // 2} L", shape.name, longer / max(1, shorter)))
+    first, *others = kernels
+    for contender in others:
+        row, opposite = rows[contender, kernels[contender]], rows[first, kernels[first]]
+        names = contender.name, first.name, shape.name
+        ratios.append(Ratio("train_memory", *names, row.train_bytes / opposite.train_bytes))
+        if kernel is not None:
+            one = rows[contender, kernel].train_bytes / rows[first, kernel].train_bytes
+            ratios.append(Ratio("train_memory", *names, one, kernel=kernel))
+        if row.evaluate_16L_bytes is not None and opposite.evaluate_16L_bytes is not None:
+            longest = row.evaluate_16L_bytes / max(1, opposite.evaluate_16L_bytes)
+            ratios.append(Ratio("evaluate_memory", *names, longest))
+    return list(rows.values()), ratios

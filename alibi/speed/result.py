@@ -37,9 +37,11 @@ class StepRow:
     name: str
     """Position method, with "+window" at its end for a decay window, or "peer" and the other library's model."""
     way: Way
-    """The fastest of the ways that were tried."""
+    """The fastest of the ways that were tried, or the one that was asked for."""
     seconds: float
     """Median."""
+    standard_error: float
+    """Of the median, in seconds."""
     low: float
     """First quartile."""
     high: float
@@ -55,10 +57,14 @@ class StepRow:
     """Seconds of a step in each way that was tried."""
     refused: dict[Way, str]
     """Reason why a way failed."""
+    fastest: bool = True
+    """Whether the way is the contestant's fastest; else it was asked for by its kernel."""
 
     @property
     def contestant(self) -> str:
         """The name in JSON and in ratios, which tells a peer as installed from the same peer in our settings."""
+        if not self.fastest:
+            return f"{self.name} on {self.way.kernel_label}"
         return f"{self.name} ({AS_INSTALLED})" if self.way.form == AS_INSTALLED else self.name
 
     def as_json(self) -> dict[str, Any]:
@@ -69,6 +75,7 @@ class StepRow:
             "kernel": self.way.kernel_label,
             "form": self.way.form,
             "seconds": self.seconds,
+            "standard_error": self.standard_error,
             "low": self.low,
             "high": self.high,
             "steps": self.steps,
@@ -89,9 +96,16 @@ class EvaluationRow:
     protocol: str
     length: int
     """Tokens in a window, L_valid."""
+    kernel: str
+    """Attention kernel that ran."""
     seconds: float
     """Median."""
+    standard_error: float
+    """Of the median, in seconds."""
+    repeats: int
     tokens_per_second: float
+    fastest: bool = True
+    """Whether the kernel is the method's fastest here; else it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +117,12 @@ class MemoryRow:
     kernel: str
     """Attention kernel of the training."""
     train_bytes: int
-    """Above a process that has loaded the libraries alone."""
+    """Model, gradients and optimiser included."""
     evaluate_8L_bytes: int | None = None
-    """Above the peak of evaluating one window of L; None where it was not measured."""
+    """Beside the model; None where it was not measured."""
     evaluate_16L_bytes: int | None = None
+    fastest: bool = True
+    """Whether the kernel is the fastest of the method's training; else it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +135,8 @@ class AttentionRow:
     kernel: str
     seconds: float | None = None
     """Median; None where the kernel refused."""
+    standard_error: float | None = None
+    """Of the median, in seconds."""
     refused: str | None = None
     """The kernel's reason."""
 
@@ -134,17 +152,16 @@ class Ratio:
     column: str
     """Name of the shape; of attention alone the length."""
     value: float
+    standard_error: float | None = None
+    """Of the median; peaks of memory have none."""
+    kernel: str | None = None
+    """The attention kernel of both, where it was asked for; else each has its fastest."""
 
     @property
     def title(self) -> str:
-        """Such as "train_step alibi/sinusoidal"."""
-        return f"{self.quantity} {self.numerator}/{self.denominator}"
-
-
-def ratio_of(ratios: list[Ratio], quantity: str, numerator: str) -> float:
-    """The ratio of a quantity whose numerator is this contestant; ratios are of one shape."""
-    (found,) = (ratio.value for ratio in ratios if (ratio.quantity, ratio.numerator) == (quantity, numerator))
-    return found
+        """Such as "train_step alibi/sinusoidal", or "train_step alibi/sinusoidal on baddbmm"."""
+        on = "" if self.kernel is None else f" on {self.kernel}"
+        return f"{self.quantity} {self.numerator}/{self.denominator}{on}"
 
 
 @dataclass
@@ -185,6 +202,14 @@ class Result:
             by_title.setdefault(ratio.title, {})[ratio.column] = ratio.value
         return by_title
 
+    def standard_errors(self) -> dict[str, dict[str, float]]:
+        """Title to column to standard error, of the ratios that are medians."""
+        by_title: dict[str, dict[str, float]] = {}
+        for ratio in self.ratios:
+            if ratio.standard_error is not None:
+                by_title.setdefault(ratio.title, {})[ratio.column] = ratio.standard_error
+        return by_title
+
     def as_json(self) -> dict[str, Any]:
         """The result as plain data; parts without rows and values that were not measured are left out."""
         plain: dict[str, Any] = {
@@ -192,6 +217,7 @@ class Result:
             "ceilings": self.ceilings(),
             "rows": [row.as_json() for row in self.steps],
             "ratios": self.ratios_by_title(),
+            "standard_errors": self.standard_errors(),
         }
         parts: dict[str, Sequence[EvaluationRow | MemoryRow | AttentionRow]] = {
             "evaluation": self.evaluation,

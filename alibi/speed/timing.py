@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from alibi.device import synchronise
 from alibi.progress import bar
@@ -11,8 +11,25 @@ from alibi.progress import bar
 Step = Callable[[], object]
 
 SECONDS_A_LENGTH = 10.0
-# A median of fewer rounds says little; one of more says hardly more.
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 12
+# A median of fewer rounds has no spread worth telling; one of more says hardly more.
+FEWEST_ROUNDS, MOST_ROUNDS = 10, 20
+
+
+class Median(NamedTuple):
+    """A median of repeats, and how far another median of as many may lie from it."""
+
+    value: float
+    standard_error: float
+
+
+def median_of(repeats: list[float]) -> Median:
+    """The median and its standard error, 0.93 (third quartile - first quartile) / sqrt(number of repeats).
+
+    The standard deviation of normal noise is its interquartile range over 1.349, and the median of n has 1.253 of it
+    over sqrt(n). Quartiles instead of squares, since background load makes outliers.
+    """
+    first, median, third = statistics.quantiles(repeats, n=4)
+    return Median(median, 1.253 / 1.349 * (third - first) / len(repeats) ** 0.5)
 
 
 def seconds_of(step: Step, device: str) -> float:
@@ -29,7 +46,7 @@ def take_turns(steps: Mapping[Any, Callable[[], float]], budget: float, label: s
 
     Args:
         steps: each makes one step and returns its seconds.
-        budget: seconds after which no round begins; there are at least 5 rounds, and at most 12.
+        budget: seconds after which no round begins; there are at least 10 rounds, and at most 20.
         label: of the progress bar.
     """
     times: dict[Any, list[float]] = {name: [] for name in steps}
@@ -42,6 +59,6 @@ def take_turns(steps: Mapping[Any, Callable[[], float]], budget: float, label: s
     return times
 
 
-def paired_ratio(numerator: list[float], denominator: list[float]) -> float:
+def paired_ratio(numerator: list[float], denominator: list[float]) -> Median:
     """Median of the ratios of paired steps; background load hardly affects it."""
-    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+    return median_of([a / b for a, b in zip(numerator, denominator, strict=True)])

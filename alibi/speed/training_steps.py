@@ -7,39 +7,21 @@ a ratio is the median of the ratios of steps in the same round.
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Self
 
 import torch
 
 from alibi.device import compiles
-from alibi.errors import UserError
 from alibi.speed.peers import PEERS, AsInstalled, Peer, peer_steps
 from alibi.speed.result import AS_INSTALLED, Ceiling, Ratio, StepRow, Way
 from alibi.speed.shapes import ALIBI, Contender, Shape, training
-from alibi.speed.timing import Step, paired_ratio, seconds_of, take_turns
+from alibi.speed.timing import Step, median_of, paired_ratio, seconds_of, take_turns
+from alibi.speed.trials import Trials, kernels_of
 
-# Attention kernels that may be a method's fastest, and those that gain by a decay window.
-KERNELS: dict[str, tuple[str, ...]] = {
-    "cpu": ("baddbmm", "sdpa", "columns"),
-    "cuda": ("sdpa", "columns", "flex"),
-    "mps": ("baddbmm", "sdpa", "columns"),
-}
-DECAY_WINDOW_KERNELS: dict[str, tuple[str, ...]] = {
-    "cpu": ("window", "sdpa"),
-    "cuda": ("flex",),
-    "mps": ("window", "sdpa"),
-}
 # No round of timed steps begins after this many seconds for each contestant.
 SECONDS_A_CONTESTANT = 6.0
-# Further steps of each way that is near the fastest, and how much slower than it "near" may be.
-TRIALS, NEAR = 2, 1.4
-# Letters kept of a compiler's message, which may be long.
-REFUSAL_LETTERS = 200
-
-
-class BenchError(UserError, RuntimeError):
-    """This machine cannot measure what was asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +35,37 @@ class _Contestant:
     """For each token; None for peers."""
     tried: dict[Way, float] = field(default_factory=dict)
     refused: dict[Way, str] = field(default_factory=dict)
+    fastest: bool = True
+
+    @classmethod
+    def of(cls, entrant: Contender | Peer, trials: Trials, kernel: str | None, flops: float | None) -> list[Self]:
+        """The entrant in its fastest way, and on a kernel that was asked for."""
+        ways = trials.chosen(kernel)
+        seconds = time.perf_counter() - trials.started
+        return [
+            cls(
+                entrant,
+                way,
+                partial(seconds_of, trials.steps[way], trials.device),
+                seconds,
+                flops,
+                trials.tried,
+                trials.refused,
+                way == ways[0],
+            )
+            for way in ways
+        ]
 
     def row(self, shape: Shape, times: list[float], ceiling: float) -> StepRow:
-        low, median, high = statistics.quantiles(times, n=4)
+        low, _, high = statistics.quantiles(times, n=4)
+        median, standard_error = median_of(times)
         rate = shape.tokens / median
         return StepRow(
             shape=shape.name,
             name=self.entrant.name if isinstance(self.entrant, Contender) else f"peer {self.entrant.name}",
             way=self.way,
             seconds=median,
+            standard_error=standard_error,
             low=low,
             high=high,
             steps=len(times),
@@ -70,50 +74,17 @@ class _Contestant:
             share_of_matmul_rate=None if self.flops is None else rate * self.flops / ceiling,
             tried=self.tried,
             refused=self.refused,
+            fastest=self.fastest,
         )
 
 
-class _Trials:
-    """The ways in which one contestant can make its steps, of which the fastest competes."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.started = device, time.perf_counter()
-        self.steps: dict[Way, Step] = {}
-        self.tried: dict[Way, float] = {}
-        self.refused: dict[Way, str] = {}
-
-    def attempt(self, way: Way, make: Callable[[], Step]) -> None:
-        """Builds this way and makes two steps; an error is kept as its refusal."""
-        try:
-            step = make()
-            step()
-            self.tried[way] = seconds_of(step, self.device)
-        except Exception as refusal:  # A compiler may raise anything. That nothing runs at all is an error elsewhere.
-            message = " ".join(str(refusal).split())[:REFUSAL_LETTERS]
-            self.refused[way] = f"{type(refusal).__name__}: {message}"
-        else:
-            self.steps[way] = step
-
-    def fastest(self) -> Way:
-        """The fastest way, after more interleaved steps, so that background load does not decide."""
-        near = [way for way in self.steps if self.tried[way] < NEAR * min(self.tried.values())]
-        for _ in range(TRIALS):
-            for way in near:
-                self.tried[way] = min(self.tried[way], seconds_of(self.steps[way], self.device))
-        best = min(self.steps, key=self.tried.__getitem__)
-        self.steps = {best: self.steps[best]}
-        return best
-
-    def contestant(self, entrant: Contender | Peer, flops: float | None = None) -> _Contestant:
-        """The entrant in its fastest way."""
-        way = self.fastest()
-        seconds = time.perf_counter() - self.started
-        timed = partial(seconds_of, self.steps[way], self.device)
-        return _Contestant(entrant, way, timed, seconds, flops, self.tried, self.refused)
-
-
 def training_steps(
-    shape: Shape, contenders: tuple[Contender, ...], device: str, ceiling: Ceiling, installed: AsInstalled | None = None
+    shape: Shape,
+    contenders: tuple[Contender, ...],
+    device: str,
+    ceiling: Ceiling,
+    installed: AsInstalled | None = None,
+    kernel: str | None = None,
 ) -> tuple[list[StepRow], list[Ratio]]:
     """Times the training steps of all contestants at a shape.
 
@@ -123,13 +94,16 @@ def training_steps(
         device: cpu, cuda or mps.
         ceiling: rate of matrix products, which is measured again.
         installed: process of the peers as installed; None leaves other libraries out.
+        kernel: time each contender that it runs on this attention kernel too, where another is its fastest.
 
     Raises:
         BenchError: if no kernel runs a contender.
     """
     # On a CPU a compiler takes half a minute for each method: it is tried where peers are compiled too.
     beside_peers = installed is not None and shape.peers
-    contestants = [_ours(shape, contender, device, beside_peers) for contender in contenders]
+    contestants = [
+        contestant for contender in contenders for contestant in _ours(shape, contender, device, beside_peers, kernel)
+    ]
     if installed is not None and shape.peers:
         contestants += _peers(shape, device, installed)
     timed = {contestant: contestant.step for contestant in contestants}
@@ -137,27 +111,26 @@ def training_steps(
     rate = ceiling.measure()
     rows = {contestant: contestant.row(shape, times[contestant], rate) for contestant in contestants}
     torch.compiler.reset()
-    return list(rows.values()), list(_ratios(shape, rows, times))
+    return list(rows.values()), list(_ratios(shape, rows, times, kernel))
 
 
-def _ours(shape: Shape, contender: Contender, device: str, compiled: bool) -> _Contestant:
+def _ours(shape: Shape, contender: Contender, device: str, compiled: bool, kernel: str | None) -> list[_Contestant]:
     """The method on its fastest kernel: on a GPU compiled, on a CPU eager or, if asked for, compiled if faster."""
-    trials = _Trials(device)
+    trials = Trials(device)
 
-    def attempt(kernel: str, form: str) -> None:
+    def attempt(name: str, form: str) -> None:
         def make() -> Step:
-            return training(shape, contender, kernel, device, compiled=form == "compiled").step
+            return training(shape, contender, name, device, compiled=form == "compiled").step
 
-        trials.attempt(Way(kernel, form), make)
+        trials.attempt(Way(name, form), make)
 
-    for kernel in (KERNELS if contender.decay_window is None else DECAY_WINDOW_KERNELS)[device]:
-        attempt(kernel, "compiled" if compiles(device) else "eager")
-    if not trials.steps:
-        reasons = {way.label: reason for way, reason in trials.refused.items()}
-        raise BenchError(f"no attention kernel runs {contender.name} at shape {shape.name} on {device}: {reasons}")
+    for name in kernels_of(shape, contender, device, kernel):
+        attempt(name, "compiled" if compiles(device) else "eager")
+    trials.require(contender.name, shape)
     if device == "cpu" and compiled:
-        attempt(trials.fastest().kernel_label, "compiled")
-    return trials.contestant(contender, shape.unmade(contender.method).training_flops(shape.length))
+        attempt(trials.chosen(kernel)[0].kernel_label, "compiled")
+    flops = shape.unmade(contender.method).training_flops(shape.length)
+    return _Contestant.of(contender, trials, kernel, flops)
 
 
 def _peers(shape: Shape, device: str, installed: AsInstalled) -> Iterator[_Contestant]:
@@ -166,28 +139,38 @@ def _peers(shape: Shape, device: str, installed: AsInstalled) -> Iterator[_Conte
     installed.build(shape)
     building = (time.perf_counter() - started) / len(PEERS)
     for peer in PEERS.values():
-        trials = _Trials(device)
+        trials = Trials(device)
         steps = peer_steps(peer.name, shape, device)
         for form in steps:
             trials.attempt(Way(None, form), partial(steps.__getitem__, form))
         if trials.steps:
-            yield trials.contestant(peer)
+            yield from _Contestant.of(peer, trials, None, None)
         refused = {} if trials.steps else trials.refused
         step_there = partial(installed.step, peer.name)
         warm_up = building + step_there() + step_there()
         yield _Contestant(peer, Way(None, AS_INSTALLED), step_there, warm_up, refused=refused)
 
 
-def _ratios(shape: Shape, rows: dict[_Contestant, StepRow], times: dict[_Contestant, list[float]]) -> Iterator[Ratio]:
+def _ratios(
+    shape: Shape, rows: dict[_Contestant, StepRow], times: dict[_Contestant, list[float]], kernel: str | None
+) -> Iterator[Ratio]:
     """Times of our methods over the first one's; speeds of ALiBi, or else the first method, over peers'."""
-    ours = [contestant for contestant in rows if isinstance(contestant.entrant, Contender)]
+    every = [contestant for contestant in rows if isinstance(contestant.entrant, Contender)]
+    ours = [contestant for contestant in every if contestant.fastest]
     first = ours[0]
 
     def ratio(quantity: str, numerator: str, denominator: str, above: _Contestant, below: _Contestant) -> Ratio:
-        return Ratio(quantity, numerator, denominator, shape.name, paired_ratio(times[above], times[below]))
+        return Ratio(quantity, numerator, denominator, shape.name, *paired_ratio(times[above], times[below]))
 
     for other in ours[1:]:
         yield ratio("train_step", rows[other].name, rows[first].name, other, first)
+    on_one = {contestant.entrant: contestant for contestant in every if kernel == contestant.way.kernel is not None}
+    if first.entrant in on_one:
+        for entrant, other in on_one.items():
+            if entrant != first.entrant:
+                yield replace(
+                    ratio("train_step", rows[other].name, rows[first].name, other, on_one[first.entrant]), kernel=kernel
+                )
     fast = next((contestant for contestant in ours if contestant.entrant == ALIBI), first)
     peers = [contestant for contestant in rows if isinstance(contestant.entrant, Peer)]
     for peer in peers:

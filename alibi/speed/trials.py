@@ -1,0 +1,89 @@
+"""The ways in which a contestant can do its work, and which is the fastest."""
+
+import time
+from collections.abc import Callable
+
+from alibi.errors import UserError
+from alibi.positions import NoBias
+from alibi.speed.result import Way
+from alibi.speed.shapes import Contender, Shape
+from alibi.speed.timing import Step, seconds_of
+
+# Attention kernels that may be a method's fastest, and those that gain by a decay window.
+KERNELS: dict[str, tuple[str, ...]] = {
+    "cpu": ("baddbmm", "sdpa", "columns"),
+    "cuda": ("sdpa", "columns", "flex"),
+    "mps": ("baddbmm", "sdpa", "columns"),
+}
+DECAY_WINDOW_KERNELS: dict[str, tuple[str, ...]] = {
+    "cpu": ("window", "sdpa"),
+    "cuda": ("flex",),
+    "mps": ("window", "sdpa"),
+}
+ONE_KERNEL = "baddbmm"
+"""The kernel for comparisons on one kernel: as in the paper's code, scores are stored and every method adds a mask."""
+# Further steps of each way that is near the fastest, and how much slower than it "near" may be.
+TRIALS, NEAR = 2, 1.4
+# Letters kept of a compiler's message, which may be long.
+REFUSAL_LETTERS = 200
+
+
+class BenchError(UserError, RuntimeError):
+    """This machine cannot measure what was asked for."""
+
+
+def kernels_of(shape: Shape, contender: Contender, device: str, also: str | None = None) -> list[str]:
+    """Kernels that may be the contender's fastest, and one more if it is named.
+
+    Without a bias there are no columns to add: that kernel would be sdpa by another name.
+    """
+    kernels = (KERNELS if contender.decay_window is None else DECAY_WINDOW_KERNELS)[device]
+    without = isinstance(shape.unmade(contender.method).bias(), NoBias)
+    tried = [kernel for kernel in kernels if not (without and kernel == "columns")]
+    return list(dict.fromkeys([*tried, *([] if also is None else [also])]))
+
+
+class Trials:
+    """The ways in which one contestant can do its work, and how long each takes."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.started = device, time.perf_counter()
+        self.steps: dict[Way, Step] = {}
+        self.tried: dict[Way, float] = {}
+        self.refused: dict[Way, str] = {}
+
+    def attempt(self, way: Way, make: Callable[[], Step]) -> None:
+        """Builds this way and makes two steps; an error is kept as its refusal."""
+        try:
+            step = make()
+            step()
+            self.tried[way] = seconds_of(step, self.device)
+        except Exception as refusal:  # A compiler may raise anything. That nothing runs at all is an error elsewhere.
+            message = " ".join(str(refusal).split())[:REFUSAL_LETTERS]
+            self.refused[way] = f"{type(refusal).__name__}: {message}"
+        else:
+            self.steps[way] = step
+
+    def chosen(self, kernel: str | None = None) -> list[Way]:
+        """The fastest way, and the one on this kernel if that is another one and runs; the others are dropped.
+
+        There are more steps first, of all ways in turns, so that background load does not decide.
+        """
+        near = [way for way in self.steps if self.tried[way] < NEAR * min(self.tried.values())]
+        for _ in range(TRIALS):
+            for way in near:
+                self.tried[way] = min(self.tried[way], seconds_of(self.steps[way], self.device))
+        best = min(self.steps, key=self.tried.__getitem__)
+        ways = [best, *(way for way in self.steps if way != best and way.kernel == kernel is not None)]
+        self.steps = {way: self.steps[way] for way in ways}
+        return ways
+
+    def require(self, name: str, shape: Shape) -> None:
+        """Checks that something runs.
+
+        Raises:
+            BenchError: if nothing does; the message has the reasons.
+        """
+        if not self.steps:
+            reasons = {way.label: reason for way, reason in self.refused.items()}
+            raise BenchError(f"no attention kernel runs {name} at shape {shape.name} on {self.device}: {reasons}")
