@@ -106,15 +106,16 @@ def beside(
         measured: from `results`; one protocol and stride.
         caption: of the table.
         decimals: of perplexities.
-        same_length: rows of the paper's tables, for two more columns: the paper's perplexity, and the same over that at
-            L, where L and L_valid are our own numbers of tokens, not those that they stand for.
+        same_length: rows of the paper's tables, for two more columns: the paper's perplexity in the same protocol, and
+            that over the one at L, where L and L_valid are our own numbers of tokens, not those that they stand for.
     """
-    ours = plots.perplexities(measured, protocol=measured.protocol.iloc[0]) if len(measured) else measured
+    protocol = measured.protocol.iloc[0] if len(measured) else ""
+    ours = plots.perplexities(measured, protocol=protocol)
     ours = ours.astype(dict.fromkeys(PAIRED[1:], float)).groupby(PAIRED).value.agg(["mean", "std"]).reset_index()
     both = _nearest(ours, paper).rename(columns={"value": "paper", "mean": "measured", "std": "deviation"})
     if same_length is not None and len(measured):
         factor = float((measured.paper_length / measured.train_length).iloc[0])
-        both["same"] = _nearest(ours, same_length, factor).value
+        both["same"] = _nearest(ours, plots.perplexities(same_length, protocol=protocol), factor).value
     own = both.index.get_level_values("paper_eval_length") == both.index.get_level_values("paper_length")
     relative = {
         name: both[name] / both[name].where(own).groupby(level=PAIRED[:2]).transform("max")
