@@ -128,6 +128,21 @@ def test_lengths_pair_within_three_per_cent_and_no_further(folder):
     assert (shown["the paper, over that at L"] == "").all(), "at L itself nothing was measured"
 
 
+def test_the_papers_own_models_of_our_length_stand_beside(folder):
+    append("wikitext103", frame(record(100), record(95, window=128), record(94, window=80), record(98, window=72)))
+    table_2, table_5 = (PAPER[PAPER.source == f"Table {number}"] for number in (2, 5))
+    rows = results.results("wikitext103")
+    shown = results.beside(table_2, rows, "Table 2: beside", same_length=table_5).data
+    # Table 5, trained at 64: 28.46 at 64 tokens and 24.70 at 128; nothing at 72.
+    assert shown.loc[("ALiBi", "512", "512")].tolist()[-2:] == ["28.46", "1.000"]
+    assert shown.loc[("ALiBi", "512", "1024")].tolist()[-2:] == ["24.70", f"{24.70 / 28.46:.3f}"]
+    assert shown.loc[("ALiBi", "512", "576")].tolist()[-2:] == ["", ""]
+    # Without overlap is not at stride 1.
+    slid = rows.assign(protocol="sliding_window", stride=1)
+    table_15 = PAPER[PAPER.source == "Table 15"]
+    assert (results.beside(table_15, slid, "x: y", same_length=table_5).data["the paper at our L"] == "").all()
+
+
 def test_a_method_or_length_without_a_counterpart_is_left_out(folder):
     assert beside(record(100, "alibi-random"), record(100, length=128, window=128)).empty
 

@@ -15,6 +15,8 @@ from alibi.scale import SCALES
 
 # The paper's tables have other lengths than ours; what lies so near stands beside.
 NEAR = 0.03
+# A number of theirs and one of ours share these.
+PAIRED = ["method", "paper_length", "paper_eval_length"]
 # What a run is: its records share these.
 RUN = ["source", "scale", "method", "train_length", "seed", "corpus_used", "tokens_trained", "parameters"]
 
@@ -74,7 +76,26 @@ def cost(records: pd.DataFrame) -> str:
     return f"{many}, {duration(float(runs.seconds.sum()))} of training in all"
 
 
-def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: int = 2) -> Styler:
+def _nearest(ours: pd.DataFrame, paper: pd.DataFrame, factor: float = 1) -> pd.DataFrame:
+    """Our rows by `PAIRED`, each with the paper's nearest window at the same L; its lengths are times the factor."""
+    theirs = paper[(paper.metric == "perplexity") & (paper.split == "valid")].dropna(subset="value")
+    theirs = theirs.assign(
+        paper_length=factor * theirs.train_length.astype(float),
+        paper_eval_length=factor * theirs.eval_length.astype(float),
+    ).drop_duplicates(PAIRED)
+    paired = ours.merge(theirs, on=PAIRED[:2], suffixes=("", "_theirs"))
+    apart = (paired.paper_eval_length_theirs / paired.paper_eval_length - 1).abs()
+    nearest = paired.assign(apart=apart)[apart <= NEAR].sort_values("apart").drop_duplicates(PAIRED)
+    return nearest.set_index(PAIRED)
+
+
+def beside(
+    paper: pd.DataFrame,
+    measured: pd.DataFrame,
+    caption: str,
+    decimals: int = 2,
+    same_length: pd.DataFrame | None = None,
+) -> Styler:
     """Perplexities of the paper and ours, where both were evaluated at the same length within 3 %, and the difference.
 
     Lengths are ours in the paper's tokens (times the scale's factor); of several seeds the mean and the standard
@@ -85,21 +106,21 @@ def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: 
         measured: from `results`; one protocol and stride.
         caption: of the table.
         decimals: of perplexities.
+        same_length: rows of the paper's tables, for two more columns: the paper's perplexity in the same protocol, and
+            that over the one at L, where L and L_valid are our own numbers of tokens, not those that they stand for.
     """
-    keys = ["method", "paper_length", "paper_eval_length"]
-    theirs = paper[(paper.metric == "perplexity") & (paper.split == "valid")].dropna(subset="value")
-    theirs = theirs.assign(paper_length=theirs.train_length, paper_eval_length=theirs.eval_length)
-    ours = plots.perplexities(measured, protocol=measured.protocol.iloc[0]) if len(measured) else measured
-    ours = ours.astype(dict.fromkeys(keys[1:], float)).groupby(keys).value.agg(["mean", "std"]).reset_index()
-    theirs = theirs.astype(dict.fromkeys(keys[1:], float)).drop_duplicates(keys)
-    paired = ours.merge(theirs, on=keys[:2], suffixes=("", "_theirs"))
-    apart = (paired.paper_eval_length_theirs / paired.paper_eval_length - 1).abs()
-    nearest = paired.assign(apart=apart)[apart <= NEAR].sort_values("apart").drop_duplicates(keys)
-    both = nearest.set_index(keys).rename(columns={"value": "paper", "mean": "measured", "std": "deviation"})
+    protocol = measured.protocol.iloc[0] if len(measured) else ""
+    ours = plots.perplexities(measured, protocol=protocol)
+    ours = ours.astype(dict.fromkeys(PAIRED[1:], float)).groupby(PAIRED).value.agg(["mean", "std"]).reset_index()
+    both = _nearest(ours, paper).rename(columns={"value": "paper", "mean": "measured", "std": "deviation"})
+    if same_length is not None and len(measured):
+        factor = float((measured.paper_length / measured.train_length).iloc[0])
+        both["same"] = _nearest(ours, plots.perplexities(same_length, protocol=protocol), factor).value
     own = both.index.get_level_values("paper_eval_length") == both.index.get_level_values("paper_length")
     relative = {
-        name: both[name] / both[name].where(own).groupby(level=keys[:2]).transform("max")
-        for name in ("paper", "measured")
+        name: both[name] / both[name].where(own).groupby(level=PAIRED[:2]).transform("max")
+        for name in ("paper", "measured", "same")
+        if name in both
     }
     shown = pd.DataFrame(
         {
@@ -113,7 +134,11 @@ def beside(paper: pd.DataFrame, measured: pd.DataFrame, caption: str, decimals: 
             "measured, over that at L": relative["measured"].map("{:.3f}".format),
         },
         index=both.index,
-    ).replace("nan", "")
+    )
+    if "same" in both:
+        shown["the paper at our L"] = both.same.map(f"{{:,.{decimals}f}}".format)
+        shown["the same, over that at L"] = relative["same"].map("{:.3f}".format)
+    shown = shown.replace("nan", "")
     order = {name: place for place, name in enumerate(plots.COLOURS)}
     shown = shown.sort_index(key=lambda level: level.map(order) if level.name == "method" else level)
     shown.index = pd.MultiIndex.from_tuples(
