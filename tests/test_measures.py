@@ -1,0 +1,116 @@
+"""The measures of what a model reads, on models whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from alibi.attention import causal_attention
+from alibi.corpora.corpus import Split
+from alibi.evaluate import evaluate
+from alibi.measures import truncation
+from alibi.measures.truncation import LastKeys
+from alibi.model import Decoder, ModelConfig
+from alibi.positions import METHODS, LinearBias, position_method
+from alibi.windows import shift, spread_windows, windows_of_last_tokens
+
+VOCABULARY = 40
+ADDED = [name for name in METHODS if name not in ("learned", "alibi-multiplied")]
+
+
+def decoder(method="alibi", layers=2, **changes):
+    torch.manual_seed(0)
+    return Decoder(ModelConfig(method, VOCABULARY, layers, width=32, heads=4, feedforward=64, **changes))
+
+
+def split(tokens):
+    return Split("valid", np.asarray(tokens, np.uint16), words=60, bytes=333, articles=1, sha256="")
+
+
+def text(tokens=400):
+    return split(np.random.default_rng(0).integers(0, VOCABULARY, tokens))
+
+
+@pytest.mark.parametrize("method", ADDED)
+def test_the_last_keys_of_any_bias_are_those_of_the_definition(method):
+    queries, keys = torch.arange(3, 9), torch.arange(9)
+    cut = LastKeys(position_method(method, 32, 4).bias(), 4)
+    q, k, v = (torch.randn(2, 4, n, 8, dtype=torch.float64) for n in (6, 9, 9))
+    bias = cut.bias.dense(queries, keys, torch.float64)
+    scores = q @ k.mT / 8**0.5 + (0 if bias is None else bias)
+    for row, query in enumerate(queries):
+        scores[:, :, row, (keys > query) | (keys <= query - 4)] = -torch.inf
+    expected = scores.softmax(-1) @ v
+    for kernel in ("reference", "sdpa", "baddbmm"):
+        found = causal_attention(cut, queries, keys, kernel, dtype=torch.float64)(q, k, v)
+        torch.testing.assert_close(found, expected)
+    found = causal_attention(cut, queries, keys, "flex")(q.float(), k.float(), v.float())
+    torch.testing.assert_close(found, expected.float())
+
+
+def test_a_bias_that_multiplies_hides_no_keys():
+    with pytest.raises(ValueError, match="MultipliedBias"):
+        truncation(decoder("alibi-multiplied"), text(), 3, 16, [8], last=4)
+    with pytest.raises(ValueError, match="at least one key"):
+        LastKeys(LinearBias(torch.ones(4)), 0)
+
+
+@pytest.mark.parametrize("form", ["attention", "window"])
+def test_a_model_that_is_blind_past_w_loses_nothing_there(form):
+    # Of the slopes 1/4 .. 1/256 the flattest sees 8 tokens before its own, so one layer reads 9 and two 17.
+    for layers, reach in ((1, 9), (2, 17)):
+        model = decoder(layers=layers, decay_window=8 / 256)
+        seen = [4, 8, 9, 12, 16, 17, 20]
+        found = truncation(model, text(), 3, 32, seen, last=4, form=form)
+        enough = 9 if form == "attention" else reach
+        changes = {w: found.change(w)[0] for w in seen}
+        assert all(abs(change) < 1e-6 for w, change in changes.items() if w >= enough)
+        assert abs(changes[8]) > 1e-3 and (form == "attention" or layers == 1 or abs(changes[12]) > 1e-5)
+        assert found.seen.tolist() == [*seen, 32] and found.tokens.sum() == 12 * 4
+
+
+@pytest.mark.parametrize("method", ["alibi", "t5", "sinusoidal", "none"])
+def test_the_whole_window_is_what_evaluate_measures_at_its_end(method):
+    model, length = decoder(method), 20
+    at_end = evaluate(model, text(), 3, length).nats_by_position[-6:].sum() / 120
+    for form in ("attention", "window"):
+        found = truncation(model, text(), 3, length, [5], last=6, form=form)
+        assert found.losses[-1] == pytest.approx(at_end, rel=1e-6)
+        assert found.change(20)[0] == 0
+    # A window of 5 tokens for each scored one is the sliding evaluation with stride 1.
+    sliding = sum(
+        evaluate(
+            model, split(text().tokens[max(0, end - 5) : end]), int(shift(text().tokens, 3)[end - 5]), 5
+        ).nats_by_position[-1]
+        for start in range(0, 400, 20)
+        for end in range(start + 15, start + 21)
+    )
+    assert found.losses[0] == pytest.approx(sliding / 120, rel=1e-6)
+
+
+def test_attention_is_whole_again_after_the_block():
+    model, tokens = decoder(), torch.arange(20)[None]
+    before = model(tokens)
+    truncation(model, text(), 3, 16, [2], last=4)
+    assert torch.equal(model(tokens), before)
+
+
+def test_what_is_out_of_range_is_refused():
+    for wrong in ({"seen": [0]}, {"seen": [17]}, {"last": 17}, {"last": 0}, {"stride": 0}):
+        with pytest.raises(ValueError, match="choose 1 to the length of 16 tokens"):
+            truncation(decoder(), text(), 3, 16, **({"seen": [8], "last": 4} | wrong))
+    with pytest.raises(ValueError, match="unknown form of truncation 'keys'; choose from"):
+        truncation(decoder(), text(), 3, 16, [8], 4, form="keys")
+    with pytest.raises(ValueError, match="seen=7 was not measured; choose from 8, 16"):
+        truncation(decoder(), text(), 3, 16, [8], 4).change(7)
+
+
+def test_windows_are_spread_and_shortened_ones_lie_in_them():
+    assert list(spread_windows(100, 8)) == list(range(0, 96, 8))
+    assert list(spread_windows(100, 8, 5)) == [0, 16, 32, 48, 64, 80]
+    with pytest.raises(ValueError, match="fewer than one window of 8"):
+        spread_windows(7, 8)
+    found = [(w.start, w.scored, w.end) for w in windows_of_last_tokens(100, 32, last=6, seen=8, stride=4)]
+    assert found == [(122, 126, 130), (124, 130, 132)]
+    assert [w.start for w in windows_of_last_tokens(100, 32, last=6, seen=30)] == [100, 100, 100, 100, 101, 102]
+    (whole,) = windows_of_last_tokens(100, 32, last=6, seen=32)
+    assert (whole.start, whole.scored, whole.end) == (100, 126, 132)
