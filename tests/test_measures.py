@@ -7,8 +7,8 @@ import torch
 from alibi.attention import causal_attention
 from alibi.corpora.corpus import Split
 from alibi.evaluate import evaluate
-from alibi.measures import truncation
-from alibi.measures.truncation import LastKeys
+from alibi.measures.attention_distance import attention_distance, bias_distance
+from alibi.measures.truncation import LastKeys, truncation
 from alibi.model import Decoder, ModelConfig
 from alibi.positions import METHODS, LinearBias, position_method
 from alibi.windows import shift, spread_windows, windows_of_last_tokens
@@ -30,6 +30,7 @@ def text(tokens=400):
     return split(np.random.default_rng(0).integers(0, VOCABULARY, tokens))
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("method", ADDED)
 def test_the_last_keys_of_any_bias_are_those_of_the_definition(method):
     queries, keys = torch.arange(3, 9), torch.arange(9)
@@ -114,3 +115,76 @@ def test_windows_are_spread_and_shortened_ones_lie_in_them():
     assert [w.start for w in windows_of_last_tokens(100, 32, last=6, seen=30)] == [100, 100, 100, 100, 101, 102]
     (whole,) = windows_of_last_tokens(100, 32, last=6, seen=32)
     assert (whole.start, whole.scored, whole.end) == (100, 126, 132)
+
+
+def with_equal_scores(method, **changes):
+    """A decoder whose queries are zero, so that the bias alone decides its attention."""
+    model = decoder(method, **changes)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.queries_keys_values.weight[:32] = 0
+            layer.queries_keys_values.bias[:32] = 0
+    return model
+
+
+def test_equal_scores_without_a_bias_reach_every_token_alike():
+    found = attention_distance(with_equal_scores("none"), text(), 3, length=20, last=1)
+    assert found.queries == 20 and found.weights.shape == (2, 4, 20)
+    np.testing.assert_allclose(found.mean, np.full((2, 4), 19 / 2), rtol=1e-6)
+    np.testing.assert_allclose(found.first, np.full((2, 4), 1 / 20), rtol=1e-6)
+    assert (found.median == 9).all() or (found.median == 10).all()  # Half of the weight, within rounding.
+    np.testing.assert_allclose(found.share_past(15), np.full((2, 4), 5 / 20), rtol=1e-6)
+    # Of the last two queries one has 20 keys, the other 19.
+    both = attention_distance(with_equal_scores("none"), text(), 3, length=20, last=2, windows=3)
+    assert both.queries >= 6
+    np.testing.assert_allclose(both.mean, np.full((2, 4), (19 / 2 + 18 / 2) / 2), rtol=1e-6)
+    np.testing.assert_allclose(both.first, np.full((2, 4), (1 / 20 + 1 / 19) / 2), rtol=1e-6)
+
+
+def test_a_linear_bias_alone_gives_geometric_weights():
+    model = with_equal_scores("alibi")
+    found = attention_distance(model, text(), 3, length=50, last=1)
+    for head, slope in enumerate(2.0 ** -np.array([2, 4, 6, 8])):
+        ratio = np.exp(-slope)
+        weights = ratio ** np.arange(50) * (1 - ratio) / (1 - ratio**50)
+        mean = ratio / (1 - ratio) - 50 * ratio**50 / (1 - ratio**50)
+        past = (ratio**16 - ratio**50) / (1 - ratio**50)
+        np.testing.assert_allclose(found.weights[:, head], [weights, weights], rtol=1e-5)
+        np.testing.assert_allclose(found.mean[:, head], mean, rtol=1e-5)
+        np.testing.assert_allclose(found.share_past(16)[:, head], past, rtol=1e-5)
+        np.testing.assert_allclose(found.first[:, head], weights[-1], rtol=1e-5)
+    # The same from the bias, and in a long window the mean of the whole series.
+    np.testing.assert_allclose(bias_distance(model, 50).weights[0], found.weights[0], rtol=1e-5)
+    assert bias_distance(model, 500).mean[0, 0] == pytest.approx(1 / np.expm1(1 / 4), rel=1e-5)
+    assert bias_distance(decoder("none"), 8).first == pytest.approx(1 / 8)
+
+
+@pytest.mark.parametrize("method", ["rotary", "t5", "alibi-multiplied", "alibi"])
+def test_recorded_weights_are_those_of_each_pass(method, monkeypatch):
+    model, tokens = decoder(method), text(48)
+    model.kernel = "reference"
+    with torch.no_grad():  # Scores that differ enough for a mistake to show.
+        for layer in model.layers:
+            layer.queries_keys_values.weight *= 4
+    weighed = []
+    softmax = torch.Tensor.softmax
+
+    def kept(scores, dim):
+        weighed.append(softmax(scores, dim=dim))
+        return weighed[-1]
+
+    with monkeypatch.context() as patched, torch.no_grad():
+        patched.setattr(torch.Tensor, "softmax", kept)
+        model(torch.from_numpy(shift(tokens.tokens, 3))[:48].view(3, 16))
+    expected = torch.zeros(2, 4, 16, dtype=torch.float64)
+    for layer, weights_BHTS in enumerate(weighed):
+        for query in range(11, 16):
+            for key in range(query + 1):
+                expected[layer, :, query - key] += weights_BHTS[:, :, query, key].double().sum(0) / 15
+    for scores_a_block in (2**25, 200):
+        monkeypatch.setattr("alibi.measures.attention_distance.SCORES_A_BLOCK", scores_a_block)
+        found = attention_distance(model, tokens, 3, length=16, last=5)
+        np.testing.assert_allclose(found.weights, expected, rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(found.weights.sum(-1), 1, rtol=1e-6)
+    with pytest.raises(ValueError, match="last=17: choose 1 to the length of 16"):
+        attention_distance(model, tokens, 3, length=16, last=17)

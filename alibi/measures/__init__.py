@@ -3,7 +3,3 @@
 Perplexity that stays flat in long windows says that nothing breaks, and not that a distant token is used. Each measure
 is a function of a trained model and a text. All read the same windows: full ones, spread evenly over the text.
 """
-
-from alibi.measures.truncation import Truncation, truncation
-
-__all__ = ["Truncation", "truncation"]
