@@ -8,6 +8,7 @@ from alibi.attention import causal_attention
 from alibi.corpora.corpus import Split
 from alibi.evaluate import evaluate
 from alibi.measures.attention_distance import attention_distance, bias_distance
+from alibi.measures.repeats import last_occurrence, repeats
 from alibi.measures.truncation import LastKeys, truncation
 from alibi.model import Decoder, ModelConfig
 from alibi.positions import METHODS, LinearBias, position_method
@@ -188,3 +189,61 @@ def test_recorded_weights_are_those_of_each_pass(method, monkeypatch):
         np.testing.assert_allclose(found.weights.sum(-1), 1, rtol=1e-6)
     with pytest.raises(ValueError, match="last=17: choose 1 to the length of 16"):
         attention_distance(model, tokens, 3, length=16, last=17)
+
+
+class CopiesFrom(torch.nn.Module):
+    """A model that is sure that each token is the one at this distance before it, as far as its window goes.
+
+    The loss is 0 where it is right, 1 where it is wrong, and 2 where its window does not reach.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, distance):
+        super().__init__()
+        self.distance = distance
+
+    def negative_log_likelihood(self, sources_BT, targets_BT, context=0):
+        losses_BT = torch.full(sources_BT.shape, 2.0)
+        reached = self.distance - 1
+        copied_BT = sources_BT[:, : sources_BT.shape[1] - reached]
+        losses_BT[:, reached:] = (copied_BT != targets_BT[:, reached:]).float()
+        return losses_BT[:, context:]
+
+
+def test_a_model_that_copies_from_nine_back_gains_where_windows_reach_nine():
+    found = repeats(CopiesFrom(9), split(np.resize(np.arange(9), 200)), 30, [4, 8, 9, 32], last=8)
+    # All tokens repeat what is nine before, the row of distances 8 to 15.
+    assert found.distances == [(0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 32)]
+    assert found.tokens.sum(axis=1).tolist() == [0, 0, 0, 0, 48, 0, 0]
+    assert found.losses[:, 4].tolist() == [2, 2, 0, 0] and np.isnan(found.losses[:, 0]).all()
+    assert found.change(9, 8, 4)[0] == -2
+
+
+def test_repeats_are_counted_as_by_hand():
+    tokens = [5, 6, 5, 7, 7, 6, 8, 5, 9, 9, 1, 2]
+    # Windows of 6 with the token before each: [30 5 6 5 7 7 6] and [6 8 5 9 9 1 2], the last four of each.
+    assert last_occurrence(np.array([30, *tokens[:6]])).tolist() == [0, 0, 0, 2, 0, 1, 4]
+    found = repeats(CopiesFrom(1), split(tokens), 30, [2, 6], last=4, starts=np.array([0, 6]))
+    assert found.distances == [(0, 0), (1, 1), (2, 3), (4, 6)]
+    # Rows by article: of the first window 5 (2 back), 7 (first), 7 (1 back), 6 (4 back), of the second 9, 9, 1, 2.
+    assert found.tokens.tolist() == [[1, 3], [1, 1], [1, 0], [1, 0]]
+    assert found.losses.tolist() == [[1, 0, 1, 1], [1, 0, 1, 1]]
+    # A model that copies from two back is right for the second 5 alone, in windows of 2 tokens and more.
+    found = repeats(CopiesFrom(2), split(tokens), 30, [1, 2, 6], last=4, starts=np.array([0, 6]))
+    assert found.losses.tolist() == [[2, 2, 2, 2], [1, 1, 0, 1], [1, 1, 0, 1]]
+
+
+def test_repeats_add_up_to_the_loss_of_all_tokens():
+    model = decoder()
+    found = repeats(model, text(), 3, [4, 16], last=5, windows=10)
+    assert found.tokens.sum() == 13 * 5 and (found.tokens[0] > 0).any()
+    by_window = truncation(model, text(), 3, 16, [4], last=5, form="window", windows=10)
+    np.testing.assert_allclose(found.nats.sum(axis=1), by_window.nats, rtol=1e-9)
+    assert found.change(16, 16, 0)[0] == 0
+    with pytest.raises(ValueError, match="length 8 was not measured; choose from 4, 16"):
+        found.change(8, 16, 0)
+    with pytest.raises(ValueError, match="row 9 has no tokens"):
+        found.change(4, 16, 9)
+    with pytest.raises(ValueError, match="choose 1 to the longest length"):
+        repeats(model, text(), 3, [4, 16], last=17)
