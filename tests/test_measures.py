@@ -8,6 +8,7 @@ from alibi.attention import causal_attention
 from alibi.corpora.corpus import Split
 from alibi.evaluate import evaluate
 from alibi.measures.attention_distance import attention_distance, bias_distance
+from alibi.measures.receptive_field import receptive_field
 from alibi.measures.repeats import last_occurrence, repeats
 from alibi.measures.truncation import LastKeys, truncation
 from alibi.model import Decoder, ModelConfig
@@ -247,3 +248,71 @@ def test_repeats_add_up_to_the_loss_of_all_tokens():
         found.change(4, 16, 9)
     with pytest.raises(ValueError, match="choose 1 to the longest length"):
         repeats(model, text(), 3, [4, 16], last=17)
+
+
+class Mean(torch.nn.Module):
+    """One layer of uniform attention and nothing else: a linear loss of the mean of all embeddings so far."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(VOCABULARY, 8)
+
+    def negative_log_likelihood(self, sources_BT, targets_BT, context=0):
+        counts_T = torch.arange(1, sources_BT.shape[1] + 1)
+        mean_BTC = self.embedding(sources_BT).cumsum(1) / counts_T[None, :, None]
+        return mean_BTC.sum(-1)[:, context:]
+
+
+def test_uniform_attention_has_every_token_alike_in_its_receptive_field():
+    found = receptive_field(Mean(), text(), 3, 20, windows=5)
+    assert found.windows >= 5
+    np.testing.assert_allclose(found.shares, np.full(20, 1 / 20), rtol=1e-5)
+    assert found.tokens() == 20 and found.tokens(0.52) == 11
+    # In a decoder the last token also has its residual stream; equal tokens elsewhere have equal shares.
+    shares = receptive_field(with_equal_scores("none", layers=1), split(np.full(81, 7)), 7, 20).shares
+    assert shares[0] > 2 * shares[1] > 0
+    np.testing.assert_allclose(shares[1:], shares[1], rtol=1e-4)
+
+
+def test_the_receptive_field_is_as_wide_as_attention_and_layers_let_it_be():
+    silent = decoder()
+    for layer in silent.layers:
+        torch.nn.init.zeros_(layer.attention_output.weight)
+    assert receptive_field(silent, text(), 3, 20).shares.tolist() == [1.0] + [0.0] * 19
+    # Nine tokens a layer.
+    for layers, reach in ((1, 9), (2, 17)):
+        shares = receptive_field(decoder(layers=layers, decay_window=8 / 256), text(), 3, 32).shares
+        assert (shares[:reach] > 0).all() and not shares[reach:].any()
+
+
+@pytest.mark.parametrize(("method", "changes"), [("sinusoidal", {}), ("t5", {}), ("rotary", {"cutoffs": (10, 20)})])
+def test_the_gradient_is_what_a_small_change_of_an_embedding_does(method, changes):
+    model, tokens = decoder(method, **changes).double(), text(12)
+    found = receptive_field(model, tokens, 3, 6)
+    stream = torch.from_numpy(shift(tokens.tokens, 3))
+    shares = []
+    for start in (0, 6):
+        sources, target = stream[None, start : start + 6], stream[None, start + 1 : start + 7]
+        with torch.no_grad():
+            embedded = model.embedding(sources)
+            slopes = torch.zeros_like(embedded)
+            for place in np.ndindex(*embedded.shape):
+                losses = []
+                for step in (1e-5, -1e-5):
+                    moved = embedded.clone()
+                    moved[place] += step
+                    hook = model.embedding.register_forward_hook(lambda *_, moved=moved: moved)
+                    losses.append(model.negative_log_likelihood(sources, target, 5).item())
+                    hook.remove()
+                slopes[place] = (losses[0] - losses[1]) / 2e-5
+        norms = slopes[0].norm(dim=-1)
+        shares.append((norms / norms.sum()).flip(0))
+    np.testing.assert_allclose(found.shares, torch.stack(shares).mean(0), rtol=1e-4)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_share_lies_between_0_and_1():
+    with pytest.raises(ValueError, match="choose a number between 0 and 1"):
+        receptive_field(Mean(), text(), 3, 20, windows=1).tokens(1.0)
