@@ -23,6 +23,9 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 Kernel = Callable[[Bias, Tensor, Tensor, float, torch.dtype], Attend]
 
+# Prepares the attention of one pass, with the arguments of `causal_attention`.
+Prepare = Callable[[Bias, Tensor, Tensor, str, float, torch.dtype], Attend]
+
 
 def additive_mask(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
@@ -35,24 +38,39 @@ def additive_mask(
     return bias_HTS.masked_fill(future_TS, -math.inf)
 
 
-def reference(
-    bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
-) -> Attend:
-    """The definition: softmax(q k^T / sqrt(D) + bias) v over the keys not after the query, scores in `dtype`.
+def attention_weights(
+    bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function from queries and keys to softmax(q k^T / sqrt(D) + bias), [B, H, T, S], in `dtype`.
 
-    The bias is not divided by sqrt(D) (the paper's footnote 10). Dropout sets weights to zero after the softmax. A
-    multiplied bias is a factor of the scores instead of a summand.
+    The bias is not divided by sqrt(D) (the paper's footnote 10). A multiplied bias is a factor of the scores instead of
+    a summand.
     """
     factor_HTS = None
     if isinstance(bias, MultipliedBias):
         factor_HTS, bias = bias.factor(query_positions_T, key_positions_S, dtype), NoBias()
     mask = additive_mask(bias, query_positions_T, key_positions_S, dtype)
 
-    def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
+    def weigh(q_BHTD: Tensor, k_BHSD: Tensor) -> Tensor:
         scores_BHTS = q_BHTD.to(dtype) @ k_BHSD.to(dtype).transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1])
         if factor_HTS is not None:
             scores_BHTS = scores_BHTS * factor_HTS
-        weights_BHTS = F.dropout((scores_BHTS + mask).softmax(dim=-1), dropout)
+        return (scores_BHTS + mask).softmax(dim=-1)
+
+    return weigh
+
+
+def reference(
+    bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
+) -> Attend:
+    """The definition: softmax(q k^T / sqrt(D) + bias) v over the keys not after the query, scores in `dtype`.
+
+    See `attention_weights`. Dropout sets weights to zero after the softmax.
+    """
+    weigh = attention_weights(bias, query_positions_T, key_positions_S, dtype)
+
+    def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
+        weights_BHTS = F.dropout(weigh(q_BHTD, k_BHSD), dropout)
         return (weights_BHTS @ v_BHSD.to(dtype)).to(v_BHSD.dtype)
 
     return attend

@@ -13,7 +13,15 @@ from alibi.device import float64_device
 from alibi.errors import InputError
 from alibi.model import Decoder
 from alibi.progress import bar as progress_bar
-from alibi.windows import Window, check_window, evaluation_windows, scored_tokens, shift, windows_in_windows
+from alibi.windows import (
+    Window,
+    check_window,
+    evaluation_windows,
+    scored_tokens,
+    shift,
+    spread_windows,
+    windows_in_windows,
+)
 
 # To be counted up when a change of the code moves what is measured by more than rounding: the cache's evaluations are
 # then made anew.
@@ -139,7 +147,7 @@ def _batches(windows: Iterable[Window], batch_tokens: int) -> Iterator[list[Wind
 
 
 @torch.no_grad()
-def _token_losses(
+def token_losses(
     model: Decoder, tokens: np.ndarray, end_of_line: int, windows: list[Window], batch_tokens: int | None, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """-ln p (float64, not a number where no window scores) and position in its window (from 0) of each token."""
@@ -163,7 +171,7 @@ def _token_losses(
     return losses_N.cpu().numpy(), positions_N
 
 
-def _articles(tokens: int, starts: np.ndarray | None) -> np.ndarray:
+def article_numbers(tokens: int, starts: np.ndarray | None) -> np.ndarray:
     """Number of the article of each token, [tokens]; of its block, where articles are not known."""
     starts = np.arange(0, tokens, BLOCK) if starts is None else starts
     return np.searchsorted(starts, np.arange(tokens), side="right") - 1
@@ -208,9 +216,9 @@ def evaluate(
     counted = scored_tokens(len(tokens), skip, sample)
     grid = evaluation_windows(len(tokens), length, stride, skip)
     windows = [window for window in grid if counted[window.scored : window.end].any()]
-    losses_N, positions_N = _token_losses(model, tokens, end_of_line, windows, batch_tokens, f"length {length}")
+    losses_N, positions_N = token_losses(model, tokens, end_of_line, windows, batch_tokens, f"length {length}")
     counted &= ~np.isnan(losses_N)
-    losses, positions, articles = losses_N[counted], positions_N[counted], _articles(len(tokens), starts)[counted]
+    losses, positions, articles = losses_N[counted], positions_N[counted], article_numbers(len(tokens), starts)[counted]
     nats_by_position = np.bincount(positions, losses, length)
     tokens_by_article = np.bincount(articles)
     read = tokens_by_article > 0
@@ -312,17 +320,13 @@ def against_itself(
     if window % length or length % stride:
         raise InputError(f"window={window}, length={length}, stride={stride}: each must be a multiple of the next")
     tokens = np.asarray(split.tokens[:prefix])
-    blocks = len(tokens) // window
-    if not blocks:
-        raise InputError(f"the split {split.name} has {len(tokens)} tokens, fewer than one window of {window}")
-    every = 1 if sample is None else max(1, blocks // math.ceil(sample / window))
-    places = range(0, blocks * window, every * window)
+    places = spread_windows(len(tokens), window, None if sample is None else math.ceil(sample / window))
     whole = [Window(place, place, place + window) for place in places]
     parts = [part for place in places for part in windows_in_windows(place, length, window, stride)]
-    longer, positions = _token_losses(model, tokens, end_of_line, whole, batch_tokens, f"windows of {window}")
-    shorter, _ = _token_losses(model, tokens, end_of_line, parts, batch_tokens, f"windows of {length}")
+    longer, positions = token_losses(model, tokens, end_of_line, whole, batch_tokens, f"windows of {window}")
+    shorter, _ = token_losses(model, tokens, end_of_line, parts, batch_tokens, f"windows of {length}")
     counted = ~np.isnan(longer)
-    articles = _articles(len(tokens), starts)[counted]
+    articles = article_numbers(len(tokens), starts)[counted]
     cells = positions[counted] // stride * (articles.max() + 1) + articles
     shape = window // stride, articles.max() + 1
     return AgainstItself(

@@ -1,6 +1,7 @@
 """The decoder-only transformer of the paper: pre-norm, ReLU, biases everywhere, no norm after the last layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from alibi.attention import Attend, causal_attention, gated
+from alibi.attention import Attend, Prepare, causal_attention, gated
 from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
 from alibi.errors import InputError
 from alibi.positions import Bias, position_method
@@ -145,11 +146,21 @@ class Decoder(nn.Module):
         for layer in layers:
             layer.gate = self.positions.gate()
         self.bias()  # Refuses a wrong decay window before any training.
+        self._prepare_attention: Prepare = causal_attention
 
     def bias(self) -> Bias:
         """The position method's bias of the scores, within the decay window if the model has one."""
         bias = self.positions.bias()
         return bias if self.config.decay_window is None else bias.within(self.config.decay_window)
+
+    @contextmanager
+    def attention_by(self, prepare: Prepare) -> Iterator[None]:
+        """Passes in this block have their attention from `prepare`, which may change or record it."""
+        before, self._prepare_attention = self._prepare_attention, prepare
+        try:
+            yield
+        finally:
+            self._prepare_attention = before
 
     @property
     def device(self) -> torch.device:
@@ -169,7 +180,7 @@ class Decoder(nn.Module):
         if added is not None:
             x_BTC = x_BTC + added
         x_BTC = F.dropout(x_BTC, self.config.dropout, self.training)
-        attend = causal_attention(
+        attend = self._prepare_attention(
             self.bias(),
             queries_T,
             keys_S,

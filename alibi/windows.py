@@ -138,6 +138,43 @@ def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.n
     return counted
 
 
+def spread_windows(tokens: int, length: int, windows: int | None = None) -> range:
+    """Where each of the full windows begins that are taken of a stream, consecutive blocks: all, or a sample.
+
+    Args:
+        tokens: length of the stream.
+        length: tokens in a window.
+        windows: how many are taken at least, every k-th, from the first on; None, or more than there are, takes all.
+
+    Raises:
+        ValueError: if the stream does not fill one window, or none is asked for.
+    """
+    if windows is not None and windows < 1:
+        raise InputError(f"windows={windows}: take at least one, or None for all")
+    blocks = tokens // length
+    if not blocks:
+        raise InputError(f"the text has {tokens} tokens, fewer than one window of {length}")
+    every = 1 if windows is None else max(1, blocks // windows)
+    return range(0, blocks * length, every * length)
+
+
+def windows_of_last_tokens(start: int, length: int, last: int, seen: int, stride: int = 1) -> Iterator[Window]:
+    """Windows of at most `seen` tokens that score the last tokens of a longer one, and read nothing before it.
+
+    The longer window is [start, start + length). Each shorter one scores `stride` of its `last` tokens (or `seen`,
+    where that is fewer), the last of them with `seen` tokens of window; at stride 1 each token has exactly these. Where
+    `seen` is the length, the longer window itself scores them.
+    """
+    end = start + length
+    if seen >= length:
+        yield Window(start, end - last, end)
+        return
+    stride = min(stride, seen)
+    for scored in range(end - last, end, stride):
+        stop = min(scored + stride, end)
+        yield Window(max(start, stop - seen), scored, stop)
+
+
 def windows_in_windows(start: int, length: int, window: int, stride: int) -> Iterator[Window]:
     """Windows of at most `length` tokens that score a longer window [start, start + window), and read nothing else.
 

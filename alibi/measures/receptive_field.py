@@ -1,0 +1,100 @@
+"""Receptive field: how far back the gradient of the last token's loss goes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from alibi.corpora.corpus import Split
+from alibi.errors import InputError
+from alibi.evaluate import BATCH_TOKENS
+from alibi.model import Decoder
+from alibi.progress import bar as progress_bar
+from alibi.windows import shift, spread_windows
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Each input token's share of the gradient, by its distance from the last one; see `receptive_field`."""
+
+    windows: int
+    """Windows that it is a mean over."""
+    shares: np.ndarray
+    """Mean share at each distance from 0, the last input token, [length]; they sum to 1."""
+
+    @property
+    def cumulative(self) -> np.ndarray:
+        """Share of the last d + 1 input tokens together, [length]."""
+        return self.shares.cumsum()
+
+    def tokens(self, share: float = 0.99) -> int:
+        """The fewest last tokens that together have this share; the whole window if only all have it.
+
+        Raises:
+            ValueError: if the share is not between 0 and 1.
+        """
+        if not 0 < share < 1:
+            raise InputError(f"share={share}: choose a number between 0 and 1")
+        return int(np.searchsorted(self.cumulative[:-1], share)) + 1
+
+
+def receptive_field(
+    model: Decoder,
+    split: Split,
+    end_of_line: int,
+    length: int,
+    windows: int | None = None,
+    batch_tokens: int | None = None,
+) -> ReceptiveField:
+    r"""The cumulative normalised gradient of Chi et al. (2023), before it is summed up.
+
+    $$s(d) = \frac{1}{K} \sum_{k=1}^{K} \frac{g_k(T - d)}{\sum_{j=1}^{T} g_k(j)}, \qquad
+    g_k(j) = \Big\lVert \frac{\partial \, {-\ln P(x_{k,T+1} \mid x_{k,1}, \ldots, x_{k,T})}}{\partial e_{k,j}}
+    \Big\rVert_2$$
+
+    over $K$ windows of $T$ = `length` tokens, with $e_{k,j}$ the vector that the embedding gives for token $j$, before
+    positions are added. The receptive field is the smallest d with $s(0) + \ldots + s(d - 1) \ge 0.99$. Chi et al. find
+    that a method extrapolates where the training length covers it. A gradient tells what a small change of an input
+    would do; that a far token matters little by it does not show that nothing could be read from there.
+
+    Args:
+        model: a trained decoder; it is put into evaluation mode.
+        split: the text.
+        end_of_line: id of the end-of-line token, the source of the first target.
+        length: tokens in a window, T.
+        windows: at least so many, spread evenly over the text; None takes all.
+        batch_tokens: run at once, but one window at least; None takes `alibi.evaluate.BATCH_TOKENS`.
+
+    Raises:
+        ValueError: for a text shorter than one window, a number out of range, or a kernel without a backward pass.
+    """
+    stream = torch.from_numpy(shift(np.asarray(split.tokens), end_of_line))
+    places = torch.tensor(spread_windows(len(split.tokens), length, windows))
+    sums_T = torch.zeros(length, dtype=torch.float64)
+    model.eval()
+    with progress_bar(total=len(places), unit=" windows", desc="receptive field", leave=False, delay=1) as bar:
+        for starts_B in places.split(max(1, (batch_tokens or BATCH_TOKENS) // length)):
+            taken = stream[starts_B[:, None] + torch.arange(length + 1)].to(model.device)
+            norms_BT = _gradient_norms(model, taken[:, :-1], taken[:, 1:]).cpu().double()
+            sums_T += (norms_BT / norms_BT.sum(dim=1, keepdim=True)).sum(dim=0)
+            bar.update(len(starts_B))
+    return ReceptiveField(windows=len(places), shares=(sums_T / len(places)).flip(0).numpy())
+
+
+def _gradient_norms(model: Decoder, sources_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    """Norm of the gradient of each window's last loss by the embedding of each of its tokens, [B, T]."""
+    embedded: list[Tensor] = []
+
+    def as_leaf(module: nn.Module, given: tuple[Tensor, ...], embedded_BTC: Tensor) -> Tensor:
+        embedded.append(embedded_BTC.detach().requires_grad_())
+        return embedded[0]
+
+    hook = model.embedding.register_forward_hook(as_leaf)
+    try:
+        with torch.enable_grad():
+            losses_B1 = model.negative_log_likelihood(sources_BT, targets_BT, sources_BT.shape[1] - 1)
+            (gradient_BTC,) = torch.autograd.grad(losses_B1.sum(), embedded[0])
+    finally:
+        hook.remove()
+    return gradient_BTC.float().norm(dim=-1)
