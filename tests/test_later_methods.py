@@ -8,6 +8,7 @@ import torch
 
 from alibi.attention import KERNELS, causal_attention, choose_kernel, gated
 from alibi.model import Decoder, KeyValueCache, ModelConfig
+from alibi.optim import WEIGHT_DECAY, adamw
 from alibi.positions import LATER_METHODS, position_method, slopes
 from alibi.positions.forgetting import ForgetGate
 from alibi.positions.xpos import LONGEST_PASS
@@ -220,6 +221,15 @@ def test_gates_by_any_kernel_are_the_definition_with_gradients(kernel, dtype, to
         torch.testing.assert_close(found.double() / scale, expected.double() / scale, rtol=0, atol=tolerance)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_gates_by_flex_are_the_definition():
+    q, k, v = torch.randn(3, 2, 4, 40, 24)
+    log_gates, at = torch.nn.functional.logsigmoid(torch.randn(2, 4, 40)), torch.arange(40)
+    attend = causal_attention(position_method("forgetting", 96, 4).bias(), at, at, "flex")
+    found = gated(attend, q, k, v, log_gates)
+    torch.testing.assert_close(found.double(), by_definition(q, k, v, log_gates), rtol=0, atol=1e-5)
+
+
 def test_gates_are_those_of_x_transformers():
     torch.manual_seed(6)
     gate, theirs = ForgetGate(32, 4), DataDependentAlibi(32, 4)
@@ -252,8 +262,6 @@ def test_constant_gates_are_alibi(kernel):
 
 
 def test_every_layer_has_a_gate_of_its_own_with_the_decay_of_other_weights():
-    from alibi.optim import WEIGHT_DECAY, adamw
-
     model = Decoder(ModelConfig("forgetting", **SHAPE))
     first, second = (layer.gate for layer in model.layers)
     assert not torch.equal(first.weight, second.weight) and not first.bias.any()
@@ -282,9 +290,12 @@ def test_strong_gates_keep_their_precision_over_long_texts():
 @pytest.mark.parametrize("name", LATER_METHODS)
 def test_a_cache_past_the_training_length_gives_the_full_pass(name):
     torch.manual_seed(9)
-    model, tokens, cache = Decoder(ModelConfig(name, **SHAPE)).double().eval(), torch.randint(50, (2, 300)), None
+    model, tokens, cache = (
+        Decoder(ModelConfig(name, **SHAPE)).double().eval(),
+        torch.randint(50, (2, 300)),
+        KeyValueCache(),
+    )
     with torch.no_grad():
-        cache = KeyValueCache()
         steps = [model(part, cache) for part in tokens.split([150, 1, 1, 100, 48], dim=1)]
         torch.testing.assert_close(torch.cat(steps, dim=1), model(tokens), rtol=0, atol=1e-8)
 
