@@ -192,7 +192,7 @@ def test_the_standard_error_of_a_median():
     """Against medians of many samples of the same size; an outlier does not move it."""
     draws = torch.randn(4000, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 5
     estimates = [timing.median_of(row) for row in draws.tolist()]
-    spread = torch.tensor([estimate.value for estimate in estimates]).std()
+    spread = float(torch.tensor([estimate.value for estimate in estimates]).std())
     assert sum(estimate.standard_error for estimate in estimates) / len(estimates) == pytest.approx(spread, rel=0.15)
     assert timing.median_of([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 1000]).standard_error < 2
 

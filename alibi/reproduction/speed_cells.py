@@ -176,7 +176,6 @@ class SpeedCell:
         contenders = tuple(Contender(method) for method in self.methods)
         trained = bench((self.shape,), device=device, methods=self.methods, kernel=self.kernel)
         ways = {row.name: row.way for row in trained.steps if row.fastest}
-        forms = {row.name: row.way.form == "compiled" for row in trained.steps}
         kernels = {contender: ways[contender.name].kernel_label for contender in contenders}
         evaluated, eval_ratios = evaluation(shape, contenders, device, beyond=False, kernel=self.kernel)
         peaks, memory_ratios = memory(shape, kernels, device, beyond=False, kernel=self.kernel)
@@ -201,7 +200,7 @@ class SpeedCell:
         ):
             for ratio in ratios:
                 method, end = ratio.numerator, "" if ratio.kernel is None else ON_ONE_KERNEL
-                compiled = metric == "train_time_ratio" and forms[method]
+                compiled = metric == "train_time_ratio" and ways[method].form == "compiled"
                 kernel = ratio.kernel or fastest[method]
                 yield _Measured(method, metric + end, ratio.value, ratio.standard_error, kernel, compiled)
 
@@ -311,7 +310,7 @@ class T5FormsCell:
 class AttentionCell:
     """Attention alone, forward and backward: no bias, ALiBi's, and ALiBi's within the decay window, on every kernel.
 
-    A record is the time of one pass (metric attention_time, seconds) of a `kernel`.
+    A record is the time of one pass (metric attention_time, seconds) of a `kernel`, or its standard error.
     """
 
     scale: str
@@ -366,7 +365,7 @@ class AttentionCell:
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether this length is among these records, measured on this machine if it was asked for."""
-        own = records[(records.scale == self.scale) & (records.metric == "attention_time")]
+        own = records[(records.scale == self.scale) & (records.metric == f"attention_time{STANDARD_ERROR}")]
         return bool((_of_machine(own, self.asked_device).train_length == self.train_length).any())
 
     def numbers(self) -> list[dict[str, Any]]:
