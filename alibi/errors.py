@@ -24,7 +24,7 @@ class UnknownNameError(InputError):
     """An unknown name: "unknown corpus 'x'; choose from a, b"."""
 
     def __init__(self, what: str, name: object, known: Collection[object]) -> None:
-        super().__init__(f"unknown {what} {quoted(name)}; choose from {listed(known)}")
+        super().__init__(f"unknown {what} {quoted(name)}; choose from {listed(known, 40)}")
 
 
 _BOUNDED = reprlib.Repr()

@@ -15,6 +15,7 @@ from alibi.positions import (
     LATER_METHODS,
     METHODS,
     PAPER_METHODS,
+    SCALED_METHODS,
     VARIANTS,
     GateBias,
     GrowthBias,
@@ -201,8 +202,8 @@ def test_a_published_method_does_only_what_it_is_known_for(name, kind, numbers):
     assert method.rate == (30.0 if name == "t5" else 1.0)
 
 
-def test_the_paper_s_four_its_variants_and_later_methods_are_known_and_three_sets():
-    groups = PAPER_METHODS + VARIANTS + LATER_METHODS
+def test_the_paper_s_four_its_variants_later_and_scaled_methods_are_known_and_four_sets():
+    groups = (*PAPER_METHODS, *VARIANTS, *LATER_METHODS, *SCALED_METHODS.values())
     assert set(groups) == set(METHODS) - {"learned", "none"} and len(set(groups)) == len(groups)
 
 

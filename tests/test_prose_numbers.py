@@ -134,13 +134,6 @@ def test_the_memory_of_one_kernel_is_a_rough_gauge():
     says("efficiency", "ALiBi has 0.86 of sinusoidal's memory")
 
 
-def test_where_weights_of_float16_end():
-    distance = torch.arange(5000, dtype=torch.float64)
-    ends = [int((torch.exp(-slope * distance).half() > 0).sum()) - 1 for slope in (1 / 2, 1 / 256)]
-    assert ends == [34, 4436]
-    says("precision", "ends at 34 tokens for slope $\\frac12$ and at 4,436 for $\\frac1{256}$")
-
-
 def test_the_stride_of_one_of_the_live_run_takes_most_of_an_hour():
     tokens = len(load("wikipedia-sample").splits["valid"].tokens) * (128 + 256 + 512)
     speed = measured_results("efficiency").query("model == 'W1' and method == 'alibi' and metric == 'eval_speed'").value

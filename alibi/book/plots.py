@@ -46,6 +46,11 @@ CHOSEN_LOOKS: dict[str, Look] = {
     "fire": ("#EE3377", (6, 1, 0), (3, 3)),
     "xpos": ("#AA4499", "8", (1, 3)),
     "forgetting": ("#4477AA", (3, 1, 0), (2, 1, 6, 1)),
+    # Constants for an eighth of the lengths: lighter than the method itself.
+    "sinusoidal-base": ("#F0A868", (4, 0, 20), (2, 1, 1, 1)),
+    "rotary-base": ("#E6BFD6", (3, 0, 90), (1, 1, 3, 1)),
+    "t5-16": ("#7FCFB8", (6, 0, 0), (6, 1)),
+    "alibi-x8": ("#7FB8DC", (5, 0, 36), (3, 1)),
 }
 # For methods that chose none, in the order of METHODS. Two numbers of a marker are its corners and 1 for a star.
 SPARE_LOOKS: tuple[Look, ...] = (

@@ -19,6 +19,7 @@ from alibi.positions.learned import Learned
 from alibi.positions.none import NoPositions
 from alibi.positions.rotary import Rotary
 from alibi.positions.sandwich import Sandwich
+from alibi.positions.scaled import ScaledALiBi, ScaledRotary, ScaledSinusoidal, ScaledT5Bias
 from alibi.positions.sinusoidal import Sinusoidal
 from alibi.positions.t5 import T5Bias
 from alibi.positions.variants import (
@@ -35,8 +36,10 @@ from alibi.positions.xpos import XPos
 
 _VARIANTS = (LearnedSlopes, RandomSlopes, HalfBiased, Quadratic, Exponential, Logarithmic, Multiplied)
 _LATER = (Window, Kerple, Sandwich, Fire, XPos, Forgetting)
+_SCALED = (ScaledSinusoidal, ScaledRotary, ScaledT5Bias, ScaledALiBi)
 METHODS: dict[str, type[PositionMethod]] = {
-    method.name: method for method in (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions, *_VARIANTS, *_LATER)
+    method.name: method
+    for method in (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions, *_VARIANTS, *_LATER, *_SCALED)
 }
 # The four methods that the paper compares.
 PAPER_METHODS = ("sinusoidal", "rotary", "t5", "alibi")
@@ -44,6 +47,8 @@ PAPER_METHODS = ("sinusoidal", "rotary", "t5", "alibi")
 VARIANTS = tuple(method.name for method in _VARIANTS)
 # Methods of other papers, most of them later, and the control that one of these compares with.
 LATER_METHODS = tuple(method.name for method in _LATER)
+# The paper's four by name, and what each is called with constants for an eighth of its lengths.
+SCALED_METHODS = {method.unscaled: method.name for method in _SCALED}
 
 
 def position_method(name: str, width: int, heads: int, longest: int = 0) -> PositionMethod:
@@ -67,6 +72,7 @@ __all__ = [
     "LATER_METHODS",
     "METHODS",
     "PAPER_METHODS",
+    "SCALED_METHODS",
     "VARIANTS",
     "ALiBi",
     "Bias",

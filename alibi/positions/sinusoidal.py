@@ -13,7 +13,7 @@ from alibi.positions.base import PositionMethod
 FIRST_ROW = 2
 
 
-def sinusoid(rows_T: Tensor, width: int) -> Tensor:
+def sinusoid(rows_T: Tensor, width: int, base: float = 10000.0) -> Tensor:
     """Row r is [sin(r f_0) .. sin(r f_{n-1}), cos(r f_0) .. cos(r f_{n-1})] with n = width / 2.
 
     The frequencies f_k = 10000^(-k / (n - 1)) fall from 1 to 1/10000. Unlike the textbook's, sines and cosines are
@@ -22,6 +22,7 @@ def sinusoid(rows_T: Tensor, width: int) -> Tensor:
     Args:
         rows_T: row numbers, any integers.
         width: columns of the result, even and at least 4.
+        base: 10000, by which frequencies are divided in all.
 
     Returns:
         Float32 [T, width].
@@ -33,7 +34,7 @@ def sinusoid(rows_T: Tensor, width: int) -> Tensor:
         raise InputError(f"a sinusoid of width={width} is not defined: the width must be even and at least 4")
     half = width // 2
     # In float64 and rounded once: float32 angles are off by more than 1e-4 beyond a few thousand positions.
-    frequencies = torch.exp(-math.log(10000.0) / (half - 1) * torch.arange(half, dtype=torch.float64))
+    frequencies = torch.exp(-math.log(base) / (half - 1) * torch.arange(half, dtype=torch.float64))
     computes = float64_device(rows_T.device)
     angles = rows_T.to(computes).to(torch.float64)[:, None] * frequencies.to(computes)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float().to(rows_T.device)

@@ -11,7 +11,7 @@ BUCKETS = 32
 LONGEST_DISTANCE = 128
 
 
-def bucket(distance: Tensor) -> Tensor:
+def bucket(distance: Tensor, buckets: int = BUCKETS, longest: int = LONGEST_DISTANCE) -> Tensor:
     """The bucket of a distance i - j >= 0: one each for 0 to 15, then 16 that widen logarithmically.
 
     bucket(n) = n for n < 16, else min(31, 16 + floor(16 * ln(n / 16) / ln(128 / 16))), in float32 as in the
@@ -20,13 +20,15 @@ def bucket(distance: Tensor) -> Tensor:
 
     Args:
         distance: integers, not negative, any shape.
+        buckets: how many there are, half of them exact.
+        longest: the distance up to which they widen.
 
     Returns:
         Buckets 0 to 31, int64, in the same shape.
     """
-    exact = BUCKETS // 2
-    ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(LONGEST_DISTANCE / exact)
-    wide = (exact + (ratio * (BUCKETS - exact)).long()).clamp(max=BUCKETS - 1)
+    exact = buckets // 2
+    ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(longest / exact)
+    wide = (exact + (ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
     return torch.where(distance < exact, distance.long(), wide)
 
 
@@ -38,10 +40,11 @@ class T5Bias(PositionMethod):
     # Biases of scores must change by several nats. The steps of AdamW in a quick run, 300 of at most 2e-3, sum up to a
     # third of a nat, and to ten with this factor. The paper's optimiser has no such bound and ignores the factor.
     rate = 30.0
+    buckets = BUCKETS
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
-        self.weights_KH = nn.Parameter(torch.randn(BUCKETS, heads) * width**-0.5)
+        self.weights_KH = nn.Parameter(torch.randn(self.buckets, heads) * width**-0.5)
 
     def bias(self) -> TableBias:
         """The table and its bucket function."""

@@ -19,6 +19,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "efficiency": ("Table 1", "Figure 7"),
     "early_token_curse": ("Table 13", "Table 14", "Table 15"),
     "slopes": (),
+    "scaled_methods": (),
 }
 """Each experiment, a module of this name here, and the paper's tables and figures that it stands for."""
 

@@ -1,0 +1,26 @@
+"""Do lengths divided by eight stand for the paper's? Its methods with constants divided too, beside those without.
+
+A run trained at 64 tokens stands for one at 512, but slopes, buckets and bases are the paper's. Here ALiBi has eight
+times the slopes, the T5 bias 16 buckets up to a distance of 16, rotary and sinusoidal an eighth of their base. If the
+paper's order past L holds with these and not without, or the other way round, the label decides and not the method.
+
+Expected of the T5 bias (Table 2, over its perplexity at L = 512): 0.96 at 2 L, 1.31 at 8 L.
+
+The runs without are those of `wikitext103`, of the same L at scales quick and laptop. Scales gpu and paper have the
+paper's lengths there, 512 and 1024; here they train at 64 and 128 too, which stand for these.
+
+    python -m alibi reproduce scaled_methods --scale laptop
+"""
+
+from alibi.positions import SCALED_METHODS
+from alibi.reproduction.cells import TrainingCell, grid, text_named
+from alibi.reproduction.experiments.wikitext103 import TEXTS
+
+METHODS = tuple(SCALED_METHODS.values())[::-1]
+LENGTHS = {"quick": (128,), "laptop": (64, 128), "gpu": (64, 128), "paper": (64, 128)}
+
+
+def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
+    """Every scaled method at what stands for 512 and 1024."""
+    text = text_named(corpus, TEXTS[scale])
+    return grid(METHODS, scale, LENGTHS[scale], seeds, text, "wikitext-103")
