@@ -5,9 +5,10 @@ import json
 import math
 import multiprocessing
 import random
-from dataclasses import field, make_dataclass, replace
+from dataclasses import asdict, field, make_dataclass, replace
 
 import forked
+import numpy as np
 import pytest
 
 from alibi import runs
@@ -251,3 +252,26 @@ def test_spawned_workers_fill_the_cache(short):
     assert multiprocessing.active_children() == []
     for cell in cells:
         assert (cell.run().folder / "evaluations").is_dir()
+
+
+def test_measures_of_what_a_run_reads_are_made_once_and_found_again(short, monkeypatch):
+    run = trained("alibi", seed=11)
+
+    def measured(run):
+        return (
+            run.truncation(4096, [8, 64], 16),
+            run.truncation(512, [8, 64], 16, form="window", stride=8),
+            run.attention_distance(256, 16),
+            run.repeats([64, 256], 16, stride=8),
+            run.receptive_field(128),
+        )
+
+    first = measured(run)
+    cut, shortened, distance, repeated, field = first
+    # A smoke run's text fills one window of SMOKE_TOKENS, and one window is measured.
+    assert cut.length == runs.SMOKE_TOKENS and cut.seen.tolist() == [8, 64, runs.SMOKE_TOKENS]
+    assert cut.tokens.sum() == shortened.tokens.sum() == repeated.tokens.sum() == 16
+    assert distance.weights.shape[2] == 256 and field.shares.sum() == pytest.approx(1)
+    monkeypatch.setattr(runs, "load_model", None)  # Nothing is measured again.
+    for one, again in zip(first, measured(trained("alibi", seed=11)), strict=True):
+        np.testing.assert_equal(asdict(again), asdict(one))
