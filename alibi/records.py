@@ -20,13 +20,14 @@ PAPER_COLUMNS = [
 MEASURED_COLUMNS = [
     *PAPER_COLUMNS, "prefix", "first_position", "last_position", "tokens_scored", "kernel", "compiled", "decay_window",
     "smoke", "scale", "seed", "tokens_trained", "parameters", "corpus_used", "paper_length", "device", "torch_version",
-    "dtype", "commit", "config_hash", "seconds", "date", "skipped", "sample",
+    "dtype", "commit", "config_hash", "seconds", "date", "skipped", "sample", "seen", "first_distance", "last_distance",
+    "layer", "head",
 ]
 # Columns that came later: a file without one has records for which it is empty.
-LATER = ("skipped", "sample")
+LATER = ("skipped", "sample", "seen", "first_distance", "last_distance", "layer", "head")
 COUNTS = (
     "page", "train_length", "eval_length", "stride", "gpu_hours", "prefix", "first_position", "last_position",
-    "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length", "skipped", "sample",
+    "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length", *LATER,
 )
 # fmt: on
 VALUE_FORMAT = "%.7g"
@@ -65,8 +66,10 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     and `paper_length` the one that it stands for. A loss or perplexity is a mean over `tokens_scored` tokens: those
     from the start of the split up to `prefix` (missing: all) but for the first `skipped`, which are context (missing:
     none); of these a `sample` of about so many, spread evenly (missing: all); at the positions `first_position` to
-    `last_position` of the window (from 1; missing: all), within `decay_window` nats (missing: no limit). A speed or
-    time has the attention `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
+    `last_position` of the window (from 1; missing: all), within `decay_window` nats (missing: no limit). Of
+    what a run reads, `seen` is how many tokens of a window may be seen (w), `first_distance` to `last_distance` how far
+    before a token its last occurrence is (0: nowhere), and `layer` and `head` count from 1. A speed or time has the
+    attention `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
     """
     import pandas as pd
 

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -21,6 +21,10 @@ from alibi.corpora.corpus import Corpus, Split, load, name_at
 from alibi.device import device_name, give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
 from alibi.files import locked, write_whole
+from alibi.measures.attention_distance import AttentionDistance, attention_distance
+from alibi.measures.receptive_field import ReceptiveField, receptive_field
+from alibi.measures.repeats import Repeats, repeats
+from alibi.measures.truncation import Truncation, truncation
 from alibi.model import Decoder, ModelConfig
 from alibi.paths import cache_folder
 from alibi.positions import METHODS
@@ -38,7 +42,7 @@ METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"
 # Where the loss against itself is recorded, in training lengths: between these, as far as the long window goes, and
 # from L to its end.
 AGAINST_ITSELF = (0, 1, 1.125, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 7, 8)
-Measured = TypeVar("Measured", Evaluation, AgainstItself)
+Measured = TypeVar("Measured", Evaluation, AgainstItself, Truncation, AttentionDistance, Repeats, ReceptiveField)
 
 
 def config_hash(config: TrainConfig, machine: str = "") -> str:
@@ -170,6 +174,92 @@ class Run:
             return against_itself(self.model, stream, eol, length, window, stride, sample, prefix, None, starts)
 
         return self._kept(AgainstItself, name, split, text, measure)
+
+    def truncation(
+        self,
+        length: int,
+        seen: Sequence[int],
+        last: int,
+        form: str = "attention",
+        windows: int | None = None,
+        stride: int = 1,
+        split: str = "valid",
+        text: Corpus | None = None,
+    ) -> Truncation:
+        """The loss of windows' last tokens where only the last w may be seen; measured once and kept.
+
+        Arguments and errors as for `alibi.measures.truncation.truncation`, split and text as for `evaluation`.
+        """
+        length, last, windows = self._cut_windows(length, last, windows)
+        every = sorted({min(w, length) for w in seen} if self.smoke else set(seen))
+        name = f"truncation-{form}-{length}-{last}-{windows or 'all'}-{stride}-of-{'-'.join(map(str, every))}"
+
+        def measure(stream: Split, starts: np.ndarray | None) -> Truncation:
+            eol = self.corpus.end_of_line
+            return truncation(self.model, stream, eol, length, every, last, form, windows, stride, None, starts)
+
+        return self._kept(Truncation, name, split, text, measure)
+
+    def attention_distance(
+        self, length: int, last: int, windows: int | None = None, split: str = "valid", text: Corpus | None = None
+    ) -> AttentionDistance:
+        """How far back each head looks on text; measured once and kept.
+
+        Arguments and errors as for `alibi.measures.attention_distance.attention_distance`, split and text as for
+        `evaluation`.
+        """
+        length, last, windows = self._cut_windows(length, last, windows)
+
+        def measure(stream: Split, starts: np.ndarray | None) -> AttentionDistance:
+            return attention_distance(self.model, stream, self.corpus.end_of_line, length, last, windows)
+
+        name = f"attention-distance-{length}-{last}-{windows or 'all'}"
+        return self._kept(AttentionDistance, name, split, text, measure)
+
+    def repeats(
+        self,
+        lengths: Sequence[int],
+        last: int,
+        windows: int | None = None,
+        stride: int = 1,
+        split: str = "valid",
+        text: Corpus | None = None,
+    ) -> Repeats:
+        """The loss of repeated tokens by the distance of their last occurrence; measured once and kept.
+
+        Arguments and errors as for `alibi.measures.repeats.repeats`, split and text as for `evaluation`.
+        """
+        longest, last, windows = self._cut_windows(max(lengths), last, windows)
+        every = sorted({min(length, longest) for length in lengths})
+        name = f"repeats-{last}-{windows or 'all'}-{stride}-of-{'-'.join(map(str, every))}"
+
+        def measure(stream: Split, starts: np.ndarray | None) -> Repeats:
+            eol = self.corpus.end_of_line
+            return repeats(self.model, stream, eol, every, last, windows, stride, None, starts)
+
+        return self._kept(Repeats, name, split, text, measure)
+
+    def receptive_field(
+        self, length: int, windows: int | None = None, split: str = "valid", text: Corpus | None = None
+    ) -> ReceptiveField:
+        """How far back the gradient of the last token's loss goes; measured once and kept.
+
+        Arguments and errors as for `alibi.measures.receptive_field.receptive_field`, split and text as for
+        `evaluation`.
+        """
+        length, _, windows = self._cut_windows(length, length, windows)
+
+        def measure(stream: Split, starts: np.ndarray | None) -> ReceptiveField:
+            return receptive_field(self.model, stream, self.corpus.end_of_line, length, windows)
+
+        return self._kept(ReceptiveField, f"receptive-field-{length}-{windows or 'all'}", split, text, measure)
+
+    def _cut_windows(self, length: int, last: int, windows: int | None) -> tuple[int, int, int | None]:
+        """Tokens in a window, scored ones at its end, and how many windows; of a smoke run one short window."""
+        if not self.smoke:
+            return length, last, windows
+        length = min(length, SMOKE_TOKENS)
+        return length, min(last, length), 1
 
     def _cut(self, prefix: int | None, skip: int = 0) -> tuple[int | None, int]:
         """What is read and skipped; of a smoke run's text next to nothing is read, and half of that skipped at most."""
@@ -355,7 +445,7 @@ def _stored(kind: type[Measured], path: Path) -> Measured | None:
         return None
 
 
-def _store(found: Evaluation | AgainstItself, path: Path) -> None:
+def _store(found: Measured, path: Path) -> None:
     fields = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(found).items()}
     path.parent.mkdir(exist_ok=True)
     write_whole(path, lambda part: part.write_text(json.dumps(fields), encoding="utf-8"))

@@ -5,9 +5,10 @@ import json
 import math
 import multiprocessing
 import random
-from dataclasses import field, make_dataclass, replace
+from dataclasses import asdict, field, make_dataclass, replace
 
 import forked
+import numpy as np
 import pytest
 
 from alibi import runs
@@ -16,7 +17,9 @@ from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import load
 from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
-from alibi.records import MEASURED_COLUMNS, PAPER_COLUMNS, append, measured_results, paper_results
+from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, append, measured_results, paper_results
+from alibi.reproduction.merging import KEY
+from alibi.reproduction.reading import Reading, records_of_reading
 from alibi.run_spec import RunSpec
 from alibi.runs import config_hash, trained
 from alibi.train import Training
@@ -81,8 +84,7 @@ def test_records_are_complete(short):
     assert list(records.columns) == MEASURED_COLUMNS
     assert len(records) == 2 * 3 and set(records.protocol) == {"sliding_window"} and set(records.stride) == {16}
     other = [
-        "skipped",
-        "sample",
+        *LATER,
         "equal_time",
         "gpu_hours",
         "note",
@@ -251,3 +253,50 @@ def test_spawned_workers_fill_the_cache(short):
     assert multiprocessing.active_children() == []
     for cell in cells:
         assert (cell.run().folder / "evaluations").is_dir()
+
+
+def test_records_of_what_a_run_reads_say_what_was_measured(short, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
+    run = trained("alibi", seed=11)
+    found = records_of_reading(run, Reading(256, (8, 64), last=16, windows=1, stride=8))
+    assert list(found.columns) == MEASURED_COLUMNS and found.value.notna().all() and found.smoke.all()
+    append("reads_further", found)
+    assert len(measured_results("reads_further")) == len(found)
+    # No two records are of one number.
+    assert not found.duplicated([name for name in KEY if name != "source"]).any()
+    within = run.config.train_length
+    cut = found[found.protocol == "truncated_attention"].set_index(["seen", "metric"]).value
+    assert sorted({w for w, _ in cut.index}) == [8, 64, within, 256]
+    assert cut[8, "loss_truncated_change"] == pytest.approx(cut[8, "loss_truncated"] - cut[256, "loss_truncated"])
+    shorter = found[found.protocol == "truncated_window"].set_index(["seen", "metric"]).value
+    assert shorter[256, "loss_truncated"] == pytest.approx(cut[256, "loss_truncated"])
+    repeated = found[(found.metric == "loss_repeated") & (found.seen == 256)]
+    assert repeated.tokens_scored.sum() == 16
+    assert repeated.value @ repeated.tokens_scored / 16 == pytest.approx(cut[256, "loss_truncated"])
+    heads = found[found.metric == "attention_distance_mean"]
+    assert len(heads) == run.config.model.layers * run.config.model.heads and heads.value.between(0, 255).all()
+    shares = found[found.metric == "gradient_share"].set_index("seen").value
+    assert shares.is_monotonic_increasing and shares[256] == pytest.approx(1)
+
+
+def test_measures_of_what_a_run_reads_are_made_once_and_found_again(short, monkeypatch):
+    run = trained("alibi", seed=11)
+
+    def measured(run):
+        return (
+            run.truncation(4096, [8, 64], 16),
+            run.truncation(512, [8, 64], 16, form="window", stride=8),
+            run.attention_distance(256, 16),
+            run.repeats([64, 256], 16, stride=8),
+            run.receptive_field(128),
+        )
+
+    first = measured(run)
+    cut, shortened, distance, repeated, field = first
+    # A smoke run's text fills one window of SMOKE_TOKENS, and one window is measured.
+    assert cut.length == runs.SMOKE_TOKENS and cut.seen.tolist() == [8, 64, runs.SMOKE_TOKENS]
+    assert cut.tokens.sum() == shortened.tokens.sum() == repeated.tokens.sum() == 16
+    assert distance.weights.shape[2] == 256 and field.shares.sum() == pytest.approx(1)
+    monkeypatch.setattr(runs, "load_model", None)  # Nothing is measured again.
+    for one, again in zip(first, measured(trained("alibi", seed=11)), strict=True):
+        np.testing.assert_equal(asdict(again), asdict(one))

@@ -39,7 +39,7 @@ from alibi.windows import evaluation_windows, scored_tokens
 # fmt: off
 KEY = (
     "source", "corpus", "split", "method", "train_length", "eval_length", "protocol", "stride", "equal_time", "metric",
-    "prefix", "skipped", "sample", "first_position", "last_position", "decay_window", "scale", "seed", "tokens_trained",
+    "prefix", *LATER, "first_position", "last_position", "decay_window", "scale", "seed", "tokens_trained",
     "corpus_used",
 )
 # fmt: on
