@@ -129,6 +129,18 @@ def test_the_schedule_of_adamw_keeps_the_factor_and_the_paper_s_recipe_has_none(
             schedule.step()
 
 
+def test_the_recipe_for_small_batches_remembers_rare_words_and_ends_at_zero():
+    optimizer, schedule, _ = RECIPES["adamw-small-batch"](small_model("alibi"), 0.01, 5, 20)
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.999)}
+    rates = []
+    for _ in range(20):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[4] == max(rates) == pytest.approx(0.01)
+    assert schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
+
+
 def test_the_t5_table_can_travel_as_far_as_attention_scores_ask(monkeypatch):
     def travelled():
         model = small_model("t5")

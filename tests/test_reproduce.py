@@ -132,7 +132,7 @@ def test_another_text_may_be_chosen(experiment, monkeypatch, tmp_path):
         "mine": "mine",
         "books": "books",
         "wikipedia-sample": "wikipedia-sample",
-        "wikitext-2": "wikitext-2, vocabulary 32768",
+        "wikitext-2": "wikitext-2, vocabulary 16384",
     }
     usual = cells(experiment, "laptop")
     for name, used in trained_on.items():
