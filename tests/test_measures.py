@@ -36,7 +36,7 @@ def text(tokens=400):
 @pytest.mark.parametrize("method", ADDED)
 def test_the_last_keys_of_any_bias_are_those_of_the_definition(method):
     queries, keys = torch.arange(3, 9), torch.arange(9)
-    cut = LastKeys(position_method(method, 32, 4).bias(), 4)
+    cut = LastKeys(position_method(method, 32, 4, longest=6).bias(), 4)
     q, k, v = (torch.randn(2, 4, n, 8, dtype=torch.float64) for n in (6, 9, 9))
     bias = cut.bias.dense(queries, keys, torch.float64)
     scores = q @ k.mT / 8**0.5 + (0 if bias is None else bias)
@@ -57,11 +57,13 @@ def test_a_bias_that_multiplies_hides_no_keys():
         LastKeys(LinearBias(torch.ones(4)), 0)
 
 
+# Both see nine keys at most.
+@pytest.mark.parametrize(("method", "shape"), [("alibi", {"decay_window": 8 / 256}), ("window", {"longest": 9})])
 @pytest.mark.parametrize("form", ["attention", "window"])
-def test_a_model_that_is_blind_past_w_loses_nothing_there(form):
+def test_a_model_that_is_blind_past_w_loses_nothing_there(form, method, shape):
     # Of the slopes 1/4 .. 1/256 the flattest sees 8 tokens before its own, so one layer reads 9 and two 17.
     for layers, reach in ((1, 9), (2, 17)):
-        model = decoder(layers=layers, decay_window=8 / 256)
+        model = decoder(method, layers=layers, **shape)
         seen = [4, 8, 9, 12, 16, 17, 20]
         found = truncation(model, text(), 3, 32, seen, last=4, form=form)
         enough = 9 if form == "attention" else reach
@@ -71,7 +73,7 @@ def test_a_model_that_is_blind_past_w_loses_nothing_there(form):
         assert found.seen.tolist() == [*seen, 32] and found.tokens.sum() == 12 * 4
 
 
-@pytest.mark.parametrize("method", ["alibi", "t5", "sinusoidal", "none"])
+@pytest.mark.parametrize("method", ["alibi", "t5", "sinusoidal", "none", "forgetting"])
 def test_the_whole_window_is_what_evaluate_measures_at_its_end(method):
     model, length = decoder(method), 20
     at_end = evaluate(model, text(), 3, length).nats_by_position[-6:].sum() / 120
@@ -161,7 +163,7 @@ def test_a_linear_bias_alone_gives_geometric_weights():
     assert bias_distance(decoder("none"), 8).first == pytest.approx(1 / 8)
 
 
-@pytest.mark.parametrize("method", ["rotary", "t5", "alibi-multiplied", "alibi"])
+@pytest.mark.parametrize("method", ["rotary", "t5", "alibi-multiplied", "alibi", "forgetting", "xpos"])
 def test_recorded_weights_are_those_of_each_pass(method, monkeypatch):
     model, tokens = decoder(method), text(48)
     model.kernel = "reference"

@@ -149,7 +149,7 @@ def bias_distance(model: Decoder, length: int) -> AttentionDistance:
     $$a_h(d) = e^{b_h(d)} / \sum_{e=0}^{T-1} e^{b_h(e)}$$
 
     For ALiBi $b_h(d) = -m_h d$, a geometric series with mean $1 / (e^{m_h} - 1)$ in long windows; without a bias every
-    token has 1 / T. It is what a slope allows; scores move the weight on text.
+    token has 1 / T. It is what a slope allows; scores, and the gates of a method that has them, move it on text.
 
     Args:
         model: a decoder, trained or not.
