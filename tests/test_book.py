@@ -293,7 +293,7 @@ def test_markup_and_addresses_of_the_web_are_no_paths(root):
 
 def test_a_large_notebook_is_refused(root):
     path = messy(root / "book" / "second.ipynb", root, stdout("x" * 1_000_000))
-    with pytest.raises(BookError, match=r"second.ipynb is 1\d{6} bytes .* cell cell-1"):
+    with pytest.raises(BookError, match=r"second.ipynb has 1\d{6} bytes .* cell cell-1"):
         cleaned(path, path, root)
 
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction import runner as reproduction
 from alibi.reproduction.cells import Measure, TrainingCell
 from alibi.reproduction.claims import CLAIMS
+from alibi.reproduction.control import ControlCell
 from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS, module
 from alibi.reproduction.runner import (
@@ -204,7 +206,7 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
         reproduce("wikitext103", [broken, TINY])
     told = capfd.readouterr().err
     assert "wikitext103: alibi, L = 4096, seed 21: train_length=4096: choose 1 to 2048" in told
-    assert "1 of 2: wikitext103: alibi, L = 4096, seed 21: failed (exit status 2) after" in told
+    assert re.search(r"[12] of 2: wikitext103: alibi, L = 4096, seed 21: failed \(exit status 2\) after", told)
     assert "wikitext103: alibi, L = 64, seed 21: recorded after" in told
     assert set(measured_results("wikitext103").train_length) == {64}
 
@@ -213,7 +215,6 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
 SLOW = """
     from alibi.__main__ import COMMANDS, main
     from alibi.reproduction.cells import Measure, TrainingCell
-from alibi.reproduction.evidence import CONTROLS
     from alibi.reproduction.runner import fill_cache
     from alibi.run_spec import RunSpec
 
@@ -274,7 +275,7 @@ def test_a_stopped_run_goes_on(results):
     command = ["-m", "alibi", "reproduce", "slopes", "--methods", "alibi-half", "--seeds", "23"]
     status, output, errors = interrupted(command, "alibi-half-quick-128-seed23", ctrl_c)
     assert status == 75, errors
-    assert "begun" in output and "0 of 1 cells recorded" in output
+    assert output.startswith("missing") and output.count("0 of 1 cells recorded; left: about") == 2
     assert "the same command goes on from there" in errors and "Traceback" not in errors
     assert errors.endswith("python -m alibi: SIGINT: 1 of 1 cells of slopes are left; the same command goes on\n")
     checkpoints, left = saved("alibi-half-quick-128-seed23")
@@ -366,9 +367,10 @@ def test_seeds_are_numbers_and_ranges():
 def test_what_most_claims_wait_for_comes_first(results):
     found = plan("all", "laptop", seeds=(1, 0))
     assert {state.experiment for state in found} == set(EXPERIMENTS)
-    # Nothing is recorded here: what ALiBi and sinusoidal at the first length tell, most claims want.
-    first = found[0]
-    assert (first.experiment, first.cell.title) == ("wikitext103", "alibi, L = 64, seed 1")
+    # Nothing is recorded here: most claims wait for ALiBi, and several gates for it at the longest L.
+    states = {(state.experiment, state.cell.title): state for state in found}
+    first = states["wikitext103", "alibi, L = 64, seed 1"]
+    assert {state.cell.title for state in found[:2]} == {"alibi, L = 64, seed 1", "alibi, L = 384, seed 1"}
     assert set(first.claims) >= {4, 5, 6, 12, 13, 14, 18}
     of_seeds = [(state.cell.trains.seed, -len(state.claims)) for state in found if state.cell.trains]
     assert of_seeds == sorted(of_seeds, key=lambda pair: (pair[0] != 1, pair[1]))
@@ -417,7 +419,8 @@ def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capf
 def test_a_device_is_asked_for_at_any_scale():
     for experiment in EXPERIMENTS:
         for cell in cells(experiment, "gpu", device="cpu"):
-            assert cell.device == "cpu" and cell.on("cuda").device == "cuda"
+            assert cell.device == "cpu"
+            assert cell.on("cuda").device == ("cpu" if isinstance(cell, ControlCell) else "cuda")
     assert {cell.device for cell in cells("slopes", "laptop", device="cuda")} == {"cuda"}
     with pytest.raises(ValueError, match="unknown device 'tpu'; choose from cpu, cuda, mps"):
         cells("slopes", "laptop", device="tpu")
