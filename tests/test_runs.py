@@ -19,7 +19,7 @@ from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
 from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, append, measured_results, paper_results
 from alibi.reproduction.merging import KEY
-from alibi.reproduction.reading import Reading, records_of_reading
+from alibi.reproduction.reading import ReadingMeasure, records_of_reading
 from alibi.run_spec import RunSpec
 from alibi.runs import config_hash, trained
 from alibi.train import Training
@@ -258,7 +258,7 @@ def test_spawned_workers_fill_the_cache(short):
 def test_records_of_what_a_run_reads_say_what_was_measured(short, tmp_path, monkeypatch):
     monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
     run = trained("alibi", seed=11)
-    found = records_of_reading(run, Reading(256, (8, 64), last=16, windows=1, stride=8))
+    found = records_of_reading(run, ReadingMeasure(256, (8, 64), last=16, windows=1, stride=8))
     assert list(found.columns) == MEASURED_COLUMNS and found.value.notna().all() and found.smoke.all()
     append("reads_further", found)
     assert len(measured_results("reads_further")) == len(found)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingMeasure:
     """What is measured of how a run reads, all in full windows that are spread evenly over a split."""
 
     length: int
@@ -31,7 +31,7 @@ class Reading:
 
 
 def records_of_reading(
-    run: Run, reading: Reading, text: Corpus | None = None, corpus: str = "wikitext-103"
+    run: Run, reading: ReadingMeasure, text: Corpus | None = None, corpus: str = "wikitext-103"
 ) -> "pd.DataFrame":
     """One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`; data/README.md lists the metrics.
 
