@@ -370,7 +370,7 @@ def test_what_most_claims_wait_for_comes_first(results):
     # Nothing is recorded here: most claims wait for ALiBi, and several gates for it at the longest L.
     states = {(state.experiment, state.cell.title): state for state in found}
     first = states["wikitext103", "alibi, L = 64, seed 1"]
-    assert {state.cell.title for state in found[:2]} == {"alibi, L = 64, seed 1", "alibi, L = 384, seed 1"}
+    assert [state.cell.title for state in found[:1]] == ["alibi, L = 384, seed 1"]
     assert set(first.claims) >= {4, 5, 6, 12, 13, 14, 18}
     of_seeds = [(state.cell.trains.seed, -len(state.claims)) for state in found if state.cell.trains]
     assert of_seeds == sorted(of_seeds, key=lambda pair: (pair[0] != 1, pair[1]))
