@@ -66,6 +66,8 @@ class TrainConfig:
     """Whether torch.compile translates the model."""
     activation_checkpointing: bool = False
     """Whether a layer is computed again in the backward pass instead of kept, for long training lengths."""
+    method_rate: float | None = None
+    """Factor of the learning rate for the position method's own parameters under AdamW; None: `alibi.optim`'s rule."""
     official_tail_gap: bool = False
     """Whether the loss has the official training's tail gap (see `alibi.embedding.AdaptiveEmbedding`)."""
 
@@ -97,6 +99,9 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
             f"steps={steps}, seed={spec.seed}, tokens_at_once={tokens_at_once}: choose at least one step, a seed from "
             "0 to 2**64 - 1, and at least one token"
         )
+    for name in ("learning_rate", "method_rate"):
+        if (rate := getattr(spec, name)) is not None and not 0 < rate < math.inf:
+            raise InputError(f"{name}={rate}: choose a number above 0")
     choose_kernel(device, train_length, True, NoBias(), spec.kernel)
     return TrainConfig(
         corpus=corpus.name,
@@ -108,7 +113,8 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         batch_tokens=scale.batch_tokens,
         steps=steps,
         recipe=scale.recipe,
-        learning_rate=scale.learning_rate,
+        learning_rate=scale.learning_rate if spec.learning_rate is None else spec.learning_rate,
+        method_rate=spec.method_rate,
         warmup_steps=min(scale.warmup_steps, steps),
         seed=spec.seed,
         official_tail_gap=spec.official_tail_gap,

@@ -21,13 +21,15 @@ MEASURED_COLUMNS = [
     *PAPER_COLUMNS, "prefix", "first_position", "last_position", "tokens_scored", "kernel", "compiled", "decay_window",
     "smoke", "scale", "seed", "tokens_trained", "parameters", "corpus_used", "paper_length", "device", "torch_version",
     "dtype", "commit", "config_hash", "seconds", "date", "skipped", "sample", "seen", "first_distance", "last_distance",
-    "layer", "head",
+    "layer", "head", "learning_rate", "method_rate",
 ]
 # Columns that came later: a file without one has records for which it is empty.
-LATER = ("skipped", "sample", "seen", "first_distance", "last_distance", "layer", "head")
+LATER_COUNTS = ("skipped", "sample", "seen", "first_distance", "last_distance", "layer", "head")
+RATES = ("learning_rate", "method_rate")
+LATER = (*LATER_COUNTS, *RATES)
 COUNTS = (
     "page", "train_length", "eval_length", "stride", "gpu_hours", "prefix", "first_position", "last_position",
-    "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length", *LATER,
+    "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length", *LATER_COUNTS,
 )
 # fmt: on
 VALUE_FORMAT = "%.7g"
@@ -36,7 +38,7 @@ TYPES = (
     dict.fromkeys(COUNTS, "Int64")
     | dict.fromkeys(TRUTHS, "boolean")
     | dict.fromkeys(("note", "kernel"), "object")
-    | {"decay_window": "float64"}
+    | dict.fromkeys(("decay_window", *RATES), "float64")
 )
 
 
@@ -68,8 +70,10 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     none); of these a `sample` of about so many, spread evenly (missing: all); at the positions `first_position` to
     `last_position` of the window (from 1; missing: all), within `decay_window` nats (missing: no limit). Of
     what a run reads, `seen` is how many tokens of a window may be seen (w), `first_distance` to `last_distance` how far
-    before a token its last occurrence is (0: nowhere), and `layer` and `head` count from 1. A speed or time has the
-    attention `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
+    before a token its last occurrence is (0: nowhere), and `layer` and `head` count from 1. `learning_rate` is the
+    highest, and `method_rate` the factor of it for the method's own parameters (missing: `alibi.optim.method_rate`'s).
+    A speed or time has the attention `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean
+    nothing.
     """
     import pandas as pd
 

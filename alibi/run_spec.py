@@ -26,6 +26,11 @@ class RunSpec:
     """seed of weights, data order and dropout."""
     steps: int | None = None
     """optimiser steps; the scale's own number if left out."""
+    learning_rate: float | None = None
+    """highest learning rate; the scale's own if left out."""
+    method_rate: float | None = None
+    """factor of the learning rate for the position method's own parameters, such as the table of the T5 bias, under
+    AdamW; from the budget if left out (see `alibi.optim`)."""
     large: bool = False
     """train the scale's larger model, which stands for the paper's 1.3B parameters."""
     kernel: str = "automatic"

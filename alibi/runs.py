@@ -395,6 +395,8 @@ class Run:
             "scale": self.config.scale,
             "seed": self.config.seed,
             "tokens_trained": self.facts["tokens"],
+            "learning_rate": self.config.learning_rate,
+            "method_rate": self.config.method_rate,
             "parameters": self.facts["parameters"],
             "corpus_used": trained_on if read == trained_on else f"{trained_on} -> {read}",
             "device": self.facts["device"],

@@ -166,7 +166,9 @@ class Training:
                 self.losses = torch.compile(self.losses)
             except (RuntimeError, OSError) as wrong:  # No compiler for this system or Python, or no room for its cache.
                 raise self._not_compiled(wrong) from wrong
-        recipe = RECIPES[config.recipe](self.model, config.learning_rate, config.warmup_steps, config.steps)
+        recipe = RECIPES[config.recipe](
+            self.model, config.learning_rate, config.warmup_steps, config.steps, config.method_rate
+        )
         self.optimizer, self.schedule, self.clip = recipe
         batch = config.batch_tokens // config.train_length
         tokens = corpus.splits["train"].tokens

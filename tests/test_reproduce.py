@@ -130,7 +130,7 @@ def test_another_text_may_be_chosen(experiment, monkeypatch, tmp_path):
         for split in splits:
             (tmp_path / name / f"{split}.txt").write_text("a b\n")
     trained_on = {
-        "wikipedia": "wikipedia -> wikitext-103",
+        "wikipedia": "wikipedia, vocabulary 16384 -> wikitext-103",
         "mine": "mine",
         "books": "books",
         "wikipedia-sample": "wikipedia-sample",
@@ -382,7 +382,7 @@ def test_what_most_claims_wait_for_comes_first(results):
     assert set(again["wikitext103", "alibi, L = 64, seed 1"]) < set(first.claims)
     with pytest.raises(InputError, match="no experiment at scale laptop has a cell of rotary, L = 65"):
         plan("all", "laptop", ["rotary"], (0,), [65])
-    assert {s.experiment for s in plan("all", "quick", ["rotary"])} == {"wikitext103", "efficiency"}
+    assert {s.experiment for s in plan("all", "quick", ["rotary"])} == {"wikitext103", "efficiency", "learning_rates"}
     assert not any(state.claims for state in plan("all", "quick")), "quick is no evidence"
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from alibi.corpora import wikipedia_sample
 from alibi.corpora.bert import bert_vocabulary
-from alibi.corpora.folders import from_folder, refuse_link_to_nothing
+from alibi.corpora.folders import STAND_INS, from_folder, refuse_link_to_nothing
 from alibi.corpora.hub import HUB, from_hub
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import SPLITS, CorpusError, Source
@@ -233,17 +233,20 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
 
 
 def name_at(scale: "Scale", name: str, tokenisation: str | None = None) -> str:
-    """What a run at this scale reads of a corpus: of the hub's no more than the scale says, of any other all.
+    """What a run at this scale reads of a corpus: of the hub's no more than the scale says, of a reader's own all.
+
+    The vocabulary of a stand-in that is read by words is as large as that of what it stands for.
 
     Args:
         scale: with `train_words` and `vocabulary_size`.
         name: as for `load`; one that says how much is read stays as it is.
         tokenisation: as for `load`.
     """
-    known = HUB.get(name)
+    known, words, size = HUB.get(name), scale.train_words, scale.vocabulary_size
+    if name in STAND_INS and (tokenisation or STAND_INS[name].tokenisation) == "words":
+        return str(Reading(name, vocabulary_size=size))
     if known is None:
         return name
-    words, size = scale.train_words, scale.vocabulary_size
     by_words = (tokenisation or known.tokenisation) == "words"
     return str(
         Reading(

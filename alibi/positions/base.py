@@ -295,11 +295,11 @@ class PositionMethod(nn.Module):
     """Whether the method is made for a training length: the size of its table, or of its window."""
     limited: ClassVar[bool] = False
     """Whether the method has a table of positions, and none past its end."""
-    rate: ClassVar[float] = 1.0
-    """Factor for the learning rate of the method's own parameters under AdamW.
+    travel: ClassVar[float] = 0.0
+    """How far each of the method's own parameters must be able to move in a training run, in nats.
 
     A step of Adam is hardly longer than its learning rate, however steep the loss. That suits weights, many of which
-    act together. A single parameter that must change by several nats needs a larger rate.
+    act together. A single parameter that must change by several nats may need a larger rate (`alibi.optim`).
     """
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:

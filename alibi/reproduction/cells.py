@@ -11,10 +11,12 @@ import torch
 from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, name_at, outline, split_names
 from alibi.corpora.folders import STAND_INS
+from alibi.corpora.reading import Reading
 from alibi.device import is_here
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
 from alibi.progress import say
+from alibi.records import RATES
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself, run_folder
 from alibi.scale import scale_named
@@ -68,8 +70,8 @@ def text_named(corpus: str | None, default: Text) -> Text:
     """
     if corpus is None or corpus == default.train:
         return default
-    held_out = "valid" in split_names(corpus)
-    return Text(corpus, None if held_out or corpus not in STAND_INS else STAND_INS[corpus].evaluated_on)
+    held_out, stand_in = "valid" in split_names(corpus), STAND_INS.get(Reading.named(corpus).corpus)
+    return Text(corpus, None if held_out or stand_in is None else stand_in.evaluated_on)
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,8 @@ class TrainingCell:
     def title(self) -> str:
         """Such as "alibi, L = 64, seed 0"."""
         title = f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
+        for name, rate in self._rates().items():
+            title += f", {name.replace('_', ' ')} {rate:g}"
         return f"{title}, equal time" if self.equal_time else title
 
     @property
@@ -338,7 +342,7 @@ class TrainingCell:
             "seed": self.spec.seed,
             "corpus_used": self.corpus_used,
             "tokens_trained": self.tokens,
-        }
+        } | self._rates()
         own = records[~records.smoke.fillna(False)]
         for column, value in same.items():
             own = own[own[column] == value]
@@ -351,6 +355,11 @@ class TrainingCell:
             wanted.append((True, m.split, m.window, m.stride, 0, 0, m.sample or 0))
         return found.issuperset(wanted)
 
+    def _rates(self) -> dict[str, float]:
+        """The rates that are not the scale's own."""
+        rates = {name: getattr(self.spec, name) for name in RATES}
+        return {name: rate for name, rate in rates.items() if rate is not None}
+
     def known(self) -> dict[str, Any]:
         """What all of its records say."""
         return {
@@ -361,7 +370,7 @@ class TrainingCell:
             "scale": self.scale,
             "seed": self.spec.seed,
             "tokens_trained": self.tokens,
-        }
+        } | self._rates()
 
     def _known_of(
         self, split: str, length: int, protocol: str, stride: int | None, sample: int | None
@@ -503,7 +512,13 @@ def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, *
 
 
 def grid(
-    methods: Sequence[str], scale: str, lengths: Sequence[int], seeds: Sequence[int], text: Text, paper_corpus: str
+    methods: Sequence[str],
+    scale: str,
+    lengths: Sequence[int],
+    seeds: Sequence[int],
+    text: Text,
+    paper_corpus: str,
+    steps: int | None = None,
 ) -> list[TrainingCell]:
     """Every method at every training length; the first seed and the shortest lengths first.
 
@@ -512,7 +527,7 @@ def grid(
     """
     return [
         TrainingCell(
-            spec_of(method, scale, length, text, seed),
+            spec_of(method, scale, length, text, seed, steps=steps),
             paper_corpus,
             text.evaluate,
             measures=nonoverlapping(scale, length, lengths) + full_windows(scale, length),
