@@ -369,8 +369,8 @@ def test_what_most_claims_wait_for_comes_first(results):
     assert {state.experiment for state in found} == set(EXPERIMENTS)
     # Nothing is recorded here: most claims wait for ALiBi, and several gates for it at the longest L.
     states = {(state.experiment, state.cell.title): state for state in found}
-    first = states["wikitext103", "alibi, L = 64, seed 1"]
-    assert [state.cell.title for state in found[:1]] == ["alibi, L = 384, seed 1"]
+    first = states["wikitext103", "alibi, L = 64, seed 1, 13,000 steps"]
+    assert [state.cell.title for state in found[:1]] == ["alibi, L = 384, seed 1, 13,000 steps"]
     assert set(first.claims) >= {4, 5, 6, 12, 13, 14, 18}
     of_seeds = [(state.cell.trains.seed, -len(state.claims)) for state in found if state.cell.trains]
     assert of_seeds == sorted(of_seeds, key=lambda pair: (pair[0] != 1, pair[1]))
@@ -379,7 +379,7 @@ def test_what_most_claims_wait_for_comes_first(results):
     # Recorded, a claim waits for nothing.
     append("wikitext103", reproduction._supposed("wikitext103", first.cell).assign(corpus_used="wikitext-103", seed=1))
     again = {(s.experiment, s.cell.title): s.claims for s in plan("all", "laptop", seeds=(1, 0))}
-    assert set(again["wikitext103", "alibi, L = 64, seed 1"]) < set(first.claims)
+    assert set(again["wikitext103", "alibi, L = 64, seed 1, 13,000 steps"]) < set(first.claims)
     with pytest.raises(InputError, match="no experiment at scale laptop has a cell of rotary, L = 65"):
         plan("all", "laptop", ["rotary"], (0,), [65])
     assert {s.experiment for s in plan("all", "quick", ["rotary"])} == {"wikitext103", "efficiency", "learning_rates"}

@@ -160,10 +160,6 @@ class Cell(Protocol):
         """What it trains on, how that is tokenised, and what it evaluates on."""
 
     @property
-    def steps(self) -> int | None:
-        """Optimiser steps, where they are not the scale's own."""
-
-    @property
     def measurements(self) -> int:
         """How many evaluations it makes."""
 
@@ -239,11 +235,13 @@ class TrainingCell:
 
     @property
     def title(self) -> str:
-        """Such as "alibi, L = 64, seed 0"."""
+        """Such as "alibi, L = 64, seed 0", with the steps and the rate where they are not the scale's own."""
         title = f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
         for name, rate in self._rates().items():
             title += f", {name.replace('_', ' ')} {rate:g}"
-        return f"{title}, equal time" if self.equal_time else title
+        if self.spec.steps is not None:
+            title += f", {self.spec.steps:,} steps"
+        return f"{title} for equal time" if self.equal_time else title
 
     @property
     def device(self) -> str:
@@ -263,11 +261,6 @@ class TrainingCell:
     def on(self, device: str) -> "TrainingCell":
         """The same cell on another device."""
         return replace(self, spec=replace(self.spec, device=device))
-
-    @property
-    def steps(self) -> int | None:
-        """Optimiser steps, where they are not the scale's own."""
-        return self.spec.steps
 
     @property
     def measurements(self) -> int:

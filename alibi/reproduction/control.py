@@ -39,7 +39,6 @@ class ControlCell:
     alone: ClassVar[bool] = False
     device: ClassVar[str] = "cpu"
     trains: ClassVar[RunSpec | None] = None
-    steps: ClassVar[int | None] = None
 
     @property
     def scale(self) -> str:

@@ -242,12 +242,11 @@ def listing(found: Sequence[State]) -> str:
     width, lines = max(len(state.cell.title) for state in found), []
     for state in found:
         cost = "" if state.recorded or state.refused else f"about {duration(state.seconds)}"
-        steps = f"{state.cell.steps:,} steps" if state.cell.steps else ""
         experiment = f"{state.experiment:18}" if several else ""
         claims = f"claims {', '.join(map(str, state.claims))}" if state.claims else ""
         lines.append(
             f"{state.told:9} {experiment}{state.cell.title:{width}} {state.cell.measurements:3} evaluations  {cost:18} "
-            f"{steps:10} {claims}".rstrip()
+            f"{claims}".rstrip()
         )
     for why in dict.fromkeys(state.refused for state in found if state.refused):
         lines.append(f"refused: {why}")

@@ -78,7 +78,6 @@ class SpeedCell:
     trains: ClassVar[RunSpec | None] = None
     texts: ClassVar[tuple[str | None, ...]] = ()
     absent: ClassVar[str | None] = None
-    steps: ClassVar[int | None] = None
     measurements: ClassVar[int] = 3
     """Training, evaluation, memory."""
 
@@ -224,7 +223,6 @@ class T5FormsCell:
     texts: ClassVar[tuple[str | None, ...]] = ()
     methods: ClassVar[tuple[str, ...]] = ("t5",)
     absent: ClassVar[str | None] = None
-    steps: ClassVar[int | None] = None
     measurements: ClassVar[int] = 2
     """Forward pass and step."""
 
@@ -325,7 +323,6 @@ class AttentionCell:
     methods: ClassVar[tuple[str, ...]] = ("alibi",)
     alone: ClassVar[bool] = True
     absent: ClassVar[str | None] = None
-    steps: ClassVar[int | None] = None
     measurements: ClassVar[int] = 1
 
     @property

@@ -21,6 +21,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "slopes": (),
     "scaled_methods": (),
     "learning_rates": (),
+    "token_budget": (),
 }
 """Each experiment, a module of this name here, and the paper's tables and figures that it stands for."""
 
