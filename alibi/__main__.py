@@ -333,14 +333,14 @@ def reproduce(
     print(runner.listing(chosen), flush=True)
     if list_only or dry_run:
         return
-    before = claims.scorecard()
+    before = claims.both_scorecards()
     ended: Exception | None = None
     try:
         runner.reproduce_all([(state.experiment, state.cell) for state in chosen], minutes)
     except Exception as unfinished:
         ended = unfinished
     print(runner.summary(runner.plan(*asked)))
-    print(claims.changes(before, claims.scorecard()))
+    print(claims.changes(before, claims.both_scorecards()))
     if ended is not None:
         raise ended
 
@@ -368,11 +368,11 @@ def records(action: Positional[Literal["merge"]], files: Positional[tuple[Path, 
 
 
 def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> None:
-    """Say of each of the paper's claims whether the records in data/results/ reproduce it.
+    """Say of each of the paper's claims, then of later papers', whether the records in data/results/ reproduce it.
 
-    Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/reproduction/rules.py. Below
-    the verdicts stand the gates of each scale, what the rules make of worlds in which the claims are false or empty (by
-    the paper's numbers / by ours), and every change of a rule.
+    Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/reproduction/rules.py and
+    later_rules.py. Below the verdicts stand the gates of each scale, what the rules make of worlds in which the paper's
+    claims are false or empty (by the paper's numbers / by ours), and every change of a rule.
 
     Args:
         json_file: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
@@ -380,15 +380,20 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
     from alibi.reproduction import nulls
     from alibi.reproduction.claims import as_json, change_table, gate_table, gates, table
     from alibi.reproduction.claims import scorecard as judged
+    from alibi.reproduction.later_rules import LATER_CLAIMS
 
     if json_file is not None:
         check_output(json_file)
-    verdicts = judged()
+    families = {"": judged(), "claims of later papers": judged(claims=LATER_CLAIMS)}
     if json_file is not None:
-        json_file.write_text(json.dumps(as_json(verdicts), indent=2) + "\n", encoding="utf-8")
-    _console(160).print(table(verdicts))
-    for verdict, count in Counter(verdict.verdict for verdict in verdicts).items():
-        print(f"{count:2} {verdict}")
+        every = as_json([verdict for verdicts in families.values() for verdict in verdicts])
+        json_file.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
+    for title, verdicts in families.items():
+        if title:
+            print(f"\n{title}\n")
+        _console(160).print(table(verdicts))
+        for verdict, count in Counter(verdict.verdict for verdict in verdicts).items():
+            print(f"{count:2} {verdict}")
     for title, shown in (
         ("gates of the scales below the paper's", gate_table(gates())),
         ("rules in other worlds: by the paper's numbers / by ours", nulls.table()),

@@ -21,12 +21,12 @@ MEASURED_COLUMNS = [
     *PAPER_COLUMNS, "prefix", "first_position", "last_position", "tokens_scored", "kernel", "compiled", "decay_window",
     "smoke", "scale", "seed", "tokens_trained", "parameters", "corpus_used", "paper_length", "device", "torch_version",
     "dtype", "commit", "config_hash", "seconds", "date", "skipped", "sample", "seen", "first_distance", "last_distance",
-    "layer", "head", "learning_rate", "method_rate",
+    "layer", "head", "learning_rate", "method_rate", "interpolation",
 ]
 # Columns that came later: a file without one has records for which it is empty.
 LATER_COUNTS = ("skipped", "sample", "seen", "first_distance", "last_distance", "layer", "head")
 RATES = ("learning_rate", "method_rate")
-LATER = (*LATER_COUNTS, *RATES)
+LATER = (*LATER_COUNTS, *RATES, "interpolation")
 COUNTS = (
     "page", "train_length", "eval_length", "stride", "gpu_hours", "prefix", "first_position", "last_position",
     "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length", *LATER_COUNTS,
@@ -37,7 +37,7 @@ TRUTHS = ("equal_time", "compiled", "smoke")
 TYPES = (
     dict.fromkeys(COUNTS, "Int64")
     | dict.fromkeys(TRUTHS, "boolean")
-    | dict.fromkeys(("note", "kernel"), "object")
+    | dict.fromkeys(("note", "kernel", "interpolation"), "object")
     | dict.fromkeys(("decay_window", *RATES), "float64")
 )
 
@@ -72,14 +72,15 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     what a run reads, `seen` is how many tokens of a window may be seen (w), `first_distance` to `last_distance` how far
     before a token its last occurrence is (0: nowhere), and `layer` and `head` count from 1. `learning_rate` is the
     highest, and `method_rate` the factor of it for the method's own parameters (missing: `alibi.optim.method_rate`'s).
-    A speed or time has the attention `kernel`, and whether the model was `compiled`. The numbers of a `smoke` run mean
-    nothing.
+    Where the slopes or angles of a trained run were rescaled for the evaluation, `interpolation` says how (pi, ntk or
+    yarn, each by L_valid / L; see `alibi.positions.interpolation`). A speed or time has the attention `kernel`, and
+    whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
     """
     import pandas as pd
 
     files = [path for path in sorted(results_folder().glob("*.csv")) if experiment in ("", path.stem)]
     # A commit such as 12345678e901 would be read as a number.
-    text = {"commit": str, "config_hash": str, "note": str, "kernel": str}
+    text = {"commit": str, "config_hash": str, "note": str, "kernel": str, "interpolation": str}
     tables = [_read(path, text) for path in files]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MEASURED_COLUMNS)
     return found.astype(TYPES)

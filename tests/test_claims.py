@@ -36,7 +36,8 @@ from alibi.reproduction.claims import (
 )
 from alibi.reproduction.evidence import Sample, as_records, evidence
 from alibi.reproduction.experiments import TABLES
-from alibi.reproduction.rules import ABOUT_TWICE, CLAIMS, GATES, Part, rule_changes
+from alibi.reproduction.later_rules import LATER_CLAIMS
+from alibi.reproduction.rules import ABOUT_TWICE, CLAIMS, GATES, PRESS, Part, rule_changes
 
 PAPER = paper_results()
 EMPTY = pd.DataFrame(columns=MEASURED_COLUMNS)
@@ -645,8 +646,10 @@ def test_command_prints_all_claims_and_writes_json(tmp_path, monkeypatch, capsys
     assert f"{len(CLAIMS) - 4} reproduced at reduced scale" in printed and " 2 not reproduced" in printed
     assert " 2 true by arithmetic" in printed and "Kernels of today" in " ".join(printed.split())
     written = json.loads((tmp_path / "verdicts.json").read_text())
-    assert [found["number"] for found in written] == [one.number for one in CLAIMS]
-    assert {found["number"] for found in written if found["verdict"] != REDUCED} == {8, 9, 18, 21}
+    assert [found["number"] for found in written] == [one.number for one in (*CLAIMS, *LATER_CLAIMS)]
+    papers = [found for found in written if found["paper"] == PRESS]
+    assert len(papers) == len(CLAIMS)
+    assert {found["number"] for found in papers if found["verdict"] != REDUCED} == {8, 9, 18, 21}
     assert written[4]["findings"][0]["effect"] == pytest.approx(19.6 / 20, rel=1e-5)
     assert written[4]["findings"][0]["paper"] == pytest.approx(19.73 / 20.05)
 

@@ -58,7 +58,7 @@ def test_a_bias_that_multiplies_hides_no_keys():
 
 
 # Both see nine keys at most.
-@pytest.mark.parametrize(("method", "shape"), [("alibi", {"decay_window": 8 / 256}), ("window", {"longest": 9})])
+@pytest.mark.parametrize(("method", "shape"), [("alibi", {"decay_window": 8 / 256}), ("window", {"longest": 36})])
 @pytest.mark.parametrize("form", ["attention", "window"])
 def test_a_model_that_is_blind_past_w_loses_nothing_there(form, method, shape):
     # Of the slopes 1/4 .. 1/256 the flattest sees 8 tokens before its own, so one layer reads 9 and two 17.

@@ -148,9 +148,9 @@ def beside(
     return tables.styled(shown, caption)
 
 
-def verdicts(numbers: Sequence[int]) -> Styler:
+def verdicts(numbers: Sequence[int | str]) -> Styler:
     """The verdicts that the records support on these claims, each part with its rule, the paper's value and ours."""
-    judged = [verdict for verdict in claims.scorecard() if verdict.number in numbers]
+    judged = [verdict for verdict in claims.both_scorecards() if verdict.number in numbers]
     rows = []
     for verdict in judged:
         for part in verdict.findings:

@@ -8,6 +8,9 @@ from torch import Tensor
 from alibi.errors import InputError
 from alibi.positions.base import LinearBias, PositionMethod
 
+# Windows in a training length.
+WINDOWS_IN_L = 4
+
 
 @dataclass(frozen=True)
 class WindowBias(LinearBias):
@@ -27,11 +30,14 @@ class WindowBias(LinearBias):
 
 
 class Window(PositionMethod):
-    """Adds 0 to scores at distances below w = L, the training length, and minus infinity beyond; nothing is learned.
+    """Adds 0 to scores at distances below w = L / 4, and minus infinity beyond; nothing is learned.
 
     "When two tokens are distant, ALiBi becomes highly similar to windowed attention" (Chi et al. 2023,
-    arXiv:2212.10356, section 1). In training no key is hidden, since no distance reaches L, so that this is a model
-    without positions whose evaluation is cut at L.
+    arXiv:2212.10356, section 1). A window lets n layers read n (w - 1) + 1 tokens. A quarter of the training length L
+    is the widest for which four layers read at most L, so that no longer window of text shows them anything new.
+
+    With w = L nothing would be hidden in training. Such a model is `none`, whose attention is cut when it is evaluated:
+    `alibi.measures.truncation`.
 
     Raises:
         ValueError: without a training length.
@@ -46,8 +52,8 @@ class Window(PositionMethod):
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
         if longest < 1:
-            raise InputError(f"longest={longest}: windowed attention needs a window, as long as the training length")
-        self.keys = longest
+            raise InputError(f"longest={longest}: windowed attention needs a training length, at least 1")
+        self.keys = max(1, longest // WINDOWS_IN_L)
         # A buffer, so that the bias is on the model's device.
         self.register_buffer("slopes_H", torch.zeros(heads, dtype=torch.float64), persistent=False)
 

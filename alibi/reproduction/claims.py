@@ -1,4 +1,6 @@
-"""Judges the claims of `alibi.reproduction.rules`: what the records say of each part, and the verdict that follows.
+"""Judges the claims of `alibi.reproduction.rules` and, apart from them, those of `alibi.reproduction.later_rules`.
+
+What the records say of each part of a claim, and the verdict that follows.
 
 What counts:
 
@@ -22,7 +24,8 @@ The verdicts:
 - *not yet measured*: something is missing, of a part or of a gate; what, is said.
 
 Beside them stand the share of seeds that obey the rule themselves (paired, so for an order of methods the probability
-of superiority), and Holm's p over all parts that have two seeds, of the hypothesis that the rule is broken.
+of superiority), and Holm's p over all parts that have two seeds, of the hypothesis that the rule is broken. The paper's
+claims and those of later papers are two families, each corrected by itself.
 """
 
 import math
@@ -37,7 +40,8 @@ import pandas as pd
 from alibi.corpora.reading import Reading
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
-from alibi.reproduction.rules import CLAIMS, GATES, Claim, Gate, Part, rule_changes
+from alibi.reproduction.later_rules import LATER_CLAIMS
+from alibi.reproduction.rules import CLAIMS, GATES, PRESS, Claim, Gate, Part, rule_changes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -110,7 +114,7 @@ class GateFinding:
 class Verdict:
     """A claim with what the records say of it."""
 
-    number: int
+    number: int | str
     title: str
     paper_place: str
     verdict: str
@@ -120,6 +124,7 @@ class Verdict:
     remark: str
     gates: tuple[GateFinding, ...] = ()
     """The claim's gates at that scale."""
+    paper: str = PRESS
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -279,7 +284,7 @@ def judge(claim: Claim, records: pd.DataFrame, paper: pd.DataFrame) -> Verdict:
     """The verdict on a claim.
 
     Args:
-        claim: one of `alibi.reproduction.rules.CLAIMS`.
+        claim: one of `alibi.reproduction.rules.CLAIMS` or `alibi.reproduction.later_rules.LATER_CLAIMS`.
         records: measured, in the columns of `alibi.records.MEASURED_COLUMNS`.
         paper: the paper's numbers (`alibi.records.paper_results`).
     """
@@ -295,7 +300,9 @@ def _judge(claim: Claim, known: Known, published: Known) -> Verdict:
     asked = [gate for gate in GATES if gate.letter in claim.gates and scale not in ("", "paper")]
     passed = tuple(_gate(gate, known, scale) for gate in asked)
     verdict = _word(claim, scale, findings, [gate.state for gate in passed])
-    return Verdict(claim.number, claim.title, claim.paper_place, verdict, scale, tuple(findings), claim.remark, passed)
+    return Verdict(
+        claim.number, claim.title, claim.paper_place, verdict, scale, tuple(findings), claim.remark, passed, claim.paper
+    )
 
 
 def _word(claim: Claim, scale: str, findings: Sequence[Finding], gates: Sequence[str]) -> str:
@@ -319,11 +326,16 @@ def _word(claim: Claim, scale: str, findings: Sequence[Finding], gates: Sequence
     return REPRODUCED if scale == "paper" else REDUCED
 
 
-def scorecard(records: pd.DataFrame | None = None, paper: pd.DataFrame | None = None) -> list[Verdict]:
-    """The verdict on every claim; on all measured records and by the paper's numbers where none are given."""
+def scorecard(
+    records: pd.DataFrame | None = None, paper: pd.DataFrame | None = None, claims: Sequence[Claim] = CLAIMS
+) -> list[Verdict]:
+    """The verdict on every claim of the paper, or on those given, a family whose p are corrected together.
+
+    On all measured records and by the paper's numbers where none are given.
+    """
     known = Known(measured_results() if records is None else records)
     published = Known(as_records(paper_results() if paper is None else paper))
-    verdicts = [_judge(claim, known, published) for claim in CLAIMS]
+    verdicts = [_judge(claim, known, published) for claim in claims]
     adjusted = iter(holm([f.p for verdict in verdicts for f in verdict.findings if f.p is not None]))
     return [
         replace(
@@ -334,11 +346,16 @@ def scorecard(records: pd.DataFrame | None = None, paper: pd.DataFrame | None = 
     ]
 
 
+def both_scorecards() -> list[Verdict]:
+    """The verdicts on the paper's claims, then those on the claims of later papers, on all measured records."""
+    return [verdict for claims in (CLAIMS, LATER_CLAIMS) for verdict in scorecard(claims=claims)]
+
+
 @dataclass(frozen=True)
 class Need:
     """What a part of a claim that is not yet measured, or of its gates, lacks at a scale."""
 
-    claim: int
+    claim: int | str
     part: Part
     lacking: frozenset[str]
     """Names of numbers, as in `Finding.missing`."""
@@ -349,7 +366,7 @@ class Need:
 def needs(records: pd.DataFrame, scale: str) -> list[Need]:
     """What the claims that are not yet measured at any scale lack at this one, where it counts."""
     known, found = Known(records), []
-    for claim in CLAIMS if scale in COUNTED_SCALES else ():
+    for claim in (*CLAIMS, *LATER_CLAIMS) if scale in COUNTED_SCALES else ():
         gates = [gate.part for gate in GATES if gate.letter in claim.gates and scale != "paper"]
         parts = (*claim.parts, *gates)
         if all(measure(part, known, COUNTED_SCALES).outcome for part in parts):
@@ -364,20 +381,20 @@ def needs(records: pd.DataFrame, scale: str) -> list[Need]:
     return found
 
 
-def waiting(lacking: Sequence[Need], numbers: pd.DataFrame) -> tuple[int, ...]:
-    """The claims that wait for one of these numbers.
+def waiting(lacking: Sequence[Need], numbers: pd.DataFrame) -> tuple[int | str, ...]:
+    """The claims that wait for one of these numbers, in the order of `needs`.
 
     Args:
         lacking: of `needs`.
         numbers: as records of one experiment and seed, with any values.
     """
-    sample, found = Sample(evidence(numbers)), set()
+    sample, found = Sample(evidence(numbers)), dict[int | str, None]()
     for need in lacking:
         if numbers["source"].iloc[0] not in need.part.experiments:
             continue
         if need.lacking & (need.every - set(_names(need.part, sample))):
-            found.add(need.claim)
-    return tuple(sorted(found))
+            found[need.claim] = None
+    return tuple(found)
 
 
 def _names(part: Part, sample: Sample) -> list[str]:
@@ -388,9 +405,13 @@ def changes(before: Sequence[Verdict], after: Sequence[Verdict]) -> str:
     """For a terminal: the claims whose verdict is another now, a line each, or that none is."""
     pairs = [(old, new) for old, new in zip(before, after, strict=True) if old.verdict != new.verdict]
     if not pairs:
-        counts = Counter(verdict.verdict for verdict in after)
-        return f"no verdict changed: {', '.join(f'{counts[kind]} {kind}' for kind in VERDICTS if counts[kind])}"
+        return f"no verdict changed: {_counted(after)}"
     return "\n".join(f"claim {new.number}: {old.verdict} -> {new.verdict}: {new.title}" for old, new in pairs)
+
+
+def _counted(verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    return ", ".join(f"{counts[kind]} {kind}" for kind in VERDICTS if counts[kind])
 
 
 def as_json(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
@@ -435,7 +456,8 @@ def table(verdicts: Sequence[Verdict]) -> "Table":
         claim_and_statistic=3, verdict_and_evidence=2,
     )  # fmt: skip
     for verdict in verdicts:
-        shown.add_row(str(verdict.number), verdict.title, *[""] * 4, verdict.verdict, style="bold")
+        whose = "" if verdict.paper == PRESS else f" ({verdict.paper})"
+        shown.add_row(str(verdict.number), verdict.title + whose, *[""] * 4, verdict.verdict, style="bold")
         for found in verdict.findings:
             numbers = _number(found.effect), intervals(found), _number(found.paper)
             shown.add_row("", found.statistic, found.rule, *numbers, on_what(found))
@@ -468,10 +490,12 @@ def change_table() -> "Table":
     return shown
 
 
-def summary(verdicts: Sequence[Verdict]) -> str:
-    """For the README, in Markdown: a line of counts, then a line for each claim with its first statistic."""
-    counts = Counter(verdict.verdict for verdict in verdicts)
-    lines = [f"{', '.join(f'{counts[kind]} {kind}' for kind in VERDICTS if counts[kind])}.", ""]
+def summary(verdicts: Sequence[Verdict], later: Sequence[Verdict] = ()) -> str:
+    """For the README, in Markdown: lines of counts, then a line for each of the paper's claims, its first statistic."""
+    lines = [f"{_counted(verdicts)}.", ""]
+    if later:
+        papers = len({verdict.paper for verdict in later})
+        lines += [f"Claims of {papers} other papers, most of them later: {_counted(later)}.", ""]
     lines += ["| | the paper's claim | verdict | the paper | measured | seeds |", "|---:|---|---|---:|---:|---:|"]
     for verdict in verdicts:
         found = next((part for part in verdict.findings if part.effect is not None), verdict.findings[0])

@@ -20,6 +20,9 @@ Estimate = tuple[float, float]
 """A number and its standard error over articles; nan where it is not known."""
 WHOLE: Tokens = (math.inf, 0, math.inf)
 NONOVERLAPPING, SLIDING, AGAINST_ITSELF, CACHE = "nonoverlapping", "sliding_window", "against_itself", "cache"
+TRUNCATED, REPEATS, ATTENTION, GRADIENT = "truncated_", "repeats", "attention", "gradient"
+READING = (f"{TRUNCATED}attention", f"{TRUNCATED}window", REPEATS, ATTENTION, GRADIENT)
+"""Protocols of what a run reads, as `alibi.reproduction.reading` records them."""
 TRIGRAM_WITH_CACHE = "trigram-cache"
 CONTROLS = ("trigram", TRIGRAM_WITH_CACHE)
 """As records name the trigram and the one with a cache in `method`; neither is a position method."""
@@ -30,6 +33,7 @@ GROWING_SHARE, STRIDE_SHARE = 0.02, 1 / 8
 SAMPLE_COLUMNS = [
     "method", "paper_length", "metric", "value", "protocol", "stride", "paper_eval_length", "prefix", "skipped",
     "sample", "tokens_scored", "first_position", "last_position", "kernel", "equal_time", "parameters", "factor",
+    "interpolation", "seen", "first_distance", "layer", "head",
 ]
 # fmt: on
 
@@ -52,7 +56,8 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
     """The records that count (not of scale quick, validation split), in the columns that statistics use.
 
     New are factor, how many times as long a length is in the paper, and paper_eval_length, L_valid in the paper's
-    tokens, as the positions are. What is read, skipped and sampled of the text is as `Tokens` says.
+    tokens, as are positions, distances and how many tokens may be seen. What is read, skipped and sampled of the text
+    is as `Tokens` says.
     """
 
     def text(column: str, missing: str = "") -> pd.Series:
@@ -65,17 +70,23 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         return records[column].astype("boolean").fillna(False).astype(bool)
 
     length = number("paper_length").fillna(number("train_length"))
+    factor = length / number("train_length")
     joined = records.assign(
         source=text("source"),
         paper_length=length,
-        paper_eval_length=number("eval_length") * length / number("train_length"),
-        factor=length / number("train_length"),
+        paper_eval_length=number("eval_length") * factor,
+        factor=factor,
         prefix=number("prefix").fillna(math.inf),
         skipped=number("skipped").fillna(0),
         sample=number("sample").fillna(math.inf),
         tokens_scored=number("tokens_scored"),
-        first_position=(number("first_position") - 1) * length / number("train_length") + 1,
-        last_position=number("last_position") * length / number("train_length"),
+        first_position=(number("first_position") - 1) * factor + 1,
+        last_position=number("last_position") * factor,
+        interpolation=text("interpolation"),
+        seen=number("seen").fillna(0) * factor,
+        first_distance=number("first_distance").fillna(0) * factor,
+        layer=number("layer").fillna(0),
+        head=number("head").fillna(0),
         kernel=text("kernel"),
         stride=number("stride"),
         value=number("value"),
@@ -108,6 +119,9 @@ class Sample:
         self._change_errors: dict[tuple[str, float, bool], dict[Tokens, Curve]] = {}
         self._against_itself: dict[tuple[str, str, float], dict[tuple[float, float], float]] = {}
         self._caches: dict[float, Curve] = {}
+        self._interpolated: dict[tuple[str, float, str], Curve] = {}
+        self._reading: dict[tuple[str, str, str, float, float], dict[tuple[float, float], float]] = {}
+        self._heads: dict[tuple[str, str, float, float], dict[tuple[float, float], float]] = {}
         # Of two records of the same number the last counts.
         for row in zip(*(rows[column].tolist() for column in SAMPLE_COLUMNS), strict=True):
             self._add(**dict(zip(SAMPLE_COLUMNS, row, strict=True)))
@@ -116,11 +130,21 @@ class Sample:
         self, method: str, paper_length: float, metric: str, value: float, protocol: str, stride: float,
         paper_eval_length: float, prefix: float, skipped: float, sample: float, tokens_scored: float,
         first_position: float, last_position: float, kernel: str, equal_time: bool, parameters: float, factor: float,
+        interpolation: str, seen: float, first_distance: float, layer: float, head: float,
     ) -> None:  # fmt: skip
         tokens = prefix, skipped, sample
         if not math.isnan(parameters):
             self._parameters[method] = parameters
-        if protocol == AGAINST_ITSELF:
+        if protocol == ATTENTION:
+            self._heads.setdefault((metric, method, paper_length, paper_eval_length), {})[layer, head] = value
+        elif protocol in READING:
+            of_window = self._reading.setdefault((metric, protocol, method, paper_length, paper_eval_length), {})
+            of_window[seen, first_distance] = value
+        elif interpolation:
+            if metric == "perplexity" and protocol == NONOVERLAPPING and tokens == WHOLE:
+                of_kind = self._interpolated.setdefault((method, paper_length, interpolation), {})
+                of_kind[paper_eval_length] = value
+        elif protocol == AGAINST_ITSELF:
             of_run = self._against_itself.setdefault((metric, method, paper_length), {})
             of_run[first_position, last_position] = value
         elif metric == "loss_change_standard_error":
@@ -277,6 +301,63 @@ class Sample:
         """That loss of all tokens past L, to the end of the long window."""
         places = [place for place in self.against_itself(method, length) if place[0] == length + 1]
         return self.against_itself(method, length)[max(places)] if places else (math.nan, math.nan)
+
+    def interpolated(self, method: str, length: int, window: float, kind: str) -> float:
+        """Perplexity without overlap of a run trained at L, its slopes or angles rescaled for windows of this length.
+
+        Kinds are those of `alibi.positions.interpolation`.
+        """
+        value = self._interpolated.get((method, length, kind), {}).get(window, math.nan)
+        told = f"perplexity of {method} trained at {length} on windows of {window:g}, interpolated by {kind}"
+        return self.lacks(told) if math.isnan(value) else value
+
+    def truncated(self, method: str, length: int, window: float, seen: float, form: str = "attention") -> float:
+        """Loss (nats) of the last tokens of windows of this length where only the last `seen` tokens may be seen.
+
+        Forms are those of `alibi.measures.truncation`.
+        """
+        return self._read("loss_truncated", f"{TRUNCATED}{form}", method, length, window, seen)[0]
+
+    def truncated_change(self, method: str, length: int, window: float, seen: float, form: str) -> Estimate:
+        """That loss less the loss where the whole window may be seen (nats), of the same tokens."""
+        return self._read("loss_truncated_change", f"{TRUNCATED}{form}", method, length, window, seen)
+
+    def repeated_change(self, method: str, length: int, window: float, seen: float, distance: float) -> Estimate:
+        """Loss in windows of `seen` tokens less that in windows of L (nats), of the same tokens.
+
+        They are the last tokens of windows of `window` tokens whose last occurrence lies from `distance` on, as far as
+        twice that; with distance 0, those that occur nowhere before.
+        """
+        return self._read("loss_repeated_change", REPEATS, method, length, window, seen, distance)
+
+    def receptive_field(self, method: str, length: int, window: float) -> float:
+        """How many last tokens of windows of this length have 0.99 of the gradient of the last loss."""
+        return self.factor * self._read("receptive_field", GRADIENT, method, length, window)[0]
+
+    def _read(
+        self, metric: str, protocol: str, method: str, length: int, window: float, seen: float = 0, distance: float = 0
+    ) -> Estimate:
+        place = seen, distance
+        value, error = (
+            self._reading.get((name, protocol, method, length, window), {}).get(place, math.nan)
+            for name in (metric, f"{metric}_standard_error")
+        )
+        if math.isnan(value):
+            of = f" of {seen:g} tokens" * (seen > 0) + f" at distance {distance:g}" * (protocol == REPEATS)
+            self.lacks(f"{metric} ({protocol}) of {method} trained at {length} in windows of {window:g}{of}")
+        return value, error
+
+    def heads(self, metric: str, method: str, length: int, window: float) -> np.ndarray:
+        """A number of each head's attention in windows of this length, [layers, heads], in the model's order.
+
+        Metrics are those of protocol `attention`, distances in the tokens of the run. Not a number for two heads where
+        there are none.
+        """
+        found = self._heads.get((metric, method, length, window), {})
+        if not found:
+            self.lacks(f"{metric} of {method} trained at {length} in windows of {window:g}")
+        layers, heads = map(int, max(found, default=(1, 2)))
+        return np.array([[found.get((i, j), math.nan) for j in range(1, heads + 1)] for i in range(1, layers + 1)])
 
     def cache(self, length: int) -> float:
         """Lowest perplexity of the trigram with a cache, of any size, on the training tokens of a run at L."""

@@ -192,19 +192,26 @@ class Part:
         return self.margin(value) > 1e-9 if self.strict else self.margin(value) >= -1e-9
 
 
+PRESS = "Press et al. 2022"
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper; it holds where all its parts do."""
+    """A claim of a paper; it holds where all its parts do."""
 
-    number: int
+    number: int | str
+    """From 1 on for this paper's claims; A1, A2 and so on for those of `alibi.reproduction.later_rules`."""
     title: str
     paper_place: str
+    """Where the paper makes it."""
     parts: tuple[Part, ...]
     remark: str = ""
     gates: str = ""
     """Letters of `GATES` that must be open at the scale that decides."""
     arithmetic: bool = False
     """What holds could have been counted without a measurement, so it is no reproduction."""
+    paper: str = PRESS
+    """Whose claim it is."""
 
     @property
     def statistic(self) -> str:

@@ -53,7 +53,7 @@ class State:
     absent: str | None
     """The corpus whose published sizes the estimate takes, since it is not here."""
     experiment: str = ""
-    claims: tuple[int, ...] = ()
+    claims: tuple[int | str, ...] = ()
     """Numbers of the claims, not yet measured, that wait for it."""
     refused: str = ""
     """Why it can't be run here; there is no estimate then."""
@@ -210,7 +210,7 @@ def states(experiment: str, chosen: Sequence[Cell]) -> list[State]:
     return _states([(experiment, cell) for cell in chosen], {})
 
 
-def _states(chosen: Sequence[tuple[str, Cell]], waited: dict[tuple[str, Cell], tuple[int, ...]]) -> list[State]:
+def _states(chosen: Sequence[tuple[str, Cell]], waited: dict[tuple[str, Cell], tuple[int | str, ...]]) -> list[State]:
     records = {name: measured_results(name) for name in {name for name, _ in chosen}}
     settle_cpu(multiprocessing.cpu_count())
     found: list[State] = []

@@ -1,0 +1,188 @@
+"""Claims of other papers, most of them later, each a decision rule in the manner of `alibi.reproduction.rules`.
+
+They ask what came after ALiBi, and whether a flat perplexity means that far tokens are read. All rules were written
+down before any run that they judge. Each is the claim of the paper that it names, in our terms: lengths are the first
+paper's, so L = 512 is 64 tokens at scale laptop, and L_valid goes to 16 L. A remark says what the source measured, in
+which model, and where our question differs from its own; the figures are the source's. Where a source is silent on a
+bound, the bound is this book's: 1 % of perplexity or 0.01 nats is equal, and a perplexity *holds* as it does there.
+
+What is measured of reading (`alibi.reproduction.experiments.reads_further`) is of the last tokens of windows of 16 L
+but where a statistic says L. Interpolation is a choice of the evaluation, on runs of `after_alibi`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from alibi.reproduction.evidence import Estimate, Sample
+from alibi.reproduction.rules import FIGURE_1, HOLDS, Claim, Part, Values, each
+
+AFTER, READS = ("after_alibi",), ("reads_further",)
+CHI, CHI_2022 = "Chi et al. 2023", "Chi et al. 2022"
+KAZEMNEJAD, FOX = "Kazemnejad et al. 2023", "Lin et al. 2025"
+# In training lengths.
+FAR = 16
+EQUAL = 0.01
+
+
+def _ratio(method: str, other: str, multiple: float, other_multiple: float | None = None) -> Values:
+    """Perplexity of a method over another's, both trained at L, on windows of multiple x L (without overlap)."""
+    windows = multiple, other_multiple or multiple
+
+    def value(sample: Sample, length: int) -> float:
+        own, others = (sample.perplexity(m, length, w * length) for m, w in zip((method, other), windows, strict=True))
+        return own / others
+
+    return each(FIGURE_1, value)
+
+
+def _interpolated(method: str, kind: str, multiple: float, of: Callable[[Sample, int], float]) -> Values:
+    """Perplexity of a method interpolated for windows of multiple x L, over another perplexity of it."""
+    return each(FIGURE_1, lambda s, L: s.interpolated(method, L, multiple * L, kind) / of(s, L))
+
+
+def _estimated(statistic: str, value: Callable[[Sample, int], Estimate], **bounds: Any) -> Part:
+    """A part whose values have standard errors over the articles of the text."""
+    values, errors = each(FIGURE_1, lambda s, L: value(s, L)[0]), each(FIGURE_1, lambda s, L: value(s, L)[1])
+    return Part(statistic, READS, values, errors=errors, **bounds)
+
+
+def _cut(sample: Sample, length: int, form: str) -> Estimate:
+    """Nats that ALiBi loses where only the last 2 L tokens may be seen."""
+    return sample.truncated_change("alibi", length, FAR * length, 2 * length, form)
+
+
+def _saved(sample: Sample, length: int, distance: float) -> Estimate:
+    """Nats that windows of 2 L save ALiBi against windows of L, on words last seen distance x L before (0: never)."""
+    change, error = sample.repeated_change("alibi", length, FAR * length, 2 * length, distance * length)
+    return -change, error
+
+
+def _distance(method: str) -> Values:
+    """Mean attention distance of a method over ALiBi's, over all heads and layers, in windows of L."""
+
+    def mean(sample: Sample, method: str, length: int) -> float:
+        return float(sample.heads("attention_distance_mean", method, length, length).mean())
+
+    return each(FIGURE_1, lambda s, L: mean(s, method, L) / mean(s, "alibi", L))
+
+
+def _collapsed(sample: Sample, length: int) -> float:
+    """Share of ALiBi's heads that give the first token more than half of their weight, in windows of L."""
+    return float((sample.heads("attention_on_first", "alibi", length, length) > 0.5).mean())
+
+
+def _steeper(sample: Sample, length: int) -> float:
+    """Mean weight of the steeper half of ALiBi's heads on the first token less that of the flatter, in windows of L.
+
+    The first heads are the steepest, for head counts that are powers of two.
+    """
+    shares_LH = sample.heads("attention_on_first", "alibi", length, length)
+    half = shares_LH.shape[1] // 2
+    return float(shares_LH[:, :half].mean() - shares_LH[:, half:].mean())
+
+
+LATER_CLAIMS = (
+    Claim("A1", "A model without positions whose attention is cut at L equals ALiBi at 16 L", "abstract, section 1", (
+        Part("perplexity without positions, attention cut at the last L keys in each layer, over ALiBi's uncut, L = "
+             "512 and 1024", READS,
+             each(FIGURE_1, lambda s, L: math.exp(
+                 s.truncated("none", L, FAR * L, L) - s.truncated("alibi", L, FAR * L, FAR * L))),
+             low=1 - EQUAL, high=1 + EQUAL),
+    ), "The source: far away ALiBi is highly similar to windowed attention. Here the window is cut at evaluation "
+       "alone. Through several layers it reads farther than L, which the source gives as a reason to fail.",
+       gates="a", paper=CHI),
+    Claim("A2", "Windowed attention that four layers keep within L equals ALiBi at 16 L", "abstract, section 1", (
+        Part("perplexity of windowed attention at 16 L over that at L, L = 512 and 1024", AFTER,
+             _ratio("window", "window", FAR, 1), high=HOLDS),
+        Part("perplexity of windowed attention at 16 L over ALiBi's", AFTER, _ratio("window", "alibi", FAR),
+             low=1 - EQUAL, high=1 + EQUAL),
+    ), "Trained with windows of L / 4, so that models of four layers never read past L: that this holds is by "
+       "construction, that it equals ALiBi is not.", gates="a", paper=CHI),
+    Claim("A3", "L covers the receptive field of what extrapolates, and of nothing else", "abstract", (
+        Part("ALiBi's receptive field over L, L = 512 and 1024", READS,
+             each(FIGURE_1, lambda s, L: s.receptive_field("alibi", L, FAR * L) / L), high=1),
+        Part("sinusoidal's receptive field over L", READS,
+             each(FIGURE_1, lambda s, L: s.receptive_field("sinusoidal", L, FAR * L) / L), low=1, strict=True),
+        Part("rotary's receptive field over L", READS,
+             each(FIGURE_1, lambda s, L: s.receptive_field("rotary", L, FAR * L) / L), low=1, strict=True),
+    ), "The tokens that have 0.99 of the gradient of the last loss, the source's measure.", paper=CHI),
+    Claim("A4", "Cut to its last 2 L tokens, ALiBi loses nothing", "abstract, section 1", (
+        _estimated("nats that ALiBi loses where each layer sees the last 2 L keys alone, L = 512 and 1024",
+                   lambda s, L: _cut(s, L, "attention"), low=-EQUAL, high=EQUAL),
+        _estimated("nats that ALiBi loses where the window is shortened to its last 2 L tokens",
+                   lambda s, L: _cut(s, L, "window"), low=-EQUAL, high=EQUAL),
+    ), "What the source's windowed reading predicts; the bound is this book's.", gates="a", paper=CHI),
+    Claim("A5", "Without positions perplexity is worse than ALiBi's far past L", "appendix on a 1.3B model of code", (
+        Part("perplexity without positions over ALiBi's at 16 L, L = 512 and 1024", AFTER, _ratio("none", "alibi", FAR),
+             low=1, strict=True),
+    ), "1.3B parameters trained at 1,024: at 2,560 without positions 536, ALiBi 150, so ALiBi fails there too.",
+       paper=KAZEMNEJAD),
+    Claim("A6", "Just past L a model without positions is ahead of ALiBi", "appendix on a 1.3B model of code", (
+        Part("perplexity without positions over ALiBi's at 1.25 L, L = 512 and 1024", AFTER,
+             _ratio("none", "alibi", 1.25), high=1, strict=True),
+    ), "The same models at 1,500 to 1,750 tokens: without positions 2.12, ALiBi 2.31.", gates="a", paper=KAZEMNEJAD),
+    Claim("A7", "The T5 bias and no positions attend farther than ALiBi", "analysis of attention", (
+        Part("mean attention distance of the T5 bias over ALiBi's in windows of L, L = 512 and 1024", READS,
+             _distance("t5"), low=1, strict=True),
+        Part("mean attention distance without positions over ALiBi's in windows of L", READS, _distance("none"),
+             low=1, strict=True),
+    ), "107M parameters on ten tasks of 20 to 40 tokens: ALiBi attends to near tokens alone, the others to near and "
+       "far ones.", paper=KAZEMNEJAD),
+    Claim("A8", "A forget gate is at least as good as fixed slopes at L", "ablations of the gate", (
+        Part("perplexity of the forgetting transformer over ALiBi's at L_valid = L, L = 512 and 1024", AFTER,
+             _ratio("forgetting", "alibi", 1), high=1),
+    ), "ALiBi is its case of a constant gate. The source has 125M to 760M parameters; here the gate stands alone, "
+       "without the source's other changes of the block.", gates="b", paper=FOX),
+    Claim("A9", "A forget gate extrapolates", "abstract", (
+        Part("perplexity of the forgetting transformer at 2 L over that at L, L = 512 and 1024", AFTER,
+             _ratio("forgetting", "forgetting", 2, 1), high=HOLDS),
+    ), "The first author notes that more training tokens make it extrapolate worse, so small runs flatter it.",
+       gates="a", paper=FOX),
+    Claim("A10", "KERPLE's logarithm is better than ALiBi far past L", "abstract; three corpora, five seeds", (
+        Part("perplexity of KERPLE over ALiBi's at 16 L, L = 512 and 1024", AFTER, _ratio("kerple", "alibi", FAR),
+             high=1, strict=True),
+    ), "162M parameters trained at 512 and read to 16,384 tokens.", gates="a", paper=CHI_2022),
+    Claim("A11", "Sandwich is better than ALiBi far past L", "abstract", (
+        Part("perplexity of Sandwich over ALiBi's at 16 L, L = 512 and 1024", AFTER, _ratio("sandwich", "alibi", FAR),
+             high=1, strict=True),
+    ), "It is said to use more than L tokens, which this perplexity would show.", gates="a", paper=CHI),
+    Claim("A12", "FIRE is better than ALiBi past L", "abstract", (
+        Part("perplexity of FIRE over ALiBi's at 4 L, L = 512 and 1024", AFTER, _ratio("fire", "alibi", 4),
+             high=1, strict=True),
+    ), "125M parameters, trained at 2,048 and read to 8,192 tokens, 4 L.", gates="a", paper="Li et al. 2024"),
+    Claim("A13", "xPos fails less than rotary past L", "abstract", (
+        Part("perplexity of xPos over rotary's at 2 L, L = 512 and 1024", AFTER, _ratio("xpos", "rotary", 2),
+             high=1, strict=True),
+        Part("perplexity of xPos over rotary's at 4 L", AFTER, _ratio("xpos", "rotary", 4), high=1, strict=True),
+    ), "The source reads long texts by blocks; here windows are whole for both.", paper="Sun et al. 2023"),
+    Claim("A14", "What ALiBi gains past L is in words that it can copy from there", "abstract", (
+        _estimated("nats that windows of 2 L save against windows of L on words that occur nowhere before, L = 512 and "
+                   "1024", lambda s, L: _saved(s, L, 0), low=-EQUAL, high=EQUAL),
+        _estimated("nats saved on words that were last seen L to 2 L before", lambda s, L: _saved(s, L, 1),
+                   low=0, strict=True),
+    ), "The source trained at 8,192 tokens and found that context past 2,000 helps words that can be copied and hardly "
+       "others. If the second part is broken, ALiBi does not copy from past L at all.",
+       gates="a", paper="Sun et al. 2021"),
+    Claim("A15", "Interpolated slopes keep ALiBi whole to 2 L, where its own fail", "section 1", (
+        Part("ALiBi's perplexity at 2 L with slopes divided by 2 over that at L, L = 512 and 1024", AFTER,
+             _interpolated("alibi", "pi", 2, lambda s, L: s.perplexity("alibi", L, L)), high=HOLDS),
+        Part("ALiBi's perplexity at 2 L with slopes divided by 2 over that with its own", AFTER,
+             _interpolated("alibi", "pi", 2, lambda s, L: s.perplexity("alibi", L, 2 * L)), high=1, strict=True),
+    ), "A model of 3B parameters trained on many tokens, whose own slopes hold to 1.12 L. Where they hold by "
+       "themselves there is nothing to mend.", gates="a", paper="Al-Khateeb et al. 2023"),
+    Claim("A16", "YaRN is rotary's better way past L", "abstract", (
+        Part("rotary's perplexity at 4 L with YaRN over that as trained, L = 512 and 1024", AFTER,
+             _interpolated("rotary", "yarn", 4, lambda s, L: s.perplexity("rotary", L, 4 * L)), high=1, strict=True),
+        Part("rotary's perplexity at 4 L with YaRN over that with interpolated positions", AFTER,
+             _interpolated("rotary", "yarn", 4, lambda s, L: s.interpolated("rotary", L, 4 * L, "pi")),
+             high=1, strict=True),
+    ), "The source trains a little at the new length; here nothing is trained.", paper="Peng et al. 2024"),
+    Claim("A17", "Steep heads of ALiBi collapse onto the first token", "arXiv:2603.09616, of BLOOM", (
+        Part("share of ALiBi's heads with more than half of their weight on the first token, windows of L, L = 512 and "
+             "1024", READS, each(FIGURE_1, _collapsed), low=0.31),
+        Part("weight on the first token of the steeper half of ALiBi's heads less that of the flatter", READS,
+             each(FIGURE_1, _steeper), low=0, strict=True),
+    ), "In BLOOM 31 to 44 % of the heads look at the first token alone, the steepest most.",
+       paper="arXiv:2603.09616"),
+)  # fmt: skip
