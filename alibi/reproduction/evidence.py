@@ -1,6 +1,7 @@
 """Records as evidence: what one seed gave at one scale, asked in the paper's lengths."""
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Literal
 
@@ -17,7 +18,7 @@ Curve = dict[float, float]
 Tokens = tuple[float, float, float]
 """Which tokens of the split were scored: up to `prefix`, less the `skipped`, of these a `sample`; infinite is all."""
 Estimate = tuple[float, float]
-"""A number and its standard error over articles; nan where it is not known."""
+"""A number and its standard error, over articles or over repeats of a time; nan where it is not known."""
 WHOLE: Tokens = (math.inf, 0, math.inf)
 NONOVERLAPPING, SLIDING, AGAINST_ITSELF, CACHE = "nonoverlapping", "sliding_window", "against_itself", "cache"
 TRUNCATED, REPEATS, ATTENTION, GRADIENT = "truncated_", "repeats", "attention", "gradient"
@@ -176,9 +177,17 @@ class Sample:
         return sorted(int(length) for length in of_numbers | of_curves if not math.isnan(length))
 
     def number(self, metric: str, method: str, length: int, optional: bool = False) -> float:
-        """A number that belongs to a method and an L, such as train_speed: the largest of several kernels."""
-        found = max(self._numbers.get((metric, method, length), {}).values(), default=math.nan)
-        return self.lacks(f"{metric} of {method} at L = {length}") if math.isnan(found) and not optional else found
+        """A number that belongs to a method and an L, such as train_memory: on the kernel on which it is fastest."""
+        found = self._numbers.get((metric, method, length), {})
+        if found:
+            return found[self._fastest(found, metric, method, length)]
+        return math.nan if optional else self.lacks(f"{metric} of {method} at L = {length}")
+
+    def _fastest(self, kernels: Iterable[str], metric: str, method: str, length: int) -> str:
+        """Of these kernels that on which the method trains fastest, or evaluates; of equals the last."""
+        kind = "eval" if metric.startswith("eval") else "train"
+        speed = self._numbers.get((f"{kind}_speed", method, length), {})
+        return sorted(kernels, key=lambda kernel: speed.get(kernel, 0.0))[-1]
 
     def ratio(
         self, metric: str, length: int, other_length: int = 0, method: str = "alibi", other: str = "sinusoidal"
@@ -189,12 +198,12 @@ class Sample:
     def on_one_kernel(self, metric: str, method: str, length: int) -> tuple[float, float]:
         """Such a number of a method and of sinusoidal on one kernel: of those that both ran, sinusoidal's fastest."""
         own, other = (self._numbers.get((metric, name, length), {}) for name in (method, "sinusoidal"))
-        speed = self._numbers.get(("train_speed", "sinusoidal", length), {})
-        shared = sorted(own.keys() & other.keys(), key=lambda kernel: speed.get(kernel, 0))
+        shared = [kernel for kernel in own if kernel in other]
         if not shared:
             missing = self.lacks(f"{metric} of {method} and sinusoidal on one kernel at L = {length}")
             return missing, missing
-        return own[shared[-1]], other[shared[-1]]
+        kernel = self._fastest(shared, "train_speed", "sinusoidal", length)
+        return own[kernel], other[kernel]
 
     def parameters(self, method: str) -> float:
         """How many parameters the method's model has."""
@@ -364,20 +373,30 @@ class Sample:
         found = self._caches.get(length, {})
         return min(found.values()) if found else self.lacks(f"perplexity of trigram-cache beside runs at {length}")
 
-    def time_ratio(self, kind: Literal["train", "eval"], method: str, length: int) -> float:
-        """Time per token over sinusoidal's at the same L, each on its fastest kernel.
+    def time_ratio(
+        self,
+        kind: Literal["train", "eval"],
+        method: str,
+        length: int,
+        one_kernel: bool = False,
+        other: str = "sinusoidal",
+    ) -> Estimate:
+        """Time per token over another method's at the same L, each on its fastest kernel or both on one.
 
-        That measured side by side where there is one, else from the two speeds.
+        It is that of neighbouring steps, with its standard error over repeats. Where it was not measured, as in the
+        paper, it is the ratio of the two speeds, whose error is not known.
         """
-        side_by_side = self.number(f"{kind}_time_ratio", method, length, optional=True)
-        if not math.isnan(side_by_side) and len(self._numbers.get((f"{kind}_speed", "sinusoidal", length), {})) < 2:
-            return side_by_side
-        return self.number(f"{kind}_speed", "sinusoidal", length) / self.number(f"{kind}_speed", method, length)
-
-    def time_ratio_on_one_kernel(self, kind: Literal["train", "eval"], method: str, length: int) -> float:
-        """Time per token over sinusoidal's at the same L, both on one kernel."""
-        own, other = self.on_one_kernel(f"{kind}_speed", method, length)
-        return other / own
+        metric = f"{kind}_time_ratio" + ("_on_one_kernel" if one_kernel else "")
+        ratios, errors = (self._numbers.get((f"{metric}{end}", method, length), {}) for end in ("", "_standard_error"))
+        if ratios:
+            kernel = self._fastest(ratios, metric, other if one_kernel else method, length)
+            return ratios[kernel], errors.get(kernel, math.nan)
+        speed = f"{kind}_speed"
+        if one_kernel:
+            own, others = self.on_one_kernel(speed, method, length)
+        else:
+            own, others = (self.number(speed, name, length) for name in (method, other))
+        return others / own, math.nan
 
     def cost(self, method: str, length: int) -> float:
         """Training time for a fixed number of tokens, in units that cancel in a ratio."""
