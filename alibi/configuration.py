@@ -62,6 +62,8 @@ class TrainConfig:
     tokens_at_once: int
     """Tokens in one forward and backward pass; the gradients of several passes add up to a batch."""
     # These fields have defaults because configurations stored before they existed lack them.
+    data_seed: int | None = None
+    """Seed of the data order; None: that of the run."""
     compiled: bool = False
     """Whether torch.compile translates the model."""
     activation_checkpointing: bool = False
@@ -94,10 +96,11 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         raise InputError(
             f"train_length={train_length}: choose 1 to {scale.batch_tokens}, a batch at scale {scale.name}"
         )
-    if steps < 1 or not 0 <= spec.seed < 2**64 or tokens_at_once < 1:
+    seeds = (spec.seed, spec.seed if spec.data_seed is None else spec.data_seed)
+    if steps < 1 or not all(0 <= seed < 2**64 for seed in seeds) or tokens_at_once < 1:
         raise InputError(
-            f"steps={steps}, seed={spec.seed}, tokens_at_once={tokens_at_once}: choose at least one step, a seed from "
-            "0 to 2**64 - 1, and at least one token"
+            f"steps={steps}, seed={spec.seed}, data_seed={spec.data_seed}, tokens_at_once={tokens_at_once}: choose at "
+            "least one step, seeds from 0 to 2**64 - 1, and at least one token"
         )
     for name in ("learning_rate", "method_rate"):
         if (rate := getattr(spec, name)) is not None and not 0 < rate < math.inf:
@@ -117,6 +120,7 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         method_rate=spec.method_rate,
         warmup_steps=min(scale.warmup_steps, steps),
         seed=spec.seed,
+        data_seed=spec.data_seed,
         official_tail_gap=spec.official_tail_gap,
         dtype=dtype,
         device=device,

@@ -24,6 +24,8 @@ class RunSpec:
     """tokens in a training block (L); the scale's own if left out."""
     seed: int = 1
     """seed of weights, data order and dropout."""
+    data_seed: int | None = None
+    """seed of the data order alone; that of the run if left out."""
     steps: int | None = None
     """optimiser steps; the scale's own number if left out."""
     learning_rate: float | None = None

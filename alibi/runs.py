@@ -397,6 +397,7 @@ class Run:
             "tokens_trained": self.facts["tokens"],
             "learning_rate": self.config.learning_rate,
             "method_rate": self.config.method_rate,
+            "data_seed": self.config.data_seed,
             "parameters": self.facts["parameters"],
             "corpus_used": trained_on if read == trained_on else f"{trained_on} -> {read}",
             "device": self.facts["device"],

@@ -172,7 +172,8 @@ class Training:
         self.optimizer, self.schedule, self.clip = recipe
         batch = config.batch_tokens // config.train_length
         tokens = corpus.splits["train"].tokens
-        self.order = TrainingOrder(tokens, corpus.end_of_line, config.train_length, batch, config.seed)
+        seed = config.seed if config.data_seed is None else config.data_seed
+        self.order = TrainingOrder(tokens, corpus.end_of_line, config.train_length, batch, seed)
         self.tokens_a_step = batch * config.train_length
 
     def step(self) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from alibi.errors import InputError
 from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.progress import duration
-from alibi.records import MEASURED_COLUMNS, append, measured_results
+from alibi.records import MEASURED_COLUMNS, TYPES, append, measured_results
 from alibi.reproduction import runner as reproduction
 from alibi.reproduction.cells import Measure, TrainingCell
 from alibi.reproduction.claims import CLAIMS
@@ -384,6 +384,14 @@ def test_what_most_claims_wait_for_comes_first(results):
         plan("all", "laptop", ["rotary"], (0,), [65])
     assert {s.experiment for s in plan("all", "quick", ["rotary"])} == {"wikitext103", "efficiency", "learning_rates"}
     assert not any(state.claims for state in plan("all", "quick")), "quick is no evidence"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_what_one_cell_records_passes_for_no_other_cell(experiment):
+    trained = [cell for cell in cells(experiment, "laptop") if isinstance(cell, TrainingCell)]
+    for own in trained:
+        recorded = reproduction._supposed(experiment, own).assign(smoke=False, corpus_used=own.corpus_used)
+        assert [cell.title for cell in trained if cell.recorded(recorded.astype(TYPES))] == [own.title]
 
 
 def test_cells_that_need_the_same_run_train_it_once(results):

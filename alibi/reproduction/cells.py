@@ -16,7 +16,6 @@ from alibi.device import is_here
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
 from alibi.progress import say
-from alibi.records import RATES
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself, run_folder
 from alibi.scale import scale_named
@@ -237,8 +236,8 @@ class TrainingCell:
     def title(self) -> str:
         """Such as "alibi, L = 64, seed 0", with the steps and the rate where they are not the scale's own."""
         title = f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
-        for name, rate in self._rates().items():
-            title += f", {name.replace('_', ' ')} {rate:g}"
+        for name, chosen in self._chosen().items():
+            title += f", {chosen}" if name == "dtype" else f", {name.replace('_', ' ')} {chosen:g}"
         if self.spec.steps is not None:
             title += f", {self.spec.steps:,} steps"
         return f"{title} for equal time" if self.equal_time else title
@@ -335,10 +334,12 @@ class TrainingCell:
             "seed": self.spec.seed,
             "corpus_used": self.corpus_used,
             "tokens_trained": self.tokens,
-        } | self._rates()
+        } | self._chosen()
         own = records[~records.smoke.fillna(False)]
         for column, value in same.items():
             own = own[own[column] == value]
+        if self.spec.data_seed is None:
+            own = own[own.data_seed.isna()]
         columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
         found = set(zip(own.protocol == "against_itself", own.split, *columns, strict=True))
         wanted = [
@@ -348,10 +349,10 @@ class TrainingCell:
             wanted.append((True, m.split, m.window, m.stride, 0, 0, m.sample or 0))
         return found.issuperset(wanted)
 
-    def _rates(self) -> dict[str, float]:
-        """The rates that are not the scale's own."""
-        rates = {name: getattr(self.spec, name) for name in RATES}
-        return {name: rate for name, rate in rates.items() if rate is not None}
+    def _chosen(self) -> dict[str, Any]:
+        """What the specification leaves neither to the scale nor to the machine, of what records tell."""
+        named = {name: getattr(self.spec, name) for name in ("learning_rate", "method_rate", "data_seed", "dtype")}
+        return {name: chosen for name, chosen in named.items() if chosen is not None}
 
     def known(self) -> dict[str, Any]:
         """What all of its records say."""
@@ -363,7 +364,7 @@ class TrainingCell:
             "scale": self.scale,
             "seed": self.spec.seed,
             "tokens_trained": self.tokens,
-        } | self._rates()
+        } | self._chosen()
 
     def _known_of(
         self, split: str, length: int, protocol: str, stride: int | None, sample: int | None
