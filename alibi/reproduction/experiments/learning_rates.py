@@ -18,7 +18,7 @@ from alibi.scale import scale_named
 
 TIMES = (1.0, 2.0, 0.5)
 FACTORS = (1.0, 3.0, 10.0, 30.0)
-MULTIPLES = (1, 2, 4, 8, 16)
+MULTIPLES = (1, 2, 16)
 SHARE_OF_STEPS = 4
 
 
