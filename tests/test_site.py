@@ -5,6 +5,7 @@ import yaml
 from conftest import ROOT
 from forked import HANGS_AFTER
 
+from alibi.book import plots
 from alibi.book.build import chapters, render
 
 pytestmark = pytest.mark.slow
@@ -75,11 +76,20 @@ def test_search_finds_a_page(site, visit, width):
     assert page.told == []
 
 
-def test_one_search_bar_and_light_pages_only(site, visit):
-    page = visit((site / "intro.html").as_uri(), color_scheme="dark")
+def test_one_search_bar(site, visit):
+    page = visit((site / "intro.html").as_uri())
     assert [bar.is_visible() for bar in page.locator(".search-button-field").all()].count(True) == 1
-    assert page.locator("html").get_attribute("data-theme") == "light"
-    assert not any(button.is_visible() for button in page.locator(".theme-switch-button").all())
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_and_figures_follow_the_systems_colours(site, visit, scheme):
+    page = visit((site / "alibi.html").as_uri(), color_scheme=scheme)
+    assert page.locator("html").get_attribute("data-theme") == scheme
+    figure = page.locator(".cell:not(.tag_keep-colours) > .cell_output img").first
+    filters = figure.evaluate("image => getComputedStyle(image).filter")
+    assert filters == ("none" if scheme == "light" else f"invert({plots.INVERTED}) hue-rotate(180deg)")
+    blue = figure.evaluate("image => getComputedStyle(image).getPropertyValue('--method-alibi')").strip()
+    assert blue == (plots.COLOURS["alibi"] if scheme == "light" else plots.on_dark(plots.COLOURS["alibi"]))
 
 
 LINKS_TO_THE_REPOSITORY = ".article-header-buttons a[href^=http], .article-header-buttons .dropdown-launch-buttons"

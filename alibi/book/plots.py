@@ -75,6 +75,19 @@ MARKERS = {name: marker for name, (_, marker, _) in LOOKS.items()}
 DASHES = {name: dashes for name, (_, _, dashes) in LOOKS.items()}
 
 
+# What a figure gets on a dark page, by the filters of book.css: lightness turned around, hue kept (Filter Effects
+# Module Level 1, hueRotate with the cosine -1).
+INVERTED = 0.93
+TURNED = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+
+
+def on_dark(colour: str) -> str:
+    """The colour (#RRGGBB) that one of a figure becomes on a dark page, for what is drawn in the page itself."""
+    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    turned = TURNED @ (INVERTED + channels * (1 - 2 * INVERTED))
+    return "#" + "".join(f"{round(255 * channel):02X}" for channel in turned.clip(0, 1))
+
+
 def use_style() -> None:
     """Seaborn's white grid with type that stays legible at the width of a phone."""
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)

@@ -1,4 +1,4 @@
-"""A Sphinx extension, named in `_config.yml`: the site needs no network, and all its buttons have a target."""
+"""A Sphinx extension, named in `_config.yml`: no network, buttons with a target, figures that move, dark pages."""
 
 import shutil
 from importlib.util import find_spec
@@ -9,11 +9,13 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
+from alibi.book import plots, widgets
+
 # This one file holds every TeX package; the smaller ones fetch a package when a page first uses it.
 MATHJAX = "tex-chtml-full.js"
 MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
-# Figures are drawn for a white page. Other sites of the same theme and host may have stored another mode.
-LIGHT_MODE = 'document.documentElement.dataset.mode = document.documentElement.dataset.theme = "light";'
+STYLE = "widgets.css"
+COLOURS = "colours.css"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -23,8 +25,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
         ExtensionError: if the package that holds MathJax is not installed.
     """
     _mathjax_folder()
-    app.add_js_file(None, body=LIGHT_MODE)
     app.connect("config-inited", _configure)
+    app.connect("builder-inited", _add_widgets)
+    app.connect("html-page-context", _use_widgets)
     app.connect("build-finished", _finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -40,6 +43,28 @@ def _configure(app: Sphinx, config: Config) -> None:
             "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
             "extra_footer": f'<a href="{repository}/blob/{branch}/CITATION.cff">Cite this book</a>',
         }
+
+
+def _add_widgets(app: Sphinx) -> None:
+    """Copies the scripts and writes the methods' colours, before Sphinx takes the checksums of what pages load."""
+    folder = Path(app.outdir) / "_static" / "widgets"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in [*widgets.FOLDER.glob("*.js"), widgets.FOLDER / STYLE]:
+        shutil.copyfile(file, folder / file.name)
+    rules = []
+    for mode, seen in ((":root", str), ('html[data-theme="dark"]', plots.on_dark)):
+        colours = [f"--method-{name}: {seen(colour)};" for name, colour in plots.COLOURS.items()]
+        rules.append("\n  ".join([f"{mode} {{", *colours]) + "\n}\n")
+    (folder / COLOURS).write_text("".join(rules), encoding="utf-8")
+
+
+def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
+    """Loads the scripts of the figures that a page has, after its text."""
+    if needed := widgets.scripts(context.get("body", "")):
+        for style in (COLOURS, STYLE):
+            app.add_css_file(f"widgets/{style}")
+        for script in needed:
+            app.add_js_file(f"widgets/{script}", loading_method="defer")
 
 
 def _finish(app: Sphinx, exception: Exception | None) -> None:

@@ -1,0 +1,43 @@
+"""The moving figures of the chapters: each function gives the one of its name its data, rounded to what is seen."""
+
+from IPython.display import HTML
+
+from alibi.book.widgets import widget
+from alibi.positions import T5Bias, slopes
+from alibi.runs import Run
+
+# For windows to move over: 32 words, the last of which needs the second.
+SENTENCE = (
+    "the cat that had slept all morning on the warm stone wall behind the old house by the river woke up saw a small "
+    "brown bird and began to move her tail"
+)
+
+
+def dial(heads: int, train_length: int, t5: Run) -> HTML:
+    """The ALiBi dial: slope, bias and weights of a head, beside other growths and a trained T5 bias.
+
+    Args:
+        heads: head count at its start.
+        train_length: L in tokens.
+        t5: a run of the method t5, whose bias (nats, for each head and bucket) is shown.
+    """
+    method = t5.model.positions
+    assert isinstance(method, T5Bias)
+    table = method.weights_KH.detach().T.double().round(decimals=3).tolist()
+    return widget("dial", {"heads": heads, "train_length": train_length, "t5": table})
+
+
+def cut(length: int = 8, stride: int = 8, few: int = 4) -> HTML:
+    """Windows over a sentence, and the number of tokens that each word is predicted from.
+
+    Args:
+        length: tokens in a window at its start, L_valid.
+        stride: new tokens of a window at its start.
+        few: tokens of context that count as little.
+    """
+    return widget("cut", {"words": SENTENCE.split(), "length": length, "stride": stride, "few": few, "chosen": 1})
+
+
+def staircase(heads: int, keys: int) -> HTML:
+    """Weights of the nearest keys with a bias in sixteen bits, for each of so many heads; so many keys at its start."""
+    return widget("staircase", {"slopes": slopes(heads), "keys": keys})
