@@ -1,8 +1,15 @@
 """The moving figures of the chapters: each function gives the one of its name its data, rounded to what is seen."""
 
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
 from IPython.display import HTML
 
+from alibi.book import plots
 from alibi.book.widgets import widget
+from alibi.corpora.vocabulary import Vocabulary
+from alibi.evaluate import AgainstItself
 from alibi.positions import T5Bias, slopes
 from alibi.runs import Run
 
@@ -41,3 +48,29 @@ def cut(length: int = 8, stride: int = 8, few: int = 4) -> HTML:
 def staircase(heads: int, keys: int) -> HTML:
     """Weights of the nearest keys with a bias in sixteen bits, for each of so many heads; so many keys at its start."""
     return widget("staircase", {"slopes": slopes(heads), "keys": keys})
+
+
+def watch(found: Mapping[str, AgainstItself], vocabulary: Vocabulary, tokens: np.ndarray) -> HTML:
+    """What a window longer than L costs each model, by position, beside a text of as many tokens.
+
+    Args:
+        found: of each method, all with the same lengths.
+        vocabulary: of the text.
+        tokens: the text, at least one window of it.
+    """
+    some = next(iter(found.values()))
+    methods = [
+        {"name": name, "title": plots.TITLES[name], "means": plots.by_position(own).round(4).tolist()}
+        for name, own in found.items()
+    ]
+    pieces = _pieces(vocabulary, tokens[: some.window])
+    return widget("watch", {"length": some.length, "stride": some.stride, "methods": methods, "pieces": pieces})
+
+
+def _pieces(vocabulary: Vocabulary, tokens: np.ndarray) -> list[str]:
+    """What each token adds to the text; a character of several tokens belongs to its last one."""
+    ends = [0]
+    for count in range(1, len(tokens) + 1):
+        ends.append(len(vocabulary.decode(tokens[:count]).rstrip("\ufffd")))
+    text = vocabulary.decode(tokens)
+    return [text[start:end] for start, end in pairwise(ends)]
