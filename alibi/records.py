@@ -22,9 +22,12 @@ MEASURED_COLUMNS = [
     "smoke", "scale", "seed", "tokens_trained", "parameters", "corpus_used", "paper_length", "device", "torch_version",
     "dtype", "commit", "config_hash", "seconds", "date", "skipped", "sample", "seen", "first_distance", "last_distance",
     "layer", "head", "learning_rate", "method_rate", "interpolation",
+    "distractors",
 ]
 # Columns that came later: a file without one has records for which it is empty.
-LATER_COUNTS = ("skipped", "sample", "seen", "first_distance", "last_distance", "layer", "head")
+LATER_COUNTS = (
+    "skipped", "sample", "seen", "first_distance", "last_distance", "layer", "head", "distractors",
+)
 RATES = ("learning_rate", "method_rate")
 LATER = (*LATER_COUNTS, *RATES, "interpolation")
 COUNTS = (

@@ -77,11 +77,11 @@ def accuracy(predict: Predict, windows: Windows) -> Accuracy:
     """
     length = windows.tokens_BN.shape[1] - 1
     batch = max(1, BATCH_TOKENS // length)
-    sources_BT = torch.from_numpy(windows.sources_BT)
+    sources_BT = torch.from_numpy(windows.sources)
     predicted_BT = torch.cat([predict(part_BT) for part_BT in sources_BT.split(batch)]).numpy()
-    asked_BT = windows.asked_BT
+    asked_BT = windows.asked
     begins_BT = asked_BT & ~np.pad(asked_BT, ((0, 0), (1, 0)))[:, :-1]
-    tokens_right_N = (predicted_BT == windows.targets_BT)[asked_BT]
+    tokens_right_N = (predicted_BT == windows.targets)[asked_BT]
     starts_A = np.flatnonzero(begins_BT[asked_BT])
     return Accuracy(
         length=length,

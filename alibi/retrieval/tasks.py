@@ -38,17 +38,17 @@ class Windows:
     """Of each target that is asked for, the position in the window (from 1) of the source with the answer; else 0."""
 
     @property
-    def sources_BT(self) -> np.ndarray:
+    def sources(self) -> np.ndarray:
         """What a model reads."""
         return self.tokens_BN[:, :-1]
 
     @property
-    def targets_BT(self) -> np.ndarray:
+    def targets(self) -> np.ndarray:
         """The token that follows each source."""
         return self.tokens_BN[:, 1:]
 
     @property
-    def asked_BT(self) -> np.ndarray:
+    def asked(self) -> np.ndarray:
         """Targets whose prediction counts. Neighbours that are asked for together make one answer."""
         return self.found_BT > 0
 
@@ -87,15 +87,14 @@ def _passkey(random: np.random.Generator, windows: int, length: int, pairs: int 
 
 
 def _copying(random: np.random.Generator, windows: int, length: int, pairs: int | None) -> Windows:
-    size = (length - 1) // 2
-    return _string(random, _noise(random, windows, length), np.full(windows, length - 2 * size), size)
+    return _string(random, _noise(random, windows, length), np.ones(windows, np.int64), length // 2 - 1)
 
 
 def _recall(random: np.random.Generator, windows: int, length: int, pairs: int | None) -> Windows:
     # Slots of two tokens, as many in each half of the window.
     slots, chosen = length // 4, length // 4 if pairs is None else pairs
     tokens_BN = _noise(random, windows, length)
-    at_BA = 2 + 2 * _distinct(random, windows, slots, chosen)
+    at_BA = 1 + 2 * _distinct(random, windows, slots, chosen)
     asked_at_BA = 2 + 2 * (slots + _distinct(random, windows, slots, chosen))
     symbols_BS = _distinct(random, windows, SYMBOLS, 2 * chosen)
     for places_BA in (at_BA, asked_at_BA):
@@ -146,7 +145,7 @@ def draw(
     if pairs is not None and (task != RECALL or not 1 <= pairs <= length // 4):
         raise InputError(f"pairs={pairs}: task {RECALL} has 1 to {length // 4} in {length} tokens, the others none")
     found = TASKS[task](random, windows, length, pairs)
-    while len(wrong := np.flatnonzero((found.targets_BT * found.asked_BT).sum(axis=1) % 2 != held_out)):
+    while len(wrong := np.flatnonzero((found.targets * found.asked).sum(axis=1) % 2 != held_out)):
         again = TASKS[task](random, len(wrong), length, pairs)
         found.tokens_BN[wrong], found.found_BT[wrong] = again.tokens_BN, again.found_BT
     return found

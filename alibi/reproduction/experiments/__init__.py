@@ -22,6 +22,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "scaled_methods": (),
     "learning_rates": (),
     "token_budget": (),
+    "retrieval": (),
 }
 """Each experiment, a module of this name here, and the paper's tables and figures that it stands for."""
 
