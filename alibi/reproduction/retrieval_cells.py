@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GENERATED = "generated windows"
-EXACT_MATCH, TOKEN_ACCURACY = "exact_match", "token_accuracy"
+ANSWERS = EXACT_MATCH, TOKEN_ACCURACY = "exact_match", "token_accuracy"
 LENGTHS = (64, 128, 256, 512, 1024)
 # Pairs of a key and a value in a window of `recall`, as many of them as fit: one is asked for, the others distract.
 PAIRS = (4, 16, 64, 256)
 # A window of the passkey has one answer, one of the others many, or one of many tokens.
 TEST_WINDOWS = {PASSKEY: 256}
 OTHER_TEST_WINDOWS = 64
+# A task is learned where so large a share of the answers is right at L; records of another say so.
+LEARNED = 0.95
 # Answers are counted by where they stand, in so many parts of the window.
 PARTS = 8
 
@@ -69,7 +71,7 @@ class RetrievalMeasure:
             "distractors": None if self.pairs is None else self.pairs - 1,
         }  # fmt: skip
         metric = EXACT_MATCH if self.task in (PASSKEY, RECALL) else TOKEN_ACCURACY
-        whole = [own | {"metric": name} for name in (EXACT_MATCH, TOKEN_ACCURACY)]
+        whole = [own | {"metric": name} for name in ANSWERS]
         parts = [own | {"metric": metric, "first_position": low, "last_position": high} for low, high in self.parts]
         return whole + parts
 
@@ -192,7 +194,7 @@ class RetrievalCell:
         return [known | number for m in measures(self.method, self.train_length) for number in m.numbers()]
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
-        """Trains the model, asks it, and returns one number a row.
+        """Trains the model, asks it, and returns one number a row; a note says where a task was not learned.
 
         Where the environment variable ALIBI_SMOKE holds a number of steps, that many are trained, and it is asked at L
         alone.
@@ -212,12 +214,18 @@ class RetrievalCell:
             "model": f"{count / 1e6:.1f}M", "parameters": count, "tokens_trained": budget.tokens(self.seed),
             "provenance": "measured", "dtype": "float32", "seconds": round(trained.seconds, 1), "smoke": smoke,
         }  # fmt: skip
+        found = {measure: measured(trained.model, measure, self.train_length) for measure in asked}
+        at_length: dict[str, list[float]] = {}
+        for measure, answers in found.items():
+            if measure.length == self.train_length:
+                at_length.setdefault(measure.task, []).append(answers.exact_match()[0])
         rows = []
-        for measure in asked:
-            found = measured(trained.model, measure, self.train_length)
+        for measure, answers in found.items():
+            least = min(at_length[measure.task])
+            told = {"note": None if least > LEARNED else f"not learned: exact match {least:.2f} at L"}
             for number in measure.numbers():
-                value, scored = _of(found, number)
-                rows.append(common | number | {"value": value, "tokens_scored": scored})
+                value, scored = _of(answers, number)
+                rows.append(common | number | told | {"value": value, "tokens_scored": scored})
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
 

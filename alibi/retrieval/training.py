@@ -24,13 +24,13 @@ class Budget:
     steps: int
     model: ModelConfig = MODEL
     """Its shape; the position method is set by `train`."""
-    windows: int = 32
+    windows: int = 16
     """Windows of each task in a step."""
     length: int = 64
     """Tokens of the longest windows, L; each step has windows of one length, from `SHORTEST` to this."""
     recipe: str = "adamw"
     """Optimiser, schedule and clipping, a name of `alibi.optim.RECIPES`."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 100
 
     def config(self, method: str) -> ModelConfig:
@@ -63,7 +63,7 @@ class Trained:
 def train(method: str, budget: Budget, seed: int, device: str = "cpu", threads: int = 1, bar_row: int = 0) -> Trained:
     """Trains a model in float32.
 
-    The loss of a step is the mean negative log-likelihood of the tokens that a task asks for, and of the tasks its mean.
+    The loss of a step is the mean negative log-likelihood of what a task asks for, averaged over the tasks.
 
     Args:
         method: position method.
