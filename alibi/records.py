@@ -73,11 +73,12 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     none); of these a `sample` of about so many, spread evenly (missing: all); at the positions `first_position` to
     `last_position` of the window (from 1; missing: all), within `decay_window` nats (missing: no limit). Of
     what a run reads, `seen` is how many tokens of a window may be seen (w), `first_distance` to `last_distance` how far
-    before a token its last occurrence is (0: nowhere), and `layer` and `head` count from 1. `learning_rate` is the
-    highest, and `method_rate` the factor of it for the method's own parameters (missing: `alibi.optim.method_rate`'s).
-    Where the slopes or angles of a trained run were rescaled for the evaluation, `interpolation` says how (pi, ntk or
-    yarn, each by L_valid / L; see `alibi.positions.interpolation`). A speed or time has the attention `kernel`, and
-    whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
+    before a token its last occurrence is (0: nowhere), and `layer` and `head` count from 1. An answer that is retrieved
+    has so many `distractors` in its window. `learning_rate` is the highest, and `method_rate` the factor of it for the
+    method's own parameters (missing: `alibi.optim.method_rate`'s). Where the slopes or angles of a trained run were
+    rescaled for the evaluation, `interpolation` says how (pi, ntk or yarn, each by L_valid / L; see
+    `alibi.positions.interpolation`). A speed or time has the attention `kernel`, and whether the model was `compiled`.
+    The numbers of a `smoke` run mean nothing.
     """
     import pandas as pd
 
