@@ -126,11 +126,6 @@ class RetrievalCell:
         return self.asked_device or scale_named(self.scale).device
 
     @property
-    def steps(self) -> int | None:
-        """Optimiser steps."""
-        return self.budget.steps
-
-    @property
     def measurements(self) -> int:
         """How many evaluations it makes."""
         return len(measures(self.method, self.train_length))

@@ -80,7 +80,9 @@ def train(method: str, budget: Budget, seed: int, device: str = "cpu", threads: 
     settle_cpu(threads)
     torch.manual_seed(seed)
     model = placed(Decoder(budget.config(method)), device).train()
-    optimizer, schedule, clip = RECIPES[budget.recipe](model, budget.learning_rate, budget.warmup_steps, budget.steps)
+    optimizer, schedule, clip = RECIPES[budget.recipe](
+        model, budget.learning_rate, budget.warmup_steps, budget.steps, None
+    )
     started = time.perf_counter()
     bar = progress_bar(
         budget.lengths(seed).tolist(), unit=" steps", desc=f"{method:10}", position=bar_row, mininterval=0.5
