@@ -13,6 +13,7 @@ from alibi.device import provenance
 from alibi.model import Decoder
 from alibi.positions.interpolation import INTERPOLATIONS, interpolated
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.evidence import LEARNED
 from alibi.retrieval.accuracy import Accuracy, accuracy, greedy
 from alibi.retrieval.tasks import KEY_SYMBOLS, PASSKEY, RECALL, TASKS, Windows, draw
 from alibi.retrieval.training import Budget, train
@@ -30,8 +31,6 @@ PAIRS = (4, 16, 64, 256)
 # A window of the passkey has one answer, one of the others many, or one of many tokens.
 TEST_WINDOWS = {PASSKEY: 256}
 OTHER_TEST_WINDOWS = 64
-# A task is learned where so large a share of the answers is right at L; records of another say so.
-LEARNED = 0.95
 # Answers are counted by where they stand, in so many parts of the window.
 PARTS = 8
 

@@ -25,7 +25,8 @@ from alibi.retrieval.training import Budget
 
 # Learned positions have none past L.
 METHODS = (
-    *PAPER_METHODS[::-1], "none", "window", "alibi-half", "kerple", "sandwich", "fire", "xpos", "forgetting",
+    *PAPER_METHODS[::-1], "none", "alibi-half", "alibi-x8", "forgetting", "window", "kerple", "sandwich", "fire",
+    "xpos",
 )  # fmt: skip
 BUDGETS = {"quick": Budget(1500), "laptop": Budget(5000), "gpu": Budget(5000), "paper": Budget(5000)}
 
