@@ -137,13 +137,14 @@ def test_another_text_may_be_chosen(experiment, monkeypatch, tmp_path):
         "wikitext-2": "wikitext-2, vocabulary 16384",
     }
     usual = cells(experiment, "laptop")
+    # The experiment's own text by its name is that text, tokenisation and all.
+    owned = {Reading.named(cell.spec.corpus).corpus for cell in usual if isinstance(cell, TrainingCell)}
+    assert len(owned) == (experiment != "retrieval"), "one text, but where windows are generated"
+    assert all(cells(experiment, "laptop", corpus=own) == usual for own in owned)
     for name, used in trained_on.items():
         found = cells(experiment, "laptop", corpus=name)
         assert [cell.title for cell in found] == [cell.title for cell in usual]
-        assert {cell.corpus_used for cell in found if isinstance(cell, TrainingCell)} == {used}
-    # The experiment's own text by its name is that text, tokenisation and all.
-    (own,) = {Reading.named(cell.spec.corpus).corpus for cell in usual if isinstance(cell, TrainingCell)}
-    assert cells(experiment, "laptop", corpus=own) == usual
+        assert {cell.corpus_used for cell in found if isinstance(cell, TrainingCell)} == ({used} if owned else set())
     with pytest.raises(ValueError, match="unknown corpus 'wikipedias'; choose from"):
         cells(experiment, "laptop", corpus="wikipedias")
 
@@ -375,14 +376,16 @@ def test_what_most_claims_wait_for_comes_first(results):
     of_seeds = [(state.cell.trains.seed, -len(state.claims)) for state in found if state.cell.trains]
     assert of_seeds == sorted(of_seeds, key=lambda pair: (pair[0] != 1, pair[1]))
     claimed = {number for state in found for number in state.claims}
-    assert claimed == {claim.number for claim in CLAIMS}, "each claim can be measured at scale laptop"
+    assert claimed >= {claim.number for claim in CLAIMS}, "each claim can be measured at scale laptop"
     # Recorded, a claim waits for nothing.
     append("wikitext103", reproduction._supposed("wikitext103", first.cell).assign(corpus_used="wikitext-103", seed=1))
     again = {(s.experiment, s.cell.title): s.claims for s in plan("all", "laptop", seeds=(1, 0))}
     assert set(again["wikitext103", "alibi, L = 64, seed 1, 13,000 steps"]) < set(first.claims)
     with pytest.raises(InputError, match="no experiment at scale laptop has a cell of rotary, L = 65"):
         plan("all", "laptop", ["rotary"], (0,), [65])
-    assert {s.experiment for s in plan("all", "quick", ["rotary"])} == {"wikitext103", "efficiency", "learning_rates"}
+    assert {s.experiment for s in plan("all", "quick", ["rotary"])} == {
+        "wikitext103", "efficiency", "learning_rates", "retrieval",
+    }  # fmt: skip
     assert not any(state.claims for state in plan("all", "quick")), "quick is no evidence"
 
 

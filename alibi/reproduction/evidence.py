@@ -10,6 +10,7 @@ import pandas as pd
 
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.experiments import TABLES
+from alibi.retrieval.tasks import COPYING, TASKS
 
 COUNTED_SCALES = ("paper", "gpu", "laptop")
 """Scales that count, the largest first."""
@@ -24,6 +25,8 @@ NONOVERLAPPING, SLIDING, AGAINST_ITSELF, CACHE = "nonoverlapping", "sliding_wind
 TRUNCATED, REPEATS, ATTENTION, GRADIENT = "truncated_", "repeats", "attention", "gradient"
 READING = (f"{TRUNCATED}attention", f"{TRUNCATED}window", REPEATS, ATTENTION, GRADIENT)
 """Protocols of what a run reads, as `alibi.reproduction.reading` records them."""
+# A retrieval task is learned where more than this share of the answers is right at L, and asked at so many L.
+LEARNED, PAST = 0.95, (2, 4, 8, 16)
 TRIGRAM_WITH_CACHE = "trigram-cache"
 CONTROLS = ("trigram", TRIGRAM_WITH_CACHE)
 """As records name the trigram and the one with a cache in `method`; neither is a position method."""
@@ -34,7 +37,7 @@ GROWING_SHARE, STRIDE_SHARE = 0.02, 1 / 8
 SAMPLE_COLUMNS = [
     "method", "paper_length", "metric", "value", "protocol", "stride", "paper_eval_length", "prefix", "skipped",
     "sample", "tokens_scored", "first_position", "last_position", "kernel", "equal_time", "parameters", "factor",
-    "interpolation", "seen", "first_distance", "layer", "head",
+    "interpolation", "seen", "first_distance", "layer", "head", "distractors",
 ]
 # fmt: on
 
@@ -88,6 +91,7 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         first_distance=number("first_distance").fillna(0) * factor,
         layer=number("layer").fillna(0),
         head=number("head").fillna(0),
+        distractors=number("distractors").fillna(0),
         kernel=text("kernel"),
         stride=number("stride"),
         value=number("value"),
@@ -123,6 +127,7 @@ class Sample:
         self._interpolated: dict[tuple[str, float, str], Curve] = {}
         self._reading: dict[tuple[str, str, str, float, float], dict[tuple[float, float], float]] = {}
         self._heads: dict[tuple[str, str, float, float], dict[tuple[float, float], float]] = {}
+        self._retrieved: dict[tuple[str, str, str, str, float, float], dict[float, float]] = {}
         # Of two records of the same number the last counts.
         for row in zip(*(rows[column].tolist() for column in SAMPLE_COLUMNS), strict=True):
             self._add(**dict(zip(SAMPLE_COLUMNS, row, strict=True)))
@@ -132,11 +137,17 @@ class Sample:
         paper_eval_length: float, prefix: float, skipped: float, sample: float, tokens_scored: float,
         first_position: float, last_position: float, kernel: str, equal_time: bool, parameters: float, factor: float,
         interpolation: str, seen: float, first_distance: float, layer: float, head: float,
+        distractors: float,
     ) -> None:  # fmt: skip
         tokens = prefix, skipped, sample
         if not math.isnan(parameters):
             self._parameters[method] = parameters
-        if protocol == ATTENTION:
+        if protocol in TASKS:
+            multiple = paper_eval_length / paper_length
+            by_part = self._retrieved.setdefault((metric, protocol, method, interpolation, distractors, multiple), {})
+            # Where in the window the part ends, as a share; 0 stands for the whole window.
+            by_part[0 if math.isnan(last_position) else last_position / paper_eval_length] = value
+        elif protocol == ATTENTION:
             self._heads.setdefault((metric, method, paper_length, paper_eval_length), {})[layer, head] = value
         elif protocol in READING:
             of_window = self._reading.setdefault((metric, protocol, method, paper_length, paper_eval_length), {})
@@ -367,6 +378,48 @@ class Sample:
             self.lacks(f"{metric} of {method} trained at {length} in windows of {window:g}")
         layers, heads = map(int, max(found, default=(1, 2)))
         return np.array([[found.get((i, j), math.nan) for j in range(1, heads + 1)] for i in range(1, layers + 1)])
+
+    def answers_past(self, task: str, method: str, interpolation: str = "", distractors: int = 0) -> float:
+        """Mean over windows of 2, 4, 8 and 16 L of the share of answers of a retrieval task that are right.
+
+        For copying, whose answers are half a window long, the share of single tokens. Not a number, and a note is made,
+        where at most `LEARNED` of the answers are right in windows of L, as the method was trained.
+
+        Args:
+            task: a name of `alibi.retrieval.tasks.TASKS`.
+            method: position method.
+            interpolation: how its slopes or angles are rescaled past L; empty leaves them.
+            distractors: other pairs in a window.
+        """
+        metric = "token_accuracy" if task == COPYING else "exact_match"
+        past = [self._answers(metric, task, method, multiple, interpolation, distractors) for multiple in PAST]
+        return self._where_learned(task, method, distractors, float(np.mean(past)))
+
+    def answers_in_first_half(self, task: str, method: str, multiple: float) -> float:
+        """Share of the answers right among those in the first half of windows of multiple x L, as it was trained.
+
+        Not a number where the task was not learned, as for `answers_past`.
+        """
+        self._answers("exact_match", task, method, multiple)
+        parts = self._retrieved.get(("exact_match", task, method, "", 0, multiple), {})
+        half = [value for end, value in parts.items() if 0 < end <= 1 / 2]
+        return self._where_learned(task, method, 0, float(np.mean(half)) if half else math.nan)
+
+    def _answers(
+        self, metric: str, task: str, method: str, multiple: float, interpolation: str = "", distractors: int = 0
+    ) -> float:
+        found = self._retrieved.get((metric, task, method, interpolation, distractors, multiple), {})
+        if 0 in found:
+            return found[0]
+        how = f", interpolated by {interpolation}" if interpolation else ""
+        among = f" among {distractors} distractors" if distractors else ""
+        return self.lacks(f"{metric} of {method} in {task}{among} at {multiple:g} L{how}")
+
+    def _where_learned(self, task: str, method: str, distractors: int, value: float) -> float:
+        right = self._answers("exact_match", task, method, 1, distractors=distractors)
+        if right <= LEARNED:
+            return self.lacks(f"a model of {method} that learned {task}: at L {right:.2f} of its answers are right")
+        return value
 
     def cache(self, length: int) -> float:
         """Lowest perplexity of the trigram with a cache, of any size, on the training tokens of a run at L."""

@@ -32,6 +32,7 @@ from alibi.model import Decoder
 from alibi.records import COUNTS, LATER, MEASURED_COLUMNS, TRUTHS, TYPES, VALUE_FORMAT, add, held, measured_results
 from alibi.reproduction.cells import Cell, TrainingCell
 from alibi.reproduction.experiments import EXPERIMENTS
+from alibi.reproduction.retrieval_cells import ANSWERS
 from alibi.runs import METRICS, config_hash
 from alibi.scale import SCALES, scale_named
 from alibi.windows import evaluation_windows, scored_tokens
@@ -128,11 +129,12 @@ def merge(paths: Sequence[Path]) -> Merged:
 
 
 def _told(path: Path, line: int, row: Row, before: Row) -> str:
-    apart = abs(row["value"] / before["value"] - 1)
+    difference = abs(row["value"] - before["value"])
+    apart = f"{difference / abs(before['value']):.2%}" if before["value"] else f"{difference:.7g}"
     return (
         f"{path}:{line}: {row['metric']} of {row['method']}, L = {row['train_length']}, seed {row['seed']}, is "
         f"{row['value']:.7g} on {row['device']} in {row['dtype']}, and recorded as {before['value']:.7g} from "
-        f"{before['device']} in {before['dtype']} ({apart:.2%} apart): a seed counts once, and the first stays"
+        f"{before['device']} in {before['dtype']} ({apart} apart): a seed counts once, and the first stays"
     )
 
 
@@ -207,7 +209,7 @@ def _key(row: Row) -> tuple[object, ...]:
 
 
 def _of_machine(row: Row) -> bool:
-    return not str(row["metric"]).startswith("loss") and row["metric"] not in METRICS
+    return not str(row["metric"]).startswith("loss") and row["metric"] not in (*METRICS, *ANSWERS)
 
 
 def _same(row: Row, before: Row) -> bool:
@@ -248,6 +250,9 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
         yield "value", "choose a finite number"
     elif row["metric"] in ("loss_change", "loss_against_itself"):
         pass  # A difference has either sign.
+    elif row["metric"] in ANSWERS:
+        if not 0 <= row["value"] <= 1:
+            yield "value", "a share of answers is between 0 and 1"
     elif not row["value"] > (1 if str(row["metric"]).endswith("perplexity") else 0):
         least = "a perplexity is above 1" if str(row["metric"]).endswith("perplexity") else "it is above 0"
         yield "value", least

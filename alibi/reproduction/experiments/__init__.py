@@ -23,6 +23,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "learning_rates": (),
     "token_budget": (),
     "noise_floor": (),
+    "retrieval": (),
 }
 """Each experiment, a module of this name here, and the paper's tables and figures that it stands for."""
 
