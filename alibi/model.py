@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from alibi.attention import Attend, Prepare, causal_attention, gated
 from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
 from alibi.errors import InputError
-from alibi.positions import Bias, position_method
+from alibi.positions import Bias, PositionMethod, position_method
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,15 @@ class Decoder(nn.Module):
             yield
         finally:
             self._prepare_attention = before
+
+    @contextmanager
+    def positions_by(self, positions: PositionMethod) -> Iterator[None]:
+        """Passes in this block have their positions by another method, such as the model's own interpolated."""
+        before, self.positions = self.positions, positions
+        try:
+            yield
+        finally:
+            self.positions = before
 
     @property
     def device(self) -> torch.device:

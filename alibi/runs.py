@@ -28,6 +28,7 @@ from alibi.measures.truncation import Truncation, truncation
 from alibi.model import Decoder, ModelConfig
 from alibi.paths import cache_folder
 from alibi.positions import METHODS
+from alibi.positions.interpolation import interpolated
 from alibi.progress import say
 from alibi.records import MEASURED_COLUMNS
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
@@ -114,6 +115,7 @@ class Run:
         text: Corpus | None = None,
         skip: int = 0,
         sample: int | None = None,
+        interpolation: str | None = None,
     ) -> Evaluation:
         """The loss over a split at this window length, measured once and kept beside the weights.
 
@@ -127,18 +129,27 @@ class Run:
             text: what is read, in the vocabulary of the run; the corpus of the run if left out.
             skip: tokens at the start that are context and not scored.
             sample: score only about so many tokens, spread evenly over the text; None scores all.
+            interpolation: rescales slopes or angles for windows past L, a kind of `alibi.positions.interpolation`; None
+                reads by positions as trained.
 
         Raises:
-            ValueError: for an unknown split (the known are listed), or a length, stride or skip out of range.
+            ValueError: for an unknown split or interpolation (the known are listed), or a length, stride or skip out of
+                range.
         """
         prefix, skip = self._cut(prefix, skip)
         name = f"{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}"
         if skip or sample:
             name += f"-from-{skip}-sample-{sample or 'all'}"
+        if interpolation:
+            name += f"-{interpolation}"
 
         def measure(stream: Split, starts: np.ndarray | None) -> Evaluation:
-            eol = self.corpus.end_of_line
-            return evaluate(self.model, stream, eol, length, stride, prefix, None, skip, sample, starts)
+            eol, model = self.corpus.end_of_line, self.model
+            positions = model.positions
+            if interpolation:
+                positions = interpolated(positions, interpolation, self.config.train_length, length)
+            with model.positions_by(positions):
+                return evaluate(model, stream, eol, length, stride, prefix, None, skip, sample, starts)
 
         return self._kept(Evaluation, name, split, text, measure)
 
@@ -313,6 +324,7 @@ class Run:
         corpus: str = "wikitext-103",
         skip: int = 0,
         sample: int | None = None,
+        interpolation: str | None = None,
     ) -> "pd.DataFrame":
         """Perplexity per token, per word and bits per byte at these window lengths, with provenance.
 
@@ -326,7 +338,7 @@ class Run:
 
         rows = []
         for length in lengths:
-            found = self.evaluation(length, stride, split, prefix, text, skip, sample)
+            found = self.evaluation(length, stride, split, prefix, text, skip, sample, interpolation)
             common = self.provenance(text) | {
                 "corpus": corpus,
                 "split": split,
@@ -336,6 +348,7 @@ class Run:
                 "prefix": prefix,
                 "skipped": skip or None,
                 "sample": sample,
+                "interpolation": interpolation,
                 "tokens_scored": found.tokens,
                 "smoke": self.smoke,
             }

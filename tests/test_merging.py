@@ -13,10 +13,11 @@ from alibi.__main__ import main
 from alibi.corpora.corpus import load
 from alibi.device import kind_of
 from alibi.records import MEASURED_COLUMNS, measured_results
-from alibi.reproduction.experiments import early_token_curse
+from alibi.reproduction.control import ControlCell
+from alibi.reproduction.experiments import after_alibi, early_token_curse, reads_further, wikitext103
 from alibi.reproduction.merging import MergeError, merge
 from alibi.runs import config_hash
-from alibi.windows import scored_tokens
+from alibi.windows import scored_tokens, spread_windows
 
 OURS = ROOT / "data" / "results"
 CELLS = {cell.spec.method: cell for cell in early_token_curse.cells("quick", (7,))}
@@ -216,6 +217,80 @@ def test_numbers_on_full_windows_are_told_apart_by_the_tokens_they_score(results
     with pytest.raises(MergeError, match="there is 4096"):
         send([rows[1] | {"sample": "4097"}])
     assert send([a_row(source="wikitext103") | itself]).appended == 1
+
+
+def as_rows(cell, source, value, tokens):
+    """The numbers of a cell of ALiBi as records of seed 7, with values that are made up."""
+    written = [{n: "" if v is None else str(v) for n, v in number.items()} for number in cell.numbers()]
+    base = a_row(source=source) | {"prefix": "", "stride": ""}
+    return [base | row | {"value": value, "tokens_scored": tokens(row)} for row in written]
+
+
+def test_what_a_run_reads_is_checked_by_its_windows(results, send):
+    cell, text = reads_further.cells("quick", (7,))[0], len(load("wikipedia-sample").splits["valid"].tokens)
+    assert cell.spec.method == "alibi"
+    whole, within = (len(spread_windows(text, length, n)) for length, n in ((2048, 8), (128, 128)))
+    tokens = {"gradient": whole, "repeats": 5, "truncated_attention": 256 * whole, "truncated_window": 256 * whole}
+    rows = as_rows(
+        cell, "reads_further", "0.5",
+        lambda row: str(16 * within if row["eval_length"] == "128" else tokens.get(row["protocol"], 256 * whole)),
+    )  # fmt: skip
+    assert send(rows, "reads_further").appended == len(rows) > 400
+    assert cell.recorded(measured_results("reads_further"))
+    (share,) = [row for row in rows if row["metric"] == "attention_past_length" and row["layer"] + row["head"] == "28"
+                and row["eval_length"] == "2048"]  # fmt: skip
+    (cut,) = [row for row in rows if row["metric"] == "loss_truncated_change" and row["seen"] == "16"
+              and row["protocol"] == "truncated_window"]  # fmt: skip
+    (seen_before,) = [row for row in rows if row["metric"] == "loss_repeated" and row["first_distance"] == "128"
+                      and row["seen"] == "256"]  # fmt: skip
+    hashes = {
+        "seed": "8",
+        "config_hash": digits_of("alibi", 8, *(cut[n] for n in ("device", "dtype", "torch_version"))),
+    }
+    for row, wrong, expected in (
+        (share, {"value": "1.2"}, "a share is at most 1"),
+        (share, {"value": "-0.2"}, "it is at least 0"),
+        (share, {"head": "9"}, "there is 1, 2, 3"),
+        (share, {"tokens_scored": "7"}, f"this measure has {256 * whole:,}"),
+        (cut, {"seen": "17"}, "there is 16, 32"),
+        (cut, {"stride": ""}, "measures that; there is"),
+        (seen_before, {"tokens_scored": str(256 * whole + 1)}, f"at most {256 * whole:,}"),
+        (seen_before, {"tokens_scored": "0"}, "this measure has at most"),
+        (seen_before, {"last_distance": "256"}, "there is 255"),
+    ):
+        with pytest.raises(MergeError, match=expected):
+            send([row | hashes | wrong], "reads_further")
+    changed = [cut | hashes | {"value": "-0.1"}, share | hashes | {"value": "0"}]
+    assert send(changed, "reads_further").appended == 2
+
+
+def test_interpolation_is_part_of_what_a_number_is(results, send):
+    cell, text = after_alibi.cells("quick", (7,))[0], len(load("wikipedia-sample").splits["valid"].tokens)
+    rows = as_rows(cell, "after_alibi", "150", lambda row: str(text))
+    assert {row["interpolation"] for row in rows} == {"", "pi", "ntk"}
+    assert send(rows, "after_alibi").appended == len(rows)
+    with pytest.raises(
+        MergeError, match=r"interpolation is 'yarn': no cell of after_alibi .* there is (nothing, )?pi, ntk"
+    ):
+        send([rows[-1] | {"interpolation": "yarn"}], "after_alibi")
+
+
+def test_the_control_has_no_configuration_and_no_windows(results, send):
+    (control,) = [cell for cell in wikitext103.cells("quick", (7,)) if isinstance(cell, ControlCell)]
+    text = len(load("wikipedia-sample").splits["valid"].tokens)
+    of_machine = {name: a_row()[name] for name in ("device", "torch_version", "commit", "date")}
+    base = dict.fromkeys(MEASURED_COLUMNS, "") | of_machine | {"provenance": "measured", "smoke": "False"}
+    rows = []
+    for number in control.numbers():
+        scored = scored_tokens(text, number["skipped"] or 0, number["sample"]).sum()
+        found = {"dtype": "float64", "model": "trigram", "value": "200", "tokens_scored": str(scored)}
+        rows.append(base | {n: "" if v is None else str(v) for n, v in number.items()} | found)
+    assert send(rows, "wikitext103").appended == len(rows) == 2 * 10
+    assert control.recorded(measured_results("wikitext103"))
+    with pytest.raises(MergeError, match="choose from float64"):
+        send([rows[0] | {"value": "201", "dtype": "bfloat16", "device": "another"}], "wikitext103")
+    with pytest.raises(MergeError, match=f"this evaluation scores {rows[-1]['tokens_scored'][:1]}"):
+        send([rows[-1] | {"value": "201", "tokens_scored": "9", "device": "another"}], "wikitext103")
 
 
 def test_a_seed_is_recorded_once(results, send):

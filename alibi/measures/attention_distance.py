@@ -32,6 +32,8 @@ class AttentionDistance:
     """Mean weight at each distance from 0, [layers, heads, length]; each head's sum is 1."""
     first: np.ndarray
     """Mean weight on the first token of the window, [layers, heads]; at 1 / T attention prefers no token."""
+    mean_standard_error: np.ndarray
+    """Standard error of the mean distance over windows, [layers, heads]; not a number for a single window."""
 
     @property
     def mean(self) -> np.ndarray:
@@ -63,6 +65,9 @@ class _Recorder:
         self.last, self.queries = last, 0
         self.weights_LHN = torch.zeros(*shape, length, dtype=torch.float64, device=device)
         self.first_LH = torch.zeros(shape, dtype=torch.float64, device=device)
+        # Of each window's own mean distance.
+        self.windows = 0
+        self.sums_LH, self.squares_LH = torch.zeros(2, *shape, dtype=torch.float64, device=device)
 
     def prepare(
         self,
@@ -79,12 +84,19 @@ class _Recorder:
         def attend_and_record(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
             layer, (batch, heads, queries, _) = next(layers), q_BHTD.shape
             rows = max(1, SCORES_A_BLOCK // (batch * heads * len(key_positions_S)))
+            means_BH = torch.zeros(batch, heads, dtype=torch.float64, device=self.first_LH.device)
             for start in range(queries - self.last, queries, rows):
                 block = slice(start, min(start + rows, queries))
                 weigh = attention_weights(bias, query_positions_T[block], key_positions_S, dtype)
-                self._add(layer, weigh(q_BHTD[:, :, block], k_BHSD), start)
+                weights_BHTS = weigh(q_BHTD[:, :, block], k_BHSD)
+                self._add(layer, weights_BHTS, start)
+                distances_TS = (query_positions_T[block, None] - key_positions_S).to(weights_BHTS.dtype)
+                means_BH += torch.einsum("bhts,ts->bh", weights_BHTS, distances_TS).to(means_BH) / self.last
+            self.sums_LH[layer] += means_BH.sum(dim=0)
+            self.squares_LH[layer] += means_BH.square().sum(dim=0)
             if layer == 0:
                 self.queries += batch * self.last
+                self.windows += batch
             return attend(q_BHTD, k_BHSD, v_BHSD)
 
         return attend_and_record
@@ -95,6 +107,15 @@ class _Recorder:
         for row in range(weights_HTS.shape[1]):
             keys = start + row + 1
             self.weights_LHN[layer, :, :keys] += weights_HTS[:, row, :keys].flip(-1)
+
+    def mean_standard_error(self) -> np.ndarray:
+        """Standard error of the mean distance over windows, [layers, heads]."""
+        windows = self.windows
+        if windows < 2:
+            return np.full(self.sums_LH.shape, np.nan)
+        squares_LH = (self.squares_LH - self.sums_LH.square() / windows).clamp(min=0)
+        found: np.ndarray = (squares_LH / (windows - 1) / windows).sqrt().cpu().numpy()
+        return found
 
 
 def attention_distance(
@@ -139,6 +160,7 @@ def attention_distance(
         queries=recorder.queries,
         weights=(recorder.weights_LHN / recorder.queries).cpu().numpy(),
         first=(recorder.first_LH / recorder.queries).cpu().numpy(),
+        mean_standard_error=recorder.mean_standard_error(),
     )
 
 
@@ -162,4 +184,5 @@ def bias_distance(model: Decoder, length: int) -> AttentionDistance:
     nothing_BHTD = torch.zeros(1, model.config.heads, 1, 1, device=model.device)
     weigh = attention_weights(model.bias(), keys_S[-1:], keys_S, torch.float32)
     weights_HS = weigh(nothing_BHTD, nothing_BHTD.expand(-1, -1, length, -1))[0, :, 0].cpu().double().numpy()
-    return AttentionDistance(queries=1, weights=weights_HS[None, :, ::-1], first=weights_HS[None, :, 0])
+    weights_LHN, first_LH = weights_HS[None, :, ::-1], weights_HS[None, :, 0]
+    return AttentionDistance(1, weights_LHN, first_LH, np.full(first_LH.shape, np.nan))

@@ -22,6 +22,8 @@ class ReceptiveField:
     """Windows that it is a mean over."""
     shares: np.ndarray
     """Mean share at each distance from 0, the last input token, [length]; they sum to 1."""
+    cumulative_standard_error: np.ndarray
+    """Standard error of `cumulative` over windows, [length]; not a number for a single window."""
 
     @property
     def cumulative(self) -> np.ndarray:
@@ -71,15 +73,21 @@ def receptive_field(
     """
     stream = torch.from_numpy(shift(np.asarray(split.tokens), end_of_line))
     places = torch.tensor(spread_windows(len(split.tokens), length, windows))
-    sums_T = torch.zeros(length, dtype=torch.float64)
+    sums_T, squares_T = torch.zeros(2, length, dtype=torch.float64)
     model.eval()
     with progress_bar(total=len(places), unit=" windows", desc="receptive field", leave=False, delay=1) as bar:
         for starts_B in places.split(max(1, (batch_tokens or BATCH_TOKENS) // length)):
             taken = stream[starts_B[:, None] + torch.arange(length + 1)].to(model.device)
             norms_BT = _gradient_norms(model, taken[:, :-1], taken[:, 1:]).cpu().double()
-            sums_T += (norms_BT / norms_BT.sum(dim=1, keepdim=True)).sum(dim=0)
+            shares_BT = (norms_BT / norms_BT.sum(dim=1, keepdim=True)).flip(1)
+            sums_T += shares_BT.sum(dim=0)
+            squares_T += shares_BT.cumsum(dim=1).square().sum(dim=0)
             bar.update(len(starts_B))
-    return ReceptiveField(windows=len(places), shares=(sums_T / len(places)).flip(0).numpy())
+    windows = len(places)
+    means_T = sums_T / windows
+    variances_T = (squares_T / windows - means_T.cumsum(dim=0).square()).clamp(min=0)
+    errors_T = (variances_T / (windows - 1)).sqrt() if windows > 1 else torch.full_like(means_T, torch.nan)
+    return ReceptiveField(windows, means_T.numpy(), errors_T.numpy())
 
 
 def _gradient_norms(model: Decoder, sources_BT: Tensor, targets_BT: Tensor) -> Tensor:

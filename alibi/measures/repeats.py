@@ -21,6 +21,11 @@ def last_occurrence(tokens_T: np.ndarray) -> np.ndarray:
     return distances_T
 
 
+def distance_bands(longest: int) -> list[tuple[int, int]]:
+    """Shortest and longest distance of each row in windows of at most so many tokens; (0, 0) for first occurrences."""
+    return [(0, 0), *((2**b, min(2 ** (b + 1) - 1, longest)) for b in range(longest.bit_length()))]
+
+
 @dataclass(frozen=True)
 class Repeats:
     """The loss of the same tokens in windows of several lengths, by the distance of their last occurrence.
@@ -39,8 +44,7 @@ class Repeats:
     @property
     def distances(self) -> list[tuple[int, int]]:
         """Shortest and longest distance of each row; (0, 0) for first occurrences."""
-        longest = int(self.lengths[-1])
-        return [(0, 0), *((2**b, min(2 ** (b + 1) - 1, longest)) for b in range(len(self.tokens) - 1))]
+        return distance_bands(int(self.lengths[-1]))
 
     @property
     def losses(self) -> np.ndarray:

@@ -16,6 +16,8 @@ from alibi.device import is_here
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
 from alibi.progress import say
+from alibi.reproduction.evidence import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
+from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself, run_folder
 from alibi.scale import scale_named
@@ -88,6 +90,8 @@ class Measure:
     """Tokens at the start that are context and not scored."""
     sample: int | None = None
     """Tokens that are scored at least, spread evenly over the text; None scores all."""
+    interpolation: str | None = None
+    """How slopes or angles are rescaled for it, a kind of `alibi.positions.interpolation`; None leaves them."""
 
     def flops(self, model: Decoder, tokens: int) -> float:
         """Floating point operations of it on a split of so many tokens; a window's context is run and not scored."""
@@ -210,6 +214,8 @@ class TrainingCell:
     measures: tuple[Measure, ...] = ()
     against_itself: SelfMeasure | None = None
     """How the run is compared with itself; not, if left out."""
+    reading: ReadingMeasure | None = None
+    """How far it reads; not measured, if left out."""
     by_position: bool = False
     """Whether the loss is recorded by the position in the window as well, where no token is skipped."""
     equal_time: bool = False
@@ -264,7 +270,8 @@ class TrainingCell:
     @property
     def measurements(self) -> int:
         """How many evaluations it makes."""
-        return len(self.measures) + (self.against_itself is not None)
+        # The reading is truncation in two forms, repeats, attention in two windows and a gradient.
+        return len(self.measures) + (self.against_itself is not None) + 6 * (self.reading is not None)
 
     def prepare(self) -> None:
         """Builds the corpora that are missing: once, and not by the first of several waiting processes.
@@ -275,7 +282,7 @@ class TrainingCell:
         trained_on = load(self.spec.corpus, self.spec.tokenisation)
         trained_on.require("train")
         evaluated_on = self.evaluated_on()
-        (evaluated_on or trained_on).require(*(measure.split for measure in self.measures))
+        (evaluated_on or trained_on).require(*self._splits())
         times = self.tokens / len(trained_on.split("train").tokens)
         if times > 1:
             _say_once(f"{trained_on.name}: the text is read {times:.1f} times, {self.tokens:,} tokens in all")
@@ -310,14 +317,17 @@ class TrainingCell:
         import pandas as pd
 
         run, text, tables = self.run(bookkeeping), self.evaluated_on(), []
-        for m in self.measures or _live(self):
+        measured_otherwise = self.reading is not None or self.against_itself is not None
+        for m in self.measures or (() if measured_otherwise else _live(self)):
             chosen = m.stride, m.split, m.prefix, text
-            tables.append(run.records([m.length], *chosen, self.paper_corpus, m.skip, m.sample))
+            tables.append(run.records([m.length], *chosen, self.paper_corpus, m.skip, m.sample, m.interpolation))
             if self.by_position and not m.skip:
                 tables.append(_by_position(tables[-1], run.evaluation(m.length, *chosen)))
         if own := self.against_itself:
             chosen_itself = own.window, own.stride, own.split, own.sample, text
             tables.append(run.records_against_itself(*chosen_itself, self.paper_corpus))
+        if self.reading:
+            tables.append(records_of_reading(run, self.reading, text, self.paper_corpus))
         return pd.concat(tables, ignore_index=True).assign(equal_time=self.equal_time)
 
     @property
@@ -341,12 +351,22 @@ class TrainingCell:
         if self.spec.data_seed is None:
             own = own[own.data_seed.isna()]
         columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
-        found = set(zip(own.protocol == "against_itself", own.split, *columns, strict=True))
+        protocols = own.protocol.mask(own.protocol.isin([NONOVERLAPPING, SLIDING]), "")
+        kinds = own.interpolation.fillna("")
+        found = set(zip(protocols, kinds, own.split, *columns, strict=True))
         wanted = [
-            (False, m.split, m.length, m.stride or 0, m.prefix or 0, m.skip, m.sample or 0) for m in self.measures
+            ("", m.interpolation or "", m.split, m.length, m.stride or 0, m.prefix or 0, m.skip, m.sample or 0)
+            for m in self.measures
         ]
         if m := self.against_itself:
-            wanted.append((True, m.split, m.window, m.stride, 0, 0, m.sample or 0))
+            wanted.append((AGAINST_ITSELF, "", m.split, m.window, m.stride, 0, 0, m.sample or 0))
+        if r := self.reading:
+            # A record of each measure, since those of a cell come all at once.
+            of_reading = {
+                (n["protocol"], "", r.split, n["eval_length"], n["stride"] or 0, 0, 0, n["sample"])
+                for n in self._numbers_of(r)
+            }
+            wanted += of_reading
         return found.issuperset(wanted)
 
     def _chosen(self) -> dict[str, Any]:
@@ -384,7 +404,7 @@ class TrainingCell:
         for m in self.measures:
             own = self._known_of(
                 m.split, m.length, "nonoverlapping" if m.stride is None else "sliding_window", m.stride, m.sample
-            ) | {"prefix": m.prefix, "skipped": m.skip or None}
+            ) | {"prefix": m.prefix, "skipped": m.skip or None, "interpolation": m.interpolation}
             metrics = metrics_of(m.length, self.train_length, m.skip)
             found += [own | {"metric": metric, "unit": unit} for metric, unit in metrics.items()]
             if self.by_position and not m.skip:
@@ -398,7 +418,20 @@ class TrainingCell:
                 for low, high in ranges_against_itself(self.train_length, itself.window, itself.stride)
                 for metric in ("loss_against_itself", "loss_against_itself_standard_error")
             ]
+        if r := self.reading:
+            known = self.known() | {"equal_time": self.equal_time}
+            found += [known | number for number in self._numbers_of(r)]
         return found
+
+    def _numbers_of(self, reading: ReadingMeasure) -> list[dict[str, Any]]:
+        scale = scale_named(self.scale)
+        shape = scale.large if self.spec.large else scale.model
+        return numbers_of_reading(reading, self.train_length, shape.layers, shape.heads)
+
+    def _splits(self) -> list[str]:
+        """What is read of the text that is evaluated on."""
+        every = (*self.measures, self.against_itself, self.reading)
+        return list(dict.fromkeys(measure.split for measure in every if measure))
 
     @property
     def tokens(self) -> int:
@@ -412,10 +445,12 @@ class TrainingCell:
         with torch.device("meta"):
             model = Decoder(config.model)
         text = outline(self.eval_corpus) if self.eval_corpus else self.outline()
-        text.require(*(measure.split for measure in self.measures))
+        text.require(*self._splits())
         evaluations = sum(m.flops(model, text.splits[m.split].words) for m in self.measures)
         if own := self.against_itself:
             evaluations += own.flops(model, text.splits[own.split].words, self.train_length)
+        if self.reading:
+            evaluations += self.reading.flops(model, text.splits[self.reading.split].words, self.train_length)
         return model.training_flops(self.train_length) * self.tokens, evaluations
 
     def begun(self) -> bool:

@@ -31,11 +31,13 @@ from alibi.errors import UserError, listed, quoted
 from alibi.model import Decoder
 from alibi.records import COUNTS, LATER, MEASURED_COLUMNS, TRUTHS, TYPES, VALUE_FORMAT, add, held, measured_results
 from alibi.reproduction.cells import Cell, TrainingCell
+from alibi.reproduction.control import ControlCell
+from alibi.reproduction.evidence import AGAINST_ITSELF, CONTROLS, GRADIENT, READING, REPEATS
 from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.reproduction.retrieval_cells import ANSWERS
 from alibi.runs import METRICS, config_hash
 from alibi.scale import SCALES, scale_named
-from alibi.windows import evaluation_windows, scored_tokens
+from alibi.windows import evaluation_windows, scored_tokens, spread_windows
 
 # fmt: off
 KEY = (
@@ -49,6 +51,10 @@ NUMBERS = ("value", "decay_window", "seconds")
 # Of the paper's records alone.
 PAPERS = ("page", "gpu_hours")
 MOST_THREADS = 512
+SIGNED = ("loss_change", "loss_against_itself", "loss_truncated_change", "loss_repeated_change")
+SHARES = ("attention_past_length", "attention_on_first", "gradient_share")
+# The control counts words, on the CPU.
+CONTROL_DTYPES = ("float64",)
 COMMIT = re.compile(r"[0-9a-f]{12}")
 HASH = re.compile(r"[0-9a-f]{12}")
 CORPORA = re.compile(r"[^<>]+( -> [^<>]+)?")
@@ -236,6 +242,8 @@ def _wrong(row: Row) -> Iterator[tuple[str, str]]:
             yield "corpus_used", "the text that was trained on, and where another was read that one too: NAME -> NAME"
         elif isinstance(cell, TrainingCell):
             yield from _wrong_of_run(row, cell)
+        elif isinstance(cell, ControlCell):
+            yield from _wrong_tokens(row, _tokens(row["corpus_used"], cell.run.spec.tokenisation, row["split"]))
 
 
 def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
@@ -248,19 +256,26 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
         yield "smoke", "the numbers of a smoke run mean nothing: run it without ALIBI_SMOKE"
     if row["value"] is None or not (math.isfinite(row["value"]) or row["metric"] == "word_perplexity"):
         yield "value", "choose a finite number"
-    elif row["metric"] in ("loss_change", "loss_against_itself"):
+    elif row["metric"] in SIGNED:
         pass  # A difference has either sign.
     elif row["metric"] in ANSWERS:
         if not 0 <= row["value"] <= 1:
             yield "value", "a share of answers is between 0 and 1"
+    elif row["protocol"] in READING:
+        # What is nowhere read has no weight, and what is hidden in training makes no difference at all.
+        if not row["value"] >= 0:
+            yield "value", "it is at least 0"
+        elif row["metric"] in SHARES and row["value"] > 1 + 1e-6:
+            yield "value", "a share is at most 1"
     elif not row["value"] > (1 if str(row["metric"]).endswith("perplexity") else 0):
         least = "a perplexity is above 1" if str(row["metric"]).endswith("perplexity") else "it is above 0"
         yield "value", least
     for name in ("device", "torch_version"):
         if not row[name]:
             yield name, "say which measured"
-    if row["dtype"] not in DTYPES:
-        yield "dtype", f"choose from {listed(DTYPES)}"
+    dtypes = CONTROL_DTYPES if row["method"] in CONTROLS else DTYPES
+    if row["dtype"] not in dtypes:
+        yield "dtype", f"choose from {listed(dtypes)}"
     if not COMMIT.fullmatch(row["commit"] or ""):
         yield "commit", "the first 12 digits of the commit of an unchanged checkout, such as 22848ad4b161"
     try:
@@ -368,14 +383,11 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
         and not row["value"] < size
     ):
         yield "value", f"a perplexity is below the {size:,} entries of the vocabulary"
-    whole = _tokens(*given, row["split"])
+    if row["protocol"] in READING:
+        yield from _wrong_tokens_read(row, cell, _tokens(*given, row["split"]))
     # What a run compares with itself depends on where long windows end, and is not counted again here.
-    if row["protocol"] != "against_itself" and (row["prefix"] is not None or whole is not None):
-        tokens = min(n for n in (row["prefix"], whole) if n is not None)
-        which = tokens, row["eval_length"], row["stride"], row["skipped"] or 0, row["sample"]
-        right = _scored(*which, row["first_position"], row["last_position"])
-        if row["tokens_scored"] != right:
-            yield "tokens_scored", f"this evaluation scores {right:,}"
+    elif row["protocol"] != AGAINST_ITSELF:
+        yield from _wrong_tokens(row, _tokens(*given, row["split"]))
     if row["parameters"] != (count := _parameters(same)):
         yield "parameters", f"the model of that cell has {count}"
     if row["model"] != (name := f"{count / 1e6:.1f}M"):
@@ -384,6 +396,34 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
         yield "config_hash", "12 hexadecimal digits"
     elif texts[0].source and row["device"] and row["config_hash"] not in (hashes := _hashes(same, row)):
         yield "config_hash", f"this code gives {hashes[0]}: settings, text or recipe of the run were others"
+
+
+def _wrong_tokens(row: Row, whole: int | None) -> Iterator[tuple[str, str]]:
+    """Whether an evaluation of a split of so many tokens scores that many, where the split or a prefix is known."""
+    if row["prefix"] is None and whole is None:
+        return
+    tokens = min(n for n in (row["prefix"], whole) if n is not None)
+    # The control has no windows: its length is that of its cache.
+    length = tokens if row["method"] in CONTROLS else row["eval_length"]
+    which = tokens, length, row["stride"], row["skipped"] or 0, row["sample"]
+    right = _scored(*which, row["first_position"], row["last_position"])
+    if row["tokens_scored"] != right:
+        yield "tokens_scored", f"this evaluation scores {right:,}"
+
+
+def _wrong_tokens_read(row: Row, cell: TrainingCell, whole: int | None) -> Iterator[tuple[str, str]]:
+    """Whether a measure of reading has so many tokens, queries or windows in a split of so many tokens."""
+    if whole is None or cell.reading is None:
+        return
+    length = row["eval_length"]
+    (last, windows), *_ = [(own, n) for w, own, n in cell.reading.attention(cell.train_length) if w == length]
+    windows = len(spread_windows(whole, length, windows))
+    right = windows if row["protocol"] == GRADIENT else windows * last
+    scored = row["tokens_scored"]
+    # How many of them were seen before, and how far back, is the text's.
+    if scored is None or (not 0 < scored <= right if row["protocol"] == REPEATS else scored != right):
+        most = "at most " * (row["protocol"] == REPEATS)
+        yield "tokens_scored", f"this measure has {most}{right:,}"
 
 
 def _hashes(cell: TrainingCell, row: Row) -> list[str]:

@@ -20,10 +20,12 @@ TABLES: dict[str, tuple[str, ...]] = {
     "early_token_curse": ("Table 13", "Table 14", "Table 15"),
     "slopes": (),
     "scaled_methods": (),
+    "after_alibi": (),
+    "reads_further": (),
+    "retrieval": (),
     "learning_rates": (),
     "token_budget": (),
     "noise_floor": (),
-    "retrieval": (),
 }
 """Each experiment, a module of this name here, and the paper's tables and figures that it stands for."""
 

@@ -1,0 +1,48 @@
+"""What came after: perplexity by window of the methods of later papers, beside the paper's, and interpolation.
+
+Expected, by the papers' own claims (`alibi.reproduction.later_rules`): KERPLE and Sandwich are ahead of ALiBi at 16 L,
+FIRE at 4 L, the forgetting transformer at L; xPos fails less than rotary; a model without positions fails far past L.
+
+    scale    text and model         L
+    quick    those of wikitext103   128
+    laptop                          64, 128
+    gpu                             512, 1024
+    paper                           512, 1024
+
+Runs of the paper's methods and without positions are those of `wikitext103`, half-biased heads those of `slopes` where
+L is the same: each is trained once. Windowed attention is trained with windows of L / 4 (`alibi.positions.window`).
+
+Interpolation is no training: the runs of ALiBi and rotary at hand are read in windows of 2, 4 and 16 L with slopes
+or angles rescaled by L_valid / L. Such records say so in the column `interpolation`.
+
+    python -m alibi reproduce after_alibi --scale laptop
+"""
+
+from alibi.positions import LATER_METHODS, PAPER_METHODS
+from alibi.positions.interpolation import INTERPOLATIONS
+from alibi.reproduction.cells import LONGEST, Measure, TrainingCell, nonoverlapping, spec_of, text_named
+from alibi.reproduction.experiments.wikitext103 import LENGTHS, TEXTS
+
+METHODS = (*PAPER_METHODS[::-1], "none", *LATER_METHODS, "alibi-half")
+INTERPOLATED = (2, 4, 16)
+
+
+def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
+    """Every method at the lengths of Figure 1, those that wikitext103 trains first."""
+    text = text_named(corpus, TEXTS[scale])
+    return [
+        TrainingCell(
+            spec_of(method, scale, length, text, seed),
+            eval_corpus=text.evaluate,
+            measures=nonoverlapping(scale, length, LENGTHS[scale]) + interpolated(scale, method, length),
+        )
+        for seed in seeds
+        for length in LENGTHS[scale][:2]
+        for method in METHODS
+    ]
+
+
+def interpolated(scale: str, method: str, train_length: int) -> tuple[Measure, ...]:
+    """Windows past L with the slopes or angles of a method rescaled, in each way that there is."""
+    lengths = [length for multiple in INTERPOLATED if (length := multiple * train_length) <= LONGEST[scale]]
+    return tuple(Measure(length, interpolation=kind) for kind in INTERPOLATIONS.get(method, ()) for length in lengths)

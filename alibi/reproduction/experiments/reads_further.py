@@ -1,0 +1,54 @@
+"""Does it read further? Truncation, attention distance, repeated words and gradient, in windows of 16 L.
+
+Expected, by the claims of later papers (`alibi.reproduction.later_rules`): cut to its last 2 L tokens ALiBi loses
+nothing, and a model without positions that is cut at L equals it; L covers ALiBi's receptive field and no other's; the
+T5 bias and no positions attend farther; what ALiBi gains past L is in words that it can copy from there.
+
+    scale    text and model         L            tokens scored
+    quick    those of wikitext103   128          2,048
+    laptop                          64, 128      8,192
+    gpu                             512, 1024    65,536
+    paper                           512, 1024    65,536
+
+They are the last 2 L tokens of windows of 16 L, read with the last w tokens to be seen, from L / 8 to all. The runs are
+those of `wikitext103` and `after_alibi`: each is trained once. At laptop the measures of a run cost about an eighth of
+its training.
+
+    python -m alibi reproduce reads_further --scale laptop
+"""
+
+from alibi.positions import PAPER_METHODS
+from alibi.reproduction.cells import STRIDES_IN_L, TrainingCell, spec_of, text_named
+from alibi.reproduction.experiments.wikitext103 import LENGTHS, TEXTS
+from alibi.reproduction.reading import ReadingMeasure
+
+METHODS = (*PAPER_METHODS[::-1], "none", "window", "forgetting", "alibi-half")
+# In L.
+WINDOW, LAST, REPEATED = 16, 2, (2, 4)
+SEEN = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
+TOKENS = {"quick": 2048, "laptop": 8192, "gpu": 65_536, "paper": 65_536}
+
+
+def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
+    """Each method at the lengths of Figure 1, every measure of a run in one cell."""
+    text = text_named(corpus, TEXTS[scale])
+    return [
+        TrainingCell(
+            spec_of(method, scale, length, text, seed), eval_corpus=text.evaluate, reading=reading(scale, length)
+        )
+        for seed in seeds
+        for length in LENGTHS[scale][:2]
+        for method in METHODS
+    ]
+
+
+def reading(scale: str, train_length: int) -> ReadingMeasure:
+    """What is measured of a run at this scale."""
+    return ReadingMeasure(
+        length=WINDOW * train_length,
+        seen=tuple(round(multiple * train_length) for multiple in SEEN),
+        last=LAST * train_length,
+        windows=TOKENS[scale] // (LAST * train_length),
+        stride=train_length // (STRIDES_IN_L[scale] or 16),
+        repeated=tuple(multiple * train_length for multiple in REPEATED),
+    )
