@@ -298,7 +298,7 @@ def reproduce(
     as_json: Annotated[bool, arg(name="json")] = False,
     dry_run: bool = False,
 ) -> None:
-    """Run what is missing of the experiments and append its records to data/results/; stop and go on at any time.
+    """Run missing cells of the experiments and append records to data/results/; stop and go on at any time.
 
     First come the cells that most claims wait for, then further seeds. Cells that are recorded are passed over, so the
     same command goes on after a stop, by Ctrl-C or otherwise. Exit status 75 says that it was stopped, or its time was
@@ -307,7 +307,7 @@ def reproduce(
     Args:
         experiment: a name of `alibi.reproduction.experiments.TABLES`, or all.
         scale: quick, laptop, gpu or paper.
-        minutes: stop after so many, in order; 0 sets no limit.
+        minutes: stop after this time; the same command goes on; 0 sets no limit.
         methods: only these position methods.
         lengths: only these training lengths.
         seeds: seeds of weights and data order, such as 0 1 2, 0-4 or 0,2,5-7; 0 alone if left out.
@@ -375,7 +375,7 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
     claims are false or empty (by the paper's numbers / by ours), and every change of a rule.
 
     Args:
-        json_file: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
+        json_file: file to write the verdicts to, with statistics, rules, effects, intervals and missing numbers.
     """
     from alibi.reproduction import nulls
     from alibi.reproduction.claims import as_json, change_table, gate_table, gates, table
@@ -519,7 +519,7 @@ def _expanding_paths(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _unread() -> bool:
-    """Whether nobody reads stdout any more, as after `| head`; what is left in it then goes nowhere."""
+    """Whether nobody reads stdout any more, as after `| head`; the rest of its text then goes nowhere."""
     try:
         print(flush=True)
     except BrokenPipeError:

@@ -35,8 +35,8 @@ LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
 HALF_STRIDE_TOKENS = {"quick": 4096, "laptop": 32_768, "gpu": 32_768, "paper": 32_768}
 # Of records from before full windows were scored: at stride 1, from the start of the split.
 STRIDE_1_TOKENS = {"quick": 64, "laptop": 1024, "gpu": 1024, "paper": 1024}
-# Full windows. The first so many tokens are context, and no longer window slides; so whatever is compared at a scale,
-# training lengths, window lengths, methods and both protocols, scores the same tokens.
+# Full windows. The first tokens, this many, are context, and no longer window slides: training lengths, window lengths,
+# methods and both protocols score the same tokens at a scale.
 SKIPPED = {"quick": 1024, "laptop": 512, "gpu": 4096, "paper": 4096}
 # A sliding window brings 1 / so much of the training length, so each token has all but that of a full window before it:
 # 8 of 64 and 16 of 128 tokens at laptop, 32 of 512 at gpu. None is the paper's stride of 1, where it can be paid for.
@@ -49,7 +49,7 @@ AGAINST_ITSELF_TOKENS = {"quick": 16_384, "laptop": 32_768, "gpu": None, "paper"
 
 @dataclass(frozen=True)
 class Text:
-    """What is trained on, and what is evaluated on in its vocabulary (the same corpus if left out)."""
+    """The training text, and the text evaluated in its vocabulary (the same corpus if left out)."""
 
     train: str
     evaluate: str | None = None
@@ -94,7 +94,7 @@ class Measure:
     """How slopes or angles are rescaled for it, a kind of `alibi.positions.interpolation`; None leaves them."""
 
     def flops(self, model: Decoder, tokens: int) -> float:
-        """Floating point operations of it on a split of so many tokens; a window's context is run and not scored."""
+        """Floating point operations of it on a split of this size; a window's context is run and not scored."""
         scored = float(min(self.prefix or tokens, tokens) - self.skip)
         new = self.stride or self.length
         if self.sample is not None:
@@ -104,7 +104,7 @@ class Measure:
 
 
 def _forward_flops(model: Decoder, length: int, new: int) -> float:
-    """Floating point operations for each token that is scored, where windows of this length bring so many new ones.
+    """Floating point operations per scored token, for windows of this length that bring `new` tokens each.
 
     A pass forward is a third of a training step; the output layer has the scored tokens alone.
     """
@@ -125,14 +125,14 @@ class SelfMeasure:
     split: str = "valid"
 
     def flops(self, model: Decoder, tokens: int, train_length: int) -> float:
-        """Floating point operations of it on a split of so many tokens."""
+        """Floating point operations of it on a split of this size."""
         longer, shorter = (self.window, self.window), (train_length, self.stride)
         compared = min(self.sample or tokens, tokens)
         return compared * (_forward_flops(model, *longer) + _forward_flops(model, *shorter))
 
 
 class Cell(Protocol):
-    """What the runner asks of a cell, whatever it measures."""
+    """The questions that the runner asks of every cell."""
 
     @property
     def scale(self) -> str:
@@ -160,7 +160,7 @@ class Cell(Protocol):
 
     @property
     def texts(self) -> tuple[str | None, ...]:
-        """What it trains on, how that is tokenised, and what it evaluates on."""
+        """The training text, its tokenisation, and the text for evaluation."""
 
     @property
     def measurements(self) -> int:
@@ -178,10 +178,10 @@ class Cell(Protocol):
         """The same cell on another device."""
 
     def configured(self) -> dict[str, Any]:
-        """What is run, as plain data."""
+        """Its configuration as plain data."""
 
     def prepare(self) -> None:
-        """Builds what is missing of the corpora: once, and not by the first of several waiting processes."""
+        """Builds missing corpora: once, and not by the first of several waiting processes."""
 
     def begun(self) -> bool:
         """Whether a part of it is done."""
@@ -204,13 +204,13 @@ class Cell(Protocol):
 
 @dataclass(frozen=True)
 class TrainingCell:
-    """One training run and what is measured of it."""
+    """One training run and its measurements."""
 
     spec: RunSpec
     paper_corpus: str = "wikitext-103"
-    """The paper's set, whatever text is read."""
+    """The paper's set, which may differ from the text read."""
     eval_corpus: str | None = None
-    """What is evaluated on, in the vocabulary of the run; the corpus of the run if left out."""
+    """Text for evaluation, in the vocabulary of the run; the corpus of the run if left out."""
     measures: tuple[Measure, ...] = ()
     against_itself: SelfMeasure | None = None
     """How the run is compared with itself; not, if left out."""
@@ -260,7 +260,7 @@ class TrainingCell:
 
     @property
     def texts(self) -> tuple[str | None, ...]:
-        """What it trains on, how that is tokenised, and what it evaluates on."""
+        """The training text, its tokenisation, and the text for evaluation."""
         return self.spec.corpus, self.spec.tokenisation, self.eval_corpus
 
     def on(self, device: str) -> "TrainingCell":
@@ -277,7 +277,7 @@ class TrainingCell:
         """Builds the corpora that are missing: once, and not by the first of several waiting processes.
 
         Raises:
-            InputError: if what is trained or evaluated on lacks a split.
+            InputError: if the text for training or evaluation lacks a split.
         """
         trained_on = load(self.spec.corpus, self.spec.tokenisation)
         trained_on.require("train")
@@ -309,11 +309,11 @@ class TrainingCell:
         return cached_run(self.spec, bookkeeping)
 
     def evaluated_on(self) -> Corpus | None:
-        """What is evaluated on, where it is not the corpus of the run."""
+        """Text for evaluation, where it is not the corpus of the run."""
         return None if self.eval_corpus is None else load(self.eval_corpus)
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
-        """Trains what is not in the cache, evaluates, and returns one number a row (see `alibi.records`)."""
+        """Trains the run if it is not in the cache, evaluates it, returns one number a row (see `alibi.records`)."""
         import pandas as pd
 
         run, text, tables = self.run(bookkeeping), self.evaluated_on(), []
@@ -332,7 +332,7 @@ class TrainingCell:
 
     @property
     def corpus_used(self) -> str:
-        """What its records say was read: "a -> b" is trained on a and evaluated on b."""
+        """The text that its records name: "a -> b" is trained on a and evaluated on b."""
         return f"{self.spec.corpus} -> {self.eval_corpus}" if self.eval_corpus else self.spec.corpus
 
     def recorded(self, records: "pd.DataFrame") -> bool:
@@ -370,7 +370,7 @@ class TrainingCell:
         return found.issuperset(wanted)
 
     def _chosen(self) -> dict[str, Any]:
-        """What the specification leaves neither to the scale nor to the machine, of what records tell."""
+        """Columns of its records that the specification sets, instead of the scale or the machine."""
         named = {name: getattr(self.spec, name) for name in ("learning_rate", "method_rate", "data_seed", "dtype")}
         return {name: chosen for name, chosen in named.items() if chosen is not None}
 
@@ -429,7 +429,7 @@ class TrainingCell:
         return numbers_of_reading(reading, self.train_length, shape.layers, shape.heads)
 
     def _splits(self) -> list[str]:
-        """What is read of the text that is evaluated on."""
+        """The split that is evaluated."""
         every = (*self.measures, self.against_itself, self.reading)
         return list(dict.fromkeys(measure.split for measure in every if measure))
 

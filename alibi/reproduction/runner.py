@@ -1,10 +1,10 @@
-"""Runs what is missing of experiments, most valuable first, and appends records; it may be stopped at any moment.
+"""Runs missing cells of experiments, most valuable first, and appends records; it may be stopped at any moment.
 
 A cell is a training run and its evaluations. Cells run side by side, each in a process of its own; a run that was
 stopped goes on from its checkpoint, an evaluation that was made is not made again, and a cell's records are appended
 once all of them are there. Cells of several experiments that need the same run train it once.
 
-The order of `cells` and the title of each are the same on every machine, whatever is recorded there.
+The order of `cells` and the title of each are the same on every machine and do not depend on its records.
 """
 
 import multiprocessing
@@ -43,7 +43,7 @@ class ReproduceError(UserError, RuntimeError):
 
 @dataclass(frozen=True)
 class State:
-    """A cell, whether its records are there, and what is left to pay for them."""
+    """A cell, whether its records are there, and the cost of those that are missing."""
 
     cell: Cell
     recorded: bool
@@ -102,7 +102,7 @@ def cells(
         seeds: 0 alone if empty.
         lengths: only these training lengths; empty takes all.
         device: what runs them; the scale's own if left out.
-        corpus: what is trained and evaluated on; None takes the experiment's own text.
+        corpus: text for training and evaluation; None takes the experiment's own.
 
     Raises:
         ValueError: for an unknown name (the known are listed), or a choice that leaves no cell.
@@ -201,7 +201,7 @@ def _supposed(experiment: str, cell: Cell) -> "pd.DataFrame":
 
 
 def states(experiment: str, chosen: Sequence[Cell]) -> list[State]:
-    """What is recorded of these cells, and what the others will cost.
+    """Which of these cells are recorded, and the cost of the others.
 
     The cost is an estimate: floating point operations, over `USUAL_SHARE` of this machine's rate of matrix products,
     measured now; of the scales for a GPU on the CPU where there is none. While something else runs that rate is low,
@@ -237,7 +237,7 @@ def _states(chosen: Sequence[tuple[str, Cell]], waited: dict[tuple[str, Cell], t
 
 
 def listing(found: Sequence[State]) -> str:
-    """A line a cell with its state, and what is left in all."""
+    """A line per cell with its state, and the remaining time in all."""
     several = len({state.experiment for state in found}) > 1
     width, lines = max(len(state.cell.title) for state in found), []
     for state in found:
@@ -259,7 +259,7 @@ def listing(found: Sequence[State]) -> str:
 
 
 def summary(found: Sequence[State]) -> str:
-    """How many cells are recorded, and what is left, in a line."""
+    """The number of recorded cells, and the remaining time, in a line."""
     recorded, refused = (sum(state.told == kind for state in found) for kind in ("recorded", "refused"))
     total = duration(sum(state.seconds for state in found))
     others = f", without the {refused} refused" if refused else ""
@@ -293,7 +293,7 @@ def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> No
     Args:
         experiment: whose records are appended to.
         chosen: from `cells`.
-        minutes: after so many the cells at work are stopped, to be gone on with; 0 sets no limit.
+        minutes: after this time the running cells are stopped and can be resumed; 0 sets no limit.
 
     Raises:
         ReproduceError: if cells failed; the others were run all the same.
