@@ -1,6 +1,7 @@
 """What others install: the wheel with its data, the environment file, the two commands, the citation."""
 
 import base64
+import json
 import os
 import re
 import subprocess
@@ -120,6 +121,16 @@ def test_citation_names_the_paper_and_this_version():
     bibliography = (ROOT / "book" / "references.bib").read_text()
     assert re.search(r"press2022alibi.*?{{" + re.escape(paper["title"]), bibliography, re.DOTALL)
     assert paper["identifiers"][0]["value"] == "arXiv:2108.12409" and "{2108.12409}" in bibliography
+
+
+def test_the_archive_and_the_citation_tell_the_same():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    archive = json.loads((ROOT / ".zenodo.json").read_text())
+    for name in ("title", "version", "license", "keywords"):
+        assert archive[name] == citation[name]
+    assert [creator["name"] for creator in archive["creators"]] == [author["name"] for author in citation["authors"]]
+    (paper,) = archive["related_identifiers"]
+    assert paper["identifier"] == citation["references"][0]["identifiers"][0]["value"]
 
 
 def test_the_readme_shows_the_headline_figure_of_the_introduction():
