@@ -137,20 +137,6 @@ def test_what_the_rate_of_the_t5_table_did():
     says("t5", "travel 8.7 nats at scale `laptop` and 2.7 at `gpu`, and the factor is 1.03 and 3.6 there")
 
 
-def test_the_memory_of_one_kernel_is_a_rough_gauge():
-    rows = measured_results("efficiency").query("scale == 'laptop' and train_length == 1024 and method == 'alibi'")
-    first = rows[rows.metric == "train_memory_ratio"].iloc[0]
-    assert f"{first.value:.2f}" == "0.86" and first.kernel == "baddbmm"
-    says("efficiency", "ALiBi has 0.86 of sinusoidal's memory")
-
-
-def test_the_stride_of_one_of_the_live_run_takes_most_of_an_hour():
-    tokens = len(load("wikipedia-sample").splits["valid"].tokens) * (128 + 256 + 512)
-    speed = measured_results("efficiency").query("model == 'W1' and method == 'alibi' and metric == 'eval_speed'").value
-    assert 30 < tokens / speed.iloc[0] / 60 < 60
-    says("extrapolation", "(the paper's stride of one would take most of an hour here)")
-
-
 @pytest.mark.parametrize(
     "chapter", ["wikitext103", "early-token-curse", "slopes", "efficiency", "bookcorpus", "scaling"]
 )
