@@ -145,6 +145,23 @@ def test_equal_scores_without_a_bias_reach_every_token_alike():
     np.testing.assert_allclose(both.first, np.full((2, 4), (1 / 20 + 1 / 19) / 2), rtol=1e-6)
 
 
+def test_errors_of_distance_and_gradient_are_over_windows():
+    model, tokens = decoder(), text(100)
+    five = [split(tokens.tokens[at : at + 20]) for at in range(0, 100, 20)]
+    ends = [int(shift(tokens.tokens, 3)[at]) for at in range(0, 100, 20)]
+    alone = [attention_distance(model, one, end, 20, 4) for one, end in zip(five, ends, strict=True)]
+    found = attention_distance(model, tokens, 3, 20, 4, batch_tokens=40)
+    means_KLH = np.stack([one.mean for one in alone])
+    np.testing.assert_allclose(found.mean, means_KLH.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.mean_standard_error, means_KLH.std(0, ddof=1) / 5**0.5, rtol=1e-4)
+    assert np.isnan(alone[0].mean_standard_error).all() and np.isnan(bias_distance(model, 8).mean_standard_error).all()
+    alone = [receptive_field(model, one, end, 20) for one, end in zip(five, ends, strict=True)]
+    found = receptive_field(model, tokens, 3, 20, batch_tokens=40)
+    shares_KT = np.stack([one.cumulative for one in alone])
+    np.testing.assert_allclose(found.cumulative_standard_error, shares_KT.std(0, ddof=1) / 5**0.5, rtol=1e-4, atol=1e-9)
+    assert np.isnan(alone[0].cumulative_standard_error).all()
+
+
 def test_a_linear_bias_alone_gives_geometric_weights():
     model = with_equal_scores("alibi")
     found = attention_distance(model, text(), 3, length=50, last=1)

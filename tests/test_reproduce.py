@@ -29,6 +29,7 @@ from alibi.reproduction.claims import CLAIMS
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS, module
+from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.runner import (
     ReproduceError,
     cells,
@@ -73,10 +74,27 @@ def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     # The first seed of every cell comes before the second of any, and speed, which has none, after both.
     seeds = [cell.spec.seed for cell in trained_cells]
     assert seeds == sorted(seeds) and seeds.count(0) == seeds.count(1)
-    assert all(cell.measures for cell in trained_cells)
+    assert all(cell.measures or cell.reading for cell in trained_cells)
     assert all(measure.split == "valid" for cell in trained_cells for measure in cell.measures)
     assert all(cell.alone for cell in found if isinstance(cell, SpeedCell | AttentionCell))
     assert f"python -m alibi reproduce {experiment} --scale" in module(experiment).__doc__
+
+
+@pytest.mark.parametrize("experiment", ["after_alibi", "reads_further"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_what_is_asked_of_later_methods_needs_no_run_of_its_own_for_the_papers(experiment, scale):
+    first = {cell.spec for cell in cells("wikitext103", scale) if isinstance(cell, TrainingCell)}
+    found = [cell.spec for cell in cells(experiment, scale)]
+    assert {spec for spec in found if spec.method in (*PAPER_METHODS, "none")} <= first
+    assert set(found) <= {cell.spec for cell in cells("after_alibi", scale)}
+
+
+@pytest.mark.parametrize("length", [64, 128])
+def test_measures_of_reading_cost_at_most_a_quarter_of_the_training(length):
+    for method in ("alibi", "t5"):
+        (cell,) = cells("reads_further", "laptop", [method], lengths=[length])
+        training, reading = cell.flops()
+        assert 0.05 < reading / training < 0.25
 
 
 def test_a_split_that_is_to_be_evaluated_on_is_missed_before_any_training(results, tmp_path, monkeypatch):
@@ -376,16 +394,16 @@ def test_what_most_claims_wait_for_comes_first(results):
     of_seeds = [(state.cell.trains.seed, -len(state.claims)) for state in found if state.cell.trains]
     assert of_seeds == sorted(of_seeds, key=lambda pair: (pair[0] != 1, pair[1]))
     claimed = {number for state in found for number in state.claims}
-    assert claimed >= {claim.number for claim in CLAIMS}, "each claim can be measured at scale laptop"
+    every = {claim.number for claim in (*CLAIMS, *LATER_CLAIMS)}
+    assert claimed == every, "each claim can be measured at scale laptop"
     # Recorded, a claim waits for nothing.
     append("wikitext103", reproduction._supposed("wikitext103", first.cell).assign(corpus_used="wikitext-103", seed=1))
     again = {(s.experiment, s.cell.title): s.claims for s in plan("all", "laptop", seeds=(1, 0))}
     assert set(again["wikitext103", "alibi, L = 64, seed 1, 13,000 steps"]) < set(first.claims)
     with pytest.raises(InputError, match="no experiment at scale laptop has a cell of rotary, L = 65"):
         plan("all", "laptop", ["rotary"], (0,), [65])
-    assert {s.experiment for s in plan("all", "quick", ["rotary"])} == {
-        "wikitext103", "efficiency", "learning_rates", "retrieval",
-    }  # fmt: skip
+    of_rotary = {"wikitext103", "efficiency", "after_alibi", "reads_further", "learning_rates", "retrieval"}
+    assert {s.experiment for s in plan("all", "quick", ["rotary"])} == of_rotary
     assert not any(state.claims for state in plan("all", "quick")), "quick is no evidence"
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, field, make_dataclass, replace
 
 import forked
 import numpy as np
+import pandas as pd
 import pytest
 
 from alibi import runs
@@ -17,9 +18,9 @@ from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import load
 from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
-from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, append, measured_results, paper_results
+from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, TYPES, append, measured_results, paper_results
 from alibi.reproduction.merging import KEY
-from alibi.reproduction.reading import ReadingMeasure, records_of_reading
+from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
 from alibi.run_spec import RunSpec
 from alibi.runs import config_hash, trained
 from alibi.train import Training
@@ -258,13 +259,27 @@ def test_spawned_workers_fill_the_cache(short):
 def test_records_of_what_a_run_reads_say_what_was_measured(short, tmp_path, monkeypatch):
     monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
     run = trained("alibi", seed=11)
-    found = records_of_reading(run, ReadingMeasure(256, (8, 64), last=16, windows=1, stride=8))
+    reading = ReadingMeasure(256, (8, 64), last=16, windows=1, stride=8, repeated=(200,))
+    found = records_of_reading(run, reading)
     assert list(found.columns) == MEASURED_COLUMNS and found.value.notna().all() and found.smoke.all()
     append("reads_further", found)
     assert len(measured_results("reads_further")) == len(found)
     # No two records are of one number.
     assert not found.duplicated([name for name in KEY if name != "source"]).any()
-    within = run.config.train_length
+    within, model = run.config.train_length, run.config.model
+    # Told before they are measured, but for rows of repeated tokens without any, and errors of a single article.
+    columns = ["protocol", "metric", "unit", "eval_length", "sample", "stride", "seen", "first_distance",
+               "last_distance", "layer", "head"]  # fmt: skip
+    numbers = numbers_of_reading(reading, within, model.layers, model.heads)
+    tables = [of.reindex(columns=MEASURED_COLUMNS).astype(TYPES) for of in (pd.DataFrame(numbers), found)]
+    told, made = (set(map(tuple, table[columns].astype(str).values)) for table in tables)
+    assert made < told and {row[:2] for row in told - made} == {
+        ("repeats", "loss_repeated"), ("repeats", "loss_repeated_change"),
+        *((protocol, f"{metric}_standard_error") for protocol, metric in (
+            ("repeats", "loss_repeated_change"), ("truncated_attention", "loss_truncated_change"),
+            ("truncated_window", "loss_truncated_change"), ("gradient", "gradient_share"),
+            ("attention", "attention_distance_mean"))),
+    }  # fmt: skip
     cut = found[found.protocol == "truncated_attention"].set_index(["seen", "metric"]).value
     assert sorted({w for w, _ in cut.index}) == [8, 64, within, 256]
     assert cut[8, "loss_truncated_change"] == pytest.approx(cut[8, "loss_truncated"] - cut[256, "loss_truncated"])
@@ -273,8 +288,10 @@ def test_records_of_what_a_run_reads_say_what_was_measured(short, tmp_path, monk
     repeated = found[(found.metric == "loss_repeated") & (found.seen == 256)]
     assert repeated.tokens_scored.sum() == 16
     assert repeated.value @ repeated.tokens_scored / 16 == pytest.approx(cut[256, "loss_truncated"])
-    heads = found[found.metric == "attention_distance_mean"]
-    assert len(heads) == run.config.model.layers * run.config.model.heads and heads.value.between(0, 255).all()
+    for length in (within, 256):
+        heads = found[(found.metric == "attention_distance_mean") & (found.eval_length == length)]
+        assert len(heads) == model.layers * model.heads and heads.value.between(0, length - 1).all()
+    assert set(found[found.protocol == "repeats"].seen) == {within, 200, 256}
     shares = found[found.metric == "gradient_share"].set_index("seen").value
     assert shares.is_monotonic_increasing and shares[256] == pytest.approx(1)
 
