@@ -238,3 +238,5 @@ def test_an_unknown_text_is_refused_though_none_is_read():
     assert {cell.method for cell in cells("quick")} <= {*METHODS}
     longer = replace(cells("quick")[0].budget, length=128)
     assert longer.config("window").longest == 128 and not longer.config("alibi").longest
+    with pytest.raises(ValueError, match="unknown position method 'rope'; choose from sinusoidal"):
+        longer.config("rope")

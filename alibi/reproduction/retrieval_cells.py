@@ -15,7 +15,7 @@ from alibi.positions.interpolation import INTERPOLATIONS, interpolated
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.evidence import LEARNED
 from alibi.retrieval.accuracy import Accuracy, accuracy, greedy
-from alibi.retrieval.tasks import KEY_SYMBOLS, PASSKEY, RECALL, TASKS, Windows, draw
+from alibi.retrieval.tasks import COPYING, KEY_SYMBOLS, PASSKEY, RECALL, TASKS, Windows, draw
 from alibi.retrieval.training import Budget, train
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.scale import scale_named
@@ -29,8 +29,7 @@ LENGTHS = (64, 128, 256, 512, 1024)
 # Pairs of a key and a value in a window of `recall`, as many of them as fit: one is asked for, the others distract.
 PAIRS = (4, 16, 64, 256)
 # A window of the passkey has one answer, one of the others many, or one of many tokens.
-TEST_WINDOWS = {PASSKEY: 256}
-OTHER_TEST_WINDOWS = 64
+TEST_WINDOWS = {PASSKEY: 256, RECALL: 64, COPYING: 64}
 # Answers are counted by where they stand, in so many parts of the window.
 PARTS = 8
 
@@ -57,8 +56,7 @@ class RetrievalMeasure:
     def windows(self) -> Windows:
         """What is asked: held out from training, the same for every model."""
         random = np.random.default_rng([list(TASKS).index(self.task), self.length, self.pairs or 0])
-        size = TEST_WINDOWS.get(self.task, OTHER_TEST_WINDOWS)
-        return draw(self.task, random, size, self.length, self.pairs, held_out=True)
+        return draw(self.task, random, TEST_WINDOWS[self.task], self.length, self.pairs, held_out=True)
 
     def numbers(self) -> list[dict[str, Any]]:
         """Which numbers it gives: exact match and token accuracy of the whole window, and one of them by part.
@@ -69,7 +67,7 @@ class RetrievalMeasure:
             "protocol": self.task, "eval_length": self.length, "interpolation": self.interpolation, "unit": "",
             "distractors": None if self.pairs is None else self.pairs - 1,
         }  # fmt: skip
-        metric = EXACT_MATCH if self.task in (PASSKEY, RECALL) else TOKEN_ACCURACY
+        metric = EXACT_MATCH if self.task != COPYING else TOKEN_ACCURACY
         whole = [own | {"metric": name} for name in ANSWERS]
         parts = [own | {"metric": metric, "first_position": low, "last_position": high} for low, high in self.parts]
         return whole + parts
@@ -154,7 +152,7 @@ class RetrievalCell:
         with torch.device("meta"):
             model = Decoder(self.budget.config(self.method))
         evaluations = sum(
-            model.training_flops(m.length) / 3 * m.length * TEST_WINDOWS.get(m.task, OTHER_TEST_WINDOWS)
+            model.training_flops(m.length) / 3 * m.length * TEST_WINDOWS[m.task]
             for m in measures(self.method, self.train_length)
         )
         return model.training_flops(self.train_length) * self._tokens, evaluations

@@ -8,13 +8,14 @@ import torch
 
 from alibi.configuration import TrainingError
 from alibi.device import placed, settle_cpu
+from alibi.errors import UnknownNameError
 from alibi.model import Decoder, ModelConfig
 from alibi.optim import RECIPES
 from alibi.positions import METHODS
 from alibi.progress import bar as progress_bar
 from alibi.retrieval.tasks import RECALL, SHORTEST, TASKS, VOCABULARY_SIZE, Windows, draw
 
-MODEL = ModelConfig("alibi", VOCABULARY_SIZE, layers=2, width=128, heads=8, feedforward=128)
+MODEL = ModelConfig("alibi", VOCABULARY_SIZE, layers=4, width=128, heads=8, feedforward=128)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,13 @@ class Budget:
     warmup_steps: int = 100
 
     def config(self, method: str) -> ModelConfig:
-        """The shape of the model with this position method."""
+        """The shape of the model with this position method.
+
+        Raises:
+            ValueError: for an unknown method; the message lists the known ones.
+        """
+        if method not in METHODS:
+            raise UnknownNameError("position method", method, METHODS)
         return replace(self.model, method=method, longest=self.length if METHODS[method].needs_longest else 0)
 
     def lengths(self, seed: int) -> np.ndarray:
