@@ -69,13 +69,27 @@ def train(
 
         srun python -m alibi train ... || { [ $? = 75 ] && scontrol requeue $SLURM_JOB_ID; }
 
+    Several processes share a run under torchrun, each with a GPU of its own or on the CPU (see `alibi.processes`):
+
+        torchrun --nproc-per-node 8 --max-restarts 3 -m alibi train ...
+
+    torchrun passes SIGTERM on and kills what has not ended 30 seconds later (its --shutdown-timeout); its own exit
+    status is 1 then. A process that fails or is killed ends the others, and a restart goes on from the last checkpoint.
+
     Args:
         run: what to train.
-        out: output folder, made if missing.
+        out: output folder, made if missing; all processes must see it.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
             have a validation split.
         bookkeeping: checkpoints, validation and metrics beside the run.
     """
+    from alibi.processes import group
+
+    with group():
+        _train(run, out, eval_corpus, bookkeeping)
+
+
+def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookkeeping) -> None:
     from alibi import train as training
     from alibi.configuration import configure
     from alibi.corpora.corpus import load, name_at
@@ -145,6 +159,8 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model at several window lengths, longer ones than it was trained at included.
 
+    Under torchrun the processes deal the windows out among them, and find the same numbers as one.
+
     Args:
         folder: output folder of a training run.
         lengths: tokens in a window (L_valid); half to sixteen times the training length if left out, from the stride
@@ -154,6 +170,15 @@ def evaluate(
         eval_corpus: what to evaluate on; the training corpus if left out.
         device: cpu, cuda or mps; that of the training if left out, or the CPU where that is not here.
     """
+    from alibi.processes import group
+
+    with group():
+        _evaluate(folder, lengths, stride, split, eval_corpus, device)
+
+
+def _evaluate(
+    folder: Path, lengths: tuple[int, ...], stride: int | None, split: str, eval_corpus: str | None, device: str | None
+) -> None:
     from alibi import train as training
     from alibi.configuration import read_config
     from alibi.corpora.corpus import load
@@ -294,6 +319,7 @@ def reproduce(
     seeds: tuple[str, ...] = (),
     corpus: str | None = None,
     device: str | None = None,
+    shard: str | None = None,
     list_only: Annotated[bool, arg(name="list")] = False,
     as_json: Annotated[bool, arg(name="json")] = False,
     dry_run: bool = False,
@@ -314,6 +340,8 @@ def reproduce(
         corpus: another text, such as wikipedia-sample, which needs no network, or a folder in ALIBI_DATA; the
             experiment's own if left out.
         device: cpu, cuda or mps (the GPU of a Mac); the scale's own if left out.
+        shard: I/N, such as 3/8: only the third of eight shares of the cells, for a machine or a task of a Slurm array
+            ($SLURM_ARRAY_TASK_ID/8). Shares have no cell and no training run in common; `records merge` joins them.
         list_only: show the cells, which are recorded, and what the others will cost here; run nothing.
         as_json: with --list, the same as one JSON document.
         dry_run: the same, with the whole configuration of the first cell.
@@ -322,7 +350,8 @@ def reproduce(
 
     if as_json and not list_only:
         raise InputError("--json shows what --list shows: choose --list --json")
-    asked = (experiment, scale, methods, runner.seeds_named(seeds), lengths, device, corpus)
+    share = runner.shard_named(shard)
+    asked = (experiment, scale, methods, runner.seeds_named(seeds), lengths, device, corpus, share)
     chosen = runner.plan(*asked)
     if as_json:
         print(json.dumps(runner.as_json(chosen), indent=2))
@@ -449,6 +478,8 @@ def book(
         building.build()
 
 
+# The others would do the same work in each process that torchrun starts.
+SHARED_BY_PROCESSES = ("train", "evaluate")
 COMMANDS: dict[str, Callable[..., None]] = {
     "data": data,
     "train": train,
@@ -476,7 +507,7 @@ def main() -> None:
     try:
         with raised():
             try:
-                commands = {name: _expanding_paths(command) for name, command in COMMANDS.items()}
+                commands = {name: _called(name, command) for name, command in COMMANDS.items()}
                 tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=__doc__)
             finally:
                 sys.stdout.flush()
@@ -508,11 +539,14 @@ def _open_closed_streams() -> None:
             setattr(sys, name, file)
 
 
-def _expanding_paths(command: Callable[..., None]) -> Callable[..., None]:
+def _called(name: str, command: Callable[..., None]) -> Callable[..., None]:
+    """The command with its paths expanded; refused in several processes if they can't share it."""
     from alibi.paths import expanded
 
     @wraps(command)
     def with_expanded(**values: Any) -> None:
+        if "TORCHELASTIC_RUN_ID" in os.environ and name not in SHARED_BY_PROCESSES:
+            raise InputError(f"{name} takes one process: start it without torchrun")
         command(**{name: expanded(value) if isinstance(value, Path) else value for name, value in values.items()})
 
     return with_expanded

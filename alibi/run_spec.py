@@ -51,6 +51,9 @@ class RunSpec:
     activation_checkpointing: bool = False
     """compute layers again in the backward pass instead of keeping them: a third more time, a fraction of the
     memory."""
+    parallel: str | None = None
+    """how the processes of torchrun share a run: ddp (each has the whole model) or fsdp (each has a part of its
+    weights, gradients and optimiser state); ddp if left out."""
     official_tail_gap: bool = False
     """leave out of the loss the terms that the official training leaves out (see `alibi.embedding`)."""
 

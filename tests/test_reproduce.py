@@ -33,11 +33,13 @@ from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.runner import (
     ReproduceError,
     cells,
+    dealt,
     listing,
     plan,
     reproduce,
     reproduce_all,
     seeds_named,
+    shard_named,
     states,
 )
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
@@ -381,6 +383,24 @@ def test_seeds_are_numbers_and_ranges():
     for wrong in ("0-1000", str(2**64)):
         with pytest.raises(InputError, match=r"choose at most 1,000 seeds, from 0 to 2\*\*64 - 1"):
             seeds_named((wrong,))
+
+
+def test_shards_share_out_the_cells_and_no_two_train_one_run():
+    chosen = [(name, cell) for name in EXPERIMENTS for cell in cells(name, "laptop", seeds=(0, 1, 2))]
+    for shards in (1, 3, 8):
+        shares = [dealt(chosen, (number, shards)) for number in range(1, shards + 1)]
+        assert sorted((n, c.title) for share in shares for n, c in share) == sorted((n, c.title) for n, c in chosen)
+        runs = [{cell.trains for _, cell in share if cell.trains} for share in shares]
+        assert sum(map(len, runs)) == len(set().union(*runs)) and max(map(len, runs)) - min(map(len, runs)) <= 2
+    planned = [{(s.experiment, s.cell.title) for s in plan("all", "quick", shard=(n, 2))} for n in (1, 2)]
+    assert planned[0] | planned[1] == {(s.experiment, s.cell.title) for s in plan("all", "quick")}
+    assert not planned[0] & planned[1]
+    with pytest.raises(InputError, match=r"shard 99/99 has none of the \d+ cells: choose fewer shards"):
+        plan("wikitext103", "quick", shard=(99, 99))
+    assert shard_named("3/8") == (3, 8) and shard_named(None) == (1, 1)
+    for wrong in ("0/8", "9/8", "3", "3/", "/8", "1/2/3", "a/b", "-1/8", "1.5/2", ""):
+        with pytest.raises(InputError, match="choose I/N as in 3/8"):
+            shard_named(wrong)
 
 
 def test_what_most_claims_wait_for_comes_first(results):

@@ -84,6 +84,31 @@ def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
     return tuple(found)
 
 
+def shard_named(given: str | None) -> tuple[int, int]:
+    """Number of a shard and of all shards, of a text such as 3/8; 1 of 1 for None.
+
+    Raises:
+        InputError: for another text, which is shown.
+    """
+    if given is None:
+        return 1, 1
+    parts = [part for part in given.split("/") if part.isascii() and part.isdecimal()]
+    if len(parts) != 2 or given.count("/") != 1 or not 1 <= int(parts[0]) <= int(parts[1]):
+        raise InputError(f"shard {quoted(given)}: choose I/N as in 3/8, with I from 1 to N")
+    return int(parts[0]), int(parts[1])
+
+
+def dealt(chosen: Sequence[tuple[str, Cell]], shard: tuple[int, int]) -> list[tuple[str, Cell]]:
+    """The cells of this shard: the training runs are dealt out in their order, each with all cells that need it.
+
+    So no two shards of the same choice have a cell, or train the same run; whatever is recorded, each has the same.
+    """
+    number, shards = shard
+    keys = [cell.title if cell.trains is None else cell.trains for _, cell in chosen]
+    order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return [named for named, key in zip(chosen, keys, strict=True) if order[key] % shards == number - 1]
+
+
 def cells(
     experiment: str,
     scale: str,
@@ -148,6 +173,7 @@ def plan(
     lengths: Sequence[int] = (),
     device: str | None = None,
     corpus: str | None = None,
+    shard: tuple[int, int] = (1, 1),
 ) -> list[State]:
     """The cells of an experiment or of all, in the order in which they are to be run, with what each will cost.
 
@@ -162,9 +188,10 @@ def plan(
         lengths: as for `cells`.
         device: as for `cells`.
         corpus: as for `cells`.
+        shard: number of a shard, and of all: its cells alone, as `dealt` deals them.
 
     Raises:
-        ValueError: as `cells` does; or if the device that is asked for is not here.
+        ValueError: as `cells` does; if the device that is asked for is not here, or the shard has no cell.
     """
     from alibi.reproduction import claims
 
@@ -182,6 +209,9 @@ def plan(
         chosen = [(experiment, cell) for cell in cells(experiment, scale, methods, seeds, lengths, device, corpus)]
     else:
         raise UnknownNameError("experiment", experiment, ["all", *EXPERIMENTS])
+    every, chosen = len(chosen), dealt(chosen, shard)
+    if not chosen:
+        raise InputError(f"shard {shard[0]}/{shard[1]} has none of the {every} cells: choose fewer shards")
     lacking, order = claims.needs(measured_results(), scale), [*dict.fromkeys(seeds)] or [0]
     waited = {(name, cell): claims.waiting(lacking, _supposed(name, cell)) for name, cell in chosen}
 
