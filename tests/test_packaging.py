@@ -135,9 +135,9 @@ def test_the_archive_and_the_citation_tell_the_same():
 
 def test_the_readme_shows_the_headline_figure_of_the_introduction():
     assert "](book/headline.png)" in (ROOT / "README.md").read_text()
-    outputs = [o for c in nbformat.read(ROOT / "book" / "intro.ipynb", 4).cells for o in c.get("outputs", [])]
-    figures = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
-    assert base64.b64decode(figures[0]) == (ROOT / "book" / "headline.png").read_bytes()
+    cells = {cell.id: cell for cell in nbformat.read(ROOT / "book" / "intro.ipynb", 4).cells}
+    (figure,) = [output.data["image/png"] for output in cells["headline"].outputs]
+    assert base64.b64decode(figure) == (ROOT / "book" / "headline.png").read_bytes()
 
 
 def test_the_readme_lists_every_room():

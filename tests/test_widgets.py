@@ -12,11 +12,12 @@ import torch
 from conftest import ROOT
 from forked import HANGS_AFTER
 
-from alibi.book import plots
+from alibi.book import plots, results
 from alibi.book.build import chapters
-from alibi.book.widgets import FOLDER, NAMES, SHARED, scripts, widget
+from alibi.book.widgets import FOLDER, NAMES, SHARED, figures, scripts, widget
 from alibi.positions import position_method, slopes
 from alibi.positions.t5 import bucket
+from alibi.records import measured_results, paper_results
 from alibi.windows import evaluation_windows
 
 LINES = 300
@@ -144,6 +145,27 @@ def test_the_staircases_weights_are_those_of_torch(compute):
                 np.testing.assert_allclose(found, rounded_S[-32:], atol=1e-6)
                 wrong = (rounded_S - exact_S.softmax(-1)).abs().sum().item() / 2
                 assert misplaced == pytest.approx(wrong, abs=1e-6)
+
+
+def test_what_a_long_window_has_cost_is_the_sum_of_its_tokens(compute):
+    means = np.random.default_rng(0).normal(size=8).round(4)
+    script = "({means, places}) => places.map((place) => Watch.soFar(means, 32, place))"
+    found = compute("watch", script, {"means": means.tolist(), "places": list(range(1, 257))})
+    np.testing.assert_allclose(found, np.repeat(means, 32).cumsum(), atol=1e-9)
+
+
+def test_curves_are_the_papers_relative_ones(compute):
+    html = figures.curves(paper_results(), measured_results("wikitext103"), {"Table 2": 512}).data
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    theirs = json.loads(text)["pairs"][0]["sides"][0]
+    rows = results.relative(paper_results().query("source == 'Table 2'")).set_index("method")
+    for curve in theirs["curves"]:
+        given = {"curve": curve, "length": 512}
+        found = compute("curves", "({curve, length}) => Curves.relative(curve, length)", given)
+        expected = rows.loc[curve["method"]].sort_values("eval_length")
+        np.testing.assert_allclose(found, expected[["multiple", "ratio"]].dropna(), rtol=1e-6)
+        nearest = compute("curves", "({curve}) => [2, 40].map((k) => Curves.nearest(curve, 512, k) || null)", given)
+        assert nearest[0]["length"] == 1012 and nearest[1] is None
 
 
 def test_scripts_are_short_and_classic():

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from IPython.display import HTML
 
-from alibi.book import plots
+from alibi.book import plots, results
 from alibi.book.widgets import widget
 from alibi.corpora.vocabulary import Vocabulary
 from alibi.evaluate import AgainstItself
@@ -74,3 +76,35 @@ def _pieces(vocabulary: Vocabulary, tokens: np.ndarray) -> list[str]:
         ends.append(len(vocabulary.decode(tokens[:count]).rstrip("\ufffd")))
     text = vocabulary.decode(tokens)
     return [text[start:end] for start, end in pairwise(ends)]
+
+
+def curves(paper: pd.DataFrame, measured: pd.DataFrame, tables: Mapping[str, float]) -> HTML:
+    """Perplexity against evaluation length without overlap: the paper's models beside ours that stand for them.
+
+    Args:
+        paper: `alibi.records.paper_results`.
+        measured: records of `alibi.book.results.results`, of one scale.
+        tables: the paper's training length (tokens) of each table that is shown, by its name.
+    """
+    pairs = []
+    for table, length in tables.items():
+        theirs = plots.perplexities(paper[paper.source == table])
+        ours = plots.perplexities(measured[measured.paper_length == length])
+        if len(ours):
+            sides = [_side("The paper", f"{table}, 247M parameters, WikiText-103.", theirs)]
+            sides.append(_side(f"Ours, {ours.scale.iloc[0]}", results.described(ours), ours))
+            pairs.append({"title": f"L = {length:g} and what stands for it", "sides": sides})
+    return widget("curves", {"pairs": pairs})
+
+
+def _side(title: str, told: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """Of rows of one training length the curve of each of the paper's methods; several seeds are a mean and a range."""
+    found = []
+    for method in plots.PAPER_ORDER:
+        at = rows[rows.method == method].groupby("eval_length").value.agg(["mean", "min", "max"]).astype(float).round(4)
+        points = [
+            {"length": int(length), "value": mean, "low": low, "high": high}
+            for length, mean, low, high in at.itertuples()
+        ]
+        found.append({"method": method, "title": plots.TITLES[method], "points": points})
+    return {"title": title, "told": told, "length": int(rows.train_length.iloc[0]), "curves": found}

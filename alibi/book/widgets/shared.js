@@ -127,16 +127,18 @@ const Widgets = (() => {
   }
 
   /**
-   * Round numbers within an axis: powers of a whole number where it is logarithmic, else steps of 1, 2 or 5.
+   * Round numbers within an axis, about `most` of them: 1, 2 and 5 times powers of ten, or powers of ten alone, where it
+   * is logarithmic and long, else even steps.
    * @param {Axis} axis @param {number} most
    */
   function ticks({ low, high, log }, most) {
+    /** @type {number[]} */
     const found = [];
-    if (log) {
-      for (const base of [2, 4, 10, 16, 100]) {
+    if (log && high / low >= 5) {
+      for (const factors of [[1, 2, 5], [1]]) {
         found.length = 0;
-        for (let power = Math.ceil(Math.log(low) / Math.log(base) - 1e-9); base ** power <= high * 1.0001; power++) {
-          found.push(base ** power);
+        for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
+          found.push(...factors.map((factor) => factor * 10 ** power).filter((at) => at >= low * 0.999 && at <= high * 1.001));
         }
         if (found.length <= most) break;
       }
@@ -145,8 +147,8 @@ const Widgets = (() => {
     const rough = (high - low) / most;
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = /** @type {number} */ ([1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999)) * power;
-    for (let tick = Math.ceil(low / step - 1e-9) * step; tick <= high + step * 1e-6; tick += step) {
-      found.push(Math.abs(tick) < step * 1e-6 ? 0 : tick);
+    for (let place = Math.ceil(low / step - 1e-9); place * step <= high * (1 + 1e-9); place++) {
+      found.push(Number((place * step).toPrecision(12)));
     }
     return found;
   }

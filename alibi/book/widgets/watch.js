@@ -33,7 +33,7 @@ const Watch = (() => {
     const border = element("b", { class: "text-border" });
     const text = element("div", { class: "widget-text", tabindex: 0, role: "region", "aria-label": "the text" });
     text.append(parts[0], border, ...parts.slice(1));
-    const told = Widgets.numbers(methods.map(({ title }) => `${title}: cost so far`));
+    const told = Widgets.numbers(methods.map(({ title }) => `${title}, so far`));
     cursor.row.classList.add("widget-long");
     root.append(shown, cursor.row, curves, told.list, text);
 
@@ -55,7 +55,7 @@ const Watch = (() => {
           ticks: [0, ...[1, 2, 4, 6, 8].map((many) => many * data.length)].filter((tick) => tick <= window),
         },
         y: { low: Math.min(-0.05, -0.1 * highest), high: 1.12 * highest, label: "loss added (nats)" }, height: 290,
-        title: "What a window longer than L adds to the loss",
+        title: "Loss that the long window adds",
         told: methods.map(({ title }, place) => `${title}: ${plain(costs[place], 3)} nats in all up to token ${position}`).join(". "),
       });
       sheet.line([[0, 0], [window, 0]], { width: 1 });
