@@ -50,7 +50,8 @@ def data(
         tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; the corpus's own if left out.
         streaming: read the hub's files without keeping a copy besides the tokens.
     """
-    from alibi.corpora.corpus import describe, load
+    from alibi.corpora.corpus import load
+    from alibi.corpora.report import describe
 
     print(describe(load(name, tokenisation, streaming=streaming)))
 

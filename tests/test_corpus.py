@@ -16,11 +16,12 @@ from forked import HANGS_AFTER
 
 import alibi
 from alibi.corpora import corpus, wikipedia_sample
+from alibi.corpora.report import describe
 from alibi.corpora.vocabulary import BytePairVocabulary
 
 ROOT = Path(alibi.__file__).parents[1]
 
-# articles, words, bytes and SHA-256 of the text. If these change on purpose, corpus.FORMAT has to be counted up.
+# articles, words, bytes and SHA-256 of the text. If these change on purpose, count up cache.FORMAT.
 EXPECTED = {
     "train": (96, 353_922, 2_212_357, "be30c3b0133ff116e4a42d772658cd52d6e296a5af8209eb5889a6907399d91c"),
     "valid": (6, 24_888, 156_790, "63ec7ce72d979a35e67aa5adea347641a4aedba5efde0755515266d6c77d406b"),
@@ -164,7 +165,7 @@ def test_the_vocabulary_is_learned_from_the_training_split_alone(sample, tmp_pat
 
 
 def test_describe_tells_sizes_and_provenance(sample):
-    described = corpus.describe(sample)
+    described = describe(sample)
     for fact in (
         "353,922",
         "409,537",
@@ -184,7 +185,7 @@ def test_a_split_without_words_is_described(tmp_path, monkeypatch):
     (tmp_path / "blank").mkdir()
     for split, text in (("train", "a b\n"), ("valid", "\n\n")):
         (tmp_path / "blank" / f"{split}.txt").write_text(text)
-    rows = {row[0]: row[1:] for line in corpus.describe(corpus.load("blank")).split("\n") if (row := line.split())}
+    rows = {row[0]: row[1:] for line in describe(corpus.load("blank")).split("\n") if (row := line.split())}
     assert rows["valid"] == ["0", "2", "0", "2", "2", "-", "2", "0.00%"]
     assert rows["train"][5] == "1.500"
 
@@ -243,7 +244,7 @@ def other_source(path):
 def test_a_damaged_cache_is_rebuilt(sample, cache, caplog):
     truncate(cache / "train.bin")
     flip(cache / "valid.bin")
-    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"):
+    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"):
         rebuilt = corpus.load("wikipedia-sample")
     assert caplog.messages == [f"{cache} is rebuilt: train.bin, valid.bin not as written"]
     assert rebuilt.folder == cache
@@ -269,7 +270,7 @@ def test_a_damaged_cache_is_never_used(cache, monkeypatch, caplog, file, damage,
     damage(cache / file)
     # Without gensim the rebuilding stops where it begins.
     monkeypatch.setitem(sys.modules, "gensim", None)
-    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"), pytest.raises(corpus.CorpusError):
+    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"), pytest.raises(corpus.CorpusError):
         corpus.load("wikipedia-sample")
     (message,) = caplog.messages
     assert message.startswith(f"{cache} is rebuilt: ")

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from alibi.corpora.corpus import Corpus, is_title
+from alibi.corpora.corpus import Corpus
+from alibi.corpora.source import is_title
 
 
 def article_starts(corpus: Corpus, split: str, tokens: np.ndarray, end_of_line: int) -> np.ndarray | None:
