@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from test_claims import everything as of_the_paper
 
 from alibi.records import MEASURED_COLUMNS, paper_results
@@ -267,7 +268,15 @@ def test_what_an_evaluation_rescales_is_no_perplexity_of_the_run_as_it_is():
     assert judge(claim("A15"), plain, PAPER).findings[1].missing
 
 
-def test_both_families_are_corrected_by_themselves(monkeypatch):
+def test_the_scorecard_draws_each_part():
+    chapter = (ROOT / "book" / "scorecard.ipynb").read_text(encoding="utf-8")
+    for one in LATER_CLAIMS:
+        for letter in "abcd"[: len(one.parts)]:
+            part = f"{one.number}{letter if len(one.parts) > 1 else ''}"
+            assert f'\\"{part}\\": ' in chapter, f"no figure of the scorecard draws part {part}"
+
+
+def test_both_families_are_corrected_by_themselves():
     records = COMPLETE.copy()
     noise = 1 + 1e-3 * records["seed"].astype(float)
     records["value"] *= noise.where(records["method"].eq("kerple"), 1)
@@ -277,7 +286,7 @@ def test_both_families_are_corrected_by_themselves(monkeypatch):
     assert any(part.p > 0 for part in tested)
 
 
-def test_cells_wait_for_claims_of_both(monkeypatch):
+def test_cells_wait_for_claims_of_both():
     nothing = pd.DataFrame(columns=MEASURED_COLUMNS)
     lacking = needs(nothing, "laptop")
     assert {need.claim for need in lacking} >= {1, 4, "A2", "A10"}
