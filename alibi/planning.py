@@ -91,7 +91,9 @@ def memory(config: TrainConfig, tokens: np.ndarray) -> Memory:
     with FakeTensorMode(), _Held() as held:
         model = Decoder(config.model, config.kernel, config.activation_checkpointing).train()
         _plan(model, config, tokens)
-        optimizer, _, clip = RECIPES[config.recipe](model, config.learning_rate, config.warmup_steps, config.steps)
+        optimizer, _, clip = RECIPES[config.recipe](
+            model, config.learning_rate, config.warmup_steps, config.steps, config.method_rate
+        )
         weights = held.held
         with model.attention_by(_fused) if model.kernel in ("flex", "window") else nullcontext():
             _step(model, optimizer, clip, config, held)
