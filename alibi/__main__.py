@@ -60,6 +60,8 @@ def train(
     run: OmitArgPrefixes[RunSpec],
     out: Path,
     eval_corpus: str | None = None,
+    dry_run: bool = False,
+    gpus: int = 1,
     bookkeeping: OmitArgPrefixes[Bookkeeping] = BOOKKEEPING,
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length on the validation split.
@@ -82,12 +84,27 @@ def train(
         out: output folder, made if missing; all processes must see it.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
             have a validation split.
+        dry_run: train nothing; print parameters, memory by part, and tokens/s, time and GPU hours to be expected.
+        gpus: number of GPUs that --dry-run reckons with.
         bookkeeping: checkpoints, validation and metrics beside the run.
     """
     from alibi.processes import group
 
+    if dry_run:
+        _dry_run(run, gpus)
+        return
     with group():
         _train(run, out, eval_corpus, bookkeeping)
+
+
+def _dry_run(run: RunSpec, gpus: int) -> None:
+    from alibi.configuration import configure
+    from alibi.corpora.corpus import load, name_at
+    from alibi.planning import report
+    from alibi.scale import scale_named
+
+    corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
+    print(report(configure(run, corpus), corpus.split("train").tokens, gpus))
 
 
 def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookkeeping) -> None:

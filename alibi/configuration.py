@@ -163,7 +163,16 @@ def _check_processes(parallel: str | None, device: str, blocks: int) -> None:
     size = processes.count()
     if size > 1 and device == "mps":
         raise InputError("device mps: a Mac has one GPU, for one process; start it without torchrun")
-    if blocks % size:
+    check_dealt(blocks, size)
+
+
+def check_dealt(blocks: int, size: int) -> None:
+    """Checks that a step's blocks can be dealt evenly to this number of processes.
+
+    Raises:
+        InputError: if not; the message lists the numbers that they can be dealt to.
+    """
+    if size < 1 or blocks % size:
         fitting = [number for number in range(1, blocks + 1) if not blocks % number]
         raise InputError(
             f"{blocks} blocks of a step can't be dealt evenly to {size} processes; choose from {listed(fitting, 40)}"

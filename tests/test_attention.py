@@ -9,9 +9,11 @@ import pytest
 import torch
 from conftest import Largest
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from alibi import attention
 from alibi.attention import KERNELS, causal_attention, choose_kernel
+from alibi.model import Decoder, ModelConfig
 from alibi.official.rounding import DEVIATIONS, DRAWS, relative_error
 from alibi.positions import METHODS, Bias, LinearBias, MultipliedBias, NoBias, position_method, slopes
 
@@ -364,3 +366,26 @@ def test_flex_refuses_what_it_can_not_do():
         causal_attention(bias, at, at, "flex", dropout=0.1)
     with pytest.raises(ValueError, match="flex has no backward pass on a CPU"):
         causal_attention(bias, at, at, "flex")(*torch.randn(3, 1, 4, 3, 8).requires_grad_())
+
+
+def small_model(name, kernel):
+    shape = {"vocabulary_size": 60, "layers": 2, "width": 64, "heads": 4, "feedforward": 128, "longest": 40}
+    return Decoder(ModelConfig(name, **shape), kernel)
+
+
+# Kernel window is for CPUs, where nothing waits.
+@pytest.mark.parametrize(("kernel", "name"), [pair for pair in PAIRS if pair[0] not in ("flex", "window")])
+def test_a_step_makes_no_gpu_wait_and_makes_its_tensors_where_the_model_is(kernel, name):
+    # Tensors of this device have no data: a number that is copied to the host is an error, and a tensor of the CPU is.
+    model, tokens = small_model(name, kernel).to("meta").train(), torch.zeros(2, 40, dtype=torch.long, device="meta")
+    model.negative_log_likelihood(tokens, tokens).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("name", ["none", "t5", "alibi", "alibi-multiplied", "window"])
+def test_flex_attention_makes_no_gpu_wait(name):
+    # It does not know the meta device. Fake tensors of a CPU have no data either, and it has no way back there.
+    with FakeTensorMode(), torch.no_grad():
+        model, tokens = small_model(name, "flex").eval(), torch.zeros(2, 40, dtype=torch.long)
+        assert model.negative_log_likelihood(tokens, tokens).shape == (2, 40)

@@ -20,6 +20,7 @@ from alibi.device import absence, check_device, compute_dtype, is_here, matmul_r
 from alibi.errors import InputError, UnknownNameError, UserError, listed, quoted
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
 from alibi.paths import check_output, results_folder
+from alibi.planning import USUAL_SHARE
 from alibi.positions import METHODS
 from alibi.progress import duration, say
 from alibi.records import MEASURED_COLUMNS, append, measured_results
@@ -32,8 +33,6 @@ from alibi.scale import scale_named
 if TYPE_CHECKING:
     import pandas as pd
 
-# What runs of these sizes reach of the rate of large matrix products: a guess, for estimates alone.
-USUAL_SHARE = 0.4
 MOST_SEEDS = 1000
 
 
