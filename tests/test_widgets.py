@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 
 import nbformat
 import numpy as np
@@ -18,6 +19,8 @@ from alibi.book.widgets import FOLDER, NAMES, SHARED, figures, scripts, widget
 from alibi.positions import position_method, slopes
 from alibi.positions.t5 import bucket
 from alibi.records import measured_results, paper_results
+from alibi.reproduction.claims import VERDICTS, scorecard
+from alibi.reproduction.evidence import as_records
 from alibi.windows import evaluation_windows
 
 LINES = 300
@@ -166,6 +169,23 @@ def test_curves_are_the_papers_relative_ones(compute):
         np.testing.assert_allclose(found, expected[["multiple", "ratio"]].dropna(), rtol=1e-6)
         nearest = compute("curves", "({curve}) => [2, 40].map((k) => Curves.nearest(curve, 512, k) || null)", given)
         assert nearest[0]["length"] == 1012 and nearest[1] is None
+
+
+def test_exchanged_names_turn_the_verdicts_that_python_turns(compute):
+    paper, swap = paper_results(), {"alibi": "sinusoidal", "sinusoidal": "alibi"}
+    numbers = as_records(paper)
+    own = scorecard(numbers, paper)
+    other = scorecard(numbers.assign(method=numbers.method.replace(swap)), paper)
+    html = figures.scorecard({"theirs": (own, other)}).data
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    script = """({claims}) => [Scorecard.flipped(claims, "theirs").map(({number}) => number),
+        Scorecard.count(claims, "theirs, exchanged")]"""
+    turned, counted = compute("scorecard", script, json.loads(text))
+    assert turned == [str(a.number) for a, b in zip(own, other, strict=True) if a.verdict != b.verdict] != []
+    assert counted == Counter(verdict.verdict for verdict in other)
+    kinds = compute("scorecard", "words => words.map(Scorecard.kind)", list(VERDICTS))
+    expected = ["for"] * 3 + ["neither"] + ["against"] * 2 + ["for"] + ["neither"] * 2
+    assert kinds == expected
 
 
 def test_scripts_are_short_and_classic():

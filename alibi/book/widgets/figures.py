@@ -1,6 +1,6 @@
 """The moving figures of the chapters: each function gives the one of its name its data, rounded to what is seen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ from alibi.book.widgets import widget
 from alibi.corpora.vocabulary import Vocabulary
 from alibi.evaluate import AgainstItself
 from alibi.positions import T5Bias, slopes
+from alibi.reproduction.claims import VERDICTS, Verdict
 from alibi.runs import Run
 
 # For windows to move over: 32 words, the last of which needs the second.
@@ -108,3 +109,30 @@ def _side(title: str, told: str, rows: pd.DataFrame) -> dict[str, Any]:
         ]
         found.append({"method": method, "title": plots.TITLES[method], "points": points})
     return {"title": title, "told": told, "length": int(rows.train_length.iloc[0]), "curves": found}
+
+
+def scorecard(judged: Mapping[str, tuple[Sequence[Verdict], Sequence[Verdict]]]) -> HTML:
+    """The verdicts on the same claims by several sets of numbers, each as it is and with two methods exchanged.
+
+    Args:
+        judged: by the name of the numbers, verdicts on them and on the same ones with the two names exchanged.
+    """
+    worlds: dict[str, Sequence[Verdict]] = {}
+    for name, (own, exchanged) in judged.items():
+        worlds |= {name: own, f"{name}, exchanged": exchanged}
+    claims = []
+    for place, claim in enumerate(next(iter(worlds.values()))):
+        parts = [{"statistic": p.statistic, "rule": p.rule, "paper": _short(p.paper)} for p in claim.findings]
+        found = {name: _judged(verdicts[place]) for name, verdicts in worlds.items()}
+        about = {"number": str(claim.number), "title": claim.title, "place": claim.paper_place}
+        claims.append(about | {"parts": parts, "judged": found})
+    return widget("scorecard", {"claims": claims, "numbers": list(judged), "verdicts": list(VERDICTS)})
+
+
+def _judged(verdict: Verdict) -> dict[str, Any]:
+    parts = [{"outcome": part.outcome, "effect": _short(part.effect)} for part in verdict.findings]
+    return {"verdict": verdict.verdict, "parts": parts}
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
