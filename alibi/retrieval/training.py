@@ -28,7 +28,7 @@ class Budget:
     windows: int = 16
     """Windows of each task in a step."""
     length: int = 64
-    """Tokens of the longest windows, L; each step has windows of one length, from `SHORTEST` to this."""
+    """Tokens of the longest windows, L: those of every other step, on average; the others have any length up to it."""
     recipe: str = "adamw"
     """Optimiser, schedule and clipping, a name of `alibi.optim.RECIPES`."""
     learning_rate: float = 3e-3
@@ -45,13 +45,16 @@ class Budget:
         return replace(self.model, method=method, longest=self.length if METHODS[method].needs_longest else 0)
 
     def lengths(self, seed: int) -> np.ndarray:
-        """Tokens of the windows of each step, T."""
-        return 4 * np.random.default_rng(seed).integers(SHORTEST // 4, self.length // 4 + 1, self.steps)
+        """Tokens of the windows of each step, T: L, or from `SHORTEST` to L."""
+        random = np.random.default_rng(seed)
+        shorter = 4 * random.integers(SHORTEST // 4, self.length // 4 + 1, self.steps)
+        return np.where(random.random(self.steps) < 1 / 2, self.length, shorter)
 
     def batch(self, seed: int, step: int, length: int) -> list[Windows]:
         """The windows of a step, those of each task together; the same for every method."""
         random = np.random.default_rng([seed, step])
-        pairs = int(random.integers(1, length // 4 + 1))
+        # Every other window of recall is full, on average.
+        pairs = None if random.random() < 1 / 2 else int(random.integers(1, length // 4 + 1))
         return [draw(task, random, self.windows, length, pairs if task == RECALL else None) for task in TASKS]
 
     def tokens(self, seed: int) -> int:
