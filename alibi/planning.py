@@ -20,6 +20,7 @@ from alibi.attention import Attend, choose_kernel, sdpa
 from alibi.configuration import TrainConfig, check_dealt
 from alibi.device import computing, device_name, is_here, matmul_rate
 from alibi.embedding import AdaptiveEmbedding
+from alibi.errors import InputError
 from alibi.model import Decoder
 from alibi.optim import RECIPES
 from alibi.positions import Bias, NoBias
@@ -189,15 +190,17 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
     Args:
         config: of the run.
         tokens: of its training text.
-        gpus: processes, each with a GPU of its own, or on a CPU.
+        gpus: processes, each with a GPU of its own; 1 on a CPU.
 
     Raises:
-        InputError: if a step's blocks can't be dealt evenly to them.
+        InputError: if the run is on a CPU, or a step's blocks can't be dealt evenly to them.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     blocks = config.batch_tokens // config.train_length
     check_dealt(blocks, gpus)
+    if gpus > 1 and config.device != "cuda":
+        raise InputError(f"gpus={gpus}: the run is on device {config.device}; --device cuda or a larger scale has GPUs")
     config = replace(config, processes=gpus)
     with FakeTensorMode():
         model = Decoder(config.model)
@@ -220,6 +223,6 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
         a_gpu = USUAL_SHARE * rate / flops
         lines.append(
             f"{name}, {rate / 1e12:,.3g} TFLOP/s: {gpus * a_gpu:,.0f} tokens/s with {gpus}, "
-            f"{duration(every / a_gpu / gpus)}, {every / a_gpu / 3600:,.3g} GPU hours"
+            f"{duration(every / a_gpu / gpus)}, {every / a_gpu / 3600:,.3g} {'GPU ' * (config.device == 'cuda')}hours"
         )
     return "\n".join(lines)

@@ -89,6 +89,8 @@ def test_what_a_dry_run_tells():
     assert rows[1].split(", ")[-1] == rows[8].split(", ")[-1] and rows[1] != rows[8]
     with pytest.raises(InputError, match="144 blocks of a step can't be dealt evenly to 5 processes"):
         planning.report(config, TOKENS, 5)
+    with pytest.raises(InputError, match="gpus=2: the run is on device cpu; --device cuda or a larger scale has GPUs"):
+        planning.report(config_of("plain"), TOKENS, 2)
 
 
 def test_fsdp_parts_what_it_can():
