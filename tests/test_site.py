@@ -81,6 +81,19 @@ def test_one_search_bar(site, visit):
     assert [bar.is_visible() for bar in page.locator(".search-button-field").all()].count(True) == 1
 
 
+def test_each_page_says_what_it_is(site, visit):
+    told = (site / "llms.txt").read_text(encoding="utf-8")
+    page = visit((site / "alibi.html").as_uri())
+    description = page.locator("meta[name=description]").get_attribute("content")
+    assert description.startswith("A reader who meets the word it looks back") and len(description) <= 210
+    assert page.locator('meta[property="og:title"]').get_attribute("content") == "Attention with linear biases"
+    icon = page.locator("link[rel*=icon]").get_attribute("href")
+    assert (site / icon.split("?")[0]).is_file()
+    for name in PAGES:
+        assert f"]({name})" in told
+        assert 'name="description"' in (site / name).read_text(encoding="utf-8"), name
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_and_figures_follow_the_systems_colours(site, visit, scheme):
     page = visit((site / "alibi.html").as_uri(), color_scheme=scheme)
@@ -120,4 +133,7 @@ def test_with_an_address_its_links_appear(visit, tmp_path):
     } <= links
     assert page.locator("link[rel=canonical]").get_attribute("href") == f"{config['html']['baseurl']}/alibi.html"
     assert f"<loc>{config['html']['baseurl']}/alibi.html</loc>" in (site / "sitemap.xml").read_text()
+    assert f"{config['html']['baseurl']}/intro.html" in (site / "404.html").read_text()
+    picture = page.locator('meta[property="og:image"]').get_attribute("content")
+    assert (site / picture.removeprefix(f"{config['html']['baseurl']}/")).is_file()
     assert page.told == []
