@@ -18,7 +18,7 @@ from alibi.reproduction.control import ControlCell
 from alibi.reproduction.experiments import after_alibi, early_token_curse, reads_further, wikitext103
 from alibi.reproduction.merging import MergeError, merge
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
-from alibi.runs import config_hash
+from alibi.run_cache import config_hash
 from alibi.windows import scored_tokens, spread_windows
 
 OURS = ROOT / "data" / "results"

@@ -14,7 +14,7 @@ def article_starts(corpus: Corpus, split: str, tokens: np.ndarray, end_of_line: 
     Args:
         corpus: the text that the stream encodes.
         split: of it.
-        tokens: the stream, or a beginning of it, in whatever vocabulary.
+        tokens: the stream, or a beginning of it, in any vocabulary.
         end_of_line: id of the end-of-line token, which ends every line and stands nowhere else.
     """
     if corpus.splits[split].articles < 2:

@@ -61,7 +61,7 @@ def build(folder: Path, source: Source) -> None:
                 logger.warning("%s is rebuilt: %s", folder, fault)
             scratch = folder.parent / f".{folder.name}.building"
             if scratch.exists():
-                shutil.rmtree(scratch)  # what a killed build left
+                shutil.rmtree(scratch)  # of a build that was killed
             scratch.mkdir()
             try:
                 _write(scratch, source)
@@ -70,7 +70,7 @@ def build(folder: Path, source: Source) -> None:
                 scratch.rename(folder)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as wrong:  # Of the cache alone: what the source meets is a CorpusError.
+    except OSError as wrong:  # Of the cache alone: faults of the source are CorpusErrors.
         raise CorpusError(
             f"{source.name} can't be kept in {folder} ({told(wrong)}): make room there, or set ALIBI_CACHE to a folder "
             "that can be written to"
@@ -84,7 +84,7 @@ def _write(folder: Path, source: Source) -> None:
         raise InputError(f"{reading}: a vocabulary of {source.tokenisation} has a size of its own; leave it out")
     if source.fetched:
         say(source.fetched)
-    # What has to be fetched is, before the long work.
+    # Fetched first: a download that fails should not come after the long work.
     given = bert_vocabulary() if source.tokenisation == "bert" else None
     sizes = _write_texts(folder, source)
     vocabulary = given or _learned(folder, source)

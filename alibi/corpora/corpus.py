@@ -2,7 +2,7 @@
 
 `load` is the one entrance. It builds `corpora/NAME` in the cache folder (`alibi.corpora.cache`): each split as `.bin`
 (raw token ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each, which
-every load checks. Numpy alone opens what is built: a copied cache feeds a machine without network.
+every load checks. Numpy alone opens the cache, and a copy of it feeds a machine without network.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class Split:
     Attributes:
         name: train, valid or test.
         tokens: ids [tokens], read-only; every line of the text ends with the end-of-line token.
-        lines: of the text. Words and lines together are what is published as the number of WikiText's tokens.
+        lines: of the text. WikiText's published number of tokens counts words and lines together.
         words: whitespace-separated words of the text, which perplexity per word is normalised by.
         bytes: UTF-8 bytes of the text with the newline of each line, which bits per byte are normalised by.
         articles: number of articles, lines such as " = Title = "; none is in two splits.
@@ -63,16 +63,16 @@ class Corpus:
     """The token streams of a corpus, and where they are from.
 
     Attributes:
-        name: what `load` knows it by.
-        description: what text it is.
+        name: as `load` takes it.
+        description: of the text, in a few words.
         licence: of the text.
         citation: of the text.
         source: the file, folder or repository it was read from.
         tokenisation: words, bytes or bert.
         vocabulary_size: number of entries; token ids are [0, vocabulary_size). 0 without a vocabulary of its own.
         end_of_line: id of the end-of-line token.
-        splits: train, valid and test, as far as they are there. A corpus without a training split has no vocabulary of
-            its own and no tokens: `encoded_by` gives it another's.
+        splits: those that it has of train, valid and test. A corpus without a training split has no vocabulary of its
+            own and no tokens: `encoded_by` encodes it in another's.
         folder: where it is cached.
     """
 
@@ -160,20 +160,19 @@ class Corpus:
 def load(name: str, tokenisation: str | None = None, *, streaming: bool = False) -> Corpus:
     """The corpus of this name, from the cache, where it is built first if it is missing or not what was written.
 
-    A folder `$ALIBI_DATA/NAME` comes before anything else. Without one a copy in the cache is used, whatever folder it
-    was made from, and only then the hub or a package.
+    A folder `$ALIBI_DATA/NAME` comes first, then a copy in the cache, made from any folder, then the hub or a package.
 
     Args:
-        name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`; "NAME, first 20M words, vocabulary 32768" reads only so
-            much of its training split, and keeps only so many words (see `alibi.corpora.reading`).
+        name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`; "NAME, first 20M words, vocabulary 32768" reads the
+            first 20 million words of its training split, and keeps 32,768 entries (see `alibi.corpora.reading`).
         tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split) or bert (cased word
             pieces); None takes the corpus's own.
         streaming: read the hub's files without keeping a copy of them besides the cache's.
 
     Raises:
         ValueError: if no corpus has this name; the message lists those that there are.
-        CorpusError: if it has to be built and what it is read from is missing, altered or unreadable, or the cache
-            can't be written to.
+        CorpusError: if it has to be built and its source is missing, altered or unreadable, or the cache can't be
+            written.
     """
     if tokenisation and tokenisation not in VOCABULARIES:
         raise UnknownNameError("tokenisation", tokenisation, VOCABULARIES)
@@ -221,7 +220,7 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
 def name_at(scale: "Scale", name: str, tokenisation: str | None = None) -> str:
     """What a run at this scale reads of a corpus: of the hub's no more than the scale says, of a reader's own all.
 
-    The vocabulary of a stand-in that is read by words is as large as that of what it stands for.
+    A stand-in that is read by words has a vocabulary as large as that of the corpus that it stands for.
 
     Args:
         scale: with `train_words` and `vocabulary_size`.
@@ -250,7 +249,7 @@ def _folder(reading: Reading, tokenisation: str | None) -> Path:
 def _reading(name: str) -> Reading:
     reading = Reading.named(name)
     corpus = reading.corpus
-    # A path would lead out of the folders in which names are looked up, and what lies there would be replaced.
+    # A path leads out of the folders in which names are looked up, and files there would be replaced.
     if not corpus or corpus.startswith(".") or Path(corpus).name != corpus or "/" in corpus or "\\" in corpus:
         raise InputError(f"unknown corpus {name!r}: put text into a folder of ALIBI_DATA and give the folder's name")
     return reading

@@ -16,9 +16,9 @@ from alibi.errors import listed
 SENTENCES_A_BLOCK = 4096
 HELD_OUT_DOCUMENTS = 500
 BYTES_A_REQUEST = 2 << 20
-# Entries that a vocabulary of byte pairs has, whatever the corpus.
+# Entries of a vocabulary of byte pairs, the same for every corpus.
 BYTE_PAIRS = 4096
-# The branch on which the hub keeps parquet files of what was once read by a script.
+# The branch on which the hub keeps parquet files of data sets that a script once read.
 PARQUET = "refs/convert/parquet"
 WIKITEXT_REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
 MERITY = "Merity, Xiong, Bradbury and Socher (2017). Pointer Sentinel Mixture Models. ICLR."

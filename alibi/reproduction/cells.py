@@ -18,8 +18,9 @@ from alibi.model import Decoder
 from alibi.progress import say
 from alibi.reproduction.evidence import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
+from alibi.run_cache import run_folder
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
-from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself, run_folder
+from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself
 from alibi.scale import scale_named
 from alibi.windows import PIECE
 

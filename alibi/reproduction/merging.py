@@ -35,7 +35,8 @@ from alibi.reproduction.control import ControlCell
 from alibi.reproduction.evidence import AGAINST_ITSELF, CONTROLS, GRADIENT, READING, REPEATS
 from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.reproduction.retrieval_cells import ANSWERS
-from alibi.runs import METRICS, config_hash
+from alibi.run_cache import config_hash
+from alibi.runs import METRICS
 from alibi.scale import SCALES, scale_named
 from alibi.windows import evaluation_windows, scored_tokens, spread_windows
 
