@@ -18,6 +18,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from alibi.corpora.hub import HUB
+from alibi.corpora.mixture import MIXTURES
 from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
 from alibi.paths import check_output
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m alibi"
 CORPORA = (
-    f'wikipedia-sample, {", ".join(HUB)}, or a folder in ALIBI_DATA; "NAME, first 20M words, vocabulary 32768" reads '
-    "the beginning of its training text, and keeps the most frequent words."
+    f'wikipedia-sample, {", ".join([*HUB, *MIXTURES])}, or a folder in ALIBI_DATA; "NAME, first 20M words, vocabulary '
+    '32768" reads the beginning of its training text, and keeps the most frequent words.'
 )
 
 
@@ -47,7 +48,7 @@ def data(
 
     Args:
         name: what `CORPORA` says.
-        tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; the corpus's own if left out.
+        tokenisation: words (by fairseq's rules), bytes (byte pairs), bert or gpt2; the corpus's own if left out.
         streaming: read the hub's files without keeping a copy besides the tokens.
     """
     from alibi.corpora.corpus import load

@@ -51,7 +51,7 @@ class TrainConfig:
 
     corpus: str
     tokenisation: str
-    """Words, bytes or bert."""
+    """Words, bytes, bert or gpt2."""
     stream_sha256: str
     """SHA-256 of the training split's tokens."""
     model: ModelConfig

@@ -17,7 +17,7 @@ class RunSpec:
     corpus: str = "wikipedia-sample"
     """corpus to train on: a name that `python -m alibi data` knows."""
     tokenisation: str | None = None
-    """words (by fairseq's rules), bytes (byte pairs) or bert; the corpus's own if left out."""
+    """words (by fairseq's rules), bytes (byte pairs), bert or gpt2; the corpus's own if left out."""
     scale: str = "quick"
     """quick (minutes on two cores), laptop (under an hour), gpu or paper."""
     train_length: int | None = None

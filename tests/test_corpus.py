@@ -15,9 +15,12 @@ import pytest
 from forked import HANGS_AFTER
 
 import alibi
+from alibi.corpora import cache as corpus_cache
 from alibi.corpora import corpus, wikipedia_sample
 from alibi.corpora.report import describe
 from alibi.corpora.vocabulary import BytePairVocabulary
+from alibi.files import sha256
+from alibi.windows import TrainingOrder
 
 ROOT = Path(alibi.__file__).parents[1]
 
@@ -207,7 +210,7 @@ def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path
 
 def test_an_unknown_name_lists_the_known(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIBI_CACHE", str(tmp_path))  # What another cache holds would be listed too.
-    known = ", ".join(sorted(corpus.KNOWN))
+    known = re.escape(", ".join(sorted(corpus.KNOWN)))
     with pytest.raises(ValueError, match=f"unknown corpus 'wikitext'; choose from {known} "):
         corpus.load("wikitext")
 
@@ -275,6 +278,38 @@ def test_a_damaged_cache_is_never_used(cache, monkeypatch, caplog, file, damage,
     (message,) = caplog.messages
     assert message.startswith(f"{cache} is rebuilt: ")
     assert reason in message
+
+
+def test_a_large_file_is_checked_once_and_after_each_change(cache, monkeypatch, caplog):
+    monkeypatch.setattr(corpus_cache, "CHECKED_ONCE", 100_000)
+    corpus.load("wikipedia-sample")
+    hashed = []
+    monkeypatch.setattr(corpus_cache, "sha256", lambda path: hashed.append(path.name) or sha256(path))
+    corpus.load("wikipedia-sample")
+    large = {path.name for path in cache.iterdir() if path.stat().st_size > 100_000}
+    assert "train.bin" in large and not large & set(hashed) and "valid.bin" in hashed
+    flip(cache / "train.bin")
+    monkeypatch.setitem(sys.modules, "gensim", None)
+    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"), pytest.raises(corpus.CorpusError):
+        corpus.load("wikipedia-sample")
+    assert caplog.messages == [f"{cache} is rebuilt: train.bin not as written"]
+
+
+def test_a_cache_larger_than_memory_is_opened_and_cut_into_batches(cache):
+    """100 GB of tokens, all zero and so on no disk, with the last one another: none but those asked for is read."""
+    size, path = 100 * 10**9, cache / "train.bin"
+    with path.open("r+b") as file:
+        file.truncate(size)
+        file.seek(size - 2)
+        file.write(b"\x07\x00")
+    state = path.stat()
+    (cache / corpus_cache.CHECKED).write_text(json.dumps({"train.bin": [state.st_size, state.st_mtime_ns]}))
+    tokens = corpus.load("wikipedia-sample").split("train").tokens
+    assert len(tokens) == size // 2 and tokens[-1] == 7
+    order = TrainingOrder(tokens, 0, length=50_000, batch=2, seed=0)
+    last = order.blocks - 1
+    step = next(step for step in range(order.steps_an_epoch) if last * order.length in order.where(step)[2])
+    assert order(step)[1][order.where(step)[2].index(last * order.length), -1] == 7
 
 
 def test_what_a_killed_build_left_is_cleared(tmp_path, monkeypatch):

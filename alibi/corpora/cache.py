@@ -6,8 +6,8 @@ Text of any size is read, counted and encoded in pieces: memory holds a piece an
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alibi.corpora.bert import bert_vocabulary
+from alibi.corpora.gpt2 import gpt2_vocabulary
 from alibi.corpora.source import SPLITS, CorpusError, Source, is_title
 from alibi.errors import InputError, told
-from alibi.files import locked, sha256
+from alibi.files import locked, sha256, write_whole
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
 
@@ -31,6 +32,11 @@ FORMAT = 3
 # Text that is encoded at once, which bounds the memory of encoding.
 BYTES_A_BATCH = 1 << 20
 LINES_A_REFRESH = 10_000
+# A file above this size, once checked, is checked again when its size or time has changed, and not at every load.
+CHECKED_ONCE = 1 << 30
+CHECKED = "checked.json"
+# Vocabularies that are fetched; the others are learned from the training split.
+FETCHED = {"bert": bert_vocabulary, "gpt2": gpt2_vocabulary}
 
 
 def fault_of(folder: Path, source: Source | None) -> str | None:
@@ -43,10 +49,32 @@ def fault_of(folder: Path, source: Source | None) -> str | None:
         copied = manifest["identity"].startswith("folder ") and not (identity or "").startswith("folder ")
         if manifest["format"] != FORMAT or (other and not copied):
             return "of another version or another source"
-        changed = [file for file, digest in manifest["sha256"].items() if sha256(folder / file) != digest]
+        changed = _changed(folder, manifest["sha256"])
         return f"{', '.join(changed)} not as written" if changed else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"incomplete ({type(error).__name__}: {error})"
+
+
+def _changed(folder: Path, digests: Mapping[str, str]) -> list[str]:
+    """The files that are not as written."""
+    states = {file: _state(folder / file) for file in digests}
+    try:
+        checked = json.loads((folder / CHECKED).read_bytes())
+    except (OSError, ValueError):
+        checked = {}
+    known = {file for file, state in states.items() if state[0] > CHECKED_ONCE and checked.get(file) == state}
+    changed = [file for file, digest in digests.items() if file not in known and sha256(folder / file) != digest]
+    large = {file: state for file, state in states.items() if state[0] > CHECKED_ONCE and file not in changed}
+    if large.keys() - known:
+        text = json.dumps(large)
+        with suppress(OSError):  # Where nothing can be written, every load checks.
+            write_whole(folder / CHECKED, lambda path: path.write_text(text, encoding="utf-8"))
+    return changed
+
+
+def _state(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def build(folder: Path, source: Source) -> None:
@@ -85,7 +113,7 @@ def _write(folder: Path, source: Source) -> None:
     if source.fetched:
         say(source.fetched)
     # Fetched first: a download that fails should not come after the long work.
-    given = bert_vocabulary() if source.tokenisation == "bert" else None
+    given = FETCHED[source.tokenisation]() if source.tokenisation in FETCHED else None
     sizes = _write_texts(folder, source)
     vocabulary = given or _learned(folder, source)
     if vocabulary is not None:

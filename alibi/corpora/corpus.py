@@ -1,8 +1,9 @@
 """Names to token streams: a corpus is read, cut into splits and encoded once, and memory-mapped from then on.
 
 `load` is the one entrance. It builds `corpora/NAME` in the cache folder (`alibi.corpora.cache`): each split as `.bin`
-(raw token ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each, which
-every load checks. Numpy alone opens the cache, and a copy of it feeds a machine without network.
+(raw token ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each. Every
+load checks them; a file above 1 GiB is checked at the first load and after each change. Numpy alone opens the cache,
+and a copy of it feeds a machine without network.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from alibi.corpora import wikipedia_sample
 from alibi.corpora.cache import build, count_unknown, encoded_pieces, fault_of
 from alibi.corpora.folders import STAND_INS, from_folder, refuse_link_to_nothing
 from alibi.corpora.hub import HUB, from_hub
+from alibi.corpora.mixture import MIXTURES, from_mixture
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CorpusError, Source
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KNOWN = ("wikipedia-sample", *HUB)
+KNOWN = ("wikipedia-sample", *HUB, *MIXTURES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class Corpus:
         licence: of the text.
         citation: of the text.
         source: the file, folder or repository it was read from.
-        tokenisation: words, bytes or bert.
+        tokenisation: words, bytes, bert or gpt2.
         vocabulary_size: number of entries; token ids are [0, vocabulary_size). 0 without a vocabulary of its own.
         end_of_line: id of the end-of-line token.
         splits: those that it has of train, valid and test. A corpus without a training split has no vocabulary of its
@@ -165,8 +167,8 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
     Args:
         name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`; "NAME, first 20M words, vocabulary 32768" reads the
             first 20 million words of its training split, and keeps 32,768 entries (see `alibi.corpora.reading`).
-        tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split) or bert (cased word
-            pieces); None takes the corpus's own.
+        tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split), bert (cased word
+            pieces) or gpt2 (its byte pairs); None takes the corpus's own.
         streaming: read the hub's files without keeping a copy of them besides the cache's.
 
     Raises:
@@ -306,8 +308,8 @@ def _splits(name: str) -> set[str]:
 
 def _given(name: str) -> Path | None:
     data = texts_folder()
-    # The sample is the package's own: a folder of its name would pass for it.
-    if data is None or name == "wikipedia-sample":
+    # The sample is the package's own: a folder of its name would pass for it. A mixture's holds a folder for each part.
+    if data is None or name == "wikipedia-sample" or name in MIXTURES:
         return None
     try:
         refuse_link_to_nothing(data / name)
@@ -322,6 +324,8 @@ def _source(reading: Reading, tokenisation: str | None, streaming: bool = False)
         return from_folder(reading, given, tokenisation)
     if reading.corpus == "wikipedia-sample":
         return wikipedia_sample.source(reading, tokenisation)
+    if reading.corpus in MIXTURES:
+        return from_mixture(reading, tokenisation)
     return from_hub(reading, tokenisation, streaming) if reading.corpus in HUB else None
 
 

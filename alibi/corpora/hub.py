@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alibi.corpora.bert import BERT_CASED_SIZE
+from alibi.corpora.gpt2 import GPT2_SIZE
 from alibi.corpora.hub_errors import reason
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CC_BY_SA, SPLITS, CorpusError, Pass, Source, lines_of
@@ -62,9 +63,8 @@ class HubCorpus:
 
     def entries(self, tokenisation: str | None) -> int:
         """How large the vocabulary of a tokenisation is; None takes the corpus's own."""
-        return {"bytes": BYTE_PAIRS, "bert": BERT_CASED_SIZE}.get(
-            tokenisation or self.tokenisation, self.vocabulary_size
-        )
+        fixed = {"bytes": BYTE_PAIRS, "bert": BERT_CASED_SIZE, "gpt2": GPT2_SIZE}
+        return fixed.get(tokenisation or self.tokenisation, self.vocabulary_size)
 
 
 def bookcorpus_split(sentence: int) -> str:

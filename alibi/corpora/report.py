@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+from alibi.corpora.cache import FETCHED
 from alibi.corpora.corpus import Corpus
 
 
@@ -18,8 +19,13 @@ def describe(corpus: Corpus) -> str:
         cells = (f"{articles:,}", f"{lines:,}", f"{words:,}", f"{words + lines:,}", ids, share, f"{size:,}", missing)
         table.append(f"{split:<8}" + "".join(f"{cell:>13}" for cell in cells))
     cached = sum(path.stat().st_size for path in corpus.folder.iterdir())
-    kinds = {"words": "words by fairseq's rules", "bytes": "byte pairs", "bert": "BERT's cased word pieces"}
-    learned = "" if corpus.tokenisation == "bert" else ", learned from the training split"
+    kinds = {
+        "words": "words by fairseq's rules",
+        "bytes": "byte pairs",
+        "bert": "BERT's cased word pieces",
+        "gpt2": "GPT-2's byte pairs",
+    }
+    learned = "" if corpus.tokenisation in FETCHED else ", learned from the training split"
     vocabulary = f"{corpus.vocabulary_size:,} entries, {kinds[corpus.tokenisation]}{learned}"
     facts = {
         "vocabulary": vocabulary if corpus.vocabulary_size else "none of its own, for want of a training split",

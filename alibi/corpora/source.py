@@ -30,7 +30,7 @@ class Source:
     identity: str
     """Changes when the text may have."""
     tokenisation: str
-    """Words, bytes or bert: see `alibi.corpora.vocabulary.VOCABULARIES`."""
+    """Words, bytes, bert or gpt2: see `alibi.corpora.vocabulary.VOCABULARIES`."""
     splits: tuple[str, ...]
     passes: Sequence[Pass]
     """Read one after the other; one that has given all training words that are asked for is not read further."""

@@ -180,6 +180,12 @@ class WordPieceVocabulary(SubwordVocabulary):
     END = "[SEP]"
 
 
+class GPT2Vocabulary(SubwordVocabulary):
+    """The byte pairs of GPT-2 (Radford et al. 2019), lossless; its own separator is the end of a line."""
+
+    END = "<|endoftext|>"
+
+
 class WordVocabulary(Vocabulary):
     """Words, by fairseq's rules: what the paper's WikiText-103 models read.
 
@@ -281,4 +287,5 @@ VOCABULARIES: dict[str, type[Vocabulary]] = {
     "words": WordVocabulary,
     "bytes": BytePairVocabulary,
     "bert": WordPieceVocabulary,
+    "gpt2": GPT2Vocabulary,
 }
