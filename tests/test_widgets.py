@@ -268,12 +268,13 @@ def test_a_figure_moves_by_the_keyboard(visit, chapter, name, pictured):
     controls = figure.locator("input:enabled:not([type=radio]), input[type=radio]:checked, button, summary, a")
     assert controls.count() > 0
     before = figure.inner_html()
-    moved = False
+    # Only up to the first that moves the figure: it may make others anew.
     for control in controls.all():
         control.focus()
         page.keyboard.press("Space" if control.get_attribute("type") == "checkbox" else "ArrowLeft")
-        moved = moved or figure.inner_html() != before
-    assert moved
+        if figure.inner_html() != before:
+            return
+    pytest.fail("no control moves it")
 
 
 @pytest.mark.slow
