@@ -18,6 +18,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from alibi.corpora.hub import HUB
+from alibi.corpora.mixture import MIXTURES
 from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
 from alibi.paths import check_output
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m alibi"
 CORPORA = (
-    f'wikipedia-sample, {", ".join(HUB)}, or a folder in ALIBI_DATA; "NAME, first 20M words, vocabulary 32768" reads '
-    "the beginning of its training text, and keeps the most frequent words."
+    f'wikipedia-sample, {", ".join([*HUB, *MIXTURES])}, or a folder in ALIBI_DATA; "NAME, first 20M words, vocabulary '
+    '32768" reads the beginning of its training text, and keeps the most frequent words.'
 )
 
 
@@ -47,10 +48,11 @@ def data(
 
     Args:
         name: what `CORPORA` says.
-        tokenisation: words (by fairseq's rules), bytes (byte pairs) or bert; the corpus's own if left out.
+        tokenisation: words (by fairseq's rules), bytes (byte pairs), bert or gpt2; the corpus's own if left out.
         streaming: read the hub's files without keeping a copy besides the tokens.
     """
-    from alibi.corpora.corpus import describe, load
+    from alibi.corpora.corpus import load
+    from alibi.corpora.report import describe
 
     print(describe(load(name, tokenisation, streaming=streaming)))
 
@@ -59,6 +61,8 @@ def train(
     run: OmitArgPrefixes[RunSpec],
     out: Path,
     eval_corpus: str | None = None,
+    dry_run: bool = False,
+    gpus: int = 1,
     bookkeeping: OmitArgPrefixes[Bookkeeping] = BOOKKEEPING,
 ) -> None:
     """Train a model with one position method, then evaluate it at its training length on the validation split.
@@ -69,13 +73,42 @@ def train(
 
         srun python -m alibi train ... || { [ $? = 75 ] && scontrol requeue $SLURM_JOB_ID; }
 
+    Several processes share a run under torchrun, each with a GPU of its own or on the CPU (see `alibi.processes`):
+
+        torchrun --nproc-per-node 8 --max-restarts 3 -m alibi train ...
+
+    torchrun passes SIGTERM on and kills what has not ended 30 seconds later (its --shutdown-timeout); its own exit
+    status is 1 then. A process that fails or is killed ends the others, and a restart goes on from the last checkpoint.
+
     Args:
         run: what to train.
-        out: output folder, made if missing.
+        out: output folder, made if missing; all processes must see it.
         eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
             have a validation split.
+        dry_run: train nothing; print parameters, memory by part, and tokens/s, time and GPU hours to be expected.
+        gpus: number of GPUs that --dry-run reckons with.
         bookkeeping: checkpoints, validation and metrics beside the run.
     """
+    from alibi.processes import group
+
+    if dry_run:
+        _dry_run(run, gpus)
+        return
+    with group():
+        _train(run, out, eval_corpus, bookkeeping)
+
+
+def _dry_run(run: RunSpec, gpus: int) -> None:
+    from alibi.configuration import configure
+    from alibi.corpora.corpus import load, name_at
+    from alibi.planning import report
+    from alibi.scale import scale_named
+
+    corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
+    print(report(configure(run, corpus), corpus.split("train").tokens, gpus))
+
+
+def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookkeeping) -> None:
     from alibi import train as training
     from alibi.configuration import configure
     from alibi.corpora.corpus import load, name_at
@@ -145,6 +178,8 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model at several window lengths, longer ones than it was trained at included.
 
+    Under torchrun the processes deal the windows out among them, and find the same numbers as one.
+
     Args:
         folder: output folder of a training run.
         lengths: tokens in a window (L_valid); half to sixteen times the training length if left out, from the stride
@@ -154,6 +189,15 @@ def evaluate(
         eval_corpus: what to evaluate on; the training corpus if left out.
         device: cpu, cuda or mps; that of the training if left out, or the CPU where that is not here.
     """
+    from alibi.processes import group
+
+    with group():
+        _evaluate(folder, lengths, stride, split, eval_corpus, device)
+
+
+def _evaluate(
+    folder: Path, lengths: tuple[int, ...], stride: int | None, split: str, eval_corpus: str | None, device: str | None
+) -> None:
     from alibi import train as training
     from alibi.configuration import read_config
     from alibi.corpora.corpus import load
@@ -294,11 +338,12 @@ def reproduce(
     seeds: tuple[str, ...] = (),
     corpus: str | None = None,
     device: str | None = None,
+    shard: str | None = None,
     list_only: Annotated[bool, arg(name="list")] = False,
     as_json: Annotated[bool, arg(name="json")] = False,
     dry_run: bool = False,
 ) -> None:
-    """Run what is missing of the experiments and append its records to data/results/; stop and go on at any time.
+    """Run missing cells of the experiments and append records to data/results/; stop and go on at any time.
 
     First come the cells that most claims wait for, then further seeds. Cells that are recorded are passed over, so the
     same command goes on after a stop, by Ctrl-C or otherwise. Exit status 75 says that it was stopped, or its time was
@@ -307,13 +352,15 @@ def reproduce(
     Args:
         experiment: a name of `alibi.reproduction.experiments.TABLES`, or all.
         scale: quick, laptop, gpu or paper.
-        minutes: stop after so many, in order; 0 sets no limit.
+        minutes: stop after this time; the same command goes on; 0 sets no limit.
         methods: only these position methods.
         lengths: only these training lengths.
         seeds: seeds of weights and data order, such as 0 1 2, 0-4 or 0,2,5-7; 0 alone if left out.
         corpus: another text, such as wikipedia-sample, which needs no network, or a folder in ALIBI_DATA; the
             experiment's own if left out.
         device: cpu, cuda or mps (the GPU of a Mac); the scale's own if left out.
+        shard: I/N, such as 3/8: only the third of eight shares of the cells, for a machine or a task of a Slurm array
+            ($SLURM_ARRAY_TASK_ID/8). Shares have no cell and no training run in common; `records merge` joins them.
         list_only: show the cells, which are recorded, and what the others will cost here; run nothing.
         as_json: with --list, the same as one JSON document.
         dry_run: the same, with the whole configuration of the first cell.
@@ -322,7 +369,8 @@ def reproduce(
 
     if as_json and not list_only:
         raise InputError("--json shows what --list shows: choose --list --json")
-    asked = (experiment, scale, methods, runner.seeds_named(seeds), lengths, device, corpus)
+    share = runner.shard_named(shard)
+    asked = (experiment, scale, methods, runner.seeds_named(seeds), lengths, device, corpus, share)
     chosen = runner.plan(*asked)
     if as_json:
         print(json.dumps(runner.as_json(chosen), indent=2))
@@ -375,7 +423,7 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
     claims are false or empty (by the paper's numbers / by ours), and every change of a rule.
 
     Args:
-        json_file: file to write the verdicts to, with statistics, rules, effects, intervals and what is missing.
+        json_file: file to write the verdicts to, with statistics, rules, effects, intervals and missing numbers.
     """
     from alibi.reproduction import nulls
     from alibi.reproduction.claims import as_json, change_table, gate_table, gates, table
@@ -449,6 +497,8 @@ def book(
         building.build()
 
 
+# The others would do the same work in each process that torchrun starts.
+SHARED_BY_PROCESSES = ("train", "evaluate")
 COMMANDS: dict[str, Callable[..., None]] = {
     "data": data,
     "train": train,
@@ -476,7 +526,7 @@ def main() -> None:
     try:
         with raised():
             try:
-                commands = {name: _expanding_paths(command) for name, command in COMMANDS.items()}
+                commands = {name: _called(name, command) for name, command in COMMANDS.items()}
                 tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=__doc__)
             finally:
                 sys.stdout.flush()
@@ -508,18 +558,21 @@ def _open_closed_streams() -> None:
             setattr(sys, name, file)
 
 
-def _expanding_paths(command: Callable[..., None]) -> Callable[..., None]:
+def _called(name: str, command: Callable[..., None]) -> Callable[..., None]:
+    """The command with its paths expanded; refused in several processes if they can't share it."""
     from alibi.paths import expanded
 
     @wraps(command)
     def with_expanded(**values: Any) -> None:
+        if "TORCHELASTIC_RUN_ID" in os.environ and name not in SHARED_BY_PROCESSES:
+            raise InputError(f"{name} takes one process: start it without torchrun")
         command(**{name: expanded(value) if isinstance(value, Path) else value for name, value in values.items()})
 
     return with_expanded
 
 
 def _unread() -> bool:
-    """Whether nobody reads stdout any more, as after `| head`; what is left in it then goes nowhere."""
+    """Whether nobody reads stdout any more, as after `| head`; the rest of its text then goes nowhere."""
     try:
         print(flush=True)
     except BrokenPipeError:

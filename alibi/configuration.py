@@ -8,10 +8,11 @@ from typing import Any, get_type_hints
 
 import torch
 
+from alibi import processes
 from alibi.attention import choose_kernel
 from alibi.corpora.corpus import Corpus
 from alibi.device import DTYPES, absence, check_device, compiles, compute_dtype, is_here
-from alibi.errors import InputError, UnknownNameError, UserError
+from alibi.errors import InputError, UnknownNameError, UserError, listed
 from alibi.model import ModelConfig
 from alibi.positions import METHODS, NoBias, position_method
 from alibi.progress import say
@@ -24,7 +25,18 @@ CONFIG = "config.json"
 # tests/test_loss_trace.py fails when either is due.
 RECIPE = 1
 # These change only rounding. A run may resume with different values; a warning names them.
-MACHINE = ("device", "kernel", "threads", "torch_version", "tokens_at_once", "compiled", "activation_checkpointing")
+MACHINE = (
+    "device",
+    "kernel",
+    "threads",
+    "torch_version",
+    "tokens_at_once",
+    "compiled",
+    "activation_checkpointing",
+    "processes",
+    "parallel",
+)
+PARALLEL = ("ddp", "fsdp")
 
 
 class TrainingError(UserError, RuntimeError):
@@ -39,7 +51,7 @@ class TrainConfig:
 
     corpus: str
     tokenisation: str
-    """Words, bytes or bert."""
+    """Words, bytes, bert or gpt2."""
     stream_sha256: str
     """SHA-256 of the training split's tokens."""
     model: ModelConfig
@@ -60,12 +72,20 @@ class TrainConfig:
     threads: int
     torch_version: str
     tokens_at_once: int
-    """Tokens in one forward and backward pass; the gradients of several passes add up to a batch."""
+    """Tokens in one forward and backward pass of a process; the gradients of several passes add up to a batch."""
     # These fields have defaults because configurations stored before they existed lack them.
+    data_seed: int | None = None
+    """Seed of the data order; None: that of the run."""
     compiled: bool = False
     """Whether torch.compile translates the model."""
     activation_checkpointing: bool = False
     """Whether a layer is computed again in the backward pass instead of kept, for long training lengths."""
+    method_rate: float | None = None
+    """Factor of the learning rate for the position method's own parameters under AdamW; None: `alibi.optim`'s rule."""
+    processes: int = 1
+    """Processes that share each batch (`alibi.processes`)."""
+    parallel: str = "ddp"
+    """How they share the model: ddp or fsdp."""
     official_tail_gap: bool = False
     """Whether the loss has the official training's tail gap (see `alibi.embedding.AdaptiveEmbedding`)."""
 
@@ -75,7 +95,8 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
 
     Raises:
         InputError: for an unknown method, scale, kernel, device or dtype (the message lists the known ones), a number
-            out of range, or a decay window that is not positive or has no linear bias.
+            out of range, a decay window that is not positive or has no linear bias, or processes that a batch or a
+            device can't be dealt to.
     """
     if spec.method not in METHODS:
         raise UnknownNameError("position method", spec.method, METHODS)
@@ -92,12 +113,17 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         raise InputError(
             f"train_length={train_length}: choose 1 to {scale.batch_tokens}, a batch at scale {scale.name}"
         )
-    if steps < 1 or not 0 <= spec.seed < 2**64 or tokens_at_once < 1:
+    seeds = (spec.seed, spec.seed if spec.data_seed is None else spec.data_seed)
+    if steps < 1 or not all(0 <= seed < 2**64 for seed in seeds) or tokens_at_once < 1:
         raise InputError(
-            f"steps={steps}, seed={spec.seed}, tokens_at_once={tokens_at_once}: choose at least one step, a seed from "
-            "0 to 2**64 - 1, and at least one token"
+            f"steps={steps}, seed={spec.seed}, data_seed={spec.data_seed}, tokens_at_once={tokens_at_once}: choose at "
+            "least one step, seeds from 0 to 2**64 - 1, and at least one token"
         )
+    for name in ("learning_rate", "method_rate"):
+        if (rate := getattr(spec, name)) is not None and not 0 < rate < math.inf:
+            raise InputError(f"{name}={rate}: choose a number above 0")
     choose_kernel(device, train_length, True, NoBias(), spec.kernel)
+    _check_processes(spec.parallel, device, scale.batch_tokens // train_length)
     return TrainConfig(
         corpus=corpus.name,
         tokenisation=corpus.tokenisation,
@@ -108,9 +134,13 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         batch_tokens=scale.batch_tokens,
         steps=steps,
         recipe=scale.recipe,
-        learning_rate=scale.learning_rate,
+        learning_rate=scale.learning_rate if spec.learning_rate is None else spec.learning_rate,
+        method_rate=spec.method_rate,
         warmup_steps=min(scale.warmup_steps, steps),
         seed=spec.seed,
+        data_seed=spec.data_seed,
+        processes=processes.count(),
+        parallel=spec.parallel or "ddp",
         official_tail_gap=spec.official_tail_gap,
         dtype=dtype,
         device=device,
@@ -121,6 +151,32 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         compiled=compiles(device) if spec.compiled is None else spec.compiled,
         activation_checkpointing=spec.activation_checkpointing,
     )
+
+
+def _check_processes(parallel: str | None, device: str, blocks: int) -> None:
+    if parallel is not None and parallel not in PARALLEL:
+        raise UnknownNameError("parallel", parallel, PARALLEL)
+    if parallel is not None and not processes.launched():
+        raise InputError(
+            f"parallel={parallel} is for several processes: torchrun --nproc-per-node 2 -m alibi train ... starts them"
+        )
+    size = processes.count()
+    if size > 1 and device == "mps":
+        raise InputError("device mps: a Mac has one GPU, for one process; start it without torchrun")
+    check_dealt(blocks, size)
+
+
+def check_dealt(blocks: int, size: int) -> None:
+    """Checks that a step's blocks can be dealt evenly to this number of processes.
+
+    Raises:
+        InputError: if not; the message lists the numbers that they can be dealt to.
+    """
+    if size < 1 or blocks % size:
+        fitting = [number for number in range(1, blocks + 1) if not blocks % number]
+        raise InputError(
+            f"{blocks} blocks of a step can't be dealt evenly to {size} processes; choose from {listed(fitting, 40)}"
+        )
 
 
 def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int) -> ModelConfig:

@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
+from alibi import processes
 from alibi.corpora.corpus import Split
 from alibi.device import float64_device
 from alibi.errors import InputError
@@ -150,25 +151,34 @@ def _batches(windows: Iterable[Window], batch_tokens: int) -> Iterator[list[Wind
 def token_losses(
     model: Decoder, tokens: np.ndarray, end_of_line: int, windows: list[Window], batch_tokens: int | None, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """-ln p (float64, not a number where no window scores) and position in its window (from 0) of each token."""
+    """-ln p (float64, not a number where no window scores) and position in its window (from 0) of each token.
+
+    Several processes deal the batches of windows out among them; each gets every loss, and sums in the order of tokens,
+    so that no digit depends on their number. Of a model that is spread over them each computes all.
+    """
     stream = torch.from_numpy(shift(tokens, end_of_line)).to(model.device)
     sums = float64_device(model.device)
-    losses_N = torch.full((len(tokens),), math.nan, dtype=torch.float64, device=sums)
-    positions_N = np.zeros(len(tokens), np.int64)
+    losses_N = torch.zeros(len(tokens), dtype=torch.float64, device=sums)
+    positions_N, scored_N = np.zeros(len(tokens), np.int64), np.zeros(len(tokens), bool)
+    sharers = 1 if processes.is_sharded(model) else processes.count()
     model.eval()
     total = sum(window.end - window.scored for window in windows)
     with progress_bar(total=total, unit=" tokens", unit_scale=True, desc=what, leave=False, delay=1) as bar:
-        for batch in _batches(windows, batch_tokens or BATCH_TOKENS):
+        for number, batch in enumerate(_batches(windows, batch_tokens or BATCH_TOKENS)):
             context, end = batch[0].scored - batch[0].start, batch[0].end - batch[0].start
             starts_B = np.array([window.start for window in batch])
             places_BT = starts_B[:, None] + np.arange(end + 1)
+            scored_BT = places_BT[:, context:end]
+            positions_N[scored_BT], scored_N[scored_BT] = np.arange(context, end), True
+            bar.update(scored_BT.size)
+            if sharers > 1 and number % sharers != processes.rank():
+                continue
             taken = stream[torch.from_numpy(places_BT).to(model.device)]
             losses_BT = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:], context)
-            scored_BT = places_BT[:, context:end]
             losses_N[torch.from_numpy(scored_BT).to(sums)] = losses_BT.to(sums).double()
-            positions_N[scored_BT] = np.arange(context, end)
-            bar.update(losses_BT.numel())
-    return losses_N.cpu().numpy(), positions_N
+    found_N = (processes.total(losses_N) if sharers > 1 else losses_N).cpu().numpy()
+    found_N[~scored_N] = math.nan
+    return found_N, positions_N
 
 
 def article_numbers(tokens: int, starts: np.ndarray | None) -> np.ndarray:

@@ -182,6 +182,7 @@ class Decoder(nn.Module):
         With a cache the tokens continue the cached ones, and their keys and values are appended to it.
         """
         start = 0 if cache is None else cache.length
+        self.positions.check_length(start + tokens_BT.shape[1])
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)
         queries_T = keys_S[start:]
         x_BTC = self.embedding(tokens_BT)

@@ -12,6 +12,7 @@ from alibi.errors import InputError
 from alibi.positions import PositionMethod
 
 WEIGHT_DECAY = 0.1
+LARGEST_METHOD_RATE = 30.0
 
 
 class NAG(torch.optim.Optimizer):
@@ -114,11 +115,27 @@ def cosine_restarts(
     return LambdaLR(optimizer, rate)
 
 
-def adamw(model: torch.nn.Module, learning_rate: float, second_beta: float = 0.95) -> torch.optim.AdamW:
+def method_rate(travel: float, learning_rate: float, steps: int) -> float:
+    """The factor of the learning rate for a method's own parameters, from the budget alone.
+
+    Each step of Adam is about as long as the rate of that step, and these sum up to steps * learning_rate / 2 under a
+    cosine. The factor makes the sum equal to `travel`; it is at least 1, and at most 30.
+
+    Args:
+        travel: nats that a parameter must be able to move (`alibi.positions.PositionMethod.travel`).
+        learning_rate: the highest.
+        steps: of the whole run.
+    """
+    return min(LARGEST_METHOD_RATE, max(1.0, round(2 * travel / (steps * learning_rate), 2)))
+
+
+def adamw(
+    model: torch.nn.Module, learning_rate: float, steps: int, method_factor: float | None, second_beta: float = 0.95
+) -> torch.optim.AdamW:
     """AdamW with betas (0.9, second_beta). Matrices decay by 0.1; biases, norms and position parameters do not.
 
-    The method's parameters have their own learning rate: the model's times the method's factor
-    (`alibi.positions.PositionMethod.rate`).
+    The method's own parameters have a learning rate of their own: the model's times `method_factor`, or where that is
+    None, times `method_rate`.
     """
     methods = [module for module in model.modules() if isinstance(module, PositionMethod)]
     placed = {id(p) for method in methods for p in method.parameters()}
@@ -129,7 +146,8 @@ def adamw(model: torch.nn.Module, learning_rate: float, second_beta: float = 0.9
     ]
     for method in methods:
         if own := list(method.parameters()):
-            groups.append({"params": own, "weight_decay": 0.0, "lr": learning_rate * method.rate})
+            factor = method_rate(method.travel, learning_rate, steps) if method_factor is None else method_factor
+            groups.append({"params": own, "weight_decay": 0.0, "lr": learning_rate * factor})
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, second_beta), fused=True)
 
 
@@ -148,31 +166,40 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, warmup_steps: int, steps: in
 Recipe = tuple[torch.optim.Optimizer, LambdaLR, float]
 
 
-def adamw_recipe(model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int) -> Recipe:
+def adamw_recipe(
+    model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int, method_factor: float | None = None
+) -> Recipe:
     """AdamW with betas (0.9, 0.95), one cosine to a tenth of the rate, gradients clipped to norm 1."""
-    optimizer = adamw(model, learning_rate)
+    optimizer = adamw(model, learning_rate, steps, method_factor)
     return optimizer, warmup_cosine(optimizer, warmup_steps, steps), 1.0
 
 
-def adamw_small_batch_recipe(model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int) -> Recipe:
+def adamw_small_batch_recipe(
+    model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int, method_factor: float | None = None
+) -> Recipe:
     """AdamW with betas (0.9, 0.999), one cosine to zero, gradients clipped to norm 1: for batches of few tokens.
 
     A batch of 1,536 tokens misses most words. A second moment over 20 steps (0.95) has forgotten a word when it comes
     again; one over 1,000 steps has not. After 600 steps of 768 tokens the loss of ALiBi was 0.09 nats lower.
     """
-    optimizer = adamw(model, learning_rate, second_beta=0.999)
+    optimizer = adamw(model, learning_rate, steps, method_factor, second_beta=0.999)
     return optimizer, warmup_cosine(optimizer, warmup_steps, steps, last_share=0.0), 1.0
 
 
-def paper_recipe(model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int) -> Recipe:
-    """The paper's recipe: Nesterov with momentum 0.99, a cosine after the warm-up, gradients clipped to norm 0.1."""
+def paper_recipe(
+    model: torch.nn.Module, learning_rate: float, warmup_steps: int, steps: int, method_factor: float | None = None
+) -> Recipe:
+    """The paper's recipe: Nesterov with momentum 0.99, a cosine after the warm-up, gradients clipped to norm 0.1.
+
+    Its steps are as long as the gradient makes them, so that the method's own parameters need no factor.
+    """
     optimizer = NAG(model.parameters(), learning_rate)
     period = max(1, steps - warmup_steps)
     return optimizer, cosine_restarts(optimizer, warmup_steps, lr=learning_rate, period=period), 0.1
 
 
 # Optimiser, schedule and the largest norm of gradients.
-RECIPES: dict[str, Callable[[torch.nn.Module, float, int, int], Recipe]] = {
+RECIPES: dict[str, Callable[[torch.nn.Module, float, int, int, float | None], Recipe]] = {
     "adamw": adamw_recipe,
     "adamw-small-batch": adamw_small_batch_recipe,
     "paper": paper_recipe,

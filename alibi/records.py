@@ -21,11 +21,14 @@ MEASURED_COLUMNS = [
     *PAPER_COLUMNS, "prefix", "first_position", "last_position", "tokens_scored", "kernel", "compiled", "decay_window",
     "smoke", "scale", "seed", "tokens_trained", "parameters", "corpus_used", "paper_length", "device", "torch_version",
     "dtype", "commit", "config_hash", "seconds", "date", "skipped", "sample", "seen", "first_distance", "last_distance",
-    "layer", "head", "interpolation",
+    "layer", "head", "learning_rate", "method_rate", "interpolation", "data_seed", "distractors",
 ]
-LATER_COUNTS = ("skipped", "sample", "seen", "first_distance", "last_distance", "layer", "head")
 # Columns that came later: a file without one has records for which it is empty.
-LATER = (*LATER_COUNTS, "interpolation")
+LATER_COUNTS = (
+    "skipped", "sample", "seen", "first_distance", "last_distance", "layer", "head", "data_seed", "distractors",
+)
+RATES = ("learning_rate", "method_rate")
+LATER = (*LATER_COUNTS, *RATES, "interpolation")
 COUNTS = (
     "page", "train_length", "eval_length", "stride", "gpu_hours", "prefix", "first_position", "last_position",
     "tokens_scored", "seed", "tokens_trained", "parameters", "paper_length", *LATER_COUNTS,
@@ -37,7 +40,7 @@ TYPES = (
     dict.fromkeys(COUNTS, "Int64")
     | dict.fromkeys(TRUTHS, "boolean")
     | dict.fromkeys(("note", "kernel", "interpolation"), "object")
-    | {"decay_window": "float64"}
+    | dict.fromkeys(("decay_window", *RATES), "float64")
 )
 
 
@@ -69,10 +72,12 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     none); of these a `sample` of about so many, spread evenly (missing: all); at the positions `first_position` to
     `last_position` of the window (from 1; missing: all), within `decay_window` nats (missing: no limit). Of
     what a run reads, `seen` is how many tokens of a window may be seen (w), `first_distance` to `last_distance` how far
-    before a token its last occurrence is (0: nowhere), and `layer` and `head` count from 1. Where the slopes or angles
-    of a trained run were rescaled for the evaluation, `interpolation` says how (pi, ntk or yarn, each by L_valid / L;
-    see `alibi.positions.interpolation`). A speed or time has the attention `kernel`, and whether the model was
-    `compiled`. The numbers of a `smoke` run mean nothing.
+    before a token its last occurrence is (0: nowhere), and `layer` and `head` count from 1. An answer that is retrieved
+    has so many `distractors` in its window. `learning_rate` is the highest, and `method_rate` the factor of it for the
+    method's own parameters (missing: `alibi.optim.method_rate`'s); `data_seed` is the seed of the data order (missing:
+    `seed`). Where the slopes or angles of a trained run were rescaled for the evaluation, `interpolation` says how (pi,
+    ntk or yarn, each by L_valid / L; see `alibi.positions.interpolation`). A speed or time has the attention `kernel`,
+    and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
     """
     import pandas as pd
 

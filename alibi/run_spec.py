@@ -17,15 +17,22 @@ class RunSpec:
     corpus: str = "wikipedia-sample"
     """corpus to train on: a name that `python -m alibi data` knows."""
     tokenisation: str | None = None
-    """words (by fairseq's rules), bytes (byte pairs) or bert; the corpus's own if left out."""
+    """words (by fairseq's rules), bytes (byte pairs), bert or gpt2; the corpus's own if left out."""
     scale: str = "quick"
     """quick (minutes on two cores), laptop (under an hour), gpu or paper."""
     train_length: int | None = None
     """tokens in a training block (L); the scale's own if left out."""
     seed: int = 1
     """seed of weights, data order and dropout."""
+    data_seed: int | None = None
+    """seed of the data order alone; that of the run if left out."""
     steps: int | None = None
     """optimiser steps; the scale's own number if left out."""
+    learning_rate: float | None = None
+    """highest learning rate; the scale's own if left out."""
+    method_rate: float | None = None
+    """factor of the learning rate for the position method's own parameters, such as the table of the T5 bias, under
+    AdamW; from the budget if left out (see `alibi.optim`)."""
     large: bool = False
     """train the scale's larger model, which stands for the paper's 1.3B parameters."""
     kernel: str = "automatic"
@@ -44,6 +51,9 @@ class RunSpec:
     activation_checkpointing: bool = False
     """compute layers again in the backward pass instead of keeping them: a third more time, a fraction of the
     memory."""
+    parallel: str | None = None
+    """how the processes of torchrun share a run: ddp (each has the whole model) or fsdp (each has a part of its
+    weights, gradients and optimiser state); ddp if left out."""
     official_tail_gap: bool = False
     """leave out of the loss the terms that the official training leaves out (see `alibi.embedding`)."""
 

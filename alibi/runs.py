@@ -1,36 +1,33 @@
 """Trained runs, cached by the content of their configuration: asked for, found or trained, evaluated once."""
 
-import hashlib
-import json
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alibi.configuration import CONFIG, RECIPE, TrainConfig, TrainingError, configure, read_run, require_device
+from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, read_run, require_device
 from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import Corpus, Split, load, name_at
-from alibi.device import device_name, give_back_memory, settle_cpu
+from alibi.device import give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
-from alibi.files import locked, write_whole
+from alibi.files import locked
 from alibi.measures.attention_distance import AttentionDistance, attention_distance
 from alibi.measures.receptive_field import ReceptiveField, receptive_field
 from alibi.measures.repeats import Repeats, repeats
 from alibi.measures.truncation import Truncation, truncation
-from alibi.model import Decoder, ModelConfig
-from alibi.paths import cache_folder
-from alibi.positions import METHODS
+from alibi.model import Decoder
 from alibi.positions.interpolation import interpolated
 from alibi.progress import say
 from alibi.records import MEASURED_COLUMNS
+from alibi.run_cache import Measured, config_hash, lock_of, run_folder, store, stored
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.scale import scale_named
 from alibi.train import load_model, train
@@ -40,46 +37,14 @@ if TYPE_CHECKING:
 
 SMOKE_TOKENS = 1024
 METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"}
-# Where the loss against itself is recorded, in training lengths: between these, as far as the long window goes, and
-# from L to its end.
+# The loss against itself is recorded between these multiples of L, up to the end of the long window, and from L to
+# that end.
 AGAINST_ITSELF = (0, 1, 1.125, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 7, 8)
-Measured = TypeVar("Measured", Evaluation, AgainstItself, Truncation, AttentionDistance, Repeats, ReceptiveField)
-
-
-def config_hash(config: TrainConfig, machine: str = "") -> str:
-    """Twelve hexadecimal digits that stand for a configuration, and the machine and the recipe that it is trained by.
-
-    A field that has its default is left out, so that a choice that comes later leaves the runs of before as they are.
-    Of the code, `alibi.configuration.RECIPE` and the version of the run's own position method count, and nothing else:
-    see there when to count them up.
-
-    Args:
-        config: of a run.
-        machine: what `device_name` says where it was trained; empty for this machine.
-    """
-    key = _chosen(config) | {
-        "model": _chosen(config.model),
-        "machine": machine or device_name(config.device),
-        "recipe": RECIPE,
-        "method_version": METHODS[config.model.method].version,
-    }
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _chosen(config: TrainConfig | ModelConfig) -> dict[str, Any]:
-    named = {field.name: (getattr(config, field.name), field.default) for field in fields(config)}
-    return {name: value for name, (value, default) in named.items() if name != "model" and value != default}
-
-
-def run_folder(config: TrainConfig) -> Path:
-    """Where the run of this configuration lies, or will lie, in the cache."""
-    name = f"{config.model.method}-{config.scale}-{config.train_length}-seed{config.seed}-{config_hash(config)}"
-    return cache_folder() / "runs" / name
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training run and what was measured of it."""
+    """A finished training run and its measurements."""
 
     config: TrainConfig
     corpus: Corpus
@@ -125,10 +90,10 @@ class Run:
             length: tokens in a window, L_valid.
             stride: new tokens a window; None for nonoverlapping windows.
             split: of the text.
-            prefix: read only so many tokens from its start; None reads all.
-            text: what is read, in the vocabulary of the run; the corpus of the run if left out.
+            prefix: number of tokens to read from its start; None reads all.
+            text: the text to read, in the vocabulary of the run; the corpus of the run if left out.
             skip: tokens at the start that are context and not scored.
-            sample: score only about so many tokens, spread evenly over the text; None scores all.
+            sample: number of tokens to score, about, spread evenly over the text; None scores all.
             interpolation: rescales slopes or angles for windows past L, a kind of `alibi.positions.interpolation`; None
                 reads by positions as trained.
 
@@ -169,8 +134,8 @@ class Run:
             window: tokens in a longer window, a multiple of L.
             stride: new tokens that each window of L brings, a divisor of L.
             split: of the text.
-            sample: at least so many tokens, in windows spread evenly over the text; None takes all.
-            text: what is read, in the vocabulary of the run; the corpus of the run if left out.
+            sample: least number of tokens, in windows spread evenly over the text; None takes all.
+            text: the text to read, in the vocabulary of the run; the corpus of the run if left out.
 
         Raises:
             ValueError: for an unknown split (the known are listed), one shorter than a window, or other lengths.
@@ -291,23 +256,23 @@ class Run:
         text = text or self.corpus
         text.require(split)
         path = self.folder / "evaluations" / f"{text.name}-{split}-{name}-{PROTOCOL}.json"
-        if stored := _stored(kind, path):
-            return stored
+        if (kept := stored(kind, path)) is not None:
+            return kept
         with ExitStack() as holding:
             refusal = None
             try:
-                holding.enter_context(locked(_lock(self.folder)))
+                holding.enter_context(locked(lock_of(self.folder)))
             except OSError as wrong:
                 refusal = wrong
-            if stored := _stored(kind, path):  # By another process, while this one waited.
-                return stored
+            if (kept := stored(kind, path)) is not None:  # By another process, while this one waited.
+                return kept
             settle_cpu(self.config.threads)
             stream = text.encoded_by(self.corpus, split)
             found = measure(stream, article_starts(text, split, stream.tokens, self.corpus.end_of_line))
             give_back_memory()
             try:
                 if refusal is None:
-                    _store(found, path)
+                    store(found, path)
             except OSError as wrong:
                 refusal = wrong
             if refusal is not None:
@@ -329,9 +294,9 @@ class Run:
         """Perplexity per token, per word and bits per byte at these window lengths, with provenance.
 
         One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`. Arguments as for `evaluation`; `corpus` is
-        the paper's set, by which our records join its numbers, whatever was read. The metric loss_standard_error is
-        that of the mean loss (nats a token) over articles. Where tokens are skipped, and windows are
-        longer than L, loss_change is the mean loss less that of the same tokens in windows of L, and has a standard
+        the paper's set, by which our records join its numbers; `corpus_used` tells the text that was read. The metric
+        loss_standard_error is that of the mean loss (nats a token) over articles. Where tokens are skipped, and windows
+        are longer than L, loss_change is the mean loss less that of the same tokens in windows of L, and has a standard
         error too.
         """
         import pandas as pd
@@ -408,6 +373,9 @@ class Run:
             "scale": self.config.scale,
             "seed": self.config.seed,
             "tokens_trained": self.facts["tokens"],
+            "learning_rate": self.config.learning_rate,
+            "method_rate": self.config.method_rate,
+            "data_seed": self.config.data_seed,
             "parameters": self.facts["parameters"],
             "corpus_used": trained_on if read == trained_on else f"{trained_on} -> {read}",
             "device": self.facts["device"],
@@ -436,32 +404,9 @@ def ranges_against_itself(train_length: int, window: int, stride: int) -> list[t
     return [*pairwise(edges), *([(train_length, window)] if window > train_length else [])]
 
 
-def _lock(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.lock")
-
-
 def _in_nats(values: dict[str, float]) -> list[dict[str, Any]]:
     """Metric, value and unit of each of these; none of a standard error that a single article does not have."""
     return [{"metric": m, "value": value, "unit": "nats"} for m, value in values.items() if not math.isnan(value)]
-
-
-def _stored(kind: type[Measured], path: Path) -> Measured | None:
-    """What this file holds, None if there is none; one that is cut is told, and measured again."""
-    if not path.is_file():
-        return None
-    try:
-        stored: dict[str, Any] = json.loads(path.read_bytes())
-        stored |= {name: np.array(values) for name, values in stored.items() if isinstance(values, list)}
-        return kind(**stored)
-    except (OSError, ValueError, TypeError, AttributeError) as wrong:
-        say(f"warning: {path} can't be read: {wrong}; measured again")
-        return None
-
-
-def _store(found: Measured, path: Path) -> None:
-    fields = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(found).items()}
-    path.parent.mkdir(exist_ok=True)
-    write_whole(path, lambda part: part.write_text(json.dumps(fields), encoding="utf-8"))
 
 
 def trained(method: str, **chosen: Any) -> Run:
@@ -473,7 +418,7 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
     """The finished run of this specification: from the cache, or trained now with a progress bar.
 
     Where the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, that many
-    steps are trained instead, which a line on stderr says; what is evaluated on is then cut to `SMOKE_TOKENS`.
+    steps are trained instead, and a line on stderr says so; the evaluated text is then cut to `SMOKE_TOKENS`.
 
     Raises:
         InputError: for an unknown name or a number out of range.
@@ -494,7 +439,7 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
         with ExitStack() as holding:
             try:
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                holding.enter_context(locked(_lock(folder)))
+                holding.enter_context(locked(lock_of(folder)))
             except OSError as wrong:
                 raise TrainingError(
                     f"{folder.parent} can't be written: {wrong}; ALIBI_CACHE names another folder for what is trained"

@@ -1,7 +1,11 @@
 """The training loop: one configuration and a token stream in, weights, configuration and metrics out.
 
 A run may end at any moment, by a signal, a crash or a full disk. The same call then goes on from its last checkpoint
-and ends in the same bits as a run without a stop (same machine, torch version, threads and kernel).
+and ends in the same bits as a run without a stop (same machine, torch version, threads, kernel and processes).
+
+Several processes (`alibi.processes`) deal the blocks of each batch out among them, in the order of a single one: loss,
+gradient and weights are the same but for rounding, and a checkpoint fits any number of them. With dropout each process
+draws masks of its own, so that its runs equal those of another number of processes in distribution alone.
 """
 
 import json
@@ -9,18 +13,21 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 from filelock import Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from alibi import checkpoint as checkpoints
+from alibi import processes
 from alibi.attention import choose_kernel
 from alibi.checkpoint import Checkpoint
 from alibi.configuration import (
@@ -82,6 +89,8 @@ def train(
     The loss of a step is the mean negative log-likelihood of its tokens, in nats. A finished run of this configuration
     stays as it is. An unfinished one resumes, in the dtype in which it began (another machine may choose another).
 
+    In a group of processes each of them calls this; the first one alone reads and writes the folder.
+
     Args:
         config: configuration of the run.
         corpus: its training split is the text, its validation split is for the metrics.
@@ -91,25 +100,32 @@ def train(
 
     Raises:
         TrainingError: if the folder holds a run of another configuration (the message names the fields), can't be
-            written or is in use by another process; if the device is missing, the corpus is another one, or the loss or
-            gradient is not finite.
+            written or is in use by another process; if the device is missing, the corpus is another one, the processes
+            are not as many as configured, or the loss or gradient is not finite.
         StoppedError: after SIGTERM, SIGHUP or SIGINT, when the step is finished and its checkpoint saved.
         KeyboardInterrupt: at the second SIGINT, at once.
         alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or all checkpoints are damaged.
         ValueError: if the corpus does not fill a batch, or holds an id outside the vocabulary.
     """
-    if _finished(config, folder, exact_dtype):
-        checkpoints.remove(folder / CHECKPOINTS)  # An earlier process may have ended before it removed them.
+    first = processes.rank() == 0
+    if config.processes != processes.count():
+        raise TrainingError(f"the run is configured for {config.processes} processes, and here are {processes.count()}")
+    if processes.from_first(first and _finished(config, folder, exact_dtype)):
+        if first:
+            checkpoints.remove(folder / CHECKPOINTS)  # An earlier process may have ended before it removed them.
         return
     _check_stream(config, corpus)
     require_device(config)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / LOCK, timeout=0), noted() as received:
-            if not _finished(config, folder, exact_dtype):
+        with ExitStack() as holding:
+            if first:
+                folder.mkdir(parents=True, exist_ok=True)
+                holding.enter_context(locked(folder / LOCK, timeout=0))
+            received = holding.enter_context(noted())
+            if not processes.from_first(first and _finished(config, folder, exact_dtype)):
                 _train(config, corpus, folder, bookkeeping, exact_dtype, received)
-            if received:
-                raise StoppedError(f"{received[0].name}: the training is done and saved in {folder}; {GOES_ON}")
+            if name := _signal(received):
+                raise StoppedError(f"{name}: the training is done and saved in {folder}; {GOES_ON}")
     except Timeout as busy:
         raise TrainingError(
             f"another process trains in {folder} and holds {busy.lock_file}: wait for it, or choose another folder"
@@ -124,6 +140,12 @@ def _finished(config: TrainConfig, folder: Path, exact_dtype: bool) -> bool:
         return False
     _same_run(read_config(folder), config, folder, exact_dtype)
     return True
+
+
+def _signal(received: list[signal.Signals]) -> str:
+    """The name of a signal that some process has received, empty if none has."""
+    number = processes.highest(received[0] if received else 0)
+    return signal.Signals(number).name if number else ""
 
 
 def _check_stream(config: TrainConfig, corpus: Corpus) -> None:
@@ -152,46 +174,78 @@ def _same_run(stored: TrainConfig, asked: TrainConfig, folder: Path, exact_dtype
     return kept
 
 
+class _Losses(nn.Module):
+    """The loss of each token as a module's forward pass, which is what torch's DDP takes."""
+
+    def __init__(self, model: Decoder, losses: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.model, self.losses = model, losses
+
+    def forward(self, *given: Any, **named: Any) -> Tensor:
+        return self.losses(*given, **named)
+
+
 class Training:
-    """The state of a run: model, optimiser, schedule, and the number of steps done."""
+    """The state of a run: model, optimiser, schedule, and the number of steps done.
+
+    Each process has its share of a batch's blocks, and torch averages the gradients: with DDP after the last pass of a
+    step, with FSDP after each pass, so that no process ever holds all of them.
+    """
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
         self.config, self.done, self.seconds = config, 0, 0.0
         torch.manual_seed(config.seed)
         made = Decoder(config.model, config.kernel, config.activation_checkpointing)
         self.model = placed(made, config.device).train()
+        if processes.launched() and config.parallel == "fsdp":
+            processes.shard(self.model, self.model.layers, config.device)
         self.losses: Callable[..., Tensor] = self.model.negative_log_likelihood
         if config.compiled:
             try:
                 self.losses = torch.compile(self.losses)
             except (RuntimeError, OSError) as wrong:  # No compiler for this system or Python, or no room for its cache.
                 raise self._not_compiled(wrong) from wrong
-        recipe = RECIPES[config.recipe](self.model, config.learning_rate, config.warmup_steps, config.steps)
+        if processes.count() > 1 and config.parallel == "ddp":
+            self.losses = DistributedDataParallel(_Losses(self.model, self.losses), gradient_as_bucket_view=True)
+        recipe = RECIPES[config.recipe](
+            self.model, config.learning_rate, config.warmup_steps, config.steps, config.method_rate
+        )
         self.optimizer, self.schedule, self.clip = recipe
         batch = config.batch_tokens // config.train_length
         tokens = corpus.splits["train"].tokens
-        self.order = TrainingOrder(tokens, corpus.end_of_line, config.train_length, batch, config.seed)
+        seed = config.seed if config.data_seed is None else config.data_seed
+        self.order = TrainingOrder(tokens, corpus.end_of_line, config.train_length, batch, seed)
         self.tokens_a_step = batch * config.train_length
+        self._draw_apart()
+
+    def _draw_apart(self) -> None:
+        """Gives each process but the first its own random numbers, for dropout."""
+        if number := processes.rank():
+            mixed = np.random.SeedSequence([self.config.seed, number, self.done])
+            torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
 
     def step(self) -> tuple[float, float]:
         """Makes one optimiser step; returns the loss in nats a token and the gradient's norm before clipping."""
         config, blocks_at_once = self.config, max(1, self.config.tokens_at_once // self.config.train_length)
-        sources_BT, targets_BT = self.order(self.done)
+        sources_BT, targets_BT = (x.chunk(config.processes)[processes.rank()] for x in self.order(self.done))
         loss = torch.zeros((), device=config.device)
-        for sources, targets in zip(sources_BT.split(blocks_at_once), targets_BT.split(blocks_at_once), strict=True):
+        parts = list(zip(sources_BT.split(blocks_at_once), targets_BT.split(blocks_at_once), strict=True))
+        for number, (sources, targets) in enumerate(parts, 1):
             given = sources.to(config.device), targets.to(config.device)
-            with self._compiling():
+            with self._compiling(), self._averaging(number == len(parts)):
                 with computing(config.device, config.dtype):
-                    part = self.losses(*given, official_tail_gap=config.official_tail_gap).sum() / self.tokens_a_step
+                    nats = self.losses(*given, official_tail_gap=config.official_tail_gap).sum()
+                    part = nats / sources_BT.numel()
                 part.backward()
             loss += part.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        loss = processes.total(loss) / config.processes
+        norm = processes.replicated(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip))
         # One transfer for both, because each transfer makes a GPU wait.
-        nats, gradient_norm = torch.stack([loss, norm]).tolist()
-        if not math.isfinite(nats) or not math.isfinite(gradient_norm):
+        mean, gradient_norm = torch.stack([loss, norm]).tolist()
+        if not math.isfinite(mean) or not math.isfinite(gradient_norm):
             epoch, place, starts = self.order.where(self.done)
             raise TrainingError(
-                f"step {self.done}: loss {nats}, gradient norm {gradient_norm}. It is batch {place} of epoch {epoch}, "
+                f"step {self.done}: loss {mean}, gradient norm {gradient_norm}. It is batch {place} of epoch {epoch}, "
                 f"blocks of {config.train_length} tokens from {', '.join(map(str, starts))} of the training stream. "
                 f"A smaller learning rate than {config.learning_rate} may help"
             )
@@ -199,7 +253,14 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
         self.done += 1
-        return nats, gradient_norm
+        return mean, gradient_norm
+
+    def _averaging(self, last: bool) -> AbstractContextManager[None]:
+        """The context of a pass; with DDP the processes' gradients are averaged in the last one of a step."""
+        if last or not isinstance(self.losses, DistributedDataParallel):
+            return nullcontext()
+        delayed: AbstractContextManager[None] = self.losses.no_sync()
+        return delayed
 
     @contextmanager
     def _compiling(self) -> Iterator[None]:
@@ -220,14 +281,14 @@ class Training:
         return TrainingError(f"the model can't be compiled here: {told}; {remedy} trains without a compiler")
 
     def checkpoint(self) -> Checkpoint:
-        """The complete state of the run."""
+        """The complete state of the run; in processes other than the first, without its tensors."""
         optimizer = self.optimizer.state_dict()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for number, state in optimizer["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if (state := random_state(self.config.device)) is not None:
-            tensors[f"random.{self.config.device}"] = state
+        whole = _whole(tensors)
+        for number, states in enumerate(processes.from_all(self._random_states())):
+            whole |= {f"random.{device}{f'.{number}' if number else ''}": state for device, state in states.items()}
         epoch, place, _ = self.order.where(self.done)
         facts = {
             "config": asdict(self.config),
@@ -238,10 +299,21 @@ class Training:
             "groups": optimizer["param_groups"],
             "schedule": self.schedule.state_dict(),
         }
-        return Checkpoint(self.done, {name: value.detach().contiguous() for name, value in tensors.items()}, facts)
+        return Checkpoint(self.done, whole, facts)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights by name; in processes other than the first, none."""
+        return _whole(self.model.state_dict())
+
+    def _random_states(self) -> dict[str, Tensor]:
+        state = random_state(self.config.device)
+        return {"cpu": torch.get_rng_state()} | ({} if state is None else {self.config.device: state})
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continues from a checkpoint, to the same bits as the run that saved it.
+        """Continues from a checkpoint, to the same bits as the run that saved it with as many processes.
+
+        Args:
+            checkpoint: a state; in processes other than the first its tensors are not read.
 
         Raises:
             TrainingError: if the checkpoint's weights or optimiser state do not fit this model.
@@ -250,11 +322,19 @@ class Training:
         for name, value in checkpoint.tensors.items():
             kind, _, rest = name.partition(".")
             parts[kind][rest] = value
-        _set_weights(self.model, parts["model"], f"the checkpoint of step {checkpoint.step}")
+        if not processes.rank():
+            _check_weights(self.model, parts["model"], f"the checkpoint of step {checkpoint.step}")
+        for name, value in self.model.state_dict().items():
+            processes.fill(value, parts["model"].get(name))
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
-        for name, value in parts["optimizer"].items():
+        shapes = processes.from_first({name: value.shape for name, value in parts["optimizer"].items()})
+        for name, shape in shapes.items():
             number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = value
+            like = parameters[int(number)] if int(number) < len(parameters) else torch.zeros(())
+            held = torch.zeros_like(like) if like.shape == shape else torch.zeros(shape)
+            processes.fill(held, parts["optimizer"].get(name))
+            state.setdefault(int(number), {})[key] = held
         try:
             self.optimizer.load_state_dict({"state": state, "param_groups": checkpoint.facts["groups"]})
         except ValueError as wrong:
@@ -263,10 +343,19 @@ class Training:
                 "folder"
             ) from wrong
         self.schedule.load_state_dict(checkpoint.facts["schedule"])
-        torch.set_rng_state(parts["random"]["cpu"])
-        if self.config.device in parts["random"]:
-            set_random_state(self.config.device, parts["random"][self.config.device])
         self.done, self.seconds = checkpoint.step, checkpoint.facts["seconds"]
+        self._draw_apart()
+        own = f".{processes.rank()}" if processes.rank() else ""
+        states = processes.from_first(parts["random"])
+        if f"cpu{own}" in states:
+            torch.set_rng_state(states[f"cpu{own}"])
+        if f"{self.config.device}{own}" in states and self.config.device != "cpu":
+            set_random_state(self.config.device, states[f"{self.config.device}{own}"])
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    whole = {name: processes.whole(value.detach()) for name, value in tensors.items()}
+    return {name: value.contiguous() for name, value in whole.items() if value is not None}
 
 
 def _train(
@@ -278,10 +367,13 @@ def _train(
     received: list[signal.Signals],
 ) -> None:
     settle_cpu(config.threads)
-    found = checkpoints.newest(folder / CHECKPOINTS)
-    if found is not None:
-        facts_path = folder / CHECKPOINTS / f"{found.step:09}" / checkpoints.FACTS
-        config = _same_run(config_from(found.facts["config"], facts_path), config, folder, exact_dtype)
+    first = processes.rank() == 0
+    found = checkpoints.newest(folder / CHECKPOINTS) if first else None
+    if stored := processes.from_first(None if found is None else (found.step, found.facts)):
+        step, facts = stored
+        found = found or Checkpoint(step, {}, facts)
+        facts_path = folder / CHECKPOINTS / f"{step:09}" / checkpoints.FACTS
+        config = _same_run(config_from(facts["config"], facts_path), config, folder, exact_dtype)
     ceiling = matmul_rate(config.device, config.dtype)
     training = Training(config, corpus)
     if found is not None:
@@ -292,6 +384,8 @@ def _train(
     _tell_beginning(training, kernel, flops)
     _loop(training, corpus, folder, bookkeeping, received)
     rate = config.steps * training.tokens_a_step / max(training.seconds, 1e-9)
+    weights = training.weights()
+    ceiling *= config.processes
     facts = provenance(config.device) | {
         "parameters": training.model.parameter_count(),
         "attention_kernel": kernel,
@@ -307,10 +401,12 @@ def _train(
         f"{config.model.method}: {rate:,.0f} tokens/s, {facts['share_of_matmul_rate']:.0%} of the measured rate of "
         f"matrix products, peak memory {facts['peak_memory_mib']:,} MiB"
     )
-    write_whole(folder / WEIGHTS, lambda path: save_file(training.model.state_dict(), path))
-    finished = json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"
-    write_whole(folder / CONFIG, lambda path: path.write_text(finished, encoding="utf-8"))
-    checkpoints.remove(folder / CHECKPOINTS)
+    if first:
+        write_whole(folder / WEIGHTS, lambda path: save_file(weights, path))
+        finished = json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"
+        write_whole(folder / CONFIG, lambda path: path.write_text(finished, encoding="utf-8"))
+        checkpoints.remove(folder / CHECKPOINTS)
+    processes.wait()
 
 
 def _tell_beginning(training: Training, kernel: str, flops: float) -> None:
@@ -354,13 +450,18 @@ def _loop(
                     row["validation_perplexity"] = _validate(training, corpus)
                 write(row)
             bar.update(training.tokens_a_step)
-            if not last and (training.done % save_every == 0 or received):
-                checkpoints.save(folder / CHECKPOINTS, training.checkpoint(), bookkeeping.keep)
+            stopping = "" if last else _signal(received)
+            if not last and (training.done % save_every == 0 or stopping):
+                saved = training.checkpoint()
+                if processes.rank() == 0:
+                    checkpoints.save(folder / CHECKPOINTS, saved, bookkeeping.keep)
+                # The others wait here for the first, and a signal may have come meanwhile.
+                stopping = _signal(received)
             if training.done % GIVE_BACK_EVERY == 0:
                 give_back_memory()
-            if received and not last:
+            if stopping:
                 raise StoppedError(
-                    f"{received[0].name}: stopped after step {training.done} of {config.steps}, checkpoint saved in "
+                    f"{stopping}: stopped after step {training.done} of {config.steps}, checkpoint saved in "
                     f"{folder}; {GOES_ON}"
                 )
 
@@ -374,7 +475,10 @@ def _validate(training: Training, corpus: Corpus) -> float:
 
 @contextmanager
 def _metrics(folder: Path, done: int, tensorboard: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Appends rows to metrics.jsonl, from step `done` on, and to TensorBoard's files if asked."""
+    """Appends rows to metrics.jsonl, from step `done` on, and to TensorBoard's files if asked; in the first process."""
+    if processes.rank():
+        yield lambda row: None
+        return
     path = folder / METRICS
     kept = [json.dumps(row) + "\n" for row in _rows(path) if row["step"] < done]
     write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"))
@@ -444,11 +548,12 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
         model = Decoder(config.model, kernel)
     except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
         raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
-    _set_weights(model, weights, f"{folder / WEIGHTS}")
+    _check_weights(model, weights, f"{folder / WEIGHTS}")
+    model.load_state_dict(weights)
     return placed(model, device).eval()
 
 
-def _set_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:
+def _check_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:
     right = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if faults := [
@@ -462,4 +567,3 @@ def _set_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> N
         if not value.is_floating_point() or not value.isfinite().all():
             kind = "finite" if value.is_floating_point() else "floating point"
             raise TrainingError(f"{where}: {name} holds numbers that are not {kind}; train it again")
-    model.load_state_dict(weights)

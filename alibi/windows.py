@@ -47,16 +47,21 @@ class TrainingOrder:
                 f"the training stream holds {len(tokens)} tokens, {self.blocks} blocks of length {length}: "
                 f"a batch of {batch} needs at least {batch * length} tokens"
             )
-        self.stream = torch.from_numpy(shift(tokens, end_of_line))
+        self.tokens, self.end_of_line = tokens, end_of_line
         self.length, self.batch, self.seed = length, batch, seed
         self.steps_an_epoch = self.blocks // batch
         self._orders: dict[int, np.ndarray] = {}  # of the epoch at hand: drawn once, not at each step
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Sources and targets of this step (from 0), int64 [batch, length] each."""
-        starts = torch.tensor(self.where(step)[2])
-        taken = self.stream[starts[:, None] + torch.arange(self.length + 1)]
+        taken = torch.from_numpy(np.stack([self._block(start) for start in self.where(step)[2]]))
         return taken[:, :-1], taken[:, 1:]
+
+    def _block(self, start: int) -> np.ndarray:
+        # A stream on disk may be larger than memory: no more is read than a block.
+        if start == 0:
+            return shift(self.tokens[: self.length], self.end_of_line)
+        return self.tokens[start - 1 : start + self.length].astype(np.int64)
 
     def where(self, step: int) -> tuple[int, int, list[int]]:
         """Epoch, batch of the epoch, and the first target of each block in the stream, of this step (all from 0)."""

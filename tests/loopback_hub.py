@@ -4,9 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from threading import Thread
+from threading import Event, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ API = re.compile(r"/api/(?P<kind>datasets|models)/(?P<name>[^/]+/[^/]+)(?:/(?P<c
 RESOLVE = re.compile(r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 # A pre-signed address, such as the hub redirects large files to.
 STORE = re.compile(r"/store/(?P<digest>[0-9a-f]{64})")
+LARGE = (".parquet", ".gz")
 
 
 def parquet(rows: list[str | None], column: str = "text", rows_a_group: int | None = None) -> bytes:
@@ -34,6 +36,8 @@ class Hub:
         refusal: headers of those answers, such as what the hub says of a gated repository.
         sent: bytes of the bodies of all answers.
         spoil: changes the content of a file as it is sent, such as to cut it short.
+        fault: what befalls a request for the content of this large file: a status; "cut", the connection ends in the
+            middle of the body; "stall", no answer comes before the hub is closed; or None.
     """
 
     def __init__(self) -> None:
@@ -43,6 +47,8 @@ class Hub:
         self.refusal: dict[str, str] = {}
         self.sent = 0
         self.spoil: Callable[[str, bytes], bytes] = lambda _, content: content
+        self.fault: Callable[[str], int | str | None] = lambda _: None
+        self._closing = Event()
         hub = self
 
         class Handler(_Handler):
@@ -68,6 +74,7 @@ class Hub:
 
     def close(self) -> None:
         """From here on connections are refused."""
+        self._closing.set()
         for server, thread in zip(self._servers, self._threads, strict=True):
             if thread.is_alive():
                 server.shutdown()
@@ -134,7 +141,7 @@ class Hub:
             return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b""
         content = files[path]
         digest = hashlib.sha256(content).hexdigest()
-        if not path.endswith(".parquet"):
+        if not path.endswith(LARGE):
             return 200, {"X-Repo-Commit": commit, "ETag": f'"{digest[:40]}"'}, self.spoil(path, content)
         # Large files are kept elsewhere: what the hub tells of them comes with the redirection.
         linked = {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(content))}
@@ -144,13 +151,21 @@ class Hub:
         kept = [files for revisions in self.repositories.values() for _, files in revisions.values()]
         every = (pair for files in kept for pair in files.items())
         path, content = next(pair for pair in every if hashlib.sha256(pair[1]).hexdigest() == digest)
+        fault = self.fault(path)
+        if isinstance(fault, int):
+            return fault, {}, b"the loopback hub fails on purpose"
+        if fault == "stall":
+            self._closing.wait()
         content = self.spoil(path, content)
         headers = {"ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", "")):
             start, end = int(match[1]), min(int(match[2] or len(content)), len(content) - 1)
             headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-            return 206, headers, content[start : end + 1]
-        return 200, headers, content
+            content = content[start : end + 1]
+        if fault == "cut":
+            headers |= {"Content-Length": str(len(content)), "Connection": "close"}
+            content = content[: len(content) // 2]
+        return 206 if "Content-Range" in headers else 200, headers, content
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -167,7 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(header, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # A client that waits no longer.
+                self.wfile.write(content)
 
     do_GET = do_HEAD = do_POST = _send
 
@@ -185,7 +201,7 @@ def _entries(files: dict[str, bytes]) -> dict[str, dict[str, object]]:
             entries[folder] = {"type": "directory", "oid": oid, "size": 0, "path": folder}
         digest = hashlib.sha256(content).hexdigest()
         entries[path] = {"type": "file", "oid": digest[:40], "size": len(content), "path": path}
-        if path.endswith(".parquet"):
+        if path.endswith(LARGE):
             entries[path]["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 134}
     return entries
 

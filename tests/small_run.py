@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save_file
 
-from alibi import checkpoint
+from alibi import checkpoint, processes
 from alibi.configuration import configure
 from alibi.corpora.corpus import Corpus, Split
 from alibi.device import settle_cpu
@@ -53,16 +53,18 @@ def resumed_after(config, corpus, steps):
     return resumed
 
 
-def signal_at(folder, moment, step, number):
-    """Has this process send itself a signal at a moment of a step or of the save after it.
+def signal_at(folder, moment, step, number, process):
+    """Has this process send a signal at a moment of a step or of the save after it.
 
     Args:
         folder: of the run.
-        moment: "step", as it begins; "row", in the middle of its row of the metrics; in the save, "tensors" in the
+        moment: "step", as it begins; "row", in the middle of its row of the metrics; "gather", before the state of the
+            run is gathered to be saved, "gathered", after that; in the save, "tensors" in the
             middle of them, "facts" after tensors and facts, "rename" before it, "renamed" after it, "older" before the
             checkpoint before is removed, "removal" in the middle of that.
         step: from 1.
         number: of the signal.
+        process: that gets it.
     """
     place = f"{step:09}"
 
@@ -87,6 +89,8 @@ def signal_at(folder, moment, step, number):
     called, chosen, done = {
         "step": ((Training, "step"), lambda self: self.done == step - 1, None),
         "row": ((Training, "step"), lambda self: self.done == step, half_a_row),
+        "gather": ((Training, "checkpoint"), lambda self: self.done == step, None),
+        "gathered": ((Training, "checkpoint"), lambda self: self.done == step, Training.checkpoint),
         "tensors": ((checkpoint, "save_file"), lambda _, path: written(path), half_the_tensors),
         "facts": ((checkpoint, "sha256"), written, None),
         "rename": ((Path, "rename"), lambda old, new: new.name == place, None),
@@ -101,7 +105,7 @@ def signal_at(folder, moment, step, number):
             setattr(*called, right)
             if done is not None:
                 done(*arguments)
-            os.kill(os.getpid(), number)
+            os.kill(process, number)
         return right(*arguments)
 
     setattr(*called, call)
@@ -113,20 +117,33 @@ def run_as_command(folder, options):
 
     # Six batches an epoch, so that a run crosses epochs.
     corpus = period_corpus(3200)
-    if "signal_at" in options:
-        signal_at(folder, *options["signal_at"])
+    # A restart by torchrun is left in peace.
+    first_time = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    if "signal_at" in options and options.get("rank", 0) == int(os.environ.get("RANK", "0")) and first_time:
+        launcher = options.get("to_launcher", False)
+        signal_at(folder, *options["signal_at"], os.getppid() if launcher else os.getpid())
 
     def run() -> None:
         """Trains."""
+        with processes.group():
+            run_in_group()
+
+    def run_in_group() -> None:
         bookkeeping = Bookkeeping(
             checkpoint_every=options.get("every", 5), keep=options.get("keep", 2), log_every=1, validate_every=10
         )
-        config = config_for(corpus, steps=options.get("steps", 12), compiled=options.get("compiled", False))
+        config = config_for(
+            corpus,
+            steps=options.get("steps", 12),
+            compiled=options.get("compiled", False),
+            processes=processes.count(),
+            parallel=options.get("parallel", "ddp"),
+        )
         train(config, corpus, folder, bookkeeping=bookkeeping)
 
     COMMANDS.clear()
-    COMMANDS.update(run=run, other=run)
-    sys.argv = ["alibi", "run"]
+    COMMANDS.update(train=run, other=run)
+    sys.argv = ["alibi", "train"]
     main()
 
 

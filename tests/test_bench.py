@@ -128,7 +128,7 @@ def test_memory_is_what_the_allocator_hands_out():
 def test_records_have_the_kernel_that_ran_and_a_standard_error(monkeypatch):
     """Where masks are slow, ALiBi's fastest kernel in training is columns; the shared kernel is recorded beside it."""
     monkeypatch.setitem(trials.KERNELS, "cpu", ("columns", "sdpa"))
-    cell = SpeedCell("tiny", "quick", ("sinusoidal", "alibi"), kernel="baddbmm")
+    cell = SpeedCell("quick", "tiny", ("sinusoidal", "alibi"), kernel="baddbmm")
     records = cell.records()
     known = {(number["method"], number["metric"]) for number in cell.numbers()}
     assert set(zip(records.method, records.metric, strict=True)) == known and cell.recorded(records)
@@ -181,7 +181,7 @@ def test_forms_of_the_t5_bias_look_up_as_often_as_their_names_say(monkeypatch):
 
 
 def test_the_forms_of_the_t5_bias_are_recorded():
-    cell = T5FormsCell("tiny", "quick")
+    cell = T5FormsCell("quick", "tiny")
     records = cell.records()
     assert cell.recorded(records) and not cell.recorded(records.iloc[1:])
     assert len(records) == len(cell.numbers()) == 4 * 4 + 3 * 4 and (records.value > 0).all()

@@ -15,12 +15,16 @@ import pytest
 from forked import HANGS_AFTER
 
 import alibi
+from alibi.corpora import cache as corpus_cache
 from alibi.corpora import corpus, wikipedia_sample
+from alibi.corpora.report import describe
 from alibi.corpora.vocabulary import BytePairVocabulary
+from alibi.files import sha256
+from alibi.windows import TrainingOrder
 
 ROOT = Path(alibi.__file__).parents[1]
 
-# articles, words, bytes and SHA-256 of the text. If these change on purpose, corpus.FORMAT has to be counted up.
+# articles, words, bytes and SHA-256 of the text. If these change on purpose, count up cache.FORMAT.
 EXPECTED = {
     "train": (96, 353_922, 2_212_357, "be30c3b0133ff116e4a42d772658cd52d6e296a5af8209eb5889a6907399d91c"),
     "valid": (6, 24_888, 156_790, "63ec7ce72d979a35e67aa5adea347641a4aedba5efde0755515266d6c77d406b"),
@@ -164,7 +168,7 @@ def test_the_vocabulary_is_learned_from_the_training_split_alone(sample, tmp_pat
 
 
 def test_describe_tells_sizes_and_provenance(sample):
-    described = corpus.describe(sample)
+    described = describe(sample)
     for fact in (
         "353,922",
         "409,537",
@@ -184,7 +188,7 @@ def test_a_split_without_words_is_described(tmp_path, monkeypatch):
     (tmp_path / "blank").mkdir()
     for split, text in (("train", "a b\n"), ("valid", "\n\n")):
         (tmp_path / "blank" / f"{split}.txt").write_text(text)
-    rows = {row[0]: row[1:] for line in corpus.describe(corpus.load("blank")).split("\n") if (row := line.split())}
+    rows = {row[0]: row[1:] for line in describe(corpus.load("blank")).split("\n") if (row := line.split())}
     assert rows["valid"] == ["0", "2", "0", "2", "2", "-", "2", "0.00%"]
     assert rows["train"][5] == "1.500"
 
@@ -206,7 +210,7 @@ def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path
 
 def test_an_unknown_name_lists_the_known(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIBI_CACHE", str(tmp_path))  # What another cache holds would be listed too.
-    known = ", ".join(sorted(corpus.KNOWN))
+    known = re.escape(", ".join(sorted(corpus.KNOWN)))
     with pytest.raises(ValueError, match=f"unknown corpus 'wikitext'; choose from {known} "):
         corpus.load("wikitext")
 
@@ -243,7 +247,7 @@ def other_source(path):
 def test_a_damaged_cache_is_rebuilt(sample, cache, caplog):
     truncate(cache / "train.bin")
     flip(cache / "valid.bin")
-    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"):
+    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"):
         rebuilt = corpus.load("wikipedia-sample")
     assert caplog.messages == [f"{cache} is rebuilt: train.bin, valid.bin not as written"]
     assert rebuilt.folder == cache
@@ -269,11 +273,43 @@ def test_a_damaged_cache_is_never_used(cache, monkeypatch, caplog, file, damage,
     damage(cache / file)
     # Without gensim the rebuilding stops where it begins.
     monkeypatch.setitem(sys.modules, "gensim", None)
-    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"), pytest.raises(corpus.CorpusError):
+    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"), pytest.raises(corpus.CorpusError):
         corpus.load("wikipedia-sample")
     (message,) = caplog.messages
     assert message.startswith(f"{cache} is rebuilt: ")
     assert reason in message
+
+
+def test_a_large_file_is_checked_once_and_after_each_change(cache, monkeypatch, caplog):
+    monkeypatch.setattr(corpus_cache, "CHECKED_ONCE", 100_000)
+    corpus.load("wikipedia-sample")
+    hashed = []
+    monkeypatch.setattr(corpus_cache, "sha256", lambda path: hashed.append(path.name) or sha256(path))
+    corpus.load("wikipedia-sample")
+    large = {path.name for path in cache.iterdir() if path.stat().st_size > 100_000}
+    assert "train.bin" in large and not large & set(hashed) and "valid.bin" in hashed
+    flip(cache / "train.bin")
+    monkeypatch.setitem(sys.modules, "gensim", None)
+    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"), pytest.raises(corpus.CorpusError):
+        corpus.load("wikipedia-sample")
+    assert caplog.messages == [f"{cache} is rebuilt: train.bin not as written"]
+
+
+def test_a_cache_larger_than_memory_is_opened_and_cut_into_batches(cache):
+    """100 GB of tokens, all zero and so on no disk, with the last one another: none but those asked for is read."""
+    size, path = 100 * 10**9, cache / "train.bin"
+    with path.open("r+b") as file:
+        file.truncate(size)
+        file.seek(size - 2)
+        file.write(b"\x07\x00")
+    state = path.stat()
+    (cache / corpus_cache.CHECKED).write_text(json.dumps({"train.bin": [state.st_size, state.st_mtime_ns]}))
+    tokens = corpus.load("wikipedia-sample").split("train").tokens
+    assert len(tokens) == size // 2 and tokens[-1] == 7
+    order = TrainingOrder(tokens, 0, length=50_000, batch=2, seed=0)
+    last = order.blocks - 1
+    step = next(step for step in range(order.steps_an_epoch) if last * order.length in order.where(step)[2])
+    assert order(step)[1][order.where(step)[2].index(last * order.length), -1] == 7
 
 
 def test_what_a_killed_build_left_is_cleared(tmp_path, monkeypatch):

@@ -21,8 +21,11 @@ from forked import HANGS_AFTER
 from hub_process import ROOT, ROWS, SPECIAL, TEXT, ask, environment, unbuilt
 from loopback_hub import parquet
 
+from alibi.corpora import cache as corpus_cache
 from alibi.corpora import corpus
 from alibi.corpora.hub import HUB
+from alibi.corpora.mixture import MIXTURES
+from alibi.corpora.report import describe
 from alibi.corpora.source import CorpusError
 
 LINES = ["", " = Ships = ", "", " The ship — ça va ? ", "\ta  b", "x\u2028y\x85z\x0b \x0c\x1c", "船 ⛵", "", ""]
@@ -121,7 +124,7 @@ def test_without_a_training_split_another_vocabulary_is_needed(data):
     assert (split.unknown, split.words, split.bytes) == (2, 4, 14)
     assert split.sha256 == hashlib.sha256(split.tokens.tobytes()).hexdigest()
     assert toy.vocabulary.decode(split.tokens) == "a <unk> b\n\n<unk>\n"
-    assert "none of its own" in corpus.describe(held)
+    assert "none of its own" in describe(held)
 
 
 def test_a_split_in_two_files_is_refused(data):
@@ -242,7 +245,7 @@ def test_names_can_be_those_with_certain_splits(data):
     write(data / "trained", train="a\n")
     (data / "empty").mkdir()
     assert {"whole", "trained", "empty", "wikitext-2"} <= set(corpus.names())
-    assert set(corpus.names("train", "valid")) == {"whole", *corpus.KNOWN}
+    assert set(corpus.names("train", "valid")) == {"whole", *corpus.KNOWN} - MIXTURES.keys()
     corpus.load("trained")
     shutil.rmtree(data)
     assert {"trained", "whole"} & set(corpus.names("train")) == {"trained"}, "the copy in the cache"
@@ -344,8 +347,10 @@ def test_a_changed_file_rebuilds_the_cache(data, caplog, monkeypatch):
     write(data / "toy", train="a b\n", valid="a\n")
     first = corpus.load("toy")
     written = []
-    monkeypatch.setattr(corpus, "_write", lambda *args, write=corpus._write: (written.append(1), write(*args))[1])
-    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"):
+    monkeypatch.setattr(
+        corpus_cache, "_write", lambda *args, write=corpus_cache._write: (written.append(1), write(*args))[1]
+    )
+    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"):
         assert corpus.load("toy").text("train") == "a b\n"
         assert (written, caplog.messages) == ([], [])
         path = data / "toy" / "train.tokens"
@@ -439,9 +444,9 @@ def test_a_copied_cache_is_enough(data, tmp_path, monkeypatch, name, ending):
 # Both have found the cache missing before either may build it.
 RACE = r"""
 import os, sys
-from alibi.corpora import corpus
+from alibi.corpora import cache, corpus
 
-looked, built, fault, write = [], [], corpus._fault, corpus._write
+looked, built, fault, write = [], [], corpus.fault_of, cache._write
 
 def look(*args):
     found = fault(*args)
@@ -451,8 +456,8 @@ def look(*args):
         sys.stdin.readline()
     return found
 
-corpus._fault = look
-corpus._write = lambda *args: (built.append(1), write(*args))
+corpus.fault_of = look
+cache._write = lambda *args: (built.append(1), write(*args))
 toy = corpus.load("toy")
 print(len(built), toy.splits["train"].sha256, toy.text("train").split())
 """

@@ -9,8 +9,9 @@ from small_run import config_for, period_corpus, resumed_after, steps_done
 from torch import nn
 
 from alibi.model import Decoder, ModelConfig
-from alibi.optim import NAG, RECIPES, WEIGHT_DECAY, adamw, cosine_restarts
+from alibi.optim import NAG, RECIPES, WEIGHT_DECAY, adamw, cosine_restarts, method_rate
 from alibi.positions import METHODS, T5Bias
+from alibi.scale import SCALES
 from alibi.train import Training
 
 
@@ -107,13 +108,13 @@ def test_adamw_gives_the_positions_a_rate_of_their_own_and_no_decay(name):
     model = small_model(name)
     named = {id(p): parameter for parameter, p in model.named_parameters()}
     found = {}
-    for group in adamw(model, 0.01).param_groups:
+    for group in adamw(model, 0.01, steps=180, method_factor=None).param_groups:
         found |= {named[id(p)]: (group["lr"], group["weight_decay"]) for p in group["params"]}
     assert found.keys() == set(named.values())
     for parameter, p in model.named_parameters():
         placed = parameter.startswith("positions.")
         decay = WEIGHT_DECAY if p.dim() >= 2 and not placed else 0.0
-        rate = 0.01 * (METHODS[name].rate if placed else 1)
+        rate = 0.01 * (10 if placed and METHODS[name].travel else 1)
         assert found[parameter] == (pytest.approx(rate), decay)
 
 
@@ -127,6 +128,19 @@ def test_the_schedule_of_adamw_keeps_the_factor_and_the_paper_s_recipe_has_none(
             assert schedule.get_last_lr()[0] == rates[0]
             optimizer.step()
             schedule.step()
+
+
+def test_the_factor_of_the_t5_table_follows_from_the_budget_or_is_the_one_asked_for():
+    travel = METHODS["t5"].travel
+    for scale, factor in (("quick", 30.0), ("gpu", 3.6), ("laptop", 1.03)):
+        size = SCALES[scale]
+        assert method_rate(travel, size.learning_rate, size.steps) == factor
+    # Too few steps for any table to travel so far, and so many that it does at the model's own rate.
+    assert method_rate(travel, 2e-3, 8) == 30.0 and method_rate(travel, 3e-3, 100_000) == 1.0
+    assert method_rate(METHODS["alibi"].travel, 2e-3, 8) == 1.0
+    for recipe in ("adamw", "adamw-small-batch"):
+        groups = RECIPES[recipe](small_model("t5"), 0.01, 5, 20, 7.0)[0].param_groups
+        assert groups[2]["initial_lr"] == pytest.approx(7 * groups[0]["initial_lr"])
 
 
 def test_the_recipe_for_small_batches_remembers_rare_words_and_ends_at_zero():
@@ -154,7 +168,7 @@ def test_the_t5_table_can_travel_as_far_as_attention_scores_ask(monkeypatch):
         return (begin - model.positions.weights_KH).min().item()
 
     assert 9 < travelled() < 11
-    monkeypatch.setattr(T5Bias, "rate", 1.0)
+    monkeypatch.setattr(T5Bias, "travel", 0.0)
     assert 0.3 < travelled() < 0.4
 
 

@@ -20,8 +20,9 @@ from alibi.configuration import TrainingError, configure, read_config
 from alibi.corpora.corpus import load
 from alibi.device import DTYPES, compute_dtype
 from alibi.evaluate import evaluate
+from alibi.run_cache import config_hash
 from alibi.run_spec import RunSpec
-from alibi.runs import config_hash, trained
+from alibi.runs import trained
 from alibi.train import StoppedError, load_model, train
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,7 @@
 """What others install: the wheel with its data, the environment file, the two commands, the citation."""
 
 import base64
+import json
 import os
 import re
 import subprocess
@@ -122,11 +123,21 @@ def test_citation_names_the_paper_and_this_version():
     assert paper["identifiers"][0]["value"] == "arXiv:2108.12409" and "{2108.12409}" in bibliography
 
 
+def test_the_archive_and_the_citation_tell_the_same():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    archive = json.loads((ROOT / ".zenodo.json").read_text())
+    for name in ("title", "version", "license", "keywords"):
+        assert archive[name] == citation[name]
+    assert [creator["name"] for creator in archive["creators"]] == [author["name"] for author in citation["authors"]]
+    (paper,) = archive["related_identifiers"]
+    assert paper["identifier"] == citation["references"][0]["identifiers"][0]["value"]
+
+
 def test_the_readme_shows_the_headline_figure_of_the_introduction():
     assert "](book/headline.png)" in (ROOT / "README.md").read_text()
-    outputs = [o for c in nbformat.read(ROOT / "book" / "intro.ipynb", 4).cells for o in c.get("outputs", [])]
-    figures = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
-    assert base64.b64decode(figures[0]) == (ROOT / "book" / "headline.png").read_bytes()
+    cells = {cell.id: cell for cell in nbformat.read(ROOT / "book" / "intro.ipynb", 4).cells}
+    (figure,) = [output.data["image/png"] for output in cells["headline"].outputs]
+    assert base64.b64decode(figure) == (ROOT / "book" / "headline.png").read_bytes()
 
 
 def test_the_readme_lists_every_room():

@@ -199,7 +199,7 @@ def test_a_published_method_does_only_what_it_is_known_for(name, kind, numbers):
     assert (method.gate() is not None) == (name == "forgetting")
     assert type(method.bias()) is kind
     assert sum(p.numel() for p in method.parameters()) == numbers
-    assert method.rate == (30.0 if name == "t5" else 1.0)
+    assert method.travel == (9.0 if name == "t5" else 0.0)
 
 
 def test_the_paper_s_four_its_variants_later_and_scaled_methods_are_known_and_four_sets():
@@ -224,4 +224,5 @@ def test_learned_positions_end_where_their_table_ends():
     method = position_method("learned", 64, 8, longest=16)
     assert method.embeddings(torch.arange(16)).shape == (16, 64)
     with pytest.raises(ValueError, match=r"position 16: the learned table ends at 15.*lengths up to 16"):
-        method.embeddings(torch.arange(17))
+        method.check_length(17)
+    method.check_length(16)

@@ -22,7 +22,7 @@ from alibi.errors import InputError
 from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.progress import duration
-from alibi.records import MEASURED_COLUMNS, append, measured_results
+from alibi.records import MEASURED_COLUMNS, TYPES, append, measured_results
 from alibi.reproduction import runner as reproduction
 from alibi.reproduction.cells import Measure, TrainingCell
 from alibi.reproduction.claims import CLAIMS
@@ -33,11 +33,13 @@ from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.runner import (
     ReproduceError,
     cells,
+    dealt,
     listing,
     plan,
     reproduce,
     reproduce_all,
     seeds_named,
+    shard_named,
     states,
 )
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
@@ -148,20 +150,21 @@ def test_another_text_may_be_chosen(experiment, monkeypatch, tmp_path):
         for split in splits:
             (tmp_path / name / f"{split}.txt").write_text("a b\n")
     trained_on = {
-        "wikipedia": "wikipedia -> wikitext-103",
+        "wikipedia": "wikipedia, vocabulary 16384 -> wikitext-103",
         "mine": "mine",
         "books": "books",
         "wikipedia-sample": "wikipedia-sample",
         "wikitext-2": "wikitext-2, vocabulary 16384",
     }
     usual = cells(experiment, "laptop")
+    # The experiment's own text by its name is that text, tokenisation and all.
+    owned = {Reading.named(cell.spec.corpus).corpus for cell in usual if isinstance(cell, TrainingCell)}
+    assert len(owned) == (experiment != "retrieval"), "one text, but where windows are generated"
+    assert all(cells(experiment, "laptop", corpus=own) == usual for own in owned)
     for name, used in trained_on.items():
         found = cells(experiment, "laptop", corpus=name)
         assert [cell.title for cell in found] == [cell.title for cell in usual]
-        assert {cell.corpus_used for cell in found if isinstance(cell, TrainingCell)} == {used}
-    # The experiment's own text by its name is that text, tokenisation and all.
-    (own,) = {Reading.named(cell.spec.corpus).corpus for cell in usual if isinstance(cell, TrainingCell)}
-    assert cells(experiment, "laptop", corpus=own) == usual
+        assert {cell.corpus_used for cell in found if isinstance(cell, TrainingCell)} == ({used} if owned else set())
     with pytest.raises(ValueError, match="unknown corpus 'wikipedias'; choose from"):
         cells(experiment, "laptop", corpus="wikipedias")
 
@@ -382,13 +385,31 @@ def test_seeds_are_numbers_and_ranges():
             seeds_named((wrong,))
 
 
+def test_shards_share_out_the_cells_and_no_two_train_one_run():
+    chosen = [(name, cell) for name in EXPERIMENTS for cell in cells(name, "laptop", seeds=(0, 1, 2))]
+    for shards in (1, 3, 8):
+        shares = [dealt(chosen, (number, shards)) for number in range(1, shards + 1)]
+        assert sorted((n, c.title) for share in shares for n, c in share) == sorted((n, c.title) for n, c in chosen)
+        runs = [{cell.trains for _, cell in share if cell.trains} for share in shares]
+        assert sum(map(len, runs)) == len(set().union(*runs)) and max(map(len, runs)) - min(map(len, runs)) <= 2
+    planned = [{(s.experiment, s.cell.title) for s in plan("all", "quick", shard=(n, 2))} for n in (1, 2)]
+    assert planned[0] | planned[1] == {(s.experiment, s.cell.title) for s in plan("all", "quick")}
+    assert not planned[0] & planned[1]
+    with pytest.raises(InputError, match=r"shard 99/99 has none of the \d+ cells: choose fewer shards"):
+        plan("wikitext103", "quick", shard=(99, 99))
+    assert shard_named("3/8") == (3, 8) and shard_named(None) == (1, 1)
+    for wrong in ("0/8", "9/8", "3", "3/", "/8", "1/2/3", "a/b", "-1/8", "1.5/2", ""):
+        with pytest.raises(InputError, match="choose I/N as in 3/8"):
+            shard_named(wrong)
+
+
 def test_what_most_claims_wait_for_comes_first(results):
     found = plan("all", "laptop", seeds=(1, 0))
     assert {state.experiment for state in found} == set(EXPERIMENTS)
     # Nothing is recorded here: most claims wait for ALiBi, and several gates for it at the longest L.
     states = {(state.experiment, state.cell.title): state for state in found}
-    first = states["wikitext103", "alibi, L = 64, seed 1"]
-    assert [state.cell.title for state in found[:1]] == ["alibi, L = 384, seed 1"]
+    first = states["wikitext103", "alibi, L = 64, seed 1, 13,000 steps"]
+    assert [state.cell.title for state in found[:1]] == ["alibi, L = 384, seed 1, 13,000 steps"]
     assert set(first.claims) >= {4, 5, 6, 12, 13, 14, 18}
     of_seeds = [(state.cell.trains.seed, -len(state.claims)) for state in found if state.cell.trains]
     assert of_seeds == sorted(of_seeds, key=lambda pair: (pair[0] != 1, pair[1]))
@@ -398,12 +419,20 @@ def test_what_most_claims_wait_for_comes_first(results):
     # Recorded, a claim waits for nothing.
     append("wikitext103", reproduction._supposed("wikitext103", first.cell).assign(corpus_used="wikitext-103", seed=1))
     again = {(s.experiment, s.cell.title): s.claims for s in plan("all", "laptop", seeds=(1, 0))}
-    assert set(again["wikitext103", "alibi, L = 64, seed 1"]) < set(first.claims)
+    assert set(again["wikitext103", "alibi, L = 64, seed 1, 13,000 steps"]) < set(first.claims)
     with pytest.raises(InputError, match="no experiment at scale laptop has a cell of rotary, L = 65"):
         plan("all", "laptop", ["rotary"], (0,), [65])
-    of_rotary = {"wikitext103", "efficiency", "after_alibi", "reads_further"}
+    of_rotary = {"wikitext103", "efficiency", "after_alibi", "reads_further", "learning_rates", "retrieval"}
     assert {s.experiment for s in plan("all", "quick", ["rotary"])} == of_rotary
     assert not any(state.claims for state in plan("all", "quick")), "quick is no evidence"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_what_one_cell_records_passes_for_no_other_cell(experiment):
+    trained = [cell for cell in cells(experiment, "laptop") if isinstance(cell, TrainingCell)]
+    for own in trained:
+        recorded = reproduction._supposed(experiment, own).assign(smoke=False, corpus_used=own.corpus_used)
+        assert [cell.title for cell in trained if cell.recorded(recorded.astype(TYPES))] == [own.title]
 
 
 def test_cells_that_need_the_same_run_train_it_once(results):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alibi import runs
+from alibi import run_cache, runs
 from alibi.configuration import TrainConfig, configure
 from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import load
@@ -21,8 +21,9 @@ from alibi.positions.t5 import T5Bias
 from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, TYPES, append, measured_results, paper_results
 from alibi.reproduction.merging import KEY
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
+from alibi.run_cache import config_hash
 from alibi.run_spec import RunSpec
-from alibi.runs import config_hash, trained
+from alibi.runs import trained
 from alibi.train import Training
 
 pytestmark = pytest.mark.slow
@@ -196,14 +197,14 @@ def test_the_hash_follows_what_decides_the_bits(short, monkeypatch):
     assert len({config_hash(c) for c in [base, *variants]}) == len(variants) + 1
     assert config_hash(base) == config_hash(configure(RunSpec(method="alibi"), load("wikipedia-sample")))
     before = config_hash(base)
-    for changed, name, value in ((runs, "RECIPE", 0), (ALiBi, "version", 0)):
+    for changed, name, value in ((run_cache, "RECIPE", 0), (ALiBi, "version", 0)):
         with monkeypatch.context() as patch:
             patch.setattr(changed, name, value)
             assert config_hash(base) != before
     # Another method's own file is no matter of this run.
     monkeypatch.setattr(T5Bias, "version", 0)
     assert config_hash(base) == before
-    monkeypatch.setattr(runs, "device_name", lambda device: "another machine")
+    monkeypatch.setattr(run_cache, "device_name", lambda device: "another machine")
     assert config_hash(base) != before
 
 

@@ -5,6 +5,7 @@ import yaml
 from conftest import ROOT
 from forked import HANGS_AFTER
 
+from alibi.book import plots
 from alibi.book.build import chapters, render
 
 pytestmark = pytest.mark.slow
@@ -45,7 +46,7 @@ def test_page_is_whole_without_a_network(site, visit, name, width):
     equations = page.locator("article .math.notranslate").all()
     assert [equation.inner_text() for equation in equations if not equation.locator("mjx-container").count()] == []
     assert page.locator("mjx-merror").count() == 0
-    for image in page.locator("article img").all():
+    for image in page.locator("article img:not(.widget-still, .widget-still *)").all():
         image.scroll_into_view_if_needed()
         assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     scroll, shown = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
@@ -75,11 +76,33 @@ def test_search_finds_a_page(site, visit, width):
     assert page.told == []
 
 
-def test_one_search_bar_and_light_pages_only(site, visit):
-    page = visit((site / "intro.html").as_uri(), color_scheme="dark")
+def test_one_search_bar(site, visit):
+    page = visit((site / "intro.html").as_uri())
     assert [bar.is_visible() for bar in page.locator(".search-button-field").all()].count(True) == 1
-    assert page.locator("html").get_attribute("data-theme") == "light"
-    assert not any(button.is_visible() for button in page.locator(".theme-switch-button").all())
+
+
+def test_each_page_says_what_it_is(site, visit):
+    told = (site / "llms.txt").read_text(encoding="utf-8")
+    page = visit((site / "alibi.html").as_uri())
+    description = page.locator("meta[name=description]").get_attribute("content")
+    assert description.startswith("A reader who meets the word it looks back") and len(description) <= 210
+    assert page.locator('meta[property="og:title"]').get_attribute("content") == "Attention with linear biases"
+    icon = page.locator("link[rel*=icon]").get_attribute("href")
+    assert (site / icon.split("?")[0]).is_file()
+    for name in PAGES:
+        assert f"]({name})" in told
+        assert 'name="description"' in (site / name).read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_and_figures_follow_the_systems_colours(site, visit, scheme):
+    page = visit((site / "alibi.html").as_uri(), color_scheme=scheme)
+    assert page.locator("html").get_attribute("data-theme") == scheme
+    figure = page.locator(".cell:not(.tag_keep-colours) > .cell_output img").first
+    filters = figure.evaluate("image => getComputedStyle(image).filter")
+    assert filters == ("none" if scheme == "light" else f"invert({plots.INVERTED}) hue-rotate(180deg)")
+    blue = figure.evaluate("image => getComputedStyle(image).getPropertyValue('--method-alibi')").strip()
+    assert blue == (plots.COLOURS["alibi"] if scheme == "light" else plots.on_dark(plots.COLOURS["alibi"]))
 
 
 LINKS_TO_THE_REPOSITORY = ".article-header-buttons a[href^=http], .article-header-buttons .dropdown-launch-buttons"
@@ -110,4 +133,7 @@ def test_with_an_address_its_links_appear(visit, tmp_path):
     } <= links
     assert page.locator("link[rel=canonical]").get_attribute("href") == f"{config['html']['baseurl']}/alibi.html"
     assert f"<loc>{config['html']['baseurl']}/alibi.html</loc>" in (site / "sitemap.xml").read_text()
+    assert f"{config['html']['baseurl']}/intro.html" in (site / "404.html").read_text()
+    picture = page.locator('meta[property="og:image"]').get_attribute("content")
+    assert (site / picture.removeprefix(f"{config['html']['baseurl']}/")).is_file()
     assert page.told == []

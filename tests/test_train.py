@@ -14,7 +14,7 @@ from alibi.configuration import TrainingError, configure
 from alibi.model import Decoder
 from alibi.positions import METHODS
 from alibi.run_spec import Bookkeeping, RunSpec
-from alibi.train import load_model, train
+from alibi.train import Training, load_model, train
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +46,15 @@ def test_training_lowers_the_loss_and_writes_three_files(corpus, method, tmp_pat
     assert 0 <= facts["share_of_matmul_rate"] < 1
     model = load_model(tmp_path / "run")
     assert not model.training and model.config == config.model
+
+
+def test_the_data_may_have_an_order_of_its_own():
+    corpus = period_corpus(4000)
+    first, other, same = (Training(config_for(corpus, data_seed=seed), corpus) for seed in (None, 7, 1))
+    assert first.config.seed == 1
+    for name, weights in first.model.state_dict().items():
+        assert torch.equal(weights, other.model.state_dict()[name])
+    assert first.order.where(0) == same.order.where(0) != other.order.where(0)
 
 
 def weights(folder):

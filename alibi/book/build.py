@@ -42,6 +42,7 @@ AT_A_TIME = 2
 SECONDS_TO_STOP = 60.0
 FIGURE_BYTES = 100_000
 NOTEBOOK_BYTES = 1_000_000
+HEADLINE = "headline"
 VERDICTS_BEGIN, VERDICTS_END = "<!-- verdicts, written by make notebooks -->", "<!-- end of the verdicts -->"
 # A chapter's only metadata beside its text: everything else that tools write into it changes from run to run.
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -124,8 +125,8 @@ def build(root: Path | None = None) -> Path:
 def refresh(root: Path | None = None) -> None:
     """Executes the chapters that changed and writes the cleaned outputs of all into `book/`; on an error none.
 
-    The first chapter's first figure goes to `book/headline.png` too, and the verdicts on the paper's claims go into the
-    README, which shows both.
+    The figure of the first chapter's cell `headline` goes to `book/headline.png` too, and the verdicts on the paper's
+    claims go into the README, which shows both.
 
     Raises:
         BookError: if a chapter fails or its outputs are refused.
@@ -135,10 +136,9 @@ def refresh(root: Path | None = None) -> None:
     for path, text in _cleaned_chapters(root).items():
         path.write_text(text, encoding="utf-8")
     opening = nbformat.read(_notebooks(root)[0], as_version=4).cells
-    outputs = [output.get("data", {}) for cell in opening for output in cell.get("outputs", [])]
-    figures = [base64.b64decode(data["image/png"]) for data in outputs if "image/png" in data]
-    for figure in figures[:1]:
-        (root / "book" / "headline.png").write_bytes(figure)
+    outputs = [output.get("data", {}) for cell in opening if cell.get("id") == HEADLINE for output in cell.outputs]
+    for figure in [data["image/png"] for data in outputs if "image/png" in data]:
+        (root / "book" / "headline.png").write_bytes(base64.b64decode(figure))
     if (readme := root / "README.md").is_file():
         readme.write_text(with_verdicts(readme.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from alibi.evaluate import AgainstItself
 from alibi.positions import METHODS, PAPER_METHODS
 
 # Of columns and rows in tables.
@@ -73,6 +74,19 @@ LOOKS = _looks()
 COLOURS = {name: colour for name, (colour, _, _) in LOOKS.items()}
 MARKERS = {name: marker for name, (_, marker, _) in LOOKS.items()}
 DASHES = {name: dashes for name, (_, _, dashes) in LOOKS.items()}
+
+
+# What a figure gets on a dark page, by the filters of book.css: lightness turned around, hue kept (Filter Effects
+# Module Level 1, hueRotate with the cosine -1).
+INVERTED = 0.93
+TURNED = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+
+
+def on_dark(colour: str) -> str:
+    """The colour (#RRGGBB) that one of a figure becomes on a dark page, for what is drawn in the page itself."""
+    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    turned = TURNED @ (INVERTED + channels * (1 - 2 * INVERTED))
+    return "#" + "".join(f"{round(255 * channel):02X}" for channel in turned.clip(0, 1))
 
 
 def use_style() -> None:
@@ -205,6 +219,31 @@ def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
     extrapolation(measured, right, legend=False)
     size = f"{row.parameters / 1e6:.1f}M parameters"
     right.set_title(f"Live, scaled down: {row.corpus_used},\n{size}, L = {row.train_length:g}")
+    return figure
+
+
+def by_position(found: AgainstItself) -> np.ndarray:
+    """Mean loss against itself (nats a token) of each `stride` positions of the long window: [window / stride]."""
+    return found.nats.sum(axis=1) / found.tokens.sum(axis=1)
+
+
+def against_itself(found: Mapping[str, AgainstItself]) -> Figure:
+    """The loss of each method's model in a long window less its own within L, against the position (tokens).
+
+    Bands are two standard errors over articles to each side.
+    """
+    figure, ax = plt.subplots(figsize=(6.4, 4))
+    for method, own in found.items():
+        firsts = range(1, own.window, own.stride)
+        margin = 2 * np.array([own.between(first, first + own.stride - 1)[1] for first in firsts])
+        centres, means = np.array(firsts) + own.stride / 2, by_position(own)
+        ax.plot(centres, means, color=COLOURS[method], dashes=DASHES[method] or (1, 0), label=TITLES[method])
+        ax.fill_between(centres, means - margin, means + margin, color=COLOURS[method], alpha=0.2, lw=0)
+    ax.axhline(0, color="0.35", lw=1)
+    ax.axvline(own.length, color="0.35", lw=1, ls=":", label=f"trained at {own.length}")
+    ax.set_xticks([multiple * own.length for multiple in (0, 1, 2, 4, 6, 8) if multiple * own.length <= own.window])
+    ax.set(xlabel="position in the window (tokens)", ylabel="loss added (nats)")
+    ax.legend()
     return figure
 
 

@@ -1,6 +1,8 @@
-"""A Sphinx extension, named in `_config.yml`: the site needs no network, and all its buttons have a target."""
+"""A Sphinx extension, named in `_config.yml`: no network, buttons with a target, figures that move, dark pages."""
 
+import re
 import shutil
+from html import escape, unescape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,20 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
+from alibi.book import plots, widgets
+
 # This one file holds every TeX package; the smaller ones fetch a package when a page first uses it.
 MATHJAX = "tex-chtml-full.js"
 MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
-# Figures are drawn for a white page. Other sites of the same theme and host may have stored another mode.
-LIGHT_MODE = 'document.documentElement.dataset.mode = document.documentElement.dataset.theme = "light";'
+STYLE = "widgets.css"
+COLOURS = "colours.css"
+# Of a page's description, characters: search engines show about so many.
+DESCRIPTION = 200
+CARD = "headline.png"
+MISSING = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>No such page</title>
+<p>There is no such page. <a href="{address}/intro.html">The book begins here.</a></p></html>
+"""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -23,8 +34,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
         ExtensionError: if the package that holds MathJax is not installed.
     """
     _mathjax_folder()
-    app.add_js_file(None, body=LIGHT_MODE)
     app.connect("config-inited", _configure)
+    app.connect("builder-inited", _add_widgets)
+    app.connect("html-page-context", _use_widgets)
+    app.connect("html-page-context", _describe)
     app.connect("build-finished", _finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -42,6 +55,47 @@ def _configure(app: Sphinx, config: Config) -> None:
         }
 
 
+def _add_widgets(app: Sphinx) -> None:
+    """Copies the scripts and writes the methods' colours, before Sphinx takes the checksums of what pages load."""
+    folder = Path(app.outdir) / "_static" / "widgets"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in [*widgets.FOLDER.glob("*.js"), widgets.FOLDER / STYLE]:
+        shutil.copyfile(file, folder / file.name)
+    rules = []
+    for mode, seen in ((":root", str), ('html[data-theme="dark"]', plots.on_dark)):
+        colours = [f"--method-{name}: {seen(colour)};" for name, colour in plots.COLOURS.items()]
+        rules.append("\n  ".join([f"{mode} {{", *colours]) + "\n}\n")
+    (folder / COLOURS).write_text("".join(rules), encoding="utf-8")
+
+
+def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
+    """Loads the scripts of the figures that a page has, after its text."""
+    if needed := widgets.scripts(context.get("body", "")):
+        for style in (COLOURS, STYLE):
+            app.add_css_file(f"widgets/{style}")
+        for script in needed:
+            app.add_js_file(f"widgets/{script}", loading_method="defer")
+
+
+def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
+    """Tells search engines and previews of links what a page is: its title, its first paragraph, the first figure."""
+    paragraph = re.search(r"<p>(.*?)</p>", context.get("body", ""), re.DOTALL)
+    if paragraph is None:
+        return
+    text = " ".join(unescape(re.sub(r"<[^>]*>", "", paragraph[1])).split())
+    told = text if len(text) <= DESCRIPTION else text[:DESCRIPTION].rsplit(" ", 1)[0] + " …"
+    shown = {
+        "og:title": unescape(re.sub(r"<[^>]*>", "", context["title"])),
+        "og:description": told,
+        "og:type": "article",
+    }
+    if address := app.config.html_baseurl.rstrip("/"):
+        shown |= {"og:url": f"{address}/{page}.html", "og:image": f"{address}/_static/{CARD}"}
+    tags = [f'<meta property="{name}" content="{escape(content)}" />' for name, content in shown.items()]
+    tags.append(f'<meta name="description" content="{escape(told)}" />')
+    context["metatags"] = "\n".join([context.get("metatags", ""), *tags])
+
+
 def _finish(app: Sphinx, exception: Exception | None) -> None:
     if exception is not None or app.builder.format != "html":
         return
@@ -51,10 +105,17 @@ def _finish(app: Sphinx, exception: Exception | None) -> None:
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
-    if address := app.config.html_baseurl:
-        pages = [f"<url><loc>{address.rstrip('/')}/{name}.html</loc></url>" for name in sorted(app.env.found_docs)]
+    if (card := Path(app.srcdir) / CARD).is_file():
+        shutil.copyfile(card, site / "_static" / CARD)
+    address, names = app.config.html_baseurl.rstrip("/"), sorted(app.env.found_docs)
+    at = f"{address}/" if address else ""
+    listed = [f"- [{app.env.titles[name].astext()}]({at}{name}.html)" for name in names]
+    (site / "llms.txt").write_text("\n".join([f"# {app.config.project}", "", *listed, ""]), encoding="utf-8")
+    if address:
+        pages = [f"<url><loc>{address}/{name}.html</loc></url>" for name in names]
         opening = '<?xml version="1.0" encoding="utf-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'
         (site / "sitemap.xml").write_text("\n".join([opening, *pages, "</urlset>", ""]), encoding="utf-8")
+        (site / "404.html").write_text(MISSING.format(address=address), encoding="utf-8")
 
 
 def _mathjax_folder() -> Path:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from alibi.corpora.corpus import Corpus, is_title
+from alibi.corpora.corpus import Corpus
+from alibi.corpora.source import is_title
 
 
 def article_starts(corpus: Corpus, split: str, tokens: np.ndarray, end_of_line: int) -> np.ndarray | None:
@@ -13,7 +14,7 @@ def article_starts(corpus: Corpus, split: str, tokens: np.ndarray, end_of_line: 
     Args:
         corpus: the text that the stream encodes.
         split: of it.
-        tokens: the stream, or a beginning of it, in whatever vocabulary.
+        tokens: the stream, or a beginning of it, in any vocabulary.
         end_of_line: id of the end-of-line token, which ends every line and stands nowhere else.
     """
     if corpus.splits[split].articles < 2:

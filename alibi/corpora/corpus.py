@@ -1,50 +1,38 @@
 """Names to token streams: a corpus is read, cut into splits and encoded once, and memory-mapped from then on.
 
-`load` is the one entrance. What it builds lies in `corpora/NAME` of the cache folder: each split as `.bin` (raw token
-ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each, which every load
-checks. Text of any size is read, counted and encoded in pieces: memory holds a piece and the vocabulary. Only numpy is
-needed to open what is built: a copied cache feeds a machine without network.
+`load` is the one entrance. It builds `corpora/NAME` in the cache folder (`alibi.corpora.cache`): each split as `.bin`
+(raw token ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each. Every
+load checks them; a file above 1 GiB is checked at the first load and after each change. Numpy alone opens the cache,
+and a copy of it feeds a machine without network.
 """
 
 import hashlib
 import json
 import logging
-import re
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alibi.corpora import wikipedia_sample
-from alibi.corpora.bert import bert_vocabulary
-from alibi.corpora.folders import from_folder, refuse_link_to_nothing
+from alibi.corpora.cache import build, count_unknown, encoded_pieces, fault_of
+from alibi.corpora.folders import STAND_INS, from_folder, refuse_link_to_nothing
 from alibi.corpora.hub import HUB, from_hub
+from alibi.corpora.mixture import MIXTURES, from_mixture
 from alibi.corpora.reading import Reading
-from alibi.corpora.source import SPLITS, CorpusError, Source
+from alibi.corpora.source import CorpusError, Source
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
 from alibi.errors import InputError, UnknownNameError, listed, told
-from alibi.files import locked, sha256
 from alibi.paths import cache_folder, texts_folder
-from alibi.progress import bar as progress_bar
-from alibi.progress import say
 
 if TYPE_CHECKING:
     from alibi.scale import Scale
 
 logger = logging.getLogger(__name__)
 
-# Counted up whenever the text, the splits or the encoding of a corpus change, so that older caches are rebuilt.
-FORMAT = 3
-KNOWN = ("wikipedia-sample", *HUB)
-# Text that is encoded at once, which bounds the memory of encoding.
-BYTES_A_BATCH = 1 << 20
-LINES_A_REFRESH = 10_000
+KNOWN = ("wikipedia-sample", *HUB, *MIXTURES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +42,7 @@ class Split:
     Attributes:
         name: train, valid or test.
         tokens: ids [tokens], read-only; every line of the text ends with the end-of-line token.
-        lines: of the text. Words and lines together are what is published as the number of WikiText's tokens.
+        lines: of the text. WikiText's published number of tokens counts words and lines together.
         words: whitespace-separated words of the text, which perplexity per word is normalised by.
         bytes: UTF-8 bytes of the text with the newline of each line, which bits per byte are normalised by.
         articles: number of articles, lines such as " = Title = "; none is in two splits.
@@ -77,16 +65,16 @@ class Corpus:
     """The token streams of a corpus, and where they are from.
 
     Attributes:
-        name: what `load` knows it by.
-        description: what text it is.
+        name: as `load` takes it.
+        description: of the text, in a few words.
         licence: of the text.
         citation: of the text.
         source: the file, folder or repository it was read from.
-        tokenisation: words, bytes or bert.
+        tokenisation: words, bytes, bert or gpt2.
         vocabulary_size: number of entries; token ids are [0, vocabulary_size). 0 without a vocabulary of its own.
         end_of_line: id of the end-of-line token.
-        splits: train, valid and test, as far as they are there. A corpus without a training split has no vocabulary of
-            its own and no tokens: `encoded_by` gives it another's.
+        splits: those that it has of train, valid and test. A corpus without a training split has no vocabulary of its
+            own and no tokens: `encoded_by` encodes it in another's.
         folder: where it is cached.
     """
 
@@ -133,10 +121,10 @@ class Corpus:
             return self.split(split)
         self.require(split)
         vocabulary = other.vocabulary
-        encoded = _encoded(self.folder / f"{split}.txt", vocabulary)
-        tokens = np.concatenate([np.empty(0, vocabulary.dtype), *encoded])
+        pieces = encoded_pieces(self.folder / f"{split}.txt", vocabulary)
+        tokens = np.concatenate([np.empty(0, vocabulary.dtype), *pieces])
         digest = hashlib.sha256(tokens.tobytes()).hexdigest()
-        return replace(self.splits[split], tokens=tokens, sha256=digest, unknown=_count_unknown(tokens, vocabulary))
+        return replace(self.splits[split], tokens=tokens, sha256=digest, unknown=count_unknown(tokens, vocabulary))
 
     def text(self, split: str) -> str:
         """The text of a split, a heading or a paragraph a line.
@@ -174,20 +162,19 @@ class Corpus:
 def load(name: str, tokenisation: str | None = None, *, streaming: bool = False) -> Corpus:
     """The corpus of this name, from the cache, where it is built first if it is missing or not what was written.
 
-    A folder `$ALIBI_DATA/NAME` comes before anything else. Without one a copy in the cache is used, whatever folder it
-    was made from, and only then the hub or a package.
+    A folder `$ALIBI_DATA/NAME` comes first, then a copy in the cache, made from any folder, then the hub or a package.
 
     Args:
-        name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`; "NAME, first 20M words, vocabulary 32768" reads only so
-            much of its training split, and keeps only so many words (see `alibi.corpora.reading`).
-        tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split) or bert (cased word
-            pieces); None takes the corpus's own.
+        name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`; "NAME, first 20M words, vocabulary 32768" reads the
+            first 20 million words of its training split, and keeps 32,768 entries (see `alibi.corpora.reading`).
+        tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split), bert (cased word
+            pieces) or gpt2 (its byte pairs); None takes the corpus's own.
         streaming: read the hub's files without keeping a copy of them besides the cache's.
 
     Raises:
         ValueError: if no corpus has this name; the message lists those that there are.
-        CorpusError: if it has to be built and what it is read from is missing, altered or unreadable, or the cache
-            can't be written to.
+        CorpusError: if it has to be built and its source is missing, altered or unreadable, or the cache can't be
+            written.
     """
     if tokenisation and tokenisation not in VOCABULARIES:
         raise UnknownNameError("tokenisation", tokenisation, VOCABULARIES)
@@ -197,8 +184,8 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
         _tell_once(f"ALIBI_DATA is {data}, where no folder is: no text is read from there")
     if source and source.remark:
         _tell_once(source.remark)
-    if _fault(folder, source):
-        _build(folder, source or find(name, tokenisation, streaming))
+    if fault_of(folder, source):
+        build(folder, source or find(name, tokenisation, streaming))
     manifest = json.loads((folder / "manifest.json").read_bytes())
     splits = {}
     for split, sizes in manifest["splits"].items():
@@ -221,7 +208,7 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
     """
     reading = _reading(name)
     known, given = HUB.get(reading.corpus), _given(reading.corpus) is not None
-    if known is None or given or not _fault(_folder(reading, tokenisation), _source(reading, tokenisation)):
+    if known is None or given or not fault_of(_folder(reading, tokenisation), _source(reading, tokenisation)):
         found = load(name, tokenisation)
         if known is None or "train" in found.splits:
             return found
@@ -233,17 +220,20 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
 
 
 def name_at(scale: "Scale", name: str, tokenisation: str | None = None) -> str:
-    """What a run at this scale reads of a corpus: of the hub's no more than the scale says, of any other all.
+    """What a run at this scale reads of a corpus: of the hub's no more than the scale says, of a reader's own all.
+
+    A stand-in that is read by words has a vocabulary as large as that of the corpus that it stands for.
 
     Args:
         scale: with `train_words` and `vocabulary_size`.
         name: as for `load`; one that says how much is read stays as it is.
         tokenisation: as for `load`.
     """
-    known = HUB.get(name)
+    known, words, size = HUB.get(name), scale.train_words, scale.vocabulary_size
+    if name in STAND_INS and (tokenisation or STAND_INS[name].tokenisation) == "words":
+        return str(Reading(name, vocabulary_size=size))
     if known is None:
         return name
-    words, size = scale.train_words, scale.vocabulary_size
     by_words = (tokenisation or known.tokenisation) == "words"
     return str(
         Reading(
@@ -261,7 +251,7 @@ def _folder(reading: Reading, tokenisation: str | None) -> Path:
 def _reading(name: str) -> Reading:
     reading = Reading.named(name)
     corpus = reading.corpus
-    # A path would lead out of the folders in which names are looked up, and what lies there would be replaced.
+    # A path leads out of the folders in which names are looked up, and files there would be replaced.
     if not corpus or corpus.startswith(".") or Path(corpus).name != corpus or "/" in corpus or "\\" in corpus:
         raise InputError(f"unknown corpus {name!r}: put text into a folder of ALIBI_DATA and give the folder's name")
     return reading
@@ -318,8 +308,8 @@ def _splits(name: str) -> set[str]:
 
 def _given(name: str) -> Path | None:
     data = texts_folder()
-    # The sample is the package's own: a folder of its name would pass for it.
-    if data is None or name == "wikipedia-sample":
+    # The sample is the package's own: a folder of its name would pass for it. A mixture's holds a folder for each part.
+    if data is None or name == "wikipedia-sample" or name in MIXTURES:
         return None
     try:
         refuse_link_to_nothing(data / name)
@@ -334,238 +324,11 @@ def _source(reading: Reading, tokenisation: str | None, streaming: bool = False)
         return from_folder(reading, given, tokenisation)
     if reading.corpus == "wikipedia-sample":
         return wikipedia_sample.source(reading, tokenisation)
+    if reading.corpus in MIXTURES:
+        return from_mixture(reading, tokenisation)
     return from_hub(reading, tokenisation, streaming) if reading.corpus in HUB else None
 
 
 @cache
 def _tell_once(remark: str) -> None:
     logger.warning("%s", remark)
-
-
-def describe(corpus: Corpus) -> str:
-    """What `python -m alibi data NAME` prints: the sizes of the splits, provenance, cache, and lines of text."""
-    splits = corpus.splits.values()
-    rows = [(s.name, s.articles, s.lines, s.words, len(s.tokens), s.bytes, s.unknown) for s in splits]
-    rows.append(("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
-    titles = ("articles", "lines", "words", "words+lines", "tokens", "tokens/word", "bytes", "unknown")
-    table = [f"{'split':<8}" + "".join(f"{title:>13}" for title in titles)]
-    for split, articles, lines, words, tokens, size, unknown in rows:
-        ids, missing = (f"{tokens:,}", f"{unknown / tokens:.2%}") if tokens else ("-", "-")
-        share = f"{tokens / words:.3f}" if tokens and words else "-"
-        cells = (f"{articles:,}", f"{lines:,}", f"{words:,}", f"{words + lines:,}", ids, share, f"{size:,}", missing)
-        table.append(f"{split:<8}" + "".join(f"{cell:>13}" for cell in cells))
-    cached = sum(path.stat().st_size for path in corpus.folder.iterdir())
-    kinds = {"words": "words by fairseq's rules", "bytes": "byte pairs", "bert": "BERT's cased word pieces"}
-    learned = "" if corpus.tokenisation == "bert" else ", learned from the training split"
-    vocabulary = f"{corpus.vocabulary_size:,} entries, {kinds[corpus.tokenisation]}{learned}"
-    facts = {
-        "vocabulary": vocabulary if corpus.vocabulary_size else "none of its own, for want of a training split",
-        "licence": corpus.licence,
-        "citation": corpus.citation,
-        "source": corpus.source,
-        "cache": f"{corpus.folder} ({cached / 1e6:.1f} MB)",
-    }
-    last = list(corpus.splits)[min(1, len(corpus.splits) - 1)]
-    with (corpus.folder / f"{last}.txt").open(encoding="utf-8", newline="\n") as file:
-        sample = [line.strip() for line in islice((line for line in file if line.strip()), 5)]
-    return "\n".join(
-        [f"{corpus.name}: {corpus.description}", "", *table, ""]
-        + [f"{fact:<12}{value}" for fact, value in facts.items()]
-        + ["", f"The split {last} begins:"]
-        + [f"  {line if len(line) <= 100 else line[:97] + '...'}" for line in sample]
-    )
-
-
-# The cache ------------------------------------------------------------------------------------------------------------
-
-
-def _fault(folder: Path, source: Source | None) -> str | None:
-    """Why the cache in `folder` can't be used, or None if it can."""
-    identity = source.identity if source else None
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        # A copy that was made from a folder, which is not here now, stands for the hub's: its source is on record.
-        other = identity is not None and manifest["identity"] != identity
-        copied = manifest["identity"].startswith("folder ") and not (identity or "").startswith("folder ")
-        if manifest["format"] != FORMAT or (other and not copied):
-            return "of another version or another source"
-        changed = [file for file, digest in manifest["sha256"].items() if sha256(folder / file) != digest]
-        return f"{', '.join(changed)} not as written" if changed else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        return f"incomplete ({type(error).__name__}: {error})"
-
-
-def _build(folder: Path, source: Source) -> None:
-    """Build the cache in `folder`, once however many processes ask, and never seen half written."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.parent / f".{folder.name}.lock"):
-            fault = _fault(folder, source)
-            if not fault:
-                return  # another process built it while this one waited
-            if folder.exists():
-                logger.warning("%s is rebuilt: %s", folder, fault)
-            scratch = folder.parent / f".{folder.name}.building"
-            if scratch.exists():
-                shutil.rmtree(scratch)  # what a killed build left
-            scratch.mkdir()
-            try:
-                _write(scratch, source)
-                if folder.exists():
-                    shutil.rmtree(folder)
-                scratch.rename(folder)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as wrong:  # Of the cache alone: what the source meets is a CorpusError.
-        raise CorpusError(
-            f"{source.name} can't be kept in {folder} ({told(wrong)}): make room there, or set ALIBI_CACHE to a folder "
-            "that can be written to"
-        ) from wrong
-
-
-def _write(folder: Path, source: Source) -> None:
-    """Write text, token streams, vocabulary and manifest into an empty folder."""
-    reading = source.reading
-    if reading.vocabulary_size is not None and source.tokenisation != "words":
-        raise InputError(f"{reading}: a vocabulary of {source.tokenisation} has a size of its own; leave it out")
-    if source.fetched:
-        say(source.fetched)
-    # What has to be fetched is, before the long work.
-    given = bert_vocabulary() if source.tokenisation == "bert" else None
-    sizes = _write_texts(folder, source)
-    vocabulary = given or _learned(folder, source)
-    if vocabulary is not None:
-        vocabulary.save(folder / vocabulary.FILE)
-        for split, size in sizes.items():
-            size["unknown"] = _encode(folder, split, vocabulary)
-    manifest = {
-        "format": FORMAT,
-        "name": source.name,
-        "description": source.description,
-        "licence": source.licence,
-        "citation": source.citation,
-        "source": source.where,
-        "identity": source.identity,
-        "tokenisation": source.tokenisation,
-        "vocabulary_size": vocabulary.size if vocabulary else 0,
-        "end_of_line": vocabulary.end_of_line if vocabulary else 0,
-        "dtype": vocabulary.dtype.name if vocabulary else "",
-        "splits": sizes,
-        "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-
-
-class _Text:
-    """The text of a split while it is written, and its size."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("wb")
-        self.articles = self.lines = self.words = self.bytes = 0
-
-    def add(self, line: str) -> None:
-        encoded = line.encode() + b"\n"
-        self.file.write(encoded)
-        self.lines, self.bytes = self.lines + 1, self.bytes + len(encoded)
-        self.words, self.articles = self.words + len(line.split()), self.articles + is_title(line)
-
-    def sizes(self) -> dict[str, int]:
-        return {"articles": self.articles, "lines": self.lines, "words": self.words, "bytes": self.bytes}
-
-
-def _write_texts(folder: Path, source: Source) -> dict[str, dict[str, int]]:
-    """Writes the text of every split, and returns its sizes.
-
-    Raises:
-        CorpusError: if a split is empty, or not as large as published.
-    """
-    enough = source.reading.train_words
-    bar = progress_bar(total=enough, unit=" words", unit_scale=True, desc="reading train", delay=1, leave=False)
-    with ExitStack() as open_files:
-        open_files.enter_context(bar)
-        texts = {split: _Text(folder / f"{split}.txt") for split in SPLITS if split in source.splits}
-        for text in texts.values():
-            open_files.enter_context(text.file)
-        for read in source.passes:
-            with closing(read()) as lines:
-                for split, line in lines:
-                    text = texts[split]
-                    text.add(line)
-                    if split == "train":
-                        if text.lines % LINES_A_REFRESH == 0:
-                            bar.update(text.words - bar.n)
-                        if enough is not None and text.words >= enough:
-                            break
-    for split, text in list(texts.items()):
-        if not text.bytes and enough is not None and split != "train":
-            del texts[split]  # The beginning holds none of it.
-            (folder / f"{split}.txt").unlink()
-        else:
-            _check_size(source, split, text)
-    return {split: text.sizes() for split, text in texts.items()}
-
-
-def _check_size(source: Source, split: str, text: _Text) -> None:
-    if not text.bytes:
-        raise CorpusError(f"{source.name}: the split {split} is empty, nothing was read for it")
-    expected, tokens, asked = source.published.get(split), text.words + text.lines, source.reading.train_words
-    if expected and split == "train" and asked is not None:
-        if text.words < asked:
-            raise CorpusError(
-                f"{source.where} has {text.words:,} words of training text, not the {asked:,} that are asked for: this "
-                f"is not all of {source.reading.corpus}"
-            )
-    elif expected and tokens != expected:
-        raise CorpusError(
-            f"{source.name} {split} from {source.where} has {tokens:,} tokens with its ends of lines; published "
-            f"are {expected:,}: this is another text, or not all of it"
-        )
-
-
-def is_title(line: str) -> bool:
-    """Whether a line is the title of an article, such as " = Title = "; headings below it have more signs."""
-    return line.startswith(" = ") and bool(re.fullmatch(r" = (?!= ).*(?<! =) = ", line))
-
-
-def _batches(path: Path, what: str) -> Iterator[list[str]]:
-    """The lines of a text, `BYTES_A_BATCH` at a time, with a bar that says what is done with them."""
-    bar = progress_bar(
-        total=path.stat().st_size, unit="B", unit_scale=True, desc=f"{what} {path.stem}", delay=1, leave=False
-    )
-    with bar, path.open("rb") as file:
-        while encoded := file.readlines(BYTES_A_BATCH):
-            yield [line.removesuffix(b"\n").decode() for line in encoded]
-            bar.update(sum(map(len, encoded)))
-
-
-def _learned(folder: Path, source: Source) -> "Vocabulary | None":
-    from alibi.corpora.vocabulary import BytePairVocabulary, WordVocabulary
-
-    if "train" not in source.splits:
-        return None
-    lines = chain.from_iterable(_batches(folder / "train.txt", "counting"))
-    if source.tokenisation == "bytes":
-        return BytePairVocabulary.train(lines)
-    found = WordVocabulary.train(lines, source.seen, source.reading.vocabulary_size)
-    if source.reading.whole and source.published_size and found.size != source.published_size:
-        raise CorpusError(f"{source.name} has {found.size:,} entries; published are {source.published_size:,}")
-    return found
-
-
-def _encoded(path: Path, vocabulary: "Vocabulary") -> Iterator[np.ndarray]:
-    """The stream of a text, piece by piece."""
-    return (vocabulary.encode_lines(lines) for lines in _batches(path, "encoding"))
-
-
-def _encode(folder: Path, split: str, vocabulary: "Vocabulary") -> int:
-    """Writes the stream of a split, and returns how many of its tokens stand for unknown words."""
-    unknown = 0
-    with (folder / f"{split}.bin").open("wb") as file:
-        for ids in _encoded(folder / f"{split}.txt", vocabulary):
-            unknown += _count_unknown(ids, vocabulary)
-            file.write(ids.tobytes())  # numpy's tofile is silent where a disk is full
-    return unknown
-
-
-def _count_unknown(ids: np.ndarray, vocabulary: "Vocabulary") -> int:
-    return 0 if vocabulary.unknown is None else int((ids == vocabulary.unknown).sum())

@@ -1,7 +1,7 @@
-"""Corpora in folders of the reader's own: which file is which split, and the lines of it.
+"""Corpora in folders of the reader's own: which file is which split, and its lines.
 
-Files are opened here, one by one: what `datasets` takes for the name of a file is a pattern, and it tells a server of
-every file that it opens.
+Files are opened here, one by one: `datasets` takes a name of a file for a pattern, and tells a server of every file
+that it opens.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from alibi.corpora.reading import Reading
 from alibi.corpora.source import CC_BY_SA, SPLITS, CorpusError, Pass, Source, lines_of
 from alibi.errors import UnknownNameError, listed, told
 
-# What files and people call the splits: the hub's name for ours is validation.
+# Names of the splits in files and among people: the hub says validation where we say valid.
 SPELLINGS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
 KINDS, COMPRESSIONS = ("tokens", "txt", "raw"), ("", ".xz", ".gz", ".zst")
 ROWS_AT_ONCE = 1000  # bounds the memory of reading: a row may be a document
@@ -73,7 +73,7 @@ _SPLIT_FILE = re.compile(
     rf"(?P<ending>{'|'.join(map(re.escape, FILES))})",
     re.IGNORECASE,
 )
-# What may have been meant as one: the name of a split between signs, or the ending of a text.
+# A file that may have been meant as a split: with the name of one between signs, or the ending of a text.
 _SIMILAR = re.compile(rf"(?<![^\W_])(?:{_SPLIT})(?![^\W_])|\.(?:parquet|{'|'.join(KINDS)})(?:\.|$)", re.IGNORECASE)
 EXPECTED = (
     "files such as train.txt, validation-00000-of-00001.parquet or wiki.test.tokens.xz, by the names "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alibi.corpora.bert import BERT_CASED_SIZE
+from alibi.corpora.gpt2 import GPT2_SIZE
 from alibi.corpora.hub_errors import reason
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CC_BY_SA, SPLITS, CorpusError, Pass, Source, lines_of
@@ -16,9 +17,9 @@ from alibi.errors import listed
 SENTENCES_A_BLOCK = 4096
 HELD_OUT_DOCUMENTS = 500
 BYTES_A_REQUEST = 2 << 20
-# Entries that a vocabulary of byte pairs has, whatever the corpus.
+# Entries of a vocabulary of byte pairs, the same for every corpus.
 BYTE_PAIRS = 4096
-# The branch on which the hub keeps parquet files of what was once read by a script.
+# The branch on which the hub keeps parquet files of data sets that a script once read.
 PARQUET = "refs/convert/parquet"
 WIKITEXT_REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
 MERITY = "Merity, Xiong, Bradbury and Socher (2017). Pointer Sentinel Mixture Models. ICLR."
@@ -62,9 +63,8 @@ class HubCorpus:
 
     def entries(self, tokenisation: str | None) -> int:
         """How large the vocabulary of a tokenisation is; None takes the corpus's own."""
-        return {"bytes": BYTE_PAIRS, "bert": BERT_CASED_SIZE}.get(
-            tokenisation or self.tokenisation, self.vocabulary_size
-        )
+        fixed = {"bytes": BYTE_PAIRS, "bert": BERT_CASED_SIZE, "gpt2": GPT2_SIZE}
+        return fixed.get(tokenisation or self.tokenisation, self.vocabulary_size)
 
 
 def bookcorpus_split(sentence: int) -> str:

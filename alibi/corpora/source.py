@@ -1,5 +1,6 @@
 """What a corpus is built from: the lines of its splits, and what is to say about them."""
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,7 +30,7 @@ class Source:
     identity: str
     """Changes when the text may have."""
     tokenisation: str
-    """Words, bytes or bert: see `alibi.corpora.vocabulary.VOCABULARIES`."""
+    """Words, bytes, bert or gpt2: see `alibi.corpora.vocabulary.VOCABULARIES`."""
     splits: tuple[str, ...]
     passes: Sequence[Pass]
     """Read one after the other; one that has given all training words that are asked for is not read further."""
@@ -61,3 +62,8 @@ def lines_of(text: object, where: str) -> list[str]:
         raise CorpusError(f"{where} has a row of the column text of type {kind}, {quoted(text)}; expected a string")
     # WikiText keeps the end of a line in its rows; an empty line is an empty row.
     return text.removesuffix("\n").split("\n")
+
+
+def is_title(line: str) -> bool:
+    """Whether a line is the title of an article, such as " = Title = "; headings below it have more signs."""
+    return line.startswith(" = ") and bool(re.fullmatch(r" = (?!= ).*(?<! =) = ", line))

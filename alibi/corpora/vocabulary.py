@@ -25,7 +25,7 @@ class Vocabulary(ABC):
         FILE: name of the file that `save` writes in the folder of a corpus.
         size: number of entries; ids are [0, size).
         end_of_line: id of the end-of-line token.
-        unknown: id of the entry that stands for what has no other, None if everything has one.
+        unknown: id of the entry for words that have none of their own; None if all have one.
         dtype: the smallest unsigned integers that hold every id.
     """
 
@@ -78,12 +78,12 @@ class SubwordVocabulary(Vocabulary):
     """Pieces of words, as a `tokenizer.json` of the `tokenizers` library describes them.
 
     Args:
-        tokenizer_json: what that file holds.
+        tokenizer_json: contents of that file.
 
     Attributes:
         size: number of entries; ids are [0, size).
         end_of_line: id of the end-of-line token.
-        unknown: id of the entry that stands for what can't be written in pieces, None if all can.
+        unknown: id of the entry for words that can't be written in pieces; None if all can.
         dtype: the smallest unsigned integers that hold every id.
 
     Raises:
@@ -178,6 +178,12 @@ class WordPieceVocabulary(SubwordVocabulary):
     """
 
     END = "[SEP]"
+
+
+class GPT2Vocabulary(SubwordVocabulary):
+    """The byte pairs of GPT-2 (Radford et al. 2019), lossless; its own separator is the end of a line."""
+
+    END = "<|endoftext|>"
 
 
 class WordVocabulary(Vocabulary):
@@ -281,4 +287,5 @@ VOCABULARIES: dict[str, type[Vocabulary]] = {
     "words": WordVocabulary,
     "bytes": BytePairVocabulary,
     "bert": WordPieceVocabulary,
+    "gpt2": GPT2Vocabulary,
 }

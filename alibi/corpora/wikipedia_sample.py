@@ -15,7 +15,7 @@ DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 DUMP_SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
 HELD_OUT = 0.05  # of the words, in validation and in test each
 
-# Templates whose first argument is part of the sentence; all others are removed with what they hold.
+# Templates whose first argument is part of the sentence; all others are removed with their contents.
 SPOKEN = r"[Nn]owrap|[Nn]ihongo|[Aa]ngbr|[Vv]r|[Kk]eypress|[Vv]al|[Qq]uote|[Qq]uotation|IPA|[Aa]s of|RailGauge|US\$"
 FORMULA = "\N{REPLACEMENT CHARACTER}"
 
@@ -54,7 +54,7 @@ DROPPED_SECTION = re.compile(
     r"|citations|works cited",
     re.IGNORECASE,
 )
-PARAGRAPH = re.compile(rf"[^{FORMULA}]*[.!?:…][\"'”’)]*")  # what is left of captions and cells ends otherwise
+PARAGRAPH = re.compile(rf"[^{FORMULA}]*[.!?:…][\"'”’)]*")  # remains of captions and cells end otherwise
 
 
 def _clean(title: str, wikitext: str) -> list[str]:

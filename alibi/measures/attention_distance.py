@@ -74,9 +74,9 @@ class _Recorder:
         bias: Bias,
         query_positions_T: Tensor,
         key_positions_S: Tensor,
-        kernel: str = "automatic",
-        dropout: float = 0.0,
-        dtype: torch.dtype = torch.float32,
+        kernel: str,
+        dropout: float,
+        dtype: torch.dtype,
     ) -> Attend:
         attend = causal_attention(bias, query_positions_T, key_positions_S, kernel, dropout, dtype)
         layers = count()  # A pass calls its attention once a layer, in their order.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alibi.attention import Attend, Prepare, causal_attention
+from alibi.attention import Prepare, causal_attention
 from alibi.corpora.corpus import Split
 from alibi.errors import InputError, UnknownNameError
 from alibi.evaluate import article_numbers, standard_error, token_losses
@@ -58,18 +58,7 @@ class LastKeys(Bias):
 
 def last_keys(seen: int) -> Prepare:
     """Causal attention in which each query sees the last `seen` keys alone, for `Decoder.attention_by`."""
-
-    def prepare(
-        bias: Bias,
-        query_positions_T: Tensor,
-        key_positions_S: Tensor,
-        kernel: str = "automatic",
-        dropout: float = 0.0,
-        dtype: torch.dtype = torch.float32,
-    ) -> Attend:
-        return causal_attention(LastKeys(bias, seen), query_positions_T, key_positions_S, kernel, dropout, dtype)
-
-    return prepare
+    return lambda bias, *of_pass: causal_attention(LastKeys(bias, seen), *of_pass)
 
 
 @dataclass(frozen=True)

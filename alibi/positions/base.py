@@ -28,6 +28,9 @@ COLUMN_ALIGNMENT = 8
 class Bias:
     """A summand of attention scores; a kernel looks at the kind of bias, never at its position method.
 
+    Positions of keys are consecutive, and no query comes after the last key: so a bias knows from the number of keys
+    which distances there are, and a GPU need not wait until a maximum has reached the host.
+
     One value has three forms: a dense tensor, a function of single scores, and columns that extend queries and keys.
     `MultipliedBias` is a factor of the scores instead.
     """
@@ -172,8 +175,8 @@ class LinearBias(Bias):
         if self.hides:
             raise InputError("columns of the keys can't hold a window: choose kernel window, flex or sdpa")
         from_first_S = key_positions_S - key_positions_S[0]
-        if dtype.itemsize == 2 and int(from_first_S[-1]) >= SPLIT * SPLIT:
-            raise InputError(f"{int(from_first_S[-1]) + 1} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
+        if dtype.itemsize == 2 and len(key_positions_S) > SPLIT * SPLIT:
+            raise InputError(f"{len(key_positions_S)} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
         rest_H, queries_EH = self.slopes_H.to(widest_dtype(self.slopes_H.device)), []
         for _ in range(3 if dtype.itemsize == 2 else 1):
             part_H = rest_H.to(dtype)
@@ -195,12 +198,12 @@ class DistanceBias(Bias):
     def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """[heads, T, S]; the gradient flows to whatever the bias is made of."""
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
-        # Each distance once, then a gather: this computes T + S numbers a head, not T x S.
-        return self.by_distance(int(distance_TS.max()), dtype)[:, distance_TS]
+        # Each distance once, then a gather: this computes S numbers a head, not T x S.
+        return self.by_distance(len(key_positions_S) - 1, dtype)[:, distance_TS]
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
         """score + by_distance[h, i - j], with the same gradient."""
-        by_distance_HN = self.by_distance(int(query_positions_T.max() - key_positions_S.min()), torch.float32)
+        by_distance_HN = self.by_distance(len(key_positions_S) - 1, torch.float32)
 
         def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return score + by_distance_HN[head, (query_positions_T[query] - key_positions_S[key]).clamp(min=0)]
@@ -295,11 +298,11 @@ class PositionMethod(nn.Module):
     """Whether the method is made for a training length: the size of its table, or of its window."""
     limited: ClassVar[bool] = False
     """Whether the method has a table of positions, and none past its end."""
-    rate: ClassVar[float] = 1.0
-    """Factor for the learning rate of the method's own parameters under AdamW.
+    travel: ClassVar[float] = 0.0
+    """How far each of the method's own parameters must be able to move in a training run, in nats.
 
     A step of Adam is hardly longer than its learning rate, however steep the loss. That suits weights, many of which
-    act together. A single parameter that must change by several nats needs a larger rate.
+    act together. A single parameter that must change by several nats may need a larger rate (`alibi.optim`).
     """
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
@@ -307,6 +310,13 @@ class PositionMethod(nn.Module):
         if heads < 1 or width % heads:
             raise InputError(f"width={width} is not a multiple of heads={heads}; choose a multiple")
         self.width, self.heads, self.head_width = width, heads, width // heads
+
+    def check_length(self, length: int) -> None:
+        """Refuses a text of this length, in tokens, that has positions without an answer.
+
+        Raises:
+            ValueError: if a table of positions ends before it.
+        """
 
     def embeddings(self, positions_T: Tensor) -> Tensor | None:
         """The vectors added to the (scaled) token embeddings at these positions: [T, width], or None."""

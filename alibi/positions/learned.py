@@ -11,7 +11,7 @@ class Learned(PositionMethod):
     """Adds a learned vector of the position to each token embedding; it can't extrapolate at all (section 2).
 
     Raises:
-        ValueError: if the table would be empty, and later for a position past its end.
+        ValueError: if the table would be empty, and later for a text longer than it (`check_length`).
     """
 
     name = "learned"
@@ -24,12 +24,18 @@ class Learned(PositionMethod):
             raise InputError(f"longest={longest}: learned positions need a table, as long as the training length")
         self.weights_TC = nn.Parameter(torch.randn(longest, width) * width**-0.5)
 
+    def check_length(self, length: int) -> None:
+        """Refuses a text longer than the table.
+
+        Raises:
+            ValueError: for a longer one; the message tells the last position of both.
+        """
+        if length > (longest := len(self.weights_TC)):
+            raise InputError(
+                f"position {length - 1}: the learned table ends at {longest - 1}, since the model was made for "
+                f"{longest} tokens; evaluate it at lengths up to {longest}, or train another with a longer table"
+            )
+
     def embeddings(self, positions_T: Tensor) -> Tensor:
         """The rows of these positions, [T, width]."""
-        longest = len(self.weights_TC)
-        if (last := int(positions_T.max())) >= longest:
-            raise InputError(
-                f"position {last}: the learned table ends at {longest - 1}, since the model was made for {longest} "
-                f"tokens; evaluate it at lengths up to {longest}, or train another with a longer table"
-            )
         return self.weights_TC[positions_T]

@@ -37,9 +37,7 @@ class T5Bias(PositionMethod):
 
     name = "t5"
     title = "T5 bias"
-    # Biases of scores must change by several nats. The steps of AdamW in a quick run, 300 of at most 2e-3, sum up to a
-    # third of a nat, and to ten with this factor. The paper's optimiser has no such bound and ignores the factor.
-    rate = 30.0
+    travel = 9.0
     buckets = BUCKETS
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:

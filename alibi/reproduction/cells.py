@@ -11,14 +11,16 @@ import torch
 from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, name_at, outline, split_names
 from alibi.corpora.folders import STAND_INS
+from alibi.corpora.reading import Reading
 from alibi.device import is_here
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
 from alibi.progress import say
 from alibi.reproduction.evidence import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
+from alibi.run_cache import run_folder
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
-from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself, run_folder
+from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself
 from alibi.scale import scale_named
 from alibi.windows import PIECE
 
@@ -34,8 +36,8 @@ LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
 HALF_STRIDE_TOKENS = {"quick": 4096, "laptop": 32_768, "gpu": 32_768, "paper": 32_768}
 # Of records from before full windows were scored: at stride 1, from the start of the split.
 STRIDE_1_TOKENS = {"quick": 64, "laptop": 1024, "gpu": 1024, "paper": 1024}
-# Full windows. The first so many tokens are context, and no longer window slides; so whatever is compared at a scale,
-# training lengths, window lengths, methods and both protocols, scores the same tokens.
+# Full windows. The first tokens, this many, are context, and no longer window slides: training lengths, window lengths,
+# methods and both protocols score the same tokens at a scale.
 SKIPPED = {"quick": 1024, "laptop": 512, "gpu": 4096, "paper": 4096}
 # A sliding window brings 1 / so much of the training length, so each token has all but that of a full window before it:
 # 8 of 64 and 16 of 128 tokens at laptop, 32 of 512 at gpu. None is the paper's stride of 1, where it can be paid for.
@@ -48,7 +50,7 @@ AGAINST_ITSELF_TOKENS = {"quick": 16_384, "laptop": 32_768, "gpu": None, "paper"
 
 @dataclass(frozen=True)
 class Text:
-    """What is trained on, and what is evaluated on in its vocabulary (the same corpus if left out)."""
+    """The training text, and the text evaluated in its vocabulary (the same corpus if left out)."""
 
     train: str
     evaluate: str | None = None
@@ -70,8 +72,8 @@ def text_named(corpus: str | None, default: Text) -> Text:
     """
     if corpus is None or corpus == default.train:
         return default
-    held_out = "valid" in split_names(corpus)
-    return Text(corpus, None if held_out or corpus not in STAND_INS else STAND_INS[corpus].evaluated_on)
+    held_out, stand_in = "valid" in split_names(corpus), STAND_INS.get(Reading.named(corpus).corpus)
+    return Text(corpus, None if held_out or stand_in is None else stand_in.evaluated_on)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Measure:
     """How slopes or angles are rescaled for it, a kind of `alibi.positions.interpolation`; None leaves them."""
 
     def flops(self, model: Decoder, tokens: int) -> float:
-        """Floating point operations of it on a split of so many tokens; a window's context is run and not scored."""
+        """Floating point operations of it on a split of this size; a window's context is run and not scored."""
         scored = float(min(self.prefix or tokens, tokens) - self.skip)
         new = self.stride or self.length
         if self.sample is not None:
@@ -103,7 +105,7 @@ class Measure:
 
 
 def _forward_flops(model: Decoder, length: int, new: int) -> float:
-    """Floating point operations for each token that is scored, where windows of this length bring so many new ones.
+    """Floating point operations per scored token, for windows of this length that bring `new` tokens each.
 
     A pass forward is a third of a training step; the output layer has the scored tokens alone.
     """
@@ -124,14 +126,14 @@ class SelfMeasure:
     split: str = "valid"
 
     def flops(self, model: Decoder, tokens: int, train_length: int) -> float:
-        """Floating point operations of it on a split of so many tokens."""
+        """Floating point operations of it on a split of this size."""
         longer, shorter = (self.window, self.window), (train_length, self.stride)
         compared = min(self.sample or tokens, tokens)
         return compared * (_forward_flops(model, *longer) + _forward_flops(model, *shorter))
 
 
 class Cell(Protocol):
-    """What the runner asks of a cell, whatever it measures."""
+    """The questions that the runner asks of every cell."""
 
     @property
     def scale(self) -> str:
@@ -159,11 +161,7 @@ class Cell(Protocol):
 
     @property
     def texts(self) -> tuple[str | None, ...]:
-        """What it trains on, how that is tokenised, and what it evaluates on."""
-
-    @property
-    def steps(self) -> int | None:
-        """Optimiser steps, where they are not the scale's own."""
+        """The training text, its tokenisation, and the text for evaluation."""
 
     @property
     def measurements(self) -> int:
@@ -181,10 +179,10 @@ class Cell(Protocol):
         """The same cell on another device."""
 
     def configured(self) -> dict[str, Any]:
-        """What is run, as plain data."""
+        """Its configuration as plain data."""
 
     def prepare(self) -> None:
-        """Builds what is missing of the corpora: once, and not by the first of several waiting processes."""
+        """Builds missing corpora: once, and not by the first of several waiting processes."""
 
     def begun(self) -> bool:
         """Whether a part of it is done."""
@@ -207,13 +205,13 @@ class Cell(Protocol):
 
 @dataclass(frozen=True)
 class TrainingCell:
-    """One training run and what is measured of it."""
+    """One training run and its measurements."""
 
     spec: RunSpec
     paper_corpus: str = "wikitext-103"
-    """The paper's set, whatever text is read."""
+    """The paper's set, which may differ from the text read."""
     eval_corpus: str | None = None
-    """What is evaluated on, in the vocabulary of the run; the corpus of the run if left out."""
+    """Text for evaluation, in the vocabulary of the run; the corpus of the run if left out."""
     measures: tuple[Measure, ...] = ()
     against_itself: SelfMeasure | None = None
     """How the run is compared with itself; not, if left out."""
@@ -243,9 +241,13 @@ class TrainingCell:
 
     @property
     def title(self) -> str:
-        """Such as "alibi, L = 64, seed 0"."""
+        """Such as "alibi, L = 64, seed 0", with the steps and the rate where they are not the scale's own."""
         title = f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
-        return f"{title}, equal time" if self.equal_time else title
+        for name, chosen in self._chosen().items():
+            title += f", {chosen}" if name == "dtype" else f", {name.replace('_', ' ')} {chosen:g}"
+        if self.spec.steps is not None:
+            title += f", {self.spec.steps:,} steps"
+        return f"{title} for equal time" if self.equal_time else title
 
     @property
     def device(self) -> str:
@@ -259,17 +261,12 @@ class TrainingCell:
 
     @property
     def texts(self) -> tuple[str | None, ...]:
-        """What it trains on, how that is tokenised, and what it evaluates on."""
+        """The training text, its tokenisation, and the text for evaluation."""
         return self.spec.corpus, self.spec.tokenisation, self.eval_corpus
 
     def on(self, device: str) -> "TrainingCell":
         """The same cell on another device."""
         return replace(self, spec=replace(self.spec, device=device))
-
-    @property
-    def steps(self) -> int | None:
-        """Optimiser steps, where they are not the scale's own."""
-        return self.spec.steps
 
     @property
     def measurements(self) -> int:
@@ -281,7 +278,7 @@ class TrainingCell:
         """Builds the corpora that are missing: once, and not by the first of several waiting processes.
 
         Raises:
-            InputError: if what is trained or evaluated on lacks a split.
+            InputError: if the text for training or evaluation lacks a split.
         """
         trained_on = load(self.spec.corpus, self.spec.tokenisation)
         trained_on.require("train")
@@ -313,11 +310,11 @@ class TrainingCell:
         return cached_run(self.spec, bookkeeping)
 
     def evaluated_on(self) -> Corpus | None:
-        """What is evaluated on, where it is not the corpus of the run."""
+        """Text for evaluation, where it is not the corpus of the run."""
         return None if self.eval_corpus is None else load(self.eval_corpus)
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
-        """Trains what is not in the cache, evaluates, and returns one number a row (see `alibi.records`)."""
+        """Trains the run if it is not in the cache, evaluates it, returns one number a row (see `alibi.records`)."""
         import pandas as pd
 
         run, text, tables = self.run(bookkeeping), self.evaluated_on(), []
@@ -336,7 +333,7 @@ class TrainingCell:
 
     @property
     def corpus_used(self) -> str:
-        """What its records say was read: "a -> b" is trained on a and evaluated on b."""
+        """The text that its records name: "a -> b" is trained on a and evaluated on b."""
         return f"{self.spec.corpus} -> {self.eval_corpus}" if self.eval_corpus else self.spec.corpus
 
     def recorded(self, records: "pd.DataFrame") -> bool:
@@ -348,10 +345,12 @@ class TrainingCell:
             "seed": self.spec.seed,
             "corpus_used": self.corpus_used,
             "tokens_trained": self.tokens,
-        }
+        } | self._chosen()
         own = records[~records.smoke.fillna(False)]
         for column, value in same.items():
             own = own[own[column] == value]
+        if self.spec.data_seed is None:
+            own = own[own.data_seed.isna()]
         columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
         protocols = own.protocol.mask(own.protocol.isin([NONOVERLAPPING, SLIDING]), "")
         kinds = own.interpolation.fillna("")
@@ -371,6 +370,11 @@ class TrainingCell:
             wanted += of_reading
         return found.issuperset(wanted)
 
+    def _chosen(self) -> dict[str, Any]:
+        """Columns of its records that the specification sets, instead of the scale or the machine."""
+        named = {name: getattr(self.spec, name) for name in ("learning_rate", "method_rate", "data_seed", "dtype")}
+        return {name: chosen for name, chosen in named.items() if chosen is not None}
+
     def known(self) -> dict[str, Any]:
         """What all of its records say."""
         return {
@@ -381,7 +385,7 @@ class TrainingCell:
             "scale": self.scale,
             "seed": self.spec.seed,
             "tokens_trained": self.tokens,
-        }
+        } | self._chosen()
 
     def _known_of(
         self, split: str, length: int, protocol: str, stride: int | None, sample: int | None
@@ -426,7 +430,7 @@ class TrainingCell:
         return numbers_of_reading(reading, self.train_length, shape.layers, shape.heads)
 
     def _splits(self) -> list[str]:
-        """What is read of the text that is evaluated on."""
+        """The split that is evaluated."""
         every = (*self.measures, self.against_itself, self.reading)
         return list(dict.fromkeys(measure.split for measure in every if measure))
 
@@ -538,7 +542,13 @@ def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, *
 
 
 def grid(
-    methods: Sequence[str], scale: str, lengths: Sequence[int], seeds: Sequence[int], text: Text, paper_corpus: str
+    methods: Sequence[str],
+    scale: str,
+    lengths: Sequence[int],
+    seeds: Sequence[int],
+    text: Text,
+    paper_corpus: str,
+    steps: int | None = None,
 ) -> list[TrainingCell]:
     """Every method at every training length; the first seed and the shortest lengths first.
 
@@ -547,7 +557,7 @@ def grid(
     """
     return [
         TrainingCell(
-            spec_of(method, scale, length, text, seed),
+            spec_of(method, scale, length, text, seed, steps=steps),
             paper_corpus,
             text.evaluate,
             measures=nonoverlapping(scale, length, lengths) + full_windows(scale, length),

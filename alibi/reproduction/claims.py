@@ -9,10 +9,10 @@ What counts:
 - Validation split; the paper's own corpus before its beginning, then a stand-in evaluated on it, then anything else.
 - Each statistic is computed within a seed, methods paired by seed, and judged at each L that it names; the part holds
   where all do, and the L nearest to breaking it is shown.
-- Two intervals of 95 % are kept apart: over seeds (Student's t, from two seeds on), and over the articles of the text,
-  where records have a standard error. A part *holds* if its value and both intervals obey the rule, is *broken* if all
-  lie outside, and is *undecided* if an interval crosses the bound. For a rule that is a band this is a test of
-  equivalence (two one-sided tests at 2.5 % each).
+- Two intervals of 95 % are kept apart: over seeds (Student's t, from two seeds on), and over the articles of the text
+  or, of a time, over its repeats, where records have a standard error. A part *holds* if its value and both intervals
+  obey the rule, is *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is
+  a band this is a test of equivalence (two one-sided tests at 2.5 % each).
 
 The verdicts:
 
@@ -77,7 +77,8 @@ class Finding:
     interval: tuple[float, float] | None
     """95 % interval of the mean, Student's t over seeds; none with one seed."""
     text_interval: tuple[float, float] | None
-    """95 % interval over the articles of the text, the same in every seed; none without standard errors."""
+    """95 % interval over the articles of the text, the same in every seed, or over the repeats of a time, whose
+    records name a `model`; none without standard errors."""
     paper: float | None
     """The same statistic of the paper's tables."""
     seeds: int
@@ -435,8 +436,8 @@ def _number(value: float | None) -> str:
 
 
 def intervals(found: Finding) -> str:
-    """The intervals of a finding in words, over seeds and over the text."""
-    told = (("", found.interval), (" (text)", found.text_interval))
+    """The intervals of a finding in words, over seeds and over the text or the repeats."""
+    told = (("", found.interval), (" (repeats)" if found.model else " (text)", found.text_interval))
     return ", ".join("{:.4g} to {:.4g}".format(*ends) + of for of, ends in told if ends)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHORTEST_CACHE = 32
-# The cache's weights are chosen on the last tokens of the training split: so many, and no more than a tenth.
+# The cache's weights are chosen on the last tokens of the training split: this many, and no more than a tenth.
 HELD_OUT_TOKENS = 200_000
 
 
@@ -28,7 +28,7 @@ class ControlCell:
     """A trigram with a unigram cache of the last W words, trained and scored on the tokens of a run.
 
     A record of `trigram-cache` (protocol `cache`) has W as `eval_length`, one of `trigram` the two words that it reads.
-    The cache is that of the text before the token, whatever the window; its weight for each W is chosen on training
+    The cache holds the text before the token and ignores windows; its weight for each W is chosen on training
     text.
     """
 
@@ -39,7 +39,6 @@ class ControlCell:
     alone: ClassVar[bool] = False
     device: ClassVar[str] = "cpu"
     trains: ClassVar[RunSpec | None] = None
-    steps: ClassVar[int | None] = None
 
     @property
     def scale(self) -> str:
@@ -48,7 +47,7 @@ class ControlCell:
 
     @property
     def train_length(self) -> int:
-        """L of the run, tokens: its blocks are what is counted."""
+        """L of the run, tokens: the trigrams of its blocks are counted."""
         return self.run.train_length
 
     @property
@@ -75,7 +74,7 @@ class ControlCell:
 
     @property
     def texts(self) -> tuple[str | None, ...]:
-        """What is counted, how that is tokenised, and what is scored."""
+        """The counted text, its tokenisation, and the scored text."""
         return self.run.texts
 
     def on(self, device: str) -> "ControlCell":
@@ -83,7 +82,7 @@ class ControlCell:
         return self
 
     def configured(self) -> dict[str, Any]:
-        """What is counted and read, as plain data."""
+        """Its configuration as plain data."""
         return {"windows": self.windows, "held_out_tokens": HELD_OUT_TOKENS, "run": self.run.configured()}
 
     def prepare(self) -> None:
@@ -175,7 +174,7 @@ class ControlCell:
         return list(dict.fromkeys((m.split, m.prefix, m.skip, m.sample) for m in self.run.measures))
 
     def _of(self, window: int) -> dict[str, Any]:
-        """What the records of a cache of so many words say, or with two of the trigram alone."""
+        """Columns of the records of a cache of this many words, or with two of the trigram alone."""
         return self._identity() | {
             "corpus": self.run.paper_corpus, "method": TRIGRAM_WITH_CACHE if window > 2 else CONTROLS[0],
             "protocol": CACHE if window > 2 else CONTROLS[0], "eval_length": window, "metric": "perplexity", "unit": "",

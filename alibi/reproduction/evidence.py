@@ -1,6 +1,7 @@
 """Records as evidence: what one seed gave at one scale, asked in the paper's lengths."""
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Literal
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.experiments import TABLES
+from alibi.retrieval.tasks import COPYING, TASKS
 
 COUNTED_SCALES = ("paper", "gpu", "laptop")
 """Scales that count, the largest first."""
@@ -17,12 +19,14 @@ Curve = dict[float, float]
 Tokens = tuple[float, float, float]
 """Which tokens of the split were scored: up to `prefix`, less the `skipped`, of these a `sample`; infinite is all."""
 Estimate = tuple[float, float]
-"""A number and its standard error over articles; nan where it is not known."""
+"""A number and its standard error, over articles or over repeats of a time; nan where it is not known."""
 WHOLE: Tokens = (math.inf, 0, math.inf)
 NONOVERLAPPING, SLIDING, AGAINST_ITSELF, CACHE = "nonoverlapping", "sliding_window", "against_itself", "cache"
 TRUNCATED, REPEATS, ATTENTION, GRADIENT = "truncated_", "repeats", "attention", "gradient"
 READING = (f"{TRUNCATED}attention", f"{TRUNCATED}window", REPEATS, ATTENTION, GRADIENT)
 """Protocols of what a run reads, as `alibi.reproduction.reading` records them."""
+# A retrieval task is learned where more than this share of the answers is right at L, and asked at so many L.
+LEARNED, PAST = 0.95, (2, 4, 8, 16)
 TRIGRAM_WITH_CACHE = "trigram-cache"
 CONTROLS = ("trigram", TRIGRAM_WITH_CACHE)
 """As records name the trigram and the one with a cache in `method`; neither is a position method."""
@@ -33,7 +37,7 @@ GROWING_SHARE, STRIDE_SHARE = 0.02, 1 / 8
 SAMPLE_COLUMNS = [
     "method", "paper_length", "metric", "value", "protocol", "stride", "paper_eval_length", "prefix", "skipped",
     "sample", "tokens_scored", "first_position", "last_position", "kernel", "equal_time", "parameters", "factor",
-    "interpolation", "seen", "first_distance", "layer", "head",
+    "interpolation", "seen", "first_distance", "layer", "head", "distractors",
 ]
 # fmt: on
 
@@ -87,6 +91,7 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         first_distance=number("first_distance").fillna(0) * factor,
         layer=number("layer").fillna(0),
         head=number("head").fillna(0),
+        distractors=number("distractors").fillna(0),
         kernel=text("kernel"),
         stride=number("stride"),
         value=number("value"),
@@ -122,6 +127,7 @@ class Sample:
         self._interpolated: dict[tuple[str, float, str], Curve] = {}
         self._reading: dict[tuple[str, str, str, float, float], dict[tuple[float, float], float]] = {}
         self._heads: dict[tuple[str, str, float, float], dict[tuple[float, float], float]] = {}
+        self._retrieved: dict[tuple[str, str, str, str, float, float], dict[float, float]] = {}
         # Of two records of the same number the last counts.
         for row in zip(*(rows[column].tolist() for column in SAMPLE_COLUMNS), strict=True):
             self._add(**dict(zip(SAMPLE_COLUMNS, row, strict=True)))
@@ -131,11 +137,17 @@ class Sample:
         paper_eval_length: float, prefix: float, skipped: float, sample: float, tokens_scored: float,
         first_position: float, last_position: float, kernel: str, equal_time: bool, parameters: float, factor: float,
         interpolation: str, seen: float, first_distance: float, layer: float, head: float,
+        distractors: float,
     ) -> None:  # fmt: skip
         tokens = prefix, skipped, sample
         if not math.isnan(parameters):
             self._parameters[method] = parameters
-        if protocol == ATTENTION:
+        if protocol in TASKS:
+            multiple = paper_eval_length / paper_length
+            by_part = self._retrieved.setdefault((metric, protocol, method, interpolation, distractors, multiple), {})
+            # Where in the window the part ends, as a share; 0 stands for the whole window.
+            by_part[0 if math.isnan(last_position) else last_position / paper_eval_length] = value
+        elif protocol == ATTENTION:
             self._heads.setdefault((metric, method, paper_length, paper_eval_length), {})[layer, head] = value
         elif protocol in READING:
             of_window = self._reading.setdefault((metric, protocol, method, paper_length, paper_eval_length), {})
@@ -176,9 +188,17 @@ class Sample:
         return sorted(int(length) for length in of_numbers | of_curves if not math.isnan(length))
 
     def number(self, metric: str, method: str, length: int, optional: bool = False) -> float:
-        """A number that belongs to a method and an L, such as train_speed: the largest of several kernels."""
-        found = max(self._numbers.get((metric, method, length), {}).values(), default=math.nan)
-        return self.lacks(f"{metric} of {method} at L = {length}") if math.isnan(found) and not optional else found
+        """A number that belongs to a method and an L, such as train_memory: on the kernel on which it is fastest."""
+        found = self._numbers.get((metric, method, length), {})
+        if found:
+            return found[self._fastest(found, metric, method, length)]
+        return math.nan if optional else self.lacks(f"{metric} of {method} at L = {length}")
+
+    def _fastest(self, kernels: Iterable[str], metric: str, method: str, length: int) -> str:
+        """Of these kernels that on which the method trains fastest, or evaluates; of equals the last."""
+        kind = "eval" if metric.startswith("eval") else "train"
+        speed = self._numbers.get((f"{kind}_speed", method, length), {})
+        return sorted(kernels, key=lambda kernel: speed.get(kernel, 0.0))[-1]
 
     def ratio(
         self, metric: str, length: int, other_length: int = 0, method: str = "alibi", other: str = "sinusoidal"
@@ -189,12 +209,12 @@ class Sample:
     def on_one_kernel(self, metric: str, method: str, length: int) -> tuple[float, float]:
         """Such a number of a method and of sinusoidal on one kernel: of those that both ran, sinusoidal's fastest."""
         own, other = (self._numbers.get((metric, name, length), {}) for name in (method, "sinusoidal"))
-        speed = self._numbers.get(("train_speed", "sinusoidal", length), {})
-        shared = sorted(own.keys() & other.keys(), key=lambda kernel: speed.get(kernel, 0))
+        shared = [kernel for kernel in own if kernel in other]
         if not shared:
             missing = self.lacks(f"{metric} of {method} and sinusoidal on one kernel at L = {length}")
             return missing, missing
-        return own[shared[-1]], other[shared[-1]]
+        kernel = self._fastest(shared, "train_speed", "sinusoidal", length)
+        return own[kernel], other[kernel]
 
     def parameters(self, method: str) -> float:
         """How many parameters the method's model has."""
@@ -359,25 +379,77 @@ class Sample:
         layers, heads = map(int, max(found, default=(1, 2)))
         return np.array([[found.get((i, j), math.nan) for j in range(1, heads + 1)] for i in range(1, layers + 1)])
 
+    def answers_past(self, task: str, method: str, interpolation: str = "", distractors: int = 0) -> float:
+        """Mean over windows of 2, 4, 8 and 16 L of the share of answers of a retrieval task that are right.
+
+        For copying, whose answers are half a window long, the share of single tokens. Not a number, and a note is made,
+        where at most `LEARNED` of the answers are right in windows of L, as the method was trained.
+
+        Args:
+            task: a name of `alibi.retrieval.tasks.TASKS`.
+            method: position method.
+            interpolation: how its slopes or angles are rescaled past L; empty leaves them.
+            distractors: other pairs in a window.
+        """
+        metric = "token_accuracy" if task == COPYING else "exact_match"
+        past = [self._answers(metric, task, method, multiple, interpolation, distractors) for multiple in PAST]
+        return self._where_learned(task, method, distractors, float(np.mean(past)))
+
+    def answers_in_first_half(self, task: str, method: str, multiple: float) -> float:
+        """Share of the answers right among those in the first half of windows of multiple x L, as it was trained.
+
+        Not a number where the task was not learned, as for `answers_past`.
+        """
+        self._answers("exact_match", task, method, multiple)
+        parts = self._retrieved.get(("exact_match", task, method, "", 0, multiple), {})
+        half = [value for end, value in parts.items() if 0 < end <= 1 / 2]
+        return self._where_learned(task, method, 0, float(np.mean(half)) if half else math.nan)
+
+    def _answers(
+        self, metric: str, task: str, method: str, multiple: float, interpolation: str = "", distractors: int = 0
+    ) -> float:
+        found = self._retrieved.get((metric, task, method, interpolation, distractors, multiple), {})
+        if 0 in found:
+            return found[0]
+        how = f", interpolated by {interpolation}" if interpolation else ""
+        among = f" among {distractors} distractors" if distractors else ""
+        return self.lacks(f"{metric} of {method} in {task}{among} at {multiple:g} L{how}")
+
+    def _where_learned(self, task: str, method: str, distractors: int, value: float) -> float:
+        right = self._answers("exact_match", task, method, 1, distractors=distractors)
+        if right <= LEARNED:
+            return self.lacks(f"a model of {method} that learned {task}: at L {right:.2f} of its answers are right")
+        return value
+
     def cache(self, length: int) -> float:
         """Lowest perplexity of the trigram with a cache, of any size, on the training tokens of a run at L."""
         found = self._caches.get(length, {})
         return min(found.values()) if found else self.lacks(f"perplexity of trigram-cache beside runs at {length}")
 
-    def time_ratio(self, kind: Literal["train", "eval"], method: str, length: int) -> float:
-        """Time per token over sinusoidal's at the same L, each on its fastest kernel.
+    def time_ratio(
+        self,
+        kind: Literal["train", "eval"],
+        method: str,
+        length: int,
+        one_kernel: bool = False,
+        other: str = "sinusoidal",
+    ) -> Estimate:
+        """Time per token over another method's at the same L, each on its fastest kernel or both on one.
 
-        That measured side by side where there is one, else from the two speeds.
+        It is that of neighbouring steps, with its standard error over repeats. Where it was not measured, as in the
+        paper, it is the ratio of the two speeds, whose error is not known.
         """
-        side_by_side = self.number(f"{kind}_time_ratio", method, length, optional=True)
-        if not math.isnan(side_by_side) and len(self._numbers.get((f"{kind}_speed", "sinusoidal", length), {})) < 2:
-            return side_by_side
-        return self.number(f"{kind}_speed", "sinusoidal", length) / self.number(f"{kind}_speed", method, length)
-
-    def time_ratio_on_one_kernel(self, kind: Literal["train", "eval"], method: str, length: int) -> float:
-        """Time per token over sinusoidal's at the same L, both on one kernel."""
-        own, other = self.on_one_kernel(f"{kind}_speed", method, length)
-        return other / own
+        metric = f"{kind}_time_ratio" + ("_on_one_kernel" if one_kernel else "")
+        ratios, errors = (self._numbers.get((f"{metric}{end}", method, length), {}) for end in ("", "_standard_error"))
+        if ratios:
+            kernel = self._fastest(ratios, metric, other if one_kernel else method, length)
+            return ratios[kernel], errors.get(kernel, math.nan)
+        speed = f"{kind}_speed"
+        if one_kernel:
+            own, others = self.on_one_kernel(speed, method, length)
+        else:
+            own, others = (self.number(speed, name, length) for name in (method, other))
+        return others / own, math.nan
 
     def cost(self, method: str, length: int) -> float:
         """Training time for a fixed number of tokens, in units that cancel in a ratio."""

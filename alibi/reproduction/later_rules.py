@@ -8,6 +8,9 @@ bound, the bound is this book's: 1 % of perplexity or 0.01 nats is equal, and a 
 
 What is measured of reading (`alibi.reproduction.experiments.reads_further`) is of the last tokens of windows of 16 L
 but where a statistic says L. Interpolation is a choice of the evaluation, on runs of `after_alibi`.
+
+What is found (`alibi.reproduction.experiments.retrieval`) counts where a method learned the task: more than 0.95 of the
+answers at L right. L is 64 there, and stands for itself. Each of these claims is contradicted by the other sign.
 """
 
 import math
@@ -17,9 +20,11 @@ from typing import Any
 from alibi.reproduction.evidence import Estimate, Sample
 from alibi.reproduction.rules import FIGURE_1, HOLDS, Claim, Part, Values, each
 
-AFTER, READS = ("after_alibi",), ("reads_further",)
+AFTER, READS, RETRIEVAL = ("after_alibi",), ("reads_further",), ("retrieval",)
 CHI, CHI_2022 = "Chi et al. 2023", "Chi et al. 2022"
-KAZEMNEJAD, FOX = "Kazemnejad et al. 2023", "Lin et al. 2025"
+KAZEMNEJAD, FOX, YARN = "Kazemnejad et al. 2023", "Lin et al. 2025", "Peng et al. 2024"
+NTK_ALIBI = "github.com/keezen/ntk_alibi"
+TASKS_REMARK = "Here a small model learns generated tasks alone, at 64 tokens."
 # In training lengths.
 FAR = 16
 EQUAL = 0.01
@@ -80,6 +85,26 @@ def _steeper(sample: Sample, length: int) -> float:
     shares_LH = sample.heads("attention_on_first", "alibi", length, length)
     half = shares_LH.shape[1] // 2
     return float(shares_LH[:, :half].mean() - shares_LH[:, half:].mean())
+
+
+def _more(
+    statistic: str,
+    task: str,
+    first: tuple[str, str],
+    second: tuple[str, str],
+    strict: bool = True,
+    distractors: int = 0,
+) -> Part:
+    """Answers of a retrieval task that one method has right past L less those of another, each with its interpolation.
+
+    Both are means over windows of 2, 4, 8 and 16 L (`alibi.reproduction.evidence.Sample.answers_past`).
+    """
+
+    def values(sample: Sample) -> list[float]:
+        ours, others = (sample.answers_past(task, *which, distractors) for which in (first, second))
+        return [ours - others]
+
+    return Part(statistic, RETRIEVAL, values, low=0, strict=strict)
 
 
 LATER_CLAIMS = (
@@ -177,7 +202,7 @@ LATER_CLAIMS = (
         Part("rotary's perplexity at 4 L with YaRN over that with interpolated positions", AFTER,
              _interpolated("rotary", "yarn", 4, lambda s, L: s.interpolated("rotary", L, 4 * L, "pi")),
              high=1, strict=True),
-    ), "The source trains a little at the new length; here nothing is trained.", paper="Peng et al. 2024"),
+    ), "The source trains a little at the new length; here nothing is trained.", paper=YARN),
     Claim("A17", "Steep heads of ALiBi collapse onto the first token", "arXiv:2603.09616, of BLOOM", (
         Part("share of ALiBi's heads with more than half of their weight on the first token, windows of L, L = 512 and "
              "1024", READS, each(FIGURE_1, _collapsed), low=0.31),
@@ -185,4 +210,51 @@ LATER_CLAIMS = (
              each(FIGURE_1, _steeper), low=0, strict=True),
     ), "In BLOOM 31 to 44 % of the heads look at the first token alone, the steepest most.",
        paper="arXiv:2603.09616"),
+    Claim("A18", "Without positions more is found past L than with ALiBi", "abstract", (
+        _more("share of passkeys found past L without positions less that with ALiBi, mean of 2, 4, 8 and 16 L",
+              "passkey", ("none", ""), ("alibi", "")),
+        _more("share of values recalled past L among 15 distractors without positions less that with ALiBi, the same "
+              "mean", "recall", ("none", ""), ("alibi", ""), distractors=15),
+    ), "107M parameters on ten tasks of 20 to 40 tokens, mean reciprocal rank: no positions .69, ALiBi .50, rotary "
+       ".33. " + TASKS_REMARK, paper=KAZEMNEJAD),
+    Claim("A19", "ALiBi finds nothing that stands farther back than L", "abstract, section 1", (
+        Part("share of passkeys that ALiBi finds in the first half of windows of 4 L, which is more than 2 L before "
+             "the question", RETRIEVAL, lambda s: [s.answers_in_first_half("passkey", "alibi", 4)], high=0.05),
+    ), "What the source's windowed reading predicts. The bound is this book's. " + TASKS_REMARK, paper=CHI),
+    Claim("A20", "ALiBi's slopes are what limits how far it finds", "introduction of its readme", (
+        _more("share of passkeys found past L with ALiBi's slopes less that with eight times these, mean of 2, 4, 8 "
+              "and 16 L", "passkey", ("alibi", ""), ("alibi-x8", "")),
+        _more("share found past L with slopes divided by L_valid / L less that with its own, the same mean",
+              "passkey", ("alibi", "pi"), ("alibi", "")),
+        _more("share found past L with NTK's slopes less that with its own", "passkey", ("alibi", "ntk"),
+              ("alibi", "")),
+    ), "BLOOM of 1.7B parameters trained at 2,048, topics at about 3,000 tokens: its own slopes 2 %, divided 74 %, "
+       "NTK's 96 %; lines at about 5,000: 0, 30, 40 %. Eight times the slopes are at 64 tokens what the paper's are at "
+       "512. " + TASKS_REMARK, paper=NTK_ALIBI),
+    Claim("A21", "NTK's slopes find more past L than all slopes divided", "table of its readme", (
+        _more("share of passkeys found past L with NTK's slopes less that with slopes divided by L_valid / L, mean of "
+              "2, 4, 8 and 16 L", "passkey", ("alibi", "ntk"), ("alibi", "pi")),
+    ), "The same figures: 96 against 74 %, and 40 against 30 %.", paper=NTK_ALIBI),
+    Claim("A22", "Heads without a bias beside heads that see near tokens copy past L", "section on length", (
+        _more("share of copied tokens right past L with half of the heads unbiased less that with ALiBi, mean of 2, 4, "
+              "8 and 16 L", "copying", ("alibi-half", ""), ("alibi", "")),
+        _more("share of copied tokens right past L with ALiBi less that with rotary", "copying", ("alibi", ""),
+              ("rotary", "")),
+    ), "160M parameters trained on strings of up to 50: with Hard-ALiBi, where some heads see the last few tokens "
+       "alone and the others all, strings of 1,000 are copied almost without an error, and other methods fail earlier. "
+       "Here half of the heads have ALiBi's slopes, and no symbol comes twice in a string.",
+       paper="Jelassi et al. 2024"),
+    Claim("A23", "Half of the heads without a bias recall more past L", "section on position encodings", (
+        _more("share of values recalled past L among 15 distractors with half of the heads unbiased less that with "
+              "ALiBi, mean of 2, 4, 8 and 16 L", "recall", ("alibi-half", ""), ("alibi", ""), distractors=15),
+    ), "NAPE, trained at 64 and read to 65,536 tokens: half of the heads with slopes 1 / h, half without positions; "
+       "the source also changes the softmax, which is not done here.", paper="Vasylenko et al. 2025"),
+    Claim("A24", "A forget gate finds at least as much past L as fixed slopes", "abstract", (
+        _more("share of passkeys found past L with a forget gate less that with ALiBi, mean of 2, 4, 8 and 16 L",
+              "passkey", ("forgetting", ""), ("alibi", ""), strict=False),
+    ), "The source reports needles found almost perfectly within its training length. " + TASKS_REMARK, paper=FOX),
+    Claim("A25", "YaRN finds what rotary loses past L", "abstract", (
+        _more("share of passkeys found past L by rotary with YaRN less that as trained, mean of 2, 4, 8 and 16 L",
+              "passkey", ("rotary", "yarn"), ("rotary", "")),
+    ), "The source trains a little at the new length; here nothing is trained.", paper=YARN),
 )  # fmt: skip

@@ -34,7 +34,9 @@ from alibi.reproduction.cells import Cell, TrainingCell
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.evidence import AGAINST_ITSELF, CONTROLS, GRADIENT, READING, REPEATS
 from alibi.reproduction.experiments import EXPERIMENTS
-from alibi.runs import METRICS, config_hash
+from alibi.reproduction.retrieval_cells import ANSWERS
+from alibi.run_cache import config_hash
+from alibi.runs import METRICS
 from alibi.scale import SCALES, scale_named
 from alibi.windows import evaluation_windows, scored_tokens, spread_windows
 
@@ -134,11 +136,12 @@ def merge(paths: Sequence[Path]) -> Merged:
 
 
 def _told(path: Path, line: int, row: Row, before: Row) -> str:
-    apart = abs(row["value"] / before["value"] - 1)
+    difference = abs(row["value"] - before["value"])
+    apart = f"{difference / abs(before['value']):.2%}" if before["value"] else f"{difference:.7g}"
     return (
         f"{path}:{line}: {row['metric']} of {row['method']}, L = {row['train_length']}, seed {row['seed']}, is "
         f"{row['value']:.7g} on {row['device']} in {row['dtype']}, and recorded as {before['value']:.7g} from "
-        f"{before['device']} in {before['dtype']} ({apart:.2%} apart): a seed counts once, and the first stays"
+        f"{before['device']} in {before['dtype']} ({apart} apart): a seed counts once, and the first stays"
     )
 
 
@@ -213,7 +216,7 @@ def _key(row: Row) -> tuple[object, ...]:
 
 
 def _of_machine(row: Row) -> bool:
-    return not str(row["metric"]).startswith("loss") and row["metric"] not in METRICS
+    return not str(row["metric"]).startswith("loss") and row["metric"] not in (*METRICS, *ANSWERS)
 
 
 def _same(row: Row, before: Row) -> bool:
@@ -256,6 +259,9 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
         yield "value", "choose a finite number"
     elif row["metric"] in SIGNED:
         pass  # A difference has either sign.
+    elif row["metric"] in ANSWERS:
+        if not 0 <= row["value"] <= 1:
+            yield "value", "a share of answers is between 0 and 1"
     elif row["protocol"] in READING:
         # What is nowhere read has no weight, and what is hidden in training makes no difference at all.
         if not row["value"] >= 0:

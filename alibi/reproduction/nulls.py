@@ -59,7 +59,7 @@ def _equal_to_itself(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _last_words(rows: pd.DataFrame) -> pd.DataFrame:
-    """These rows as a model has them that reads the last L tokens, whatever the window.
+    """These rows as a model has them that reads the last L tokens of any window.
 
     Under full sliding windows nothing changes from L on. Without overlap, a share 1 - L / L_valid of the tokens has the
     full L that sliding gives every token: the loss falls from that at L by this share of what sliding gains there. Both
@@ -96,7 +96,7 @@ def blind(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def last_words(records: pd.DataFrame) -> pd.DataFrame:
-    """ALiBi reads the last L tokens, whatever the window: flat under full windows, free of the early token curse."""
+    """ALiBi reads the last L tokens of any window: flat under full windows, free of the early token curse."""
     of = _of(records, "alibi")
     return pd.concat([records[~of], _last_words(records[of])], ignore_index=True)
 

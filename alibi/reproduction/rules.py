@@ -18,16 +18,16 @@ That shows little, since bounds were chosen beside them; which rules can fail is
 
 Records needed beside perplexities of cc100_roberta: train_speed and train_memory of ALiBi at L and sinusoidal at 2 L
 (there or among efficiency), and sinusoidal runs stopped early. Of efficiency: train_memory, train_speed, eval_speed,
-and train_time_ratio and eval_time_ratio where they were measured side by side with sinusoidal at the same length. Of
-slopes: train_speed of alibi and alibi-learned. Of wikitext103: sliding windows that are full, the loss of each model
-against itself, `none`, and the trigram with a cache.
+and train_time_ratio and eval_time_ratio to sinusoidal in neighbouring steps, each method on its fastest kernel and both
+on one. Of slopes: train_time_ratio of alibi-learned to alibi. Of wikitext103: sliding windows that are full, the loss
+of each model against itself, `none`, and the trigram with a cache.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from alibi.paths import data_folder
 from alibi.records import paper_results
@@ -137,6 +137,23 @@ def _memory(sample: Sample, length: int) -> tuple[float, float]:
     return sample.on_one_kernel("train_memory", "alibi", length)
 
 
+def _time(
+    kind: Literal["train", "eval"], method: str, one_kernel: bool = False, other: str = "sinusoidal"
+) -> Callable[[Sample, int], Estimate]:
+    """Time per token of a method over another's."""
+    return lambda sample, length: sample.time_ratio(kind, method, length, one_kernel, other)
+
+
+def _speed(method: str, one_kernel: bool = False, other: str = "sinusoidal") -> Callable[[Sample, int], Estimate]:
+    """Training speed of a method over another's: one over the ratio of times."""
+
+    def value(sample: Sample, length: int) -> Estimate:
+        time, error = sample.time_ratio("train", method, length, one_kernel, other)
+        return 1 / time, error / time**2
+
+    return value
+
+
 def _growth(method: str, multiple: float, lengths: Sequence[int] = FIGURE_1, sliding: bool = False) -> Values:
     return each(lengths, lambda sample, length: sample.growth(method, length, multiple, sliding))
 
@@ -162,7 +179,7 @@ class Part:
     draws: bool = False
     """Seeds are random draws of which one has to obey the rule: their smallest value counts, and three are needed."""
     errors: Values | None = None
-    """Standard errors of the values over the articles of the text, where records have them (else nan)."""
+    """Standard errors of the values, over the articles of the text or, of a time, over its repeats; else nan."""
 
     @property
     def rule(self) -> str:
@@ -180,7 +197,7 @@ class Part:
         return _by_length(self.values(sample))
 
     def errors_of(self, sample: Sample) -> dict[int, float]:
-        """The standard errors over text by L, none where the part has none."""
+        """The standard errors by L, none where the part has none."""
         return _by_length(self.errors(sample)) if self.errors else {}
 
     def margin(self, value: float) -> float:
@@ -224,10 +241,29 @@ class Claim:
         return " and ".join(f"{part.statistic}: {part.rule}" for part in self.parts)
 
 
+def _timed(statistic: str, of: Callable[[Sample, int], Estimate], high: float, strict: bool = False) -> Part:
+    """A part about a ratio of times at each L of Table 1, with its standard error over repeats."""
+    values, errors = each(TABLE_1, lambda s, L: of(s, L)[0]), each(TABLE_1, lambda s, L: of(s, L)[1])
+    return Part(statistic, SPEED, values, high=high, strict=strict, by_model=True, errors=errors)
+
+
+def _timed_mean(statistic: str, of: Callable[[Sample, int], Estimate], high: float) -> Part:
+    """The same of its mean over these L, which were timed apart from each other."""
+
+    def values(sample: Sample) -> list[float]:
+        return [sum(of(sample, length)[0] for length in TABLE_1) / len(TABLE_1)]
+
+    def errors(sample: Sample) -> list[float]:
+        return [math.hypot(*(of(sample, length)[1] for length in TABLE_1)) / len(TABLE_1)]
+
+    return Part(statistic, SPEED, values, high=high, by_model=True, errors=errors)
+
+
 WIKITEXT, BOOKS, WEB, SPEED, SLOPES = (
     ("wikitext103",), ("bookcorpus",), ("cc100_roberta",), ("efficiency",), ("slopes",),
 )  # fmt: skip
 SLIDING, LARGE = ("wikitext103", "early_token_curse"), ("cc100_roberta", "efficiency")
+LEARNED_SPEED = _speed("alibi-learned", other="alibi")
 KERNELS = "Speed is the kernel's and the machine's: the paper timed unfused attention in fp16 on one V100."
 
 
@@ -315,10 +351,10 @@ CLAIMS = (
              each((512,), _against("alibi", "sinusoidal", 6)), high=1, strict=True),
     ), "Where the long baseline is worse than the short one, anything beats it: gate c.", gates="bcd"),
     Claim(7, "On one kernel ALiBi costs next to nothing in speed and memory", "p. 2 and 6, Figure 2, Table 1", (
-        Part("ALiBi's training time per token over sinusoidal's on one kernel, L = 512, 1024, 3072", SPEED,
-             each(TABLE_1, lambda s, L: s.time_ratio_on_one_kernel("train", "alibi", L)), high=1.01, by_model=True),
-        Part("ALiBi's evaluation time per token over sinusoidal's", SPEED,
-             each(TABLE_1, lambda s, L: s.time_ratio_on_one_kernel("eval", "alibi", L)), high=1.03, by_model=True),
+        _timed("ALiBi's training time per token over sinusoidal's on one kernel, L = 512, 1024, 3072",
+               _time("train", "alibi", one_kernel=True), high=1.01),
+        _timed("ALiBi's evaluation time per token over sinusoidal's", _time("eval", "alibi", one_kernel=True),
+               high=1.03),
         Part("ALiBi's training memory over sinusoidal's", SPEED,
              each(TABLE_1, lambda s, L: _memory(s, L)[0] / _memory(s, L)[1]), high=1.007, by_model=True),
         Part("ALiBi's training memory less sinusoidal's, in GB", SPEED,
@@ -326,12 +362,10 @@ CLAIMS = (
     ), "Being faster or smaller than sinusoidal keeps the claim. Each on its fastest kernel: claim 20. " + KERNELS),
     Claim(8, "On one kernel the T5 bias trains at most half as fast, rotary slower", "p. 4, Figure 2, Table 1", (
         # Their mean, because Table 1 itself has 0.505 at L = 512.
-        Part("T5's training speed over sinusoidal's on one kernel, mean of L = 512, 1024, 3072", SPEED,
-             lambda s: [sum(1 / s.time_ratio_on_one_kernel("train", "t5", L) for L in TABLE_1) / len(TABLE_1)],
-             high=0.5, by_model=True),
-        Part("rotary's training speed over sinusoidal's at each of them", SPEED,
-             each(TABLE_1, lambda s, L: 1 / s.time_ratio_on_one_kernel("train", "rotary", L)), high=1, strict=True,
-             by_model=True),
+        _timed_mean("T5's training speed over sinusoidal's on one kernel, mean of L = 512, 1024, 3072",
+                    _speed("t5", one_kernel=True), high=0.5),
+        _timed("rotary's training speed over sinusoidal's at each of them", _speed("rotary", one_kernel=True),
+               high=1, strict=True),
     ), KERNELS + " Each on its fastest kernel: claim 21."),
     Claim(9, "Training short is faster: 512 against 3072 by 1.84", "p. 7, Figure 7, Table 1", (
         # 1.42 is half-way: nearer to the paper's 1.84 than to no gain.
@@ -353,7 +387,7 @@ CLAIMS = (
              each(FIGURE_1, _against("alibi", "sinusoidal"), also=(2048,)), low=0.99, high=1.01),
         Part("ALiBi trained at L over sinusoidal trained at 2 L for equal time, perplexity of both at 2 L", WEB,
              each(FIGURE_1, _against("alibi", "sinusoidal", 2, equal_time=True)), high=1.01),
-        Part("training memory of ALiBi at L over sinusoidal's at 2 L", LARGE,
+        Part("training memory of ALiBi at L over sinusoidal's at 2 L, each on its fastest kernel", LARGE,
              each(FIGURE_1, lambda s, L: s.ratio("train_memory", L, 2 * L)),
              high=1, strict=True, by_model=True),
         Part("training time for as many tokens of ALiBi at L over sinusoidal's at 2 L", LARGE,
@@ -388,8 +422,8 @@ CLAIMS = (
              _slopes("alibi-learned", lambda s, L: s.growth("alibi-learned", L, 16) / s.growth("alibi", L, 16)),
              low=1, strict=True),
         Part("training speed with learned slopes over that with fixed ones", SLOPES,
-             _slopes("alibi-learned", lambda s, L: s.ratio("train_speed", L, L, "alibi-learned", "alibi")),
-             high=1, strict=True),
+             _slopes("alibi-learned", lambda s, L: LEARNED_SPEED(s, L)[0]), high=1, strict=True,
+             by_model=True, errors=_slopes("alibi-learned", lambda s, L: LEARNED_SPEED(s, L)[1])),
     ), "The paper gives no table, only that learning slowed training by 3 %."),
     Claim(16, "The slopes need no tuning; random ones sometimes work", "p. 5 and 9", (
         # Two standard deviations of the paper's seeds: 2 x 0.24 of 18.67.
@@ -424,17 +458,14 @@ CLAIMS = (
     ), "Each model is its own control: what makes a text hard cancels. The bounds are those of holding and failing, in "
        "nats. The paper gives no table.", gates="a"),
     Claim(20, "Each on its fastest kernel, ALiBi costs next to nothing in speed", "p. 2 and 6, Figure 2, Table 1", (
-        Part("ALiBi's training time per token over sinusoidal's, each on its fastest kernel, L = 512, 1024, 3072",
-             SPEED, each(TABLE_1, lambda s, L: s.time_ratio("train", "alibi", L)), high=1.01, by_model=True),
-        Part("ALiBi's evaluation time per token over sinusoidal's", SPEED,
-             each(TABLE_1, lambda s, L: s.time_ratio("eval", "alibi", L)), high=1.03, by_model=True),
+        _timed("ALiBi's training time per token over sinusoidal's, each on its fastest kernel, L = 512, 1024, 3072",
+               _time("train", "alibi"), high=1.01),
+        _timed("ALiBi's evaluation time per token over sinusoidal's", _time("eval", "alibi"), high=1.03),
     ), "The paper had one kernel. " + KERNELS),
     Claim(21, "Each on its fastest kernel, the T5 bias trains at most half as fast, rotary slower", "p. 4, Table 1", (
-        Part("T5's training speed over sinusoidal's, each on its fastest kernel, mean of L = 512, 1024, 3072", SPEED,
-             lambda s: [sum(1 / s.time_ratio("train", "t5", L) for L in TABLE_1) / len(TABLE_1)],
-             high=0.5, by_model=True),
-        Part("rotary's training speed over sinusoidal's at each of them", SPEED,
-             each(TABLE_1, lambda s, L: 1 / s.time_ratio("train", "rotary", L)), high=1, strict=True, by_model=True),
+        _timed_mean("T5's training speed over sinusoidal's, each on its fastest kernel, mean of L = 512, 1024, 3072",
+                    _speed("t5"), high=0.5),
+        _timed("rotary's training speed over sinusoidal's at each of them", _speed("rotary"), high=1, strict=True),
     ), "Kernels of today turn queries and keys in one pass and add a bias without storing it; where they make the "
        "claim false, that is the finding. " + KERNELS),
 )  # fmt: skip

@@ -1,10 +1,10 @@
-"""Runs what is missing of experiments, most valuable first, and appends records; it may be stopped at any moment.
+"""Runs missing cells of experiments, most valuable first, and appends records; it may be stopped at any moment.
 
 A cell is a training run and its evaluations. Cells run side by side, each in a process of its own; a run that was
 stopped goes on from its checkpoint, an evaluation that was made is not made again, and a cell's records are appended
 once all of them are there. Cells of several experiments that need the same run train it once.
 
-The order of `cells` and the title of each are the same on every machine, whatever is recorded there.
+The order of `cells` and the title of each are the same on every machine and do not depend on its records.
 """
 
 import multiprocessing
@@ -20,6 +20,7 @@ from alibi.device import absence, check_device, compute_dtype, is_here, matmul_r
 from alibi.errors import InputError, UnknownNameError, UserError, listed, quoted
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
 from alibi.paths import check_output, results_folder
+from alibi.planning import USUAL_SHARE
 from alibi.positions import METHODS
 from alibi.progress import duration, say
 from alibi.records import MEASURED_COLUMNS, append, measured_results
@@ -32,8 +33,6 @@ from alibi.scale import scale_named
 if TYPE_CHECKING:
     import pandas as pd
 
-# What runs of these sizes reach of the rate of large matrix products: a guess, for estimates alone.
-USUAL_SHARE = 0.4
 MOST_SEEDS = 1000
 
 
@@ -43,7 +42,7 @@ class ReproduceError(UserError, RuntimeError):
 
 @dataclass(frozen=True)
 class State:
-    """A cell, whether its records are there, and what is left to pay for them."""
+    """A cell, whether its records are there, and the cost of those that are missing."""
 
     cell: Cell
     recorded: bool
@@ -84,6 +83,31 @@ def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
     return tuple(found)
 
 
+def shard_named(given: str | None) -> tuple[int, int]:
+    """Number of a shard and of all shards, of a text such as 3/8; 1 of 1 for None.
+
+    Raises:
+        InputError: for another text, which is shown.
+    """
+    if given is None:
+        return 1, 1
+    parts = [part for part in given.split("/") if part.isascii() and part.isdecimal()]
+    if len(parts) != 2 or given.count("/") != 1 or not 1 <= int(parts[0]) <= int(parts[1]):
+        raise InputError(f"shard {quoted(given)}: choose I/N as in 3/8, with I from 1 to N")
+    return int(parts[0]), int(parts[1])
+
+
+def dealt(chosen: Sequence[tuple[str, Cell]], shard: tuple[int, int]) -> list[tuple[str, Cell]]:
+    """The cells of this shard: the training runs are dealt out in their order, each with all cells that need it.
+
+    So no two shards of the same choice have a cell, or train the same run; whatever is recorded, each has the same.
+    """
+    number, shards = shard
+    keys = [cell.title if cell.trains is None else cell.trains for _, cell in chosen]
+    order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return [named for named, key in zip(chosen, keys, strict=True) if order[key] % shards == number - 1]
+
+
 def cells(
     experiment: str,
     scale: str,
@@ -102,7 +126,7 @@ def cells(
         seeds: 0 alone if empty.
         lengths: only these training lengths; empty takes all.
         device: what runs them; the scale's own if left out.
-        corpus: what is trained and evaluated on; None takes the experiment's own text.
+        corpus: text for training and evaluation; None takes the experiment's own.
 
     Raises:
         ValueError: for an unknown name (the known are listed), or a choice that leaves no cell.
@@ -148,6 +172,7 @@ def plan(
     lengths: Sequence[int] = (),
     device: str | None = None,
     corpus: str | None = None,
+    shard: tuple[int, int] = (1, 1),
 ) -> list[State]:
     """The cells of an experiment or of all, in the order in which they are to be run, with what each will cost.
 
@@ -162,9 +187,10 @@ def plan(
         lengths: as for `cells`.
         device: as for `cells`.
         corpus: as for `cells`.
+        shard: number of a shard, and of all: its cells alone, as `dealt` deals them.
 
     Raises:
-        ValueError: as `cells` does; or if the device that is asked for is not here.
+        ValueError: as `cells` does; if the device that is asked for is not here, or the shard has no cell.
     """
     from alibi.reproduction import claims
 
@@ -182,6 +208,9 @@ def plan(
         chosen = [(experiment, cell) for cell in cells(experiment, scale, methods, seeds, lengths, device, corpus)]
     else:
         raise UnknownNameError("experiment", experiment, ["all", *EXPERIMENTS])
+    every, chosen = len(chosen), dealt(chosen, shard)
+    if not chosen:
+        raise InputError(f"shard {shard[0]}/{shard[1]} has none of the {every} cells: choose fewer shards")
     lacking, order = claims.needs(measured_results(), scale), [*dict.fromkeys(seeds)] or [0]
     waited = {(name, cell): claims.waiting(lacking, _supposed(name, cell)) for name, cell in chosen}
 
@@ -201,7 +230,7 @@ def _supposed(experiment: str, cell: Cell) -> "pd.DataFrame":
 
 
 def states(experiment: str, chosen: Sequence[Cell]) -> list[State]:
-    """What is recorded of these cells, and what the others will cost.
+    """Which of these cells are recorded, and the cost of the others.
 
     The cost is an estimate: floating point operations, over `USUAL_SHARE` of this machine's rate of matrix products,
     measured now; of the scales for a GPU on the CPU where there is none. While something else runs that rate is low,
@@ -237,17 +266,16 @@ def _states(chosen: Sequence[tuple[str, Cell]], waited: dict[tuple[str, Cell], t
 
 
 def listing(found: Sequence[State]) -> str:
-    """A line a cell with its state, and what is left in all."""
+    """A line per cell with its state, and the remaining time in all."""
     several = len({state.experiment for state in found}) > 1
     width, lines = max(len(state.cell.title) for state in found), []
     for state in found:
         cost = "" if state.recorded or state.refused else f"about {duration(state.seconds)}"
-        steps = f"{state.cell.steps:,} steps" if state.cell.steps else ""
         experiment = f"{state.experiment:18}" if several else ""
         claims = f"claims {', '.join(map(str, state.claims))}" if state.claims else ""
         lines.append(
             f"{state.told:9} {experiment}{state.cell.title:{width}} {state.cell.measurements:3} evaluations  {cost:18} "
-            f"{steps:10} {claims}".rstrip()
+            f"{claims}".rstrip()
         )
     for why in dict.fromkeys(state.refused for state in found if state.refused):
         lines.append(f"refused: {why}")
@@ -260,7 +288,7 @@ def listing(found: Sequence[State]) -> str:
 
 
 def summary(found: Sequence[State]) -> str:
-    """How many cells are recorded, and what is left, in a line."""
+    """The number of recorded cells, and the remaining time, in a line."""
     recorded, refused = (sum(state.told == kind for state in found) for kind in ("recorded", "refused"))
     total = duration(sum(state.seconds for state in found))
     others = f", without the {refused} refused" if refused else ""
@@ -294,7 +322,7 @@ def reproduce(experiment: str, chosen: Sequence[Cell], minutes: float = 0) -> No
     Args:
         experiment: whose records are appended to.
         chosen: from `cells`.
-        minutes: after so many the cells at work are stopped, to be gone on with; 0 sets no limit.
+        minutes: after this time the running cells are stopped and can be resumed; 0 sets no limit.
 
     Raises:
         ReproduceError: if cells failed; the others were run all the same.

@@ -1,8 +1,8 @@
 """Cells that measure speed and memory, and the loss within decay windows."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 
@@ -40,11 +40,6 @@ UNITS = (
 DECAY_WINDOWS = (None, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
 
 
-def _of_machine(records: "pd.DataFrame", device: str | None) -> "pd.DataFrame":
-    """Those measured on this device of this machine; all, where none is asked for."""
-    return records if device is None else records[records.device == device_name(device)]
-
-
 class _Measured(NamedTuple):
     method: str
     metric: str
@@ -56,40 +51,51 @@ class _Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SpeedCell:
-    """Speed and memory of methods at one shape, side by side; ratios divide the others by the first.
+class TimingCell:
+    """What cells have in common that measure times on random numbers: nothing is trained and no text is read."""
 
-    Each method is measured on its fastest attention kernel, training and evaluation by themselves, and on the cell's
-    if it names one. The `kernel` of a record is the one that ran; of two records of one number on two kernels the
-    fastest's is the last. Each median has its standard error in a record of its own.
-    """
-
-    shape: str
     scale: str
-    methods: tuple[str, ...]
-    paper_corpus: str = "wikitext-103"
-    """The paper's corpus in the experiment; the models read random tokens."""
-    asked_device: str | None = None
+    paper_corpus: str = field(default="wikitext-103", kw_only=True)
+    """The paper's corpus in the experiment."""
+    asked_device: str | None = field(default=None, kw_only=True)
     """The device that is measured; the scale's own if left out."""
-    kernel: str | None = None
-    """All methods are measured on this attention kernel too."""
 
     alone: ClassVar[bool] = True
     trains: ClassVar[RunSpec | None] = None
     texts: ClassVar[tuple[str | None, ...]] = ()
     absent: ClassVar[str | None] = None
-    steps: ClassVar[int | None] = None
-    measurements: ClassVar[int] = 3
-    """Training, evaluation, memory."""
 
     @property
     def device(self) -> str:
         """What is measured."""
         return self.asked_device or scale_named(self.scale).device
 
-    def on(self, device: str) -> "SpeedCell":
+    def on(self, device: str) -> Self:
         """The same cell on another device."""
         return replace(self, asked_device=device)
+
+    def prepare(self) -> None:
+        """Nothing to prepare: the numbers are random."""
+
+    def begun(self) -> bool:
+        """Never: an interrupted measurement begins anew."""
+        return False
+
+    def trained(self) -> bool:
+        """Never: training is what is measured, if anything is."""
+        return False
+
+    def of_machine(self, records: "pd.DataFrame") -> "pd.DataFrame":
+        """Those of this scale, and of this machine if its device was asked for."""
+        own = records[records.scale == self.scale]
+        return own if self.asked_device is None else own[own.device == device_name(self.asked_device)]
+
+
+@dataclass(frozen=True)
+class ShapeCell(TimingCell):
+    """A cell that measures models of one shape."""
+
+    shape: str
 
     @property
     def at(self) -> Shape:
@@ -106,6 +112,33 @@ class SpeedCell:
         """L, tokens."""
         return self.at.length
 
+    def recorded(self, records: "pd.DataFrame") -> bool:
+        """Whether every metric of every method is among these records."""
+        own = self.of_machine(records[(records.model == self.model) & (records.train_length == self.train_length)])
+        needed = {(number["method"], number["metric"]) for number in self.numbers()}
+        return needed <= set(zip(own.method, own.metric, strict=True))
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SpeedCell(ShapeCell):
+    """Speed and memory of methods at one shape, side by side; ratios divide the others by the first.
+
+    Each method is measured on its fastest attention kernel, training and evaluation by themselves, and on the cell's
+    if it names one. The `kernel` of a record is the one that ran; of two records of one number on two kernels the
+    fastest's is the last. Each median has its standard error in a record of its own.
+    """
+
+    methods: tuple[str, ...]
+    kernel: str | None = None
+    """All methods are measured on this attention kernel too."""
+
+    measurements: ClassVar[int] = 3
+    """Training, evaluation, memory."""
+
     @property
     def title(self) -> str:
         """Such as "speed of sinusoidal and alibi, W2"."""
@@ -115,29 +148,11 @@ class SpeedCell:
         """The shape and methods, as plain data."""
         return asdict(self.at) | {"methods": self.methods, "kernel": self.kernel}
 
-    def prepare(self) -> None:
-        """Nothing to prepare: the tokens are random."""
-
-    def begun(self) -> bool:
-        """Never: an interrupted measurement begins anew."""
-        return False
-
-    def trained(self) -> bool:
-        """Never: the training is what is measured."""
-        return False
-
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training steps, and of the evaluations."""
         step = self.at.unmade(self.methods[0]).training_flops(self.at.length) * self.at.tokens * len(self.methods)
         kernels = 1 if self.kernel is None else 2
         return kernels * step * (FEWEST_ROUNDS + 2 * FASTEST_OF), kernels * step * FEWEST_ROUNDS
-
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether every metric of every method is among these records, measured on this machine if it was asked for."""
-        own = records[(records.scale == self.scale) & (records.model == self.model)]
-        own = _of_machine(own[own.train_length == self.train_length], self.asked_device)
-        needed = {(number["method"], number["metric"]) for number in self.numbers()}
-        return needed <= set(zip(own.method, own.metric, strict=True))
 
     def _known(self, method: str) -> dict[str, Any]:
         return {
@@ -206,41 +221,16 @@ class SpeedCell:
 
 
 @dataclass(frozen=True)
-class T5FormsCell:
+class T5FormsCell(ShapeCell):
     """What the T5 bias costs by how it is computed, beside sinusoidal at one shape: `alibi.speed.t5_forms`.
 
     Records are the times of a forward pass and of a whole training step, and their ratios to sinusoidal's; `method` is
     a form.
     """
 
-    shape: str
-    scale: str
-    paper_corpus: str = "wikitext-103"
-    asked_device: str | None = None
-    """The device that is measured; the scale's own if left out."""
-
-    alone: ClassVar[bool] = True
-    trains: ClassVar[RunSpec | None] = None
-    texts: ClassVar[tuple[str | None, ...]] = ()
     methods: ClassVar[tuple[str, ...]] = ("t5",)
-    absent: ClassVar[str | None] = None
-    steps: ClassVar[int | None] = None
     measurements: ClassVar[int] = 2
     """Forward pass and step."""
-
-    @property
-    def device(self) -> str:
-        """What is measured."""
-        return self.asked_device or scale_named(self.scale).device
-
-    def on(self, device: str) -> "T5FormsCell":
-        """The same cell on another device."""
-        return replace(self, asked_device=device)
-
-    @property
-    def train_length(self) -> int:
-        """L, tokens."""
-        return SHAPES[self.shape].length
 
     @property
     def title(self) -> str:
@@ -249,36 +239,18 @@ class T5FormsCell:
 
     def configured(self) -> dict[str, Any]:
         """The shape and forms, as plain data."""
-        return asdict(SHAPES[self.shape]) | {"methods": FORMS, "kernel": ONE_KERNEL}
-
-    def prepare(self) -> None:
-        """Nothing to prepare: the tokens are random."""
-
-    def begun(self) -> bool:
-        """Never: an interrupted measurement begins anew."""
-        return False
-
-    def trained(self) -> bool:
-        """Never: the training is what is measured."""
-        return False
+        return asdict(self.at) | {"methods": FORMS, "kernel": ONE_KERNEL}
 
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training steps, and of the forward passes."""
-        shape = SHAPES[self.shape]
+        shape = self.at
         step = shape.unmade("t5").training_flops(shape.length) * shape.tokens * (1 + len(FORMS))
         return step * (1 + FEWEST_ROUNDS), step * (1 + FEWEST_ROUNDS) / 3
-
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether every number is among these records, measured on this machine if it was asked for."""
-        own = records[(records.scale == self.scale) & (records.model == SHAPES[self.shape].size)]
-        own = _of_machine(own[own.train_length == self.train_length], self.asked_device)
-        needed = {(number["method"], number["metric"]) for number in self.numbers()}
-        return needed <= set(zip(own.method, own.metric, strict=True))
 
     def numbers(self) -> list[dict[str, Any]]:
         """Which numbers it measures: of each record the columns that are known before."""
         common = {
-            "corpus": self.paper_corpus, "model": SHAPES[self.shape].size, "train_length": self.train_length,
+            "corpus": self.paper_corpus, "model": self.model, "train_length": self.train_length,
             "eval_length": self.train_length, "scale": self.scale, "seed": 0, "corpus_used": RANDOM_TOKENS,
             "paper_length": self.train_length, "kernel": ONE_KERNEL, "compiled": False,
         }  # fmt: skip
@@ -296,7 +268,7 @@ class T5FormsCell:
         import pandas as pd
 
         settle_cpu(torch.get_num_threads())
-        found = t5_forms(SHAPES[self.shape], self.device)
+        found = t5_forms(self.at, self.device)
         machine = {"provenance": "measured", "dtype": compute_dtype(self.device), **provenance(self.device)}
         rows = []
         for number in self.numbers():
@@ -307,25 +279,16 @@ class T5FormsCell:
 
 
 @dataclass(frozen=True)
-class AttentionCell:
+class AttentionCell(TimingCell):
     """Attention alone, forward and backward: no bias, ALiBi's, and ALiBi's within the decay window, on every kernel.
 
     A record is the time of one pass (metric attention_time, seconds) of a `kernel`, or its standard error.
     """
 
-    scale: str
     train_length: int
     """Keys, and queries."""
-    paper_corpus: str = "wikitext-103"
-    asked_device: str | None = None
-    """What is measured; the scale's own device if left out."""
 
-    trains: ClassVar[RunSpec | None] = None
-    texts: ClassVar[tuple[str | None, ...]] = ()
     methods: ClassVar[tuple[str, ...]] = ("alibi",)
-    alone: ClassVar[bool] = True
-    absent: ClassVar[str | None] = None
-    steps: ClassVar[int | None] = None
     measurements: ClassVar[int] = 1
 
     @property
@@ -333,29 +296,9 @@ class AttentionCell:
         """Such as "attention at 8192"."""
         return f"attention at {self.train_length}"
 
-    @property
-    def device(self) -> str:
-        """What is measured."""
-        return self.asked_device or scale_named(self.scale).device
-
-    def on(self, device: str) -> "AttentionCell":
-        """The same cell on another device."""
-        return replace(self, asked_device=device)
-
     def configured(self) -> dict[str, Any]:
         """The length and the heads, as plain data."""
         return {"length": self.train_length, "heads": ATTENTION_HEADS, "head_width": ATTENTION_WIDTH}
-
-    def prepare(self) -> None:
-        """Nothing to prepare: queries, keys and values are random."""
-
-    def begun(self) -> bool:
-        """Never."""
-        return False
-
-    def trained(self) -> bool:
-        """Never: nothing is trained."""
-        return False
 
     def flops(self) -> tuple[float, float]:
         """Operations of forward and backward pass: 12 heads head-width length^2 a window, of which half is masked."""
@@ -365,8 +308,8 @@ class AttentionCell:
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether this length is among these records, measured on this machine if it was asked for."""
-        own = records[(records.scale == self.scale) & (records.metric == f"attention_time{STANDARD_ERROR}")]
-        return bool((_of_machine(own, self.asked_device).train_length == self.train_length).any())
+        own = self.of_machine(records[records.metric == f"attention_time{STANDARD_ERROR}"])
+        return bool((own.train_length == self.train_length).any())
 
     def numbers(self) -> list[dict[str, Any]]:
         """Which numbers it measures: of each record the columns that are known before, the kernel not among them."""

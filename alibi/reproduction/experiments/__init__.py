@@ -22,6 +22,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     "scaled_methods": (),
     "after_alibi": (),
     "reads_further": (),
+    "retrieval": (),
+    "learning_rates": (),
+    "token_budget": (),
+    "noise_floor": (),
 }
 """Each experiment, a module of this name here, and the paper's tables and figures that it stands for."""
 

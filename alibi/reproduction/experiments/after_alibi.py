@@ -9,8 +9,8 @@ FIRE at 4 L, the forgetting transformer at L; xPos fails less than rotary; a mod
     gpu                             512, 1024
     paper                           512, 1024
 
-Runs of the paper's methods and without positions are those of `wikitext103`, half-biased heads those of `slopes` where
-L is the same: each is trained once. Windowed attention is trained with windows of L / 4 (`alibi.positions.window`).
+All runs are as long as those of `wikitext103`, which has the paper's methods and the one without positions: each is
+trained once. Windowed attention is trained with windows of L / 4 (`alibi.positions.window`).
 
 Interpolation is no training: the runs of ALiBi and rotary at hand are read in windows of 2, 4 and 16 L with slopes
 or angles rescaled by L_valid / L. Such records say so in the column `interpolation`.
@@ -21,7 +21,7 @@ or angles rescaled by L_valid / L. Such records say so in the column `interpolat
 from alibi.positions import LATER_METHODS, PAPER_METHODS
 from alibi.positions.interpolation import INTERPOLATIONS
 from alibi.reproduction.cells import LONGEST, Measure, TrainingCell, nonoverlapping, spec_of, text_named
-from alibi.reproduction.experiments.wikitext103 import LENGTHS, TEXTS
+from alibi.reproduction.experiments.wikitext103 import LENGTHS, STEPS, TEXTS
 
 METHODS = (*PAPER_METHODS[::-1], "none", *LATER_METHODS, "alibi-half")
 INTERPOLATED = (2, 4, 16)
@@ -32,7 +32,7 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) 
     text = text_named(corpus, TEXTS[scale])
     return [
         TrainingCell(
-            spec_of(method, scale, length, text, seed),
+            spec_of(method, scale, length, text, seed, steps=STEPS.get(scale)),
             eval_corpus=text.evaluate,
             measures=nonoverlapping(scale, length, LENGTHS[scale]) + interpolated(scale, method, length),
         )

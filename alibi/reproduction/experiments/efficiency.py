@@ -49,8 +49,8 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) 
     length, text = scale_named(scale).train_length, text_named(corpus, TEXTS[scale])
     measured = (Measure(LONGER * length, None, HALF_STRIDE_TOKENS[scale]),)
     return [
-        *(SpeedCell(shape, scale, PAPER_METHODS, kernel=ONE_KERNEL) for shape in MODELS[scale]),
-        *(T5FormsCell(shape, scale) for shape in MODELS[scale]),
+        *(SpeedCell(scale, shape, PAPER_METHODS, kernel=ONE_KERNEL) for shape in MODELS[scale]),
+        *(T5FormsCell(scale, shape) for shape in MODELS[scale]),
         *(AttentionCell(scale, length) for length in sorted(KERNEL_LENGTHS[scale])),
         DecayWindowCell(spec_of("alibi", scale, length, text, seeds[0]), eval_corpus=text.evaluate, measures=measured),
     ]
@@ -58,9 +58,9 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) 
 
 def large(scale: str) -> list[Cell]:
     """What the larger model costs at the lengths of Table 12, for `cc100_roberta`."""
-    return [SpeedCell(shape, scale, ("sinusoidal", "alibi"), "cc100+roberta") for shape in LARGE[scale]]
+    return [SpeedCell(scale, shape, ("sinusoidal", "alibi"), paper_corpus="cc100+roberta") for shape in LARGE[scale]]
 
 
 def learned(scale: str) -> list[Cell]:
     """What learning the slopes costs, for `slopes`."""
-    return [SpeedCell(shape, scale, ("alibi", "alibi-learned")) for shape in MODELS[scale][:1]]
+    return [SpeedCell(scale, shape, ("alibi", "alibi-learned")) for shape in MODELS[scale][:1]]

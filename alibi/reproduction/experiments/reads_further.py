@@ -19,7 +19,7 @@ its training.
 
 from alibi.positions import PAPER_METHODS
 from alibi.reproduction.cells import STRIDES_IN_L, TrainingCell, spec_of, text_named
-from alibi.reproduction.experiments.wikitext103 import LENGTHS, TEXTS
+from alibi.reproduction.experiments.wikitext103 import LENGTHS, STEPS, TEXTS
 from alibi.reproduction.reading import ReadingMeasure
 
 METHODS = (*PAPER_METHODS[::-1], "none", "window", "forgetting", "alibi-half")
@@ -34,7 +34,9 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) 
     text = text_named(corpus, TEXTS[scale])
     return [
         TrainingCell(
-            spec_of(method, scale, length, text, seed), eval_corpus=text.evaluate, reading=reading(scale, length)
+            spec_of(method, scale, length, text, seed, steps=STEPS.get(scale)),
+            eval_corpus=text.evaluate,
+            reading=reading(scale, length),
         )
         for seed in seeds
         for length in LENGTHS[scale][:2]

@@ -14,7 +14,7 @@ paper's lengths there, 512 and 1024; here they train at 64 and 128 too, which st
 
 from alibi.positions import SCALED_METHODS
 from alibi.reproduction.cells import TrainingCell, grid, text_named
-from alibi.reproduction.experiments.wikitext103 import TEXTS
+from alibi.reproduction.experiments.wikitext103 import STEPS, TEXTS
 
 METHODS = tuple(SCALED_METHODS.values())[::-1]
 LENGTHS = {"quick": (128,), "laptop": (64, 128), "gpu": (64, 128), "paper": (64, 128)}
@@ -23,4 +23,4 @@ LENGTHS = {"quick": (128,), "laptop": (64, 128), "gpu": (64, 128), "paper": (64,
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
     """Every scaled method at what stands for 512 and 1024."""
     text = text_named(corpus, TEXTS[scale])
-    return grid(METHODS, scale, LENGTHS[scale], seeds, text, "wikitext-103")
+    return grid(METHODS, scale, LENGTHS[scale], seeds, text, "wikitext-103", STEPS.get(scale))

@@ -1,0 +1,60 @@
+"""What longer context offers, counted by a trigram with a cache, and how much of it each model takes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from alibi.book import plots
+from alibi.reproduction.evidence import CACHE, SLIDING, TRIGRAM_WITH_CACHE
+
+# Rows that share these scored the same tokens, in the vocabulary of one run's training text.
+TOKENS = ["corpus_used", "train_length", "seed", "skipped", "sample"]
+
+
+def gains(records: pd.DataFrame) -> pd.DataFrame:
+    r"""Nats a token that each model, and the control, gains from more context, on the same tokens: column `nats`.
+
+    $\ln \mathrm{PPL}(W_0) - \ln \mathrm{PPL}(W)$, W the words of context: those of a full sliding window, or those in
+    the cache. $W_0$ is the shortest of the windows. Records that lack the control, or windows, are left out.
+    """
+    chosen = (records.metric == "perplexity") & (records.split == "valid") & records.skipped.notna()
+    rows = records[chosen & records.protocol.isin([CACHE, SLIDING]) & records.value.notna()]
+    rows = rows.drop_duplicates([*TOKENS, "method", "eval_length"], keep="last")
+    found = [rows.iloc[:0].assign(nats=0.0)]
+    for _, same in rows.groupby(TOKENS, dropna=False):
+        windows = same[same.protocol == SLIDING].eval_length
+        shortest = same[same.eval_length == windows.min()].set_index("method").value.astype(float)
+        if TRIGRAM_WITH_CACHE in shortest and len(windows):
+            longer = same[same.eval_length >= windows.min()]
+            ratio = longer.method.map(shortest).astype(float) / longer.value.astype(float)
+            found.append(longer.assign(nats=np.log(ratio)).dropna(subset="nats"))
+    return pd.concat(found, ignore_index=True)
+
+
+def offered_and_taken(gained: pd.DataFrame) -> Figure:
+    """Nats gained against words of context, a panel a training length; bands are least to greatest of several seeds.
+
+    Args:
+        gained: from `gains`, not empty.
+    """
+    lengths = sorted(gained.train_length.unique())
+    figure, axes = plt.subplots(len(lengths), 1, figsize=(6.4, 3.2 * len(lengths)), sharex=True, squeeze=False)
+    for ax, length in zip(axes.flat, lengths, strict=True):
+        own = gained[gained.train_length == length]
+        control = own[own.method == TRIGRAM_WITH_CACHE]
+        plots.band(ax, control, "eval_length", "nats", color="0.2", ls="--", label="offered: trigram with a cache")
+        for method in [name for name in plots.COLOURS if name in set(own.method)]:
+            look = {"color": plots.COLOURS[method], "marker": plots.MARKERS[method]}
+            taken = own[own.method == method]
+            plots.band(ax, taken, "eval_length", "nats", label=f"taken: {plots.TITLES[method]}", **look)
+        ax.axhline(0, color="0.35", lw=1)
+        ax.axvline(length, color="0.35", lw=1, ls=":")
+        ax.set(title=f"trained at {length:g}", ylabel="nats gained")
+        # What fails leaves the panel downwards.
+        ax.set_ylim(-own.nats.max() - 0.01, 1.1 * own.nats.max() + 0.01)
+    shortest, longest = gained.eval_length.min(), gained.eval_length.max()
+    plots.logarithmic(ax, [shortest * 2**power for power in range(20) if shortest * 2**power <= longest])
+    ax.set_xlabel("words of context")
+    plots.legend_above(figure, ncols=2)
+    return figure

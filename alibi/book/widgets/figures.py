@@ -1,0 +1,138 @@
+"""The moving figures of the chapters: each function gives the one of its name its data, rounded to what is seen."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+
+from alibi.book import plots, results
+from alibi.book.widgets import widget
+from alibi.corpora.vocabulary import Vocabulary
+from alibi.evaluate import AgainstItself
+from alibi.positions import T5Bias, slopes
+from alibi.reproduction.claims import VERDICTS, Verdict
+from alibi.runs import Run
+
+# For windows to move over: 32 words, the last of which needs the second.
+SENTENCE = (
+    "the cat that had slept all morning on the warm stone wall behind the old house by the river woke up saw a small "
+    "brown bird and began to move her tail"
+)
+
+
+def dial(heads: int, train_length: int, t5: Run) -> HTML:
+    """The ALiBi dial: slope, bias and weights of a head, beside other growths and a trained T5 bias.
+
+    Args:
+        heads: head count at its start.
+        train_length: L in tokens.
+        t5: a run of the method t5, whose bias (nats, for each head and bucket) is shown.
+    """
+    method = t5.model.positions
+    assert isinstance(method, T5Bias)
+    table = method.weights_KH.detach().T.double().round(decimals=3).tolist()
+    return widget("dial", {"heads": heads, "train_length": train_length, "t5": table})
+
+
+def cut(length: int = 8, stride: int = 8, few: int = 4) -> HTML:
+    """Windows over a sentence, and the number of tokens that each word is predicted from.
+
+    Args:
+        length: tokens in a window at its start, L_valid.
+        stride: new tokens of a window at its start.
+        few: tokens of context that count as little.
+    """
+    return widget("cut", {"words": SENTENCE.split(), "length": length, "stride": stride, "few": few, "chosen": 1})
+
+
+def staircase(heads: int, keys: int) -> HTML:
+    """Weights of the nearest keys with a bias in sixteen bits, for each of so many heads; so many keys at its start."""
+    return widget("staircase", {"slopes": slopes(heads), "keys": keys})
+
+
+def watch(found: Mapping[str, AgainstItself], vocabulary: Vocabulary, tokens: np.ndarray) -> HTML:
+    """What a window longer than L costs each model, by position, beside a text of as many tokens.
+
+    Args:
+        found: of each method, all with the same lengths.
+        vocabulary: of the text.
+        tokens: the text, at least one window of it.
+    """
+    some = next(iter(found.values()))
+    methods = [
+        {"name": name, "title": plots.TITLES[name], "means": plots.by_position(own).round(4).tolist()}
+        for name, own in found.items()
+    ]
+    pieces = _pieces(vocabulary, tokens[: some.window])
+    return widget("watch", {"length": some.length, "stride": some.stride, "methods": methods, "pieces": pieces})
+
+
+def _pieces(vocabulary: Vocabulary, tokens: np.ndarray) -> list[str]:
+    """What each token adds to the text; a character of several tokens belongs to its last one."""
+    ends = [0]
+    for count in range(1, len(tokens) + 1):
+        ends.append(len(vocabulary.decode(tokens[:count]).rstrip("\ufffd")))
+    text = vocabulary.decode(tokens)
+    return [text[start:end] for start, end in pairwise(ends)]
+
+
+def curves(paper: pd.DataFrame, measured: pd.DataFrame, tables: Mapping[str, float]) -> HTML:
+    """Perplexity against evaluation length without overlap: the paper's models beside ours that stand for them.
+
+    Args:
+        paper: `alibi.records.paper_results`.
+        measured: records of `alibi.book.results.results`, of one scale.
+        tables: the paper's training length (tokens) of each table that is shown, by its name.
+    """
+    pairs = []
+    for table, length in tables.items():
+        theirs = plots.perplexities(paper[paper.source == table])
+        ours = plots.perplexities(measured[measured.paper_length == length])
+        if len(ours):
+            sides = [_side("The paper", f"{table}, 247M parameters, WikiText-103.", theirs)]
+            sides.append(_side(f"Ours, {ours.scale.iloc[0]}", results.described(ours), ours))
+            pairs.append({"title": f"L = {length:g} and what stands for it", "sides": sides})
+    return widget("curves", {"pairs": pairs})
+
+
+def _side(title: str, told: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """Of rows of one training length the curve of each of the paper's methods; several seeds are a mean and a range."""
+    found = []
+    for method in plots.PAPER_ORDER:
+        at = rows[rows.method == method].groupby("eval_length").value.agg(["mean", "min", "max"]).astype(float).round(4)
+        points = [
+            {"length": int(length), "value": mean, "low": low, "high": high}
+            for length, mean, low, high in at.itertuples()
+        ]
+        found.append({"method": method, "title": plots.TITLES[method], "points": points})
+    return {"title": title, "told": told, "length": int(rows.train_length.iloc[0]), "curves": found}
+
+
+def scorecard(judged: Mapping[str, tuple[Sequence[Verdict], Sequence[Verdict]]]) -> HTML:
+    """The verdicts on the same claims by several sets of numbers, each as it is and with two methods exchanged.
+
+    Args:
+        judged: by the name of the numbers, verdicts on them and on the same ones with the two names exchanged.
+    """
+    worlds: dict[str, Sequence[Verdict]] = {}
+    for name, (own, exchanged) in judged.items():
+        worlds |= {name: own, f"{name}, exchanged": exchanged}
+    claims = []
+    for place, claim in enumerate(next(iter(worlds.values()))):
+        parts = [{"statistic": p.statistic, "rule": p.rule, "paper": _short(p.paper)} for p in claim.findings]
+        found = {name: _judged(verdicts[place]) for name, verdicts in worlds.items()}
+        about = {"number": str(claim.number), "title": claim.title, "place": claim.paper_place}
+        claims.append(about | {"parts": parts, "judged": found})
+    return widget("scorecard", {"claims": claims, "numbers": list(judged), "verdicts": list(VERDICTS)})
+
+
+def _judged(verdict: Verdict) -> dict[str, Any]:
+    parts = [{"outcome": part.outcome, "effect": _short(part.effect)} for part in verdict.findings]
+    return {"verdict": verdict.verdict, "parts": parts}
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

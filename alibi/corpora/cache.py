@@ -1,0 +1,249 @@
+"""The cache of a corpus: text, token streams, vocabulary and a manifest with the SHA-256 of each, built once.
+
+Text of any size is read, counted and encoded in pieces: memory holds a piece and the vocabulary.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alibi.corpora.bert import bert_vocabulary
+from alibi.corpora.gpt2 import gpt2_vocabulary
+from alibi.corpora.source import SPLITS, CorpusError, Source, is_title
+from alibi.errors import InputError, told
+from alibi.files import locked, sha256, write_whole
+from alibi.progress import bar as progress_bar
+from alibi.progress import say
+
+if TYPE_CHECKING:
+    from alibi.corpora.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+# Counted up whenever the text, the splits or the encoding of a corpus change, so that older caches are rebuilt.
+FORMAT = 3
+# Text that is encoded at once, which bounds the memory of encoding.
+BYTES_A_BATCH = 1 << 20
+LINES_A_REFRESH = 10_000
+# A file above this size, once checked, is checked again when its size or time has changed, and not at every load.
+CHECKED_ONCE = 1 << 30
+CHECKED = "checked.json"
+# Vocabularies that are fetched; the others are learned from the training split.
+FETCHED = {"bert": bert_vocabulary, "gpt2": gpt2_vocabulary}
+
+
+def fault_of(folder: Path, source: Source | None) -> str | None:
+    """Why the cache in `folder` can't be used, or None if it can."""
+    identity = source.identity if source else None
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        # A copy that was made from a folder, which is not here now, stands for the hub's: its source is on record.
+        other = identity is not None and manifest["identity"] != identity
+        copied = manifest["identity"].startswith("folder ") and not (identity or "").startswith("folder ")
+        if manifest["format"] != FORMAT or (other and not copied):
+            return "of another version or another source"
+        changed = _changed(folder, manifest["sha256"])
+        return f"{', '.join(changed)} not as written" if changed else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return f"incomplete ({type(error).__name__}: {error})"
+
+
+def _changed(folder: Path, digests: Mapping[str, str]) -> list[str]:
+    """The files that are not as written."""
+    states = {file: _state(folder / file) for file in digests}
+    try:
+        checked = json.loads((folder / CHECKED).read_bytes())
+    except (OSError, ValueError):
+        checked = {}
+    known = {file for file, state in states.items() if state[0] > CHECKED_ONCE and checked.get(file) == state}
+    changed = [file for file, digest in digests.items() if file not in known and sha256(folder / file) != digest]
+    large = {file: state for file, state in states.items() if state[0] > CHECKED_ONCE and file not in changed}
+    if large.keys() - known:
+        text = json.dumps(large)
+        with suppress(OSError):  # Where nothing can be written, every load checks.
+            write_whole(folder / CHECKED, lambda path: path.write_text(text, encoding="utf-8"))
+    return changed
+
+
+def _state(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def build(folder: Path, source: Source) -> None:
+    """Build the cache in `folder`, once however many processes ask, and never seen half written."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.parent / f".{folder.name}.lock"):
+            fault = fault_of(folder, source)
+            if not fault:
+                return  # another process built it while this one waited
+            if folder.exists():
+                logger.warning("%s is rebuilt: %s", folder, fault)
+            scratch = folder.parent / f".{folder.name}.building"
+            if scratch.exists():
+                shutil.rmtree(scratch)  # of a build that was killed
+            scratch.mkdir()
+            try:
+                _write(scratch, source)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                scratch.rename(folder)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as wrong:  # Of the cache alone: faults of the source are CorpusErrors.
+        raise CorpusError(
+            f"{source.name} can't be kept in {folder} ({told(wrong)}): make room there, or set ALIBI_CACHE to a folder "
+            "that can be written to"
+        ) from wrong
+
+
+def _write(folder: Path, source: Source) -> None:
+    """Write text, token streams, vocabulary and manifest into an empty folder."""
+    reading = source.reading
+    if reading.vocabulary_size is not None and source.tokenisation != "words":
+        raise InputError(f"{reading}: a vocabulary of {source.tokenisation} has a size of its own; leave it out")
+    if source.fetched:
+        say(source.fetched)
+    # Fetched first: a download that fails should not come after the long work.
+    given = FETCHED[source.tokenisation]() if source.tokenisation in FETCHED else None
+    sizes = _write_texts(folder, source)
+    vocabulary = given or _learned(folder, source)
+    if vocabulary is not None:
+        vocabulary.save(folder / vocabulary.FILE)
+        for split, size in sizes.items():
+            size["unknown"] = _encode(folder, split, vocabulary)
+    manifest = {
+        "format": FORMAT,
+        "name": source.name,
+        "description": source.description,
+        "licence": source.licence,
+        "citation": source.citation,
+        "source": source.where,
+        "identity": source.identity,
+        "tokenisation": source.tokenisation,
+        "vocabulary_size": vocabulary.size if vocabulary else 0,
+        "end_of_line": vocabulary.end_of_line if vocabulary else 0,
+        "dtype": vocabulary.dtype.name if vocabulary else "",
+        "splits": sizes,
+        "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+class _Text:
+    """The text of a split while it is written, and its size."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("wb")
+        self.articles = self.lines = self.words = self.bytes = 0
+
+    def add(self, line: str) -> None:
+        encoded = line.encode() + b"\n"
+        self.file.write(encoded)
+        self.lines, self.bytes = self.lines + 1, self.bytes + len(encoded)
+        self.words, self.articles = self.words + len(line.split()), self.articles + is_title(line)
+
+    def sizes(self) -> dict[str, int]:
+        return {"articles": self.articles, "lines": self.lines, "words": self.words, "bytes": self.bytes}
+
+
+def _write_texts(folder: Path, source: Source) -> dict[str, dict[str, int]]:
+    """Writes the text of every split, and returns its sizes.
+
+    Raises:
+        CorpusError: if a split is empty, or not as large as published.
+    """
+    enough = source.reading.train_words
+    bar = progress_bar(total=enough, unit=" words", unit_scale=True, desc="reading train", delay=1, leave=False)
+    with ExitStack() as open_files:
+        open_files.enter_context(bar)
+        texts = {split: _Text(folder / f"{split}.txt") for split in SPLITS if split in source.splits}
+        for text in texts.values():
+            open_files.enter_context(text.file)
+        for read in source.passes:
+            with closing(read()) as lines:
+                for split, line in lines:
+                    text = texts[split]
+                    text.add(line)
+                    if split == "train":
+                        if text.lines % LINES_A_REFRESH == 0:
+                            bar.update(text.words - bar.n)
+                        if enough is not None and text.words >= enough:
+                            break
+    for split, text in list(texts.items()):
+        if not text.bytes and enough is not None and split != "train":
+            del texts[split]  # The beginning holds none of it.
+            (folder / f"{split}.txt").unlink()
+        else:
+            _check_size(source, split, text)
+    return {split: text.sizes() for split, text in texts.items()}
+
+
+def _check_size(source: Source, split: str, text: _Text) -> None:
+    if not text.bytes:
+        raise CorpusError(f"{source.name}: the split {split} is empty, nothing was read for it")
+    expected, tokens, asked = source.published.get(split), text.words + text.lines, source.reading.train_words
+    if expected and split == "train" and asked is not None:
+        if text.words < asked:
+            raise CorpusError(
+                f"{source.where} has {text.words:,} words of training text, not the {asked:,} that are asked for: this "
+                f"is not all of {source.reading.corpus}"
+            )
+    elif expected and tokens != expected:
+        raise CorpusError(
+            f"{source.name} {split} from {source.where} has {tokens:,} tokens with its ends of lines; published "
+            f"are {expected:,}: this is another text, or not all of it"
+        )
+
+
+def _batches(path: Path, what: str) -> Iterator[list[str]]:
+    """The lines of a text, `BYTES_A_BATCH` at a time, with a bar that says what is done with them."""
+    bar = progress_bar(
+        total=path.stat().st_size, unit="B", unit_scale=True, desc=f"{what} {path.stem}", delay=1, leave=False
+    )
+    with bar, path.open("rb") as file:
+        while encoded := file.readlines(BYTES_A_BATCH):
+            yield [line.removesuffix(b"\n").decode() for line in encoded]
+            bar.update(sum(map(len, encoded)))
+
+
+def _learned(folder: Path, source: Source) -> "Vocabulary | None":
+    from alibi.corpora.vocabulary import BytePairVocabulary, WordVocabulary
+
+    if "train" not in source.splits:
+        return None
+    lines = chain.from_iterable(_batches(folder / "train.txt", "counting"))
+    if source.tokenisation == "bytes":
+        return BytePairVocabulary.train(lines)
+    found = WordVocabulary.train(lines, source.seen, source.reading.vocabulary_size)
+    if source.reading.whole and source.published_size and found.size != source.published_size:
+        raise CorpusError(f"{source.name} has {found.size:,} entries; published are {source.published_size:,}")
+    return found
+
+
+def encoded_pieces(path: Path, vocabulary: "Vocabulary") -> Iterator[np.ndarray]:
+    """The stream of a text, piece by piece."""
+    return (vocabulary.encode_lines(lines) for lines in _batches(path, "encoding"))
+
+
+def _encode(folder: Path, split: str, vocabulary: "Vocabulary") -> int:
+    """Writes the stream of a split, and returns how many of its tokens stand for unknown words."""
+    unknown = 0
+    with (folder / f"{split}.bin").open("wb") as file:
+        for ids in encoded_pieces(folder / f"{split}.txt", vocabulary):
+            unknown += count_unknown(ids, vocabulary)
+            file.write(ids.tobytes())  # numpy's tofile is silent where a disk is full
+    return unknown
+
+
+def count_unknown(ids: np.ndarray, vocabulary: "Vocabulary") -> int:
+    """How many of these tokens stand for words that the vocabulary lacks."""
+    return 0 if vocabulary.unknown is None else int((ids == vocabulary.unknown).sum())

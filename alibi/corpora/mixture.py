@@ -1,0 +1,266 @@
+"""The text of the paper's models of 1.3B parameters as a mixture of its parts, streamed in the paper's proportion.
+
+The paper reads 461 GB: RoBERTa's corpus, 161 GB, and the English part of CC-100, 300 GB (section 4.3). Nobody offers it
+as one. Here each part is a repository of the Hugging Face hub, or a folder of the reader's own, `$ALIBI_DATA/NAME/PART`
+with files .parquet or .json (column text) or .txt (an empty line after each document), each also compressed; a folder
+comes first. `datasets` interleaves the parts; a part that ends before the largest one begins again.
+
+What `datasets` 5.2 does not do, and is done here instead: its shuffle buffer is lost when a position is loaded, so that
+`alibi.corpora.stream` shuffles; interleaving forgets a split by node (huggingface/datasets issue 7868), so that files
+are dealt out before.
+"""
+
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alibi.corpora.gpt2 import gpt2_vocabulary
+from alibi.corpora.hub import GOKASLAN, HUB, PARQUET, SENTENCES_A_BLOCK, ZHU
+from alibi.corpora.hub_errors import reason
+from alibi.corpora.reading import Reading
+from alibi.corpora.shards import HELD_OUT_OF, Shard, pieces
+from alibi.corpora.source import CC_BY_SA, CorpusError, Source
+from alibi.errors import InputError
+from alibi.paths import texts_folder
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+PIECE, HELD_OUT_PIECE = 1 << 16, 1 << 12  # bytes
+VALIDATION_TOKENS = 649_000  # "649K tokens" (section 4.3)
+CRAWLED = "the pages' authors hold the rights of their texts; Common Crawl's terms of use"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a mixture: what it is, how much of it the paper reads, where it lies."""
+
+    description: str
+    licence: str
+    citation: str
+    gigabytes: float
+    """In the paper's text, which the proportions follow."""
+    repository: str | None = None
+    """Of the hub; None where no repository holds the part, so that a folder must."""
+    revision: str = ""
+    files: str = ""
+    """A pattern of the paths in the repository."""
+    rows_a_document: int = 1
+    remedy: str = ""
+    """How to fill the folder where no repository holds the part."""
+
+
+# RoBERTa's makers give 16 GB for the BookCorpus and Wikipedia together: divided as BERT's 0.8 and 2.5 billion words.
+BOOKS_AND_WIKIPEDIA, BOOKS_SHARE = 16.0, 0.8 / 3.3
+ROBERTA = {
+    "bookcorpus": Part(
+        description=HUB["bookcorpus"].description.split(":")[0] + ", lower-cased, in documents of 4096 sentences",
+        licence=HUB["bookcorpus"].licence,
+        citation=ZHU,
+        gigabytes=BOOKS_AND_WIKIPEDIA * BOOKS_SHARE,
+        repository="bookcorpus/bookcorpus",
+        revision=PARQUET,
+        files="plain_text/train/*.parquet",
+        rows_a_document=SENTENCES_A_BLOCK,
+    ),
+    "wikipedia": Part(
+        description="English Wikipedia of November 2023, where RoBERTa's is of 2018 or 2019",
+        licence=CC_BY_SA,
+        citation="Wikipedia contributors (2023). English Wikipedia.",
+        gigabytes=BOOKS_AND_WIKIPEDIA * (1 - BOOKS_SHARE),
+        repository="wikimedia/wikipedia",
+        revision="b04c8d1ceb2f5cd4588862100d08de323dccfbaa",
+        files="20231101.en/train-*.parquet",
+    ),
+    "cc-news": Part(
+        description="English CC-News of 2016 to 2021, cleaned; a replacement for RoBERTa's own extraction to 2019",
+        licence=f"Apache 2.0 for the collection; {CRAWLED}",
+        citation="Liu et al. (2019). RoBERTa. After Nagel (2016). CC-News.",
+        gigabytes=76.0,
+        repository="Geralt-Targaryen/CC-News",
+        revision="main",
+        files="ccnews-*.parquet",
+    ),
+    "openwebtext": Part(
+        description="OpenWebText, pages that Reddit's users linked to",
+        licence=HUB["openwebtext"].licence,
+        citation=GOKASLAN,
+        gigabytes=38.0,
+        repository=HUB["openwebtext"].repository,
+        revision=HUB["openwebtext"].revision,
+        files="plain_text/train-*.parquet",
+    ),
+    "stories": Part(
+        description="STORIES, a copy by another hand: the makers of CC-Stories have withdrawn theirs",
+        licence=f"Creative Commons by its card, which names no version; {CRAWLED}",
+        citation="Trinh and Le (2018). A Simple Method for Commonsense Reasoning.",
+        gigabytes=31.0,
+        repository="lucadiliello/STORIES",
+        revision="ec569fadd394efca588c517c06bb78b36a27e59b",
+        files="data/train-*.parquet",
+    ),
+}
+CC100_GIGABYTES = 300.0
+MIXTURES: dict[str, dict[str, Part]] = {
+    "cc100+roberta": ROBERTA
+    | {
+        "cc100": Part(
+            description="the English part of CC-100",
+            licence=CRAWLED,
+            citation="Conneau et al. (2020). Unsupervised Cross-lingual Representation Learning at Scale. ACL.",
+            gigabytes=CC100_GIGABYTES,
+            remedy=(
+                "its makers offer one file of 82 GB, which is cut once, after each 500,000 documents: "
+                "curl https://data.statmt.org/cc-100/en.txt.xz | xz -dc | "
+                """awk -v RS= -v ORS='\\n\\n' 'NR % 500000 == 1 {close(to); to = sprintf("xz > %05d.txt.xz", n++)} """
+                "{print | to}'. c4+roberta has C4 in its place, which the hub holds"
+            ),
+        )
+    },
+    "c4+roberta": ROBERTA
+    | {
+        "c4": Part(
+            description="the English part of C4, 305 GB of Common Crawl: a replacement for CC-100's, and not it",
+            licence=f"ODC-BY 1.0 for the collection; {CRAWLED}",
+            citation="Raffel et al. (2020). Exploring the Limits of Transfer Learning. JMLR.",
+            gigabytes=CC100_GIGABYTES,
+            repository="allenai/c4",
+            revision="1588ec454efa1a09f29cd18ddd04fe05fc8653a2",
+            files="en/c4-train.*.json.gz",
+        )
+    },
+}
+
+
+def part_files(mixture: str) -> dict[str, list[str]]:
+    """The files of each part, sorted: of a folder of the reader's own, else of the hub, at a commit.
+
+    Raises:
+        CorpusError: if a part has none, or the hub does not give them.
+    """
+    return {name: _files(mixture, name, part) for name, part in MIXTURES[mixture].items()}
+
+
+def _files(mixture: str, name: str, part: Part) -> list[str]:
+    data = texts_folder()
+    folder = (data or Path("ALIBI_DATA")) / mixture / name
+    if data is not None and folder.is_dir():
+        if found := sorted(str(path) for path in folder.iterdir() if path.is_file() and path.name[0] != "."):
+            return found
+        raise CorpusError(f"{folder} holds no file of {mixture}'s part {name}")
+    if part.repository is None:
+        raise CorpusError(f"{mixture} has no {name} on the hub: {folder} must hold it; {part.remedy}")
+    try:
+        from huggingface_hub import HfApi, HfFileSystem
+
+        commit = HfApi().dataset_info(part.repository, revision=part.revision).sha
+        found = sorted(map(str, HfFileSystem().glob(f"datasets/{part.repository}@{commit}/{part.files}")))
+    except Exception as wrong:
+        raise CorpusError(
+            f"{mixture}: the part {name} can't be found in {part.repository} at {part.revision}: {reason(wrong)}. "
+            f"A folder {folder} comes before the hub"
+        ) from wrong
+    if not found:
+        raise CorpusError(f"{mixture}: {part.repository} at {commit} has no file {part.files} of the part {name}")
+    return [f"hf://{path}" for path in found]
+
+
+def interleaved(
+    mixture: str,
+    files: Mapping[str, list[str]],
+    seed: int,
+    lane: int = 0,
+    lanes: int = 1,
+    held_out: bool = False,
+) -> "IterableDataset":
+    """Pieces of the parts' text in the paper's proportion, of all files or of one of several lanes'.
+
+    The lanes together have every piece of every file once, and each has its own. Where a part has fewer files than
+    there are lanes, several share a file, and each reads it whole and takes every so-many-th piece.
+
+    Args:
+        mixture: a name of `MIXTURES`.
+        files: of its parts, as `part_files` gives them.
+        seed: of the order of files, and of the part that comes next.
+        lane: from 0.
+        lanes: how many there are.
+        held_out: the held-out documents alone, or all others.
+    """
+    from datasets import Features, IterableDataset, Value, interleave_datasets
+
+    parts, rows = MIXTURES[mixture], []
+    for number, (name, part) in enumerate(parts.items()):
+        order = np.random.default_rng([seed, number]).permutation(len(files[name]))
+        shuffled = [files[name][place] for place in order]
+        sharing = -(-(lanes - lane % len(shuffled)) // len(shuffled))  # lanes on each of this one's files
+        size = HELD_OUT_PIECE if held_out else PIECE
+        shards = [
+            Shard(name, file, part.rows_a_document, held_out, size, lane // len(shuffled), sharing)
+            for file in shuffled[lane % len(shuffled) :: lanes]
+        ]
+        given = {"shards": shards}
+        rows.append(IterableDataset.from_generator(pieces, Features({"text": Value("string")}), gen_kwargs=given))
+    total = sum(part.gigabytes for part in parts.values())
+    # All lanes would draw the same parts at the same time with one seed.
+    own = int(np.random.SeedSequence([seed, lane]).generate_state(1)[0])
+    shares = [part.gigabytes / total for part in parts.values()]
+    return interleave_datasets(rows, shares, seed=own, stopping_strategy="all_exhausted")
+
+
+def from_mixture(reading: Reading, tokenisation: str | None) -> Source:
+    """The validation text of a mixture, 649 thousand tokens of its held-out documents; nothing is read yet.
+
+    The training text is streamed, by `alibi.corpora.stream.TokenStream`, and never kept.
+
+    Raises:
+        ValueError: if the beginning of the training text, or another tokenisation, is asked for.
+    """
+    name = reading.corpus
+    if not reading.whole:
+        raise InputError(f"{reading}: the training text of {name} is streamed; leave out how much of it is read")
+    if tokenisation not in (None, "gpt2"):
+        raise InputError(f"{name} is read in GPT-2's byte pairs, for want of training text here; not {tokenisation!r}")
+    parts = MIXTURES[name].items()
+    # Who has a folder of a part has another text: its files are looked up, and the hub's are not.
+    data = texts_folder()
+    own = [part for part, _ in parts if data is not None and (data / name / part).is_dir()]
+    where = [
+        f"{part} from {data}" if part in own else f"{part} from {told.repository} at {told.revision}"
+        for part, told in parts
+    ]
+    return Source(
+        reading=reading,
+        description=(
+            "held-out documents, one in a thousand by hash, of the mixture that stands for the text of the paper's "
+            f"1.3B models: {'; '.join(f'{part} ({told.gigabytes:.3g} GB), {told.description}' for part, told in parts)}"
+            ". GPT-2's byte pairs are our assumption: the paper names none"
+        ),
+        licence="; ".join(f"{part}: {told.licence}" for part, told in parts),
+        citation=" ".join(told.citation for _, told in parts),
+        where="; ".join(where),
+        identity=f"{'; '.join(where)} {PIECE} {HELD_OUT_PIECE} {HELD_OUT_OF} {VALIDATION_TOKENS}",
+        tokenisation="gpt2",
+        splits=("valid",),
+        passes=[lambda: _validation(name)],
+        fetched=f"{name}: looking for {VALIDATION_TOKENS:,} held-out tokens, in about 3 GB of its text",
+    )
+
+
+def _validation(mixture: str) -> Generator[tuple[str, str], None, None]:
+    """Lines of the held-out documents, until they hold as many tokens as the paper's validation text."""
+    vocabulary, tokens = gpt2_vocabulary(), 0
+    rows: Any = iter(interleaved(mixture, part_files(mixture), seed=0, held_out=True))
+    with closing(rows):
+        for row in rows:
+            for line in row["text"].split("\n"):
+                tokens += len(vocabulary.encode_lines([line]))
+                if tokens > VALIDATION_TOKENS:
+                    return
+                yield "valid", line
+    raise CorpusError(
+        f"{mixture} has {tokens:,} held-out tokens, not {VALIDATION_TOKENS:,}: this is not all of its text"
+    )

@@ -1,0 +1,173 @@
+"""Training batches from a mixture that is too large to keep: read, tokenised, shuffled and cut into blocks on the way.
+
+The text runs in lanes, each a share of the files with its own order, so that several processes read it together: each
+has some of the lanes, and their batches are those of one process. A lane reads a buffer of text, cuts its tokens into
+blocks and gives them in a shuffled order, then reads the next. Its position is where the buffer began and how many
+blocks were given: loading it reads that buffer again, and the next batch is the one that would have come.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alibi.corpora.mixture import MIXTURES, PIECE, interleaved, part_files
+from alibi.corpora.shards import HELD_OUT_OF
+from alibi.corpora.source import CorpusError
+from alibi.corpora.vocabulary import Vocabulary
+from alibi.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+LANES = 8
+PIECES_A_BUFFER = 256  # 16 MB of text: about 4 million tokens
+
+
+class TokenStream:
+    """Blocks of a mixture's tokens for training: step -> batch, in order, from a position that can be saved.
+
+    As in fairseq each line of a document ends with the end-of-line token, and an empty line ends the document. The
+    lanes' order depends on files, seed and number of lanes alone, not on the number of processes.
+
+    Args:
+        mixture: a name of `alibi.corpora.mixture.MIXTURES`.
+        vocabulary: of the tokens; GPT-2's is our assumption for the paper's.
+        length: tokens in a block.
+        batch: blocks in a step, of all processes together.
+        seed: of the shuffling.
+        process: which of the processes this is, from 0; it has the blocks that are its equal part of the batch.
+        processes: how many there are.
+        lanes: shares of the text, each with open files and a buffer of its own: of the batch's blocks each lane gives
+            as many, and of the lanes each process has as many.
+
+    Raises:
+        ValueError: if there is no such mixture, or batch, lanes and processes don't divide.
+        CorpusError: if a part's files can't be found.
+    """
+
+    def __init__(
+        self,
+        mixture: str,
+        vocabulary: Vocabulary,
+        length: int,
+        batch: int,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+        lanes: int = LANES,
+    ) -> None:
+        if mixture not in MIXTURES:
+            raise UnknownNameError("mixture", mixture, MIXTURES)
+        if batch % lanes or lanes % processes:
+            raise InputError(
+                f"{batch} blocks a step, {lanes} lanes, {processes} processes: the number of lanes must divide that of "
+                "blocks, and that of processes the number of lanes"
+            )
+        files = part_files(mixture)
+        self.step = 0
+        self._blocks_a_lane = batch // lanes
+        self._reading = {
+            "mixture": mixture,
+            "files": hashlib.sha256(json.dumps([files, PIECE, PIECES_A_BUFFER, HELD_OUT_OF]).encode()).hexdigest(),
+            "vocabulary_size": vocabulary.size,
+            "length": length,
+            "batch": batch,
+            "seed": seed,
+            "lanes": lanes,
+        }
+        own = range(process * lanes // processes, (process + 1) * lanes // processes)
+        self._lanes = {
+            lane: _Lane(interleaved(mixture, files, seed, lane, lanes), vocabulary, length, (seed, lane))
+            for lane in own
+        }
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Sources and targets of the next step (from 0) that this process trains on, int64 [its blocks, length] each.
+
+        Raises:
+            ValueError: if it is not the next one.
+            CorpusError: if a file can't be read, or all text has been.
+        """
+        if step != self.step:
+            raise ValueError(f"step {step}: a stream gives its steps in order, and the next one is {self.step}")
+        blocks = [next(lane) for lane in self._lanes.values() for _ in range(self._blocks_a_lane)]
+        self.step += 1
+        taken = torch.from_numpy(np.stack(blocks).astype(np.int64))
+        return taken[:, :-1], taken[:, 1:]
+
+    def position(self) -> dict[str, Any]:
+        """Where the next step begins, for JSON: of this process's lanes, which `joined` puts together."""
+        lanes = {str(number): lane.position() for number, lane in self._lanes.items()}
+        return {"step": self.step, "reading": self._reading, "lanes": lanes}
+
+    def resume(self, position: Mapping[str, Any]) -> None:
+        """Goes on from a position, of the same text in the same order, saved by any number of processes.
+
+        Raises:
+            CorpusError: if it is one of other files, or of another setting; the message names it.
+        """
+        for what, value in self._reading.items():
+            if (saved := position["reading"].get(what)) != value:
+                raise CorpusError(f"the saved position is one of {what} {saved}, and the stream's is {value}")
+        if missing := [str(number) for number in self._lanes if str(number) not in position["lanes"]]:
+            raise CorpusError(f"the saved position lacks the lanes {', '.join(missing)}: join all processes' positions")
+        for number, lane in self._lanes.items():
+            lane.resume(position["lanes"][str(number)])
+        self.step = position["step"]
+
+
+def joined(positions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The position of a stream from those of all its processes at the same step."""
+    lanes = {number: lane for position in positions for number, lane in position["lanes"].items()}
+    return {**positions[0], "lanes": lanes}
+
+
+class _Lane:
+    """Blocks of length + 1 tokens, sources and targets, of one lane."""
+
+    def __init__(self, rows: "IterableDataset", vocabulary: Vocabulary, length: int, seed: tuple[int, int]) -> None:
+        self._rows, self._vocabulary, self._length, self._seed = rows, vocabulary, length, seed
+        self._pieces: Iterator[dict[str, str]] | None = None
+        # Of the buffer at hand: where its text began, the tokens kept from the one before, its number, blocks given.
+        self._start: dict[str, Any] = rows.state_dict()
+        self._rest = np.array([vocabulary.end_of_line], vocabulary.dtype)
+        self._buffer = self._given = 0
+        self._tokens, self._order = self._rest, np.empty(0, np.int64)
+
+    def __next__(self) -> np.ndarray:
+        if self._pieces is None:
+            self._pieces = iter(self._rows)
+            self._fill()
+        while self._given == len(self._order):
+            self._start, self._buffer, self._given = self._rows.state_dict(), self._buffer + 1, 0
+            self._rest = self._tokens[len(self._order) * self._length :]
+            self._fill()
+        start = self._order[self._given] * self._length
+        self._given += 1
+        return self._tokens[start : start + self._length + 1]
+
+    def _fill(self) -> None:
+        assert self._pieces is not None
+        texts = [piece["text"] for piece in islice(self._pieces, PIECES_A_BUFFER)]
+        if not texts:
+            raise CorpusError(f"all text of lane {self._seed[1]} has been read: the mixture holds no more")
+        encoded = [self._vocabulary.encode_lines(text.split("\n")) for text in texts]
+        # The last token of a block is the source of the next one's first target, so it is kept.
+        self._tokens = np.concatenate([self._rest, *encoded])
+        blocks = (len(self._tokens) - 1) // self._length
+        self._order = np.random.default_rng([*self._seed, self._buffer]).permutation(blocks)
+
+    def position(self) -> dict[str, Any]:
+        return {"text": self._start, "rest": self._rest.tolist(), "buffer": self._buffer, "given": self._given}
+
+    def resume(self, position: Mapping[str, Any]) -> None:
+        self._start, self._buffer, self._given = position["text"], position["buffer"], position["given"]
+        self._rest = np.array(position["rest"], self._vocabulary.dtype)
+        self._rows.load_state_dict(self._start)
+        self._pieces = None

@@ -1,0 +1,228 @@
+"""What a run will need before it is paid for: parameters, memory by part, time on a number of GPUs.
+
+Memory is counted, not modelled: two steps of the run's own code are taken with torch's fake tensors, which have shapes
+and no data, and the bytes of every tensor are added up while it lives. So any method, recipe, kernel and dtype is
+counted as it is written, in seconds, on a machine that could not hold it.
+"""
+
+import weakref
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from alibi.attention import Attend, choose_kernel, sdpa
+from alibi.configuration import TrainConfig, check_dealt
+from alibi.device import computing, device_name, is_here, matmul_rate
+from alibi.embedding import AdaptiveEmbedding
+from alibi.errors import InputError
+from alibi.model import Decoder
+from alibi.optim import RECIPES
+from alibi.positions import Bias, NoBias
+from alibi.progress import duration
+
+# What runs of these sizes reach of the rate of large matrix products: a guess, for estimates alone.
+USUAL_SHARE = 0.4
+# Floating point operations a second of dense products in 16 bits, by the makers' data sheets.
+CARDS = {"V100": 125e12, "A100": 312e12, "H100": 989e12}
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a process holds in a training step, by part; the parts are not all there at once."""
+
+    weights: int
+    gradients: int
+    optimiser: int
+    """Its state, such as momentum."""
+    activations: int
+    """Kept from the layers' passes for the way back, with 16-bit copies of weights; of one pass of `tokens_at_once`."""
+    logits: int
+    """What the loss holds at most beside them: a chunk of logits and its gradient, the losses, gradients of hidden."""
+    peak: int
+    """The most that is there at once."""
+
+
+class _Held(TorchDispatchMode):
+    """Adds up the bytes of tensors while they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.most = 0
+        self._living: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        out = function(*arguments, **(keywords or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return out
+
+    def _count(self, storage: Any) -> None:
+        key = storage._cdata
+        if key not in self._living:
+            self._living.add(key)
+            self.held += storage.nbytes()
+            self.most = max(self.most, self.held)
+            weakref.finalize(storage, self._release, key, storage.nbytes())
+
+    def _release(self, key: int, size: int) -> None:
+        self._living.discard(key)
+        self.held -= size
+
+
+def memory(config: TrainConfig, tokens: np.ndarray) -> Memory:
+    """The memory of a training step of one process that has the whole model, counted as the module's docstring says.
+
+    Counted is a model that is not compiled; a compiled one needs less. On CUDA fused kernels are counted as torch's
+    fused attention for CPUs, which keeps the same: outputs, and a number for each row of scores.
+
+    Args:
+        config: of the run; its processes share the batch.
+        tokens: of its training text, whose shares of the vocabulary's bands size an adaptive softmax.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(), _Held() as held:
+        model = Decoder(config.model, config.kernel, config.activation_checkpointing).train()
+        _plan(model, config, tokens)
+        optimizer, _, clip = RECIPES[config.recipe](
+            model, config.learning_rate, config.warmup_steps, config.steps, config.method_rate
+        )
+        weights = held.held
+        with model.attention_by(_fused) if model.kernel in ("flex", "window") else nullcontext():
+            _step(model, optimizer, clip, config, held)
+            optimiser = held.held - weights
+            held.most = held.held
+            gradients, activations, logits = _step(model, optimizer, clip, config, held)
+    return Memory(weights, gradients, optimiser, activations, logits, held.most)
+
+
+def shared(config: TrainConfig, alone: Memory) -> Memory:
+    """The memory of one of the run's processes under FSDP, at most.
+
+    Each holds its part of weights, gradients and optimiser state. Gathered are the weights outside the layers, and
+    those of the layer at work and of the next; of their gradients one layer's.
+
+    Args:
+        config: of the run.
+        alone: what `memory` found for it.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        model = Decoder(config.model)
+    every, layer = (4 * sum(p.numel() for p in part.parameters()) for part in (model, model.layers[0]))
+    outside = every - layer * config.model.layers
+    parts = replace(
+        alone,
+        weights=alone.weights // config.processes + outside + 2 * layer,
+        gradients=alone.gradients // config.processes + outside + layer,
+        optimiser=alone.optimiser // config.processes,
+    )
+    held = parts.weights + parts.gradients + parts.optimiser + parts.activations + parts.logits
+    return replace(parts, peak=held)
+
+
+def _fused(bias: Bias, queries_T: Tensor, keys_S: Tensor, kernel: str, dropout: float, dtype: torch.dtype) -> Attend:
+    return sdpa(NoBias(), queries_T, keys_S, 0.0, dtype)
+
+
+def _plan(model: Decoder, config: TrainConfig, tokens: np.ndarray) -> None:
+    """Replaces in a model of fake tensors what reads data or depends on the device that is planned for."""
+    dropout = config.model.attention_dropout
+    model.kernel = choose_kernel(config.device, config.train_length, True, model.bias(), config.kernel, dropout)
+    if config.device == "cuda" and model.kernel in ("sdpa", "columns"):
+        # Fused kernels draw it without a tensor; the one for CPUs has none.
+        model.config = replace(model.config, attention_dropout=0.0)
+    if isinstance(embedding := model.embedding, AdaptiveEmbedding):
+        shares = np.histogram(tokens, embedding.edges)[0] / len(tokens)
+
+        def places(tokens_N: Tensor, band: int) -> Tensor:
+            return torch.zeros(round(shares[band] * len(tokens_N)), dtype=torch.long)
+
+        embedding._places = places  # type: ignore[method-assign]
+
+
+def _step(
+    model: Decoder, optimizer: torch.optim.Optimizer, clip: float, config: TrainConfig, held: _Held
+) -> tuple[int, int, int]:
+    """Takes a step; bytes of gradients, and the most of activations and of logits in one of its passes."""
+    rows = config.batch_tokens // config.train_length // config.processes
+    at_once = max(1, config.tokens_at_once // config.train_length)
+    losses = model.embedding.negative_log_likelihood
+    begun = activations = logits = 0
+
+    def noted(*given: Any, **named: Any) -> Tensor:
+        nonlocal activations, logits
+        before, most = held.held, held.most
+        activations, held.most = max(activations, before - begun), before
+        found = losses(*given, **named)
+        logits, held.most = max(logits, held.most - before), max(held.most, most)
+        return found
+
+    model.embedding.negative_log_likelihood = noted  # type: ignore[method-assign]
+    for first in range(0, rows, at_once):
+        begun = held.held
+        tokens_BT = torch.zeros(min(at_once, rows - first), config.train_length, dtype=torch.long)
+        with computing("cpu", config.dtype):
+            loss = model.negative_log_likelihood(tokens_BT, tokens_BT).sum() / (rows * config.train_length)
+        loss.backward()
+    del model.embedding.negative_log_likelihood
+    # Some share a storage.
+    storages = [p.grad.untyped_storage() for p in model.parameters() if p.grad is not None]
+    gradients = sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return gradients, activations, logits
+
+
+def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
+    """Parameters, memory by part, and time on this number of GPUs, as text.
+
+    Args:
+        config: of the run.
+        tokens: of its training text.
+        gpus: processes, each with a GPU of its own; 1 on a CPU.
+
+    Raises:
+        InputError: if the run is on a CPU, or a step's blocks can't be dealt evenly to them.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    blocks = config.batch_tokens // config.train_length
+    check_dealt(blocks, gpus)
+    if gpus > 1 and config.device != "cuda":
+        raise InputError(f"gpus={gpus}: the run is on device {config.device}; --device cuda or a larger scale has GPUs")
+    config = replace(config, processes=gpus)
+    with FakeTensorMode():
+        model = Decoder(config.model)
+    flops, every = model.training_flops(config.train_length), config.steps * blocks * config.train_length
+    lines = [
+        f"{config.model.method}: {model.parameter_count():,} parameters, {flops / 1e6:,.1f} MFLOP a token, "
+        f"{config.steps:,} steps of {blocks * config.train_length:,} tokens, {every:,} in all",
+        "",
+        f"{'GiB of each process':20}" + "".join(f"{part.name:>13}" for part in fields(Memory)),
+    ]
+    alone = memory(config, tokens)
+    rows = {f"{gpus} with ddp": alone, f"{gpus} with fsdp": shared(config, alone)} if gpus > 1 else {"1": alone}
+    for name, row in rows.items():
+        lines.append(f"{name:20}" + "".join(f"{size / GIB:13.3f}" for size in asdict(row).values()))
+    rates = dict(CARDS) if config.device == "cuda" else {}
+    if is_here(config.device):
+        rates[device_name(config.device)] = matmul_rate(config.device, config.dtype)
+    lines += ["", f"At {USUAL_SHARE:.0%} of the rate of matrix products (a guess, as is that more GPUs lose nothing):"]
+    for name, rate in rates.items():
+        a_gpu = USUAL_SHARE * rate / flops
+        lines.append(
+            f"{name}, {rate / 1e12:,.3g} TFLOP/s: {gpus * a_gpu:,.0f} tokens/s with {gpus}, "
+            f"{duration(every / a_gpu / gpus)}, {every / a_gpu / 3600:,.3g} {'GPU ' * (config.device == 'cuda')}hours"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""How far apart are two runs of one method that ought to be equal?
+
+A difference between methods that is no larger says nothing. Against one run of ALiBi and one of sinusoidal stand runs
+that differ from it in one thing alone: the weights that they begin with (and dropout, where a scale has it), the order
+of the data, both, or the dtype of the computation, which is what changes from one machine to the next.
+
+    python -m alibi reproduce noise_floor --scale laptop
+"""
+
+from typing import Any
+
+from alibi.reproduction.cells import TrainingCell, nonoverlapping, spec_of, text_named
+from alibi.reproduction.experiments.wikitext103 import TEXTS
+from alibi.scale import scale_named
+
+METHODS = ("alibi", "sinusoidal")
+BFLOAT16 = {"dtype": "bfloat16"}
+
+
+def changes(seed: int) -> list[dict[str, Any]]:
+    """What differs: nothing, the order of the data, the weights, both, the dtype."""
+    other = seed + 1000  # No seed of the grids.
+    return [
+        {"seed": seed, **BFLOAT16},
+        {"seed": seed, "data_seed": other, **BFLOAT16},
+        {"seed": other, "data_seed": seed, **BFLOAT16},
+        {"seed": other, **BFLOAT16},
+        {"seed": seed, "dtype": "float32"},
+    ]
+
+
+def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
+    """Each method at the scale's own length, against each change."""
+    length, text = scale_named(scale).train_length, text_named(corpus, TEXTS[scale])
+    return [
+        TrainingCell(
+            spec_of(method, scale, length, text, **changed),
+            "wikitext-103",
+            text.evaluate,
+            measures=nonoverlapping(scale, length),
+        )
+        for seed in seeds
+        for changed in changes(seed)
+        for method in METHODS
+    ]

@@ -1,0 +1,31 @@
+"""Do small budgets flatter extrapolation? The same methods after a quarter, the whole and four times the tokens.
+
+The paper's models read 205 epochs, those of scale laptop less than two. If the perplexity past L, over that at L, rises
+or falls with the tokens trained on, a scaled-down verdict holds for its budget and not for the paper's.
+
+    scale    steps                   trained at L
+    quick    75, 300, 1,200          128
+    laptop   1,450, 5,800, 23,200    64
+    gpu      1,250, 5,000, 20,000    512
+    paper    as `wikitext103`: its budget is the paper's
+
+    python -m alibi reproduce token_budget --scale laptop
+"""
+
+from alibi.reproduction.cells import TrainingCell, grid, text_named
+from alibi.reproduction.experiments.wikitext103 import TEXTS
+from alibi.scale import scale_named
+
+METHODS = ("alibi", "sinusoidal", "none", "t5")
+SHARES = {"quick": (1, 0.25, 4), "laptop": (1, 0.25, 4), "gpu": (1, 0.25, 4), "paper": (1,)}
+
+
+def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
+    """Each method at the scale's own length, the scale's own budget first and the longest last."""
+    size, text = scale_named(scale), text_named(corpus, TEXTS[scale])
+    return [
+        cell
+        for seed in seeds
+        for share in SHARES[scale]
+        for cell in grid(METHODS, scale, (size.train_length,), (seed,), text, "wikitext-103", round(share * size.steps))
+    ]

@@ -1,0 +1,242 @@
+"""Cells that train small models on generated windows, and count how many answers they give right past L."""
+
+import os
+import sys
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from alibi.device import provenance
+from alibi.model import Decoder
+from alibi.positions.interpolation import INTERPOLATIONS, interpolated
+from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.evidence import LEARNED
+from alibi.retrieval.accuracy import Accuracy, accuracy, greedy
+from alibi.retrieval.tasks import COPYING, KEY_SYMBOLS, PASSKEY, RECALL, TASKS, Windows, draw
+from alibi.retrieval.training import Budget, train
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
+from alibi.scale import scale_named
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GENERATED = "generated windows"
+ANSWERS = EXACT_MATCH, TOKEN_ACCURACY = "exact_match", "token_accuracy"
+LENGTHS = (64, 128, 256, 512, 1024)
+# Pairs of a key and a value in a window of `recall`, as many of them as fit: one is asked for, the others distract.
+PAIRS = (4, 16, 64, 256)
+# A window of the passkey has one answer, one of the others many, or one of many tokens.
+TEST_WINDOWS = {PASSKEY: 256, RECALL: 64, COPYING: 64}
+# Answers are counted by where they stand, in so many parts of the window.
+PARTS = 8
+
+
+@dataclass(frozen=True)
+class RetrievalMeasure:
+    """One task at one length, with one number of pairs, read in one way."""
+
+    task: str
+    length: int
+    """Tokens in a window, T."""
+    pairs: int | None = None
+    """Of task `recall` alone."""
+    interpolation: str | None = None
+    """How slopes or angles are rescaled, see `alibi.positions.interpolation`; None leaves them."""
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """First and last position of the parts of a window in which an answer may stand."""
+        last = self.length - 2 * KEY_SYMBOLS + 1 if self.task == PASSKEY else self.length // 2
+        size = self.length // PARTS
+        return [(first, first + size - 1) for first in range(1, last + 1, size)]
+
+    def windows(self) -> Windows:
+        """What is asked: held out from training, the same for every model."""
+        random = np.random.default_rng([list(TASKS).index(self.task), self.length, self.pairs or 0])
+        return draw(self.task, random, TEST_WINDOWS[self.task], self.length, self.pairs, held_out=True)
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it gives: exact match and token accuracy of the whole window, and one of them by part.
+
+        By part is exact match, but for copying, whose one answer fills half of the window, token accuracy.
+        """
+        own = {
+            "protocol": self.task, "eval_length": self.length, "interpolation": self.interpolation, "unit": "",
+            "distractors": None if self.pairs is None else self.pairs - 1,
+        }  # fmt: skip
+        metric = EXACT_MATCH if self.task != COPYING else TOKEN_ACCURACY
+        whole = [own | {"metric": name} for name in ANSWERS]
+        parts = [own | {"metric": metric, "first_position": low, "last_position": high} for low, high in self.parts]
+        return whole + parts
+
+
+def measures(method: str, train_length: int) -> list[RetrievalMeasure]:
+    """Every task at every length, and past L each again with what rescales this method."""
+    plain = [
+        RetrievalMeasure(task, length, pairs)
+        for task in TASKS
+        for length in LENGTHS
+        for pairs in ([n for n in PAIRS if n <= length // 4] if task == RECALL else [None])
+    ]
+    past = [measure for measure in plain if measure.length > train_length]
+    kinds = INTERPOLATIONS.get(method, {})
+    return plain + [replace(measure, interpolation=kind) for kind in kinds for measure in past]
+
+
+@dataclass(frozen=True)
+class RetrievalCell:
+    """One small model, trained on all tasks at once and asked at every length."""
+
+    method: str
+    scale: str
+    seed: int
+    budget: Budget
+    asked_device: str | None = None
+    """What trains and is asked; the scale's own device if left out."""
+
+    alone: ClassVar[bool] = False
+    trains: ClassVar[RunSpec | None] = None
+    texts: ClassVar[tuple[str | None, ...]] = ()
+    absent: ClassVar[str | None] = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Its position method, in the form that cells of several have."""
+        return (self.method,)
+
+    @property
+    def train_length(self) -> int:
+        """L, tokens of the longest windows in training."""
+        return self.budget.length
+
+    @property
+    def title(self) -> str:
+        """Such as "retrieval of alibi, L = 64, seed 0"."""
+        return f"retrieval of {self.method}, L = {self.train_length}, seed {self.seed}"
+
+    @property
+    def device(self) -> str:
+        """What trains and is asked."""
+        return self.asked_device or scale_named(self.scale).device
+
+    @property
+    def measurements(self) -> int:
+        """How many evaluations it makes."""
+        return len(measures(self.method, self.train_length))
+
+    def on(self, device: str) -> "RetrievalCell":
+        """The same cell on another device."""
+        return replace(self, asked_device=device)
+
+    def configured(self) -> dict[str, Any]:
+        """Model and training, as plain data."""
+        config = asdict(self.budget.config(self.method))
+        return asdict(self.budget) | {"model": config, "seed": self.seed, "device": self.device}
+
+    def prepare(self) -> None:
+        """Nothing to prepare: windows are generated."""
+
+    def begun(self) -> bool:
+        """Never: it takes minutes, and begins anew."""
+        return False
+
+    def trained(self) -> bool:
+        """Never: the model is not kept."""
+        return False
+
+    def flops(self) -> tuple[float, float]:
+        """Floating point operations of the training, and of the evaluations that follow."""
+        with torch.device("meta"):
+            model = Decoder(self.budget.config(self.method))
+        evaluations = sum(
+            model.training_flops(m.length) / 3 * m.length * TEST_WINDOWS[m.task]
+            for m in measures(self.method, self.train_length)
+        )
+        return model.training_flops(self.train_length) * self._tokens, evaluations
+
+    @property
+    def _tokens(self) -> int:
+        return _tokens(self.budget, self.seed)
+
+    def recorded(self, records: "pd.DataFrame") -> bool:
+        """Whether every measure of this cell is among these records."""
+        own = records[~records.smoke.fillna(False) & records.metric.eq(EXACT_MATCH)]
+        for column, value in self._known().items():
+            own = own[own[column] == value]
+        numbers, kinds = own[["eval_length", "distractors"]].fillna(-1), own.interpolation.fillna("")
+        found = set(zip(own.protocol, numbers.eval_length, numbers.distractors, kinds, strict=True))
+        return found.issuperset(
+            (m.task, m.length, -1 if m.pairs is None else m.pairs - 1, m.interpolation or "")
+            for m in measures(self.method, self.train_length)
+        )
+
+    def _known(self) -> dict[str, Any]:
+        """What all of its records say."""
+        return {
+            "corpus": GENERATED, "corpus_used": GENERATED, "split": "valid", "method": self.method,
+            "train_length": self.train_length, "scale": self.scale, "seed": self.seed, "tokens_trained": self._tokens,
+        }  # fmt: skip
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
+        known = self._known()
+        return [known | number for m in measures(self.method, self.train_length) for number in m.numbers()]
+
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
+        """Trains the model, asks it, and returns one number a row; a note says where a task was not learned.
+
+        Where the environment variable ALIBI_SMOKE holds a number of steps, that many are trained, and it is asked at L
+        alone.
+        """
+        import pandas as pd
+
+        budget, asked, smoke = self.budget, measures(self.method, self.train_length), False
+        if short := os.environ.get("ALIBI_SMOKE"):
+            budget, smoke = replace(budget, steps=min(budget.steps, int(short))), True
+            asked = [measure for measure in asked if measure.length == self.train_length]
+            print(f"ALIBI_SMOKE is set: {budget.steps} steps, a run that shows nothing", file=sys.stderr)
+        threads = scale_named(self.scale).threads or torch.get_num_threads()
+        trained = train(self.method, budget, self.seed, self.device, threads, bookkeeping.bar_row)
+        count = trained.model.parameter_count()
+        common = self._known() | provenance(self.device)
+        common |= {
+            "model": f"{count / 1e6:.1f}M", "parameters": count, "tokens_trained": budget.tokens(self.seed),
+            "provenance": "measured", "dtype": "float32", "seconds": round(trained.seconds, 1), "smoke": smoke,
+        }  # fmt: skip
+        found = {measure: measured(trained.model, measure, self.train_length) for measure in asked}
+        at_length: dict[str, list[float]] = {}
+        for measure, answers in found.items():
+            if measure.length == self.train_length:
+                at_length.setdefault(measure.task, []).append(answers.exact_match()[0])
+        rows = []
+        for measure, answers in found.items():
+            least = min(at_length[measure.task])
+            told = {"note": None if least > LEARNED else f"not learned: exact match {least:.2f} at L"}
+            for number in measure.numbers():
+                value, scored = _of(answers, number)
+                rows.append(common | number | told | {"value": value, "tokens_scored": scored})
+        return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
+
+
+@cache
+def _tokens(budget: Budget, seed: int) -> int:
+    return budget.tokens(seed)
+
+
+def measured(model: Decoder, measure: RetrievalMeasure, train_length: int) -> Accuracy:
+    """What a trained model answers; it keeps its own slopes and angles afterwards."""
+    own = model.positions
+    if measure.interpolation is not None:
+        model.positions = interpolated(own, measure.interpolation, train_length, measure.length)
+    try:
+        return accuracy(greedy(model), measure.windows())
+    finally:
+        model.positions = own
+
+
+def _of(found: Accuracy, number: dict[str, Any]) -> tuple[float, int]:
+    places = number.get("first_position", 1), number.get("last_position")
+    return found.exact_match(*places) if number["metric"] == EXACT_MATCH else found.token_accuracy(*places)

@@ -1,0 +1,92 @@
+"""How many answers of a retrieval task are right, in all and by the place of the answer in the window."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alibi.model import Decoder
+from alibi.retrieval.tasks import Windows
+
+# Tokens run at once.
+BATCH_TOKENS = 8192
+
+Predict = Callable[[Tensor], Tensor]
+"""Sources [B, T] to the most probable token after each, [B, T]."""
+
+
+def greedy(model: Decoder) -> Predict:
+    """The most probable next tokens of a model, which is put into evaluation mode."""
+    model.eval()
+
+    @torch.no_grad()
+    def predict(sources_BT: Tensor) -> Tensor:
+        hidden_NC = model(sources_BT.to(model.device)).flatten(0, 1)
+        return model.embedding.log_probabilities(hidden_NC).argmax(dim=-1).view(sources_BT.shape).cpu()
+
+    return predict
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Which answers, and which of their tokens, a model gave right; see `accuracy`."""
+
+    length: int
+    """Tokens in a window, T."""
+    right_A: np.ndarray
+    """Of each answer whether all of its tokens are right."""
+    places_A: np.ndarray
+    """Position (from 1) in the window at which it stands, of its first token."""
+    tokens_right_N: np.ndarray
+    """The same of each token of an answer."""
+    token_places_N: np.ndarray
+
+    def exact_match(self, first: int = 1, last: int | None = None) -> tuple[float, int]:
+        """Share of the answers that are right in every token, and of how many; of those that begin at these positions.
+
+        Not a number where there are none.
+        """
+        return _share(self.right_A, self.places_A, first, last or self.length)
+
+    def token_accuracy(self, first: int = 1, last: int | None = None) -> tuple[float, int]:
+        """Share of the answers' tokens that are right, and of how many; of those that stand at these positions."""
+        return _share(self.tokens_right_N, self.token_places_N, first, last or self.length)
+
+
+def _share(right: np.ndarray, places: np.ndarray, first: int, last: int) -> tuple[float, int]:
+    chosen = right[(places >= first) & (places <= last)]
+    return (float(chosen.mean()) if len(chosen) else float("nan")), len(chosen)
+
+
+def accuracy(predict: Predict, windows: Windows) -> Accuracy:
+    r"""Scores the answers to what windows ask for.
+
+    With $a$ answers of $n_k$ tokens $y$ each, and $\hat y_i = \arg\max_v P(v \mid x_1, \ldots, x_{i-1})$,
+
+    $$\text{exact match} = \frac{1}{a} \sum_{k=1}^{a} \prod_{i=1}^{n_k} [\hat y_{k,i} = y_{k,i}].$$
+
+    The earlier tokens of an answer are given. As all of them must be right, a model that writes the answer by itself,
+    the most probable token each time, has the same exact match. Token accuracy is the share of single tokens, each
+    given the right ones before it.
+
+    Args:
+        predict: gives the next tokens, such as `greedy(model)`.
+        windows: of a task.
+    """
+    length = windows.tokens_BN.shape[1] - 1
+    batch = max(1, BATCH_TOKENS // length)
+    sources_BT = torch.from_numpy(windows.sources)
+    predicted_BT = torch.cat([predict(part_BT) for part_BT in sources_BT.split(batch)]).numpy()
+    asked_BT = windows.asked
+    begins_BT = asked_BT & ~np.pad(asked_BT, ((0, 0), (1, 0)))[:, :-1]
+    tokens_right_N = (predicted_BT == windows.targets)[asked_BT]
+    starts_A = np.flatnonzero(begins_BT[asked_BT])
+    return Accuracy(
+        length=length,
+        right_A=np.logical_and.reduceat(tokens_right_N, starts_A),
+        places_A=windows.found_BT[begins_BT],
+        tokens_right_N=tokens_right_N,
+        token_places_N=windows.found_BT[asked_BT],
+    )

@@ -1,0 +1,82 @@
+"""Where a run lies in the cache: the key of its configuration, and the files in which its measurements are kept."""
+
+import hashlib
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from alibi.configuration import RECIPE, TrainConfig
+from alibi.device import device_name
+from alibi.evaluate import AgainstItself, Evaluation
+from alibi.files import write_whole
+from alibi.measures.attention_distance import AttentionDistance
+from alibi.measures.receptive_field import ReceptiveField
+from alibi.measures.repeats import Repeats
+from alibi.measures.truncation import Truncation
+from alibi.model import ModelConfig
+from alibi.paths import cache_folder
+from alibi.positions import METHODS
+from alibi.progress import say
+
+Measured = TypeVar("Measured", Evaluation, AgainstItself, Truncation, AttentionDistance, Repeats, ReceptiveField)
+
+
+def config_hash(config: TrainConfig, machine: str = "") -> str:
+    """Twelve hexadecimal digits that stand for a configuration, and the machine and the recipe that it is trained by.
+
+    A field that has its default is left out, so that a choice that comes later leaves the runs of before as they are.
+    Of the code, `alibi.configuration.RECIPE` and the version of the run's own position method count, and nothing else:
+    see there when to count them up.
+
+    Args:
+        config: of a run.
+        machine: name of the device that trained it, by `device_name`; empty for this machine's.
+    """
+    key = _chosen(config) | {
+        "model": _chosen(config.model),
+        "machine": machine or device_name(config.device),
+        "recipe": RECIPE,
+        "method_version": METHODS[config.model.method].version,
+    }
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _chosen(config: TrainConfig | ModelConfig) -> dict[str, Any]:
+    named = {field.name: (getattr(config, field.name), field.default) for field in fields(config)}
+    return {name: value for name, (value, default) in named.items() if name != "model" and value != default}
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """Where the run of this configuration lies, or will lie, in the cache."""
+    name = f"{config.model.method}-{config.scale}-{config.train_length}-seed{config.seed}-{config_hash(config)}"
+    return cache_folder() / "runs" / name
+
+
+def lock_of(folder: Path) -> Path:
+    """The file that a process locks while it trains or measures the run of this folder."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def stored(kind: type[Measured], path: Path) -> Measured | None:
+    """The measurement in this file; None if there is no file, or it is cut, which stderr is told."""
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        content |= {name: np.array(values) for name, values in content.items() if isinstance(values, list)}
+        return kind(**content)
+    except (OSError, ValueError, TypeError, AttributeError) as wrong:
+        say(f"warning: {path} can't be read: {wrong}; measured again")
+        return None
+
+
+def store(found: Measured, path: Path) -> None:
+    """Writes a measurement into this file, whole or not at all."""
+    content = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(found).items()
+    }
+    path.parent.mkdir(exist_ok=True)
+    write_whole(path, lambda part: part.write_text(json.dumps(content), encoding="utf-8"))

@@ -1,0 +1,28 @@
+"""The reviewer's tables: a run is paid for once, and recipes are the scales' own."""
+
+import pandas as pd
+
+from alibi.book.checklist import budget, differences, hyperparameters
+from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.experiments.wikitext103 import STEPS
+from alibi.scale import SCALES
+
+
+def test_a_run_is_paid_for_once_however_many_numbers_it_gave():
+    one = {"source": "wikitext103", "scale": "laptop", "device": "a", "dtype": "bfloat16", "seconds": 5400.0}
+    one |= {"method": "alibi", "train_length": 64, "corpus_used": "x", "tokens_trained": 1, "parameters": 1}
+    rows = [one | {"seed": seed, "eval_length": length} for seed in (0, 1) for length in (64, 128)]
+    elsewhere, timed = one | {"seed": 2, "device": "b", "seconds": 7200.0}, one | {"seed": 0, "seconds": None}
+    found = budget(pd.DataFrame([*rows, elsewhere, timed]).reindex(columns=MEASURED_COLUMNS)).data
+    told = found.set_index("machine")[["runs", "core hours", "kWh, about"]].values.tolist()
+    assert told == [["2", "3.0", "0.03"], ["1", "2.0", "0.02"]]
+
+
+def test_hyperparameters_and_differences_are_those_of_the_scales():
+    table = hyperparameters().data
+    assert list(table.columns) == list(SCALES)
+    assert f"{STEPS['laptop']:,} for WikiText-103" in table.loc["steps", "laptop"]
+    assert table.loc["factor of T5's table"].tolist() == ["30", "1.03", "3.6", ""]
+    tokens = differences("laptop").data.loc["tokens read"]
+    assert tokens["here"] == f"{STEPS['laptop'] * SCALES['laptop'].batch_tokens:,}"
+    assert tokens["the paper"] == f"{286_000 * 73_728:,}"

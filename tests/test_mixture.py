@@ -1,0 +1,289 @@
+"""A mixture of parts in folders: proportions, held-out documents, shuffling, positions, shares of several processes."""
+
+import hashlib
+import json
+import lzma
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from alibi.corpora import corpus, mixture, shards, stream
+from alibi.corpora.mixture import MIXTURES, interleaved, part_files
+from alibi.corpora.source import CorpusError
+from alibi.corpora.stream import TokenStream, joined
+from alibi.corpora.vocabulary import BytePairVocabulary
+from alibi.errors import InputError
+
+NAME = "cc100+roberta"
+PARTS = MIXTURES[NAME]
+FILES = 5
+# Words of a document, and documents of a file: of very different length, as those of the real parts.
+SHAPES = {"bookcorpus": (8, 2000), "wikipedia": (150, 60), "cc-news": (30, 300), "stories": (400, 25)}
+
+
+def text(part, file, number, words):
+    noise = random.Random(f"{part} {file} {number}")
+    return " ".join(f"{part}-{noise.randrange(100)}" for _ in range(1 + noise.randrange(2 * words)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Every part in a folder, CC-100 as its makers have it: text, with empty lines between documents."""
+    data = tmp_path_factory.mktemp("data")
+    for part in PARTS:
+        words, documents = SHAPES.get(part, (50, 200))
+        (data / NAME / part).mkdir(parents=True)
+        for file in range(FILES):
+            rows = [text(part, file, number, words) for number in range(documents)]
+            path = data / NAME / part / f"{file}.parquet"
+            if part == "cc100":
+                path.with_suffix(".txt.xz").write_bytes(lzma.compress("\n\n".join([*rows, ""]).encode(), preset=0))
+            else:
+                pq.write_table(pa.table({"text": rows}), path, row_group_size=50)
+    return data
+
+
+@pytest.fixture
+def data(folder, monkeypatch):
+    monkeypatch.setenv("ALIBI_DATA", str(folder))
+    monkeypatch.setattr(mixture, "PIECE", 512)
+    monkeypatch.setattr(mixture, "HELD_OUT_PIECE", 512)
+    monkeypatch.setattr(shards, "HELD_OUT_OF", 20)
+    monkeypatch.setattr(stream, "PIECES_A_BUFFER", 8)
+    monkeypatch.setattr(shards.time, "sleep", lambda _: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return BytePairVocabulary.train([f"{part}-{number}" for part in PARTS for number in range(100)], 600)
+
+
+def lines(rows):
+    return [line for row in rows for line in row["text"].split("\n") if line]
+
+
+def every_line(part):
+    words, documents = SHAPES.get(part, (50, 200))
+    return [text(part, file, number, words) for file in range(FILES) for number in range(documents)]
+
+
+def is_held_out(line):
+    return int(hashlib.sha256(line.encode()).hexdigest()[:16], 16) % 20 == 0
+
+
+def test_the_proportions_are_the_papers():
+    gigabytes = {name: part.gigabytes for name, part in PARTS.items()}
+    assert sum(gigabytes.values()) == pytest.approx(461)
+    assert sum(gigabytes.values()) - gigabytes["cc100"] == pytest.approx(161)
+    assert gigabytes["bookcorpus"] + gigabytes["wikipedia"] == pytest.approx(16)
+    assert {**MIXTURES["c4+roberta"], "c4": None}.keys() - PARTS.keys() == {"c4"}
+
+
+def test_every_part_says_what_it_is_and_where_it_lies():
+    for parts in MIXTURES.values():
+        for name, part in parts.items():
+            assert part.description and part.licence and part.citation, name
+            assert (part.repository and part.revision and part.files) or part.remedy, name
+
+
+def test_bytes_come_in_the_parts_proportion(data, monkeypatch):
+    monkeypatch.setattr(mixture, "PIECE", 4096)  # lines of the longest documents are as long, and none longer
+    found, draws = Counter(), 1500
+    for number, row in enumerate(interleaved(NAME, part_files(NAME), seed=3)):
+        if number == draws:
+            break
+        found[row["text"].strip().split("-")[0]] += len(row["text"]) + 1
+    total = sum(found.values())
+    for name, part in PARTS.items():
+        share = part.gigabytes / 461
+        # The mean piece of a file is shorter by its last one: by a few hundredths here, where files are small.
+        expected = pytest.approx(share, abs=4 * (share * (1 - share) / draws) ** 0.5 + 0.03 * share)
+        assert found[name.split("-")[0]] / total == expected, name
+
+
+def test_documents_are_held_out_by_their_hash_and_none_is_lost(data, monkeypatch):
+    for part in PARTS:
+        monkeypatch.setitem(MIXTURES, NAME, {part: PARTS[part]})
+        files = part_files(NAME)
+        split = {held: lines(interleaved(NAME, files, seed=0, held_out=held)) for held in (False, True)}
+        assert sorted(split[False] + split[True]) == sorted(every_line(part))
+        if part != "bookcorpus":  # there a document is many rows
+            assert split[True] and all(map(is_held_out, split[True])) and not any(map(is_held_out, split[False]))
+    assert split[True]
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 8])
+def test_lanes_have_every_piece_once(data, monkeypatch, lanes):
+    """Also where a part has fewer files than there are lanes, and they share them."""
+    monkeypatch.setitem(MIXTURES, NAME, {"cc-news": PARTS["cc-news"]})
+    files = part_files(NAME)
+    whole = Counter(row["text"] for row in interleaved(NAME, files, seed=1))
+    dealt = [Counter(row["text"] for row in interleaved(NAME, files, 1, lane, lanes)) for lane in range(lanes)]
+    assert sum(dealt, Counter()) == whole
+    assert all(dealt)
+
+
+def streamed(vocabulary, process=0, processes=1, seed=0, batch=8, lanes=4):
+    return TokenStream(NAME, vocabulary, 16, batch, seed, process, processes, lanes)
+
+
+@pytest.fixture
+def batches(data, vocabulary):
+    whole = streamed(vocabulary)
+    return [whole(step) for step in range(60)]
+
+
+def equal(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_blocks_are_the_tokens_of_the_text_one_after_another(data, vocabulary):
+    """Of one lane, in the order of its text: blocks put back in place are the text, and sources precede targets."""
+    whole = streamed(vocabulary, batch=1, lanes=1)
+    rows = [row["text"] for _, row in zip(range(8), interleaved(NAME, part_files(NAME), 0), strict=False)]
+    expected = vocabulary.encode_lines([line for row in rows for line in row.split("\n")])
+    blocks = len(expected) // 16
+    taken = [whole(step) for step in range(blocks)]
+    order = torch.tensor(whole._lanes[0]._order.tolist())
+    assert order.tolist() != sorted(order.tolist()), "they are shuffled"
+    targets = torch.cat([targets for _, targets in taken])[order.argsort()].flatten()
+    sources = torch.cat([sources for sources, _ in taken])[order.argsort()].flatten()
+    assert targets.tolist() == expected[: blocks * 16].tolist()
+    assert sources.tolist() == [vocabulary.end_of_line, *expected[: blocks * 16 - 1].tolist()]
+
+
+def test_a_position_goes_on_as_if_nothing_had_happened(data, vocabulary, batches):
+    """Saved after any step, as JSON, and again after the stream has gone on from it."""
+    for stops in [(0, 1), (7, 8, 59)]:
+        found, position = [], None
+        for stop in stops:
+            resumed = streamed(vocabulary)
+            if position:
+                resumed.resume(json.loads(position))
+            found += [resumed(step) for step in range(resumed.step, stop)]
+            position = json.dumps(resumed.position())
+        assert all(map(equal, found, batches)), stops
+        assert len(found) == stops[-1]
+    assert len(position) < 10_000
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_together_have_the_batches_of_one(data, vocabulary, batches, processes):
+    each = [streamed(vocabulary, number, processes) for number in range(processes)]
+    for step in range(20):
+        parts = [one(step) for one in each]
+        assert equal([torch.cat(column) for column in zip(*parts, strict=True)], batches[step])
+    # Their positions together are the position of any number of processes.
+    position = json.loads(json.dumps(joined([one.position() for one in each])))
+    for others in (1, 2):
+        each = [streamed(vocabulary, number, others) for number in range(others)]
+        for one in each:
+            one.resume(position)
+        for step in range(20, 40):
+            parts = [one(step) for one in each]
+            assert equal([torch.cat(column) for column in zip(*parts, strict=True)], batches[step])
+
+
+def test_the_seed_changes_the_order(data, vocabulary, batches):
+    other = streamed(vocabulary, seed=1)
+    assert not equal(other(0), batches[0])
+
+
+def test_a_position_of_another_stream_is_refused(data, vocabulary, tmp_path, monkeypatch):
+    position = streamed(vocabulary).position()
+    with pytest.raises(CorpusError, match="one of seed 0, and the stream's is 1"):
+        streamed(vocabulary, seed=1).resume(position)
+    with pytest.raises(CorpusError, match="lacks the lanes 0, 1"):
+        streamed(vocabulary).resume(streamed(vocabulary, 1, 2).position())
+    (tmp_path / NAME).mkdir()
+    for part in PARTS:
+        (tmp_path / NAME / part).symlink_to(data / NAME / part)
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    with pytest.raises(CorpusError, match="one of files "):
+        streamed(vocabulary).resume(position)
+
+
+def test_wrong_requests_are_refused(data, vocabulary):
+    with pytest.raises(InputError, match="unknown mixture 'cc100'; choose from c"):
+        TokenStream("cc100", vocabulary, 16, 8, 0)
+    with pytest.raises(InputError, match="6 blocks a step, 4 lanes, 1 processes"):
+        streamed(vocabulary, batch=6)
+    with pytest.raises(InputError, match="8 blocks a step, 4 lanes, 3 processes"):
+        streamed(vocabulary, processes=3)
+    with pytest.raises(ValueError, match="step 1: a stream gives its steps in order, and the next one is 0"):
+        streamed(vocabulary)(1)
+
+
+def test_the_end_of_the_text_is_told(data, vocabulary, monkeypatch):
+    monkeypatch.setitem(MIXTURES, NAME, {"wikipedia": PARTS["wikipedia"]})
+    whole = streamed(vocabulary, batch=1, lanes=1)
+    with pytest.raises(CorpusError, match="all text of lane 0 has been read"):
+        for step in range(100_000):
+            whole(step)
+    # Not a token but the last part of a block is missing.
+    tokens = len(vocabulary.encode_lines(lines(interleaved(NAME, part_files(NAME), 0))))
+    assert whole.step >= tokens // 16
+
+
+def test_a_part_that_ends_begins_again(data, monkeypatch):
+    equal_parts = {name: replace(PARTS[name], gigabytes=1.0) for name in ("wikipedia", "cc100")}
+    monkeypatch.setitem(MIXTURES, NAME, equal_parts)
+    files = part_files(NAME)
+    files["wikipedia"] = files["wikipedia"][:1]
+    found = Counter(lines(interleaved(NAME, files, seed=0)))
+    assert {found[line] for line in every_line("cc100") if not is_held_out(line)} == {1}
+    again = [found[line] for line in every_line("wikipedia")[:60] if not is_held_out(line)]
+    assert min(again) >= 2 and max(again) - min(again) <= 1
+
+
+def test_a_damaged_file_is_named_and_nothing_left_out(data, vocabulary, tmp_path, monkeypatch, capsys):
+    content = (data / NAME / "cc-news" / "0.parquet").read_bytes()
+    broken = tmp_path / "0.parquet"
+    for part in (content[:-5], content[: len(content) // 2], b"", b"<html>" * 100):
+        broken.write_bytes(part)
+        with pytest.raises(CorpusError) as told:
+            list(shards.documents(shards.Shard("cc-news", str(broken), 1, False, 512)))
+        assert f"cc-news: {broken} failed after 0 documents, 4 times in a row" in str(told.value)
+    compressed = (data / NAME / "cc100" / "0.txt.xz").read_bytes()
+    broken = tmp_path / "0.txt.xz"
+    broken.write_bytes(compressed[:-40])
+    given = []
+    with pytest.raises(CorpusError, match=r"0\.txt\.xz failed after [1-9]\d* documents, 4 times in a row"):
+        given.extend(shards.documents(shards.Shard("cc100", str(broken), 1, False, 512)))
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"sentence": ["a"]}, r"the columns are sentence; expected one named text"),
+        ({"text": ["a", None]}, r"has a row of the column text of type NoneType"),
+    ],
+)
+def test_rows_that_are_no_text_are_refused(tmp_path, columns, told):
+    path = tmp_path / "0.parquet"
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(CorpusError, match=f"part: .*0.parquet can't be read: .*{told}"):
+        list(shards.documents(shards.Shard("part", str(path), 1, False, 512)))
+
+
+def test_cc100_without_its_folder_is_refused_with_the_way_out(tmp_path, monkeypatch, vocabulary):
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    monkeypatch.setitem(MIXTURES, NAME, {"cc100": PARTS["cc100"]})
+    with pytest.raises(CorpusError, match=r"no cc100 on the hub: .*cc100 must hold it; .*en.txt.xz .*c4\+roberta"):
+        streamed(vocabulary)
+    (tmp_path / NAME / "cc100").mkdir(parents=True)
+    with pytest.raises(CorpusError, match="holds no file of cc100"):
+        streamed(vocabulary)
+
+
+def test_the_beginning_of_a_mixture_is_no_corpus():
+    with pytest.raises(InputError, match="is streamed; leave out"):
+        corpus.load(f"{NAME}, first 5 words")
+    with pytest.raises(InputError, match="read in GPT-2's byte pairs"):
+        corpus.load(NAME, "words")

@@ -1,0 +1,295 @@
+"""The figures that move compute what Python does, answer to the keyboard, and need no scripting to be replaced."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from forked import HANGS_AFTER
+
+from alibi.book import plots, results
+from alibi.book.build import chapters
+from alibi.book.widgets import FOLDER, NAMES, SHARED, figures, scripts, widget
+from alibi.positions import position_method, slopes
+from alibi.positions.t5 import bucket
+from alibi.records import measured_results, paper_results
+from alibi.reproduction.claims import VERDICTS, scorecard
+from alibi.reproduction.evidence import as_records
+from alibi.windows import evaluation_windows
+
+LINES = 300
+BYTES = 50_000
+NODE = """
+const fs = require("fs"), vm = require("vm");
+const [files, expression, given] = JSON.parse(fs.readFileSync(0, "utf8"));
+for (const file of files) vm.runInThisContext(fs.readFileSync(file, "utf8"), file);
+process.stdout.write(JSON.stringify(vm.runInThisContext(expression)(given)));
+"""
+
+
+def in_node(files, expression, given):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed; the browser's tests run the same scripts")
+    text = json.dumps([[str(file) for file in files], expression, given])
+    done = subprocess.run([node, "-e", NODE], input=text, capture_output=True, text=True, timeout=HANGS_AFTER)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def in_browser(request):
+    browser = request.getfixturevalue("browser")
+
+    def run(files, expression, given):
+        page = browser.new_page()
+        page.set_default_timeout(1000 * HANGS_AFTER)
+        for file in files:
+            page.add_script_tag(path=file)
+        # As text, as from node: a page would hand out -0 and infinity too.
+        found = page.evaluate(f"given => JSON.stringify(({expression})(given))", given)
+        page.close()
+        return json.loads(found)
+
+    return run
+
+
+@pytest.fixture(params=["node", pytest.param("chromium", marks=pytest.mark.slow)])
+def compute(request):
+    """Calls a function of a figure's script with one argument."""
+    run = in_node if request.param == "node" else in_browser(request)
+    return lambda name, expression, given: run([FOLDER / SHARED, FOLDER / f"{name}.js"], expression, given)
+
+
+def test_slopes_are_the_official_ones_for_every_head_count(compute):
+    counts = list(range(1, 65))
+    found = compute("dial", "counts => counts.map(Dial.slopes)", counts)
+    for count, of_heads in zip(counts, found, strict=True):
+        np.testing.assert_allclose(of_heads, slopes(count), rtol=1e-12)
+
+
+def test_the_dials_weights_are_those_of_the_methods(compute):
+    keys, length, head = 700, 128, 2
+    table = torch.randn(8, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    distance = torch.arange(keys)
+    script = """({form, slope, table, keys, length}) => {
+        const sums = Dial.soFar((distance) => Dial.bias(form, slope, distance, length, table), keys);
+        return [[...sums], Dial.nearest(sums, 0.9), Dial.beyond(sums, length)];
+    }"""
+    for form in ("alibi", "alibi-quadratic", "alibi-logarithmic", "window", "t5"):
+        if form == "t5":
+            bias_S = table[head, bucket(distance)]
+        else:
+            method = position_method(form, 64, 8, length).bias()
+            bias_S = method.dense(torch.tensor([keys - 1]), distance, torch.float64)[head, 0].flip(0)
+        expected = bias_S.softmax(0).cumsum(0).numpy()
+        given = {"form": form, "slope": slopes(8)[head], "table": table[head].tolist(), "keys": keys, "length": length}
+        found, nearest, beyond = compute("dial", script, given)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert nearest == (expected < 0.9 - 1e-12).sum() + 1
+        assert abs(beyond - (1 - expected[length - 1])) < 1e-6
+
+
+def test_every_distance_has_its_t5_bucket(compute):
+    found = compute("dial", "many => Array.from({ length: many }, (_, distance) => Dial.bucket(distance))", 66_000)
+    assert found == bucket(torch.arange(66_000)).tolist()
+
+
+def test_windows_are_those_of_the_evaluation(compute):
+    draw = np.random.default_rng(0)
+    cases = [[32, 8, 8], [32, 8, 4], [32, 8, 1], [5, 16, 3]]
+    for length in draw.integers(1, 60, 40).tolist():
+        cases.append([int(draw.integers(1, 200)), length, int(draw.integers(1, length + 1))])
+    script = "cases => cases.map(([n, l, s]) => [Cut.windows(n, l, s), Cut.context(Cut.windows(n, l, s)), "
+    found = compute("cut", script + "Cut.cost(n, l, s, 4)])", cases)
+    for (tokens, length, stride), (grid, context, cost) in zip(cases, found, strict=True):
+        windows = list(evaluation_windows(tokens, length, stride))
+        assert [(w["start"], w["scored"], w["end"]) for w in grid] == [(w.start, w.scored, w.end) for w in windows]
+        seen = [place - w.start + 1 for w in windows for place in range(w.scored, w.end)]
+        assert context == seen
+        assert cost["run"] == sum(w.end - w.start for w in windows)
+        assert cost["starved"] == pytest.approx(np.mean(np.array(seen) <= 4))
+        assert cost["least"] == min(seen[length:] or seen)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_numbers_are_rounded_as_torch_rounds_them(compute, name):
+    generator = torch.Generator().manual_seed(0)
+    ordinary = torch.randn(2000, generator=generator) * 2.0 ** torch.randint(-30, 17, (2000,), generator=generator)
+    halfway = (torch.arange(1, 2000).to(getattr(torch, name)).float() + torch.arange(2, 2001).float()) / 2
+    values = torch.cat(
+        [ordinary, halfway, -halfway, torch.tensor([65519.0, 65520.0, 65504.0, 0.0, 2.0**-24, 2.0**-25])]
+    )
+    found = compute("staircase", f"values => values.map((v) => String(Staircase.{name}(v)))", values.tolist())
+    expected = values.to(getattr(torch, name)).double().tolist()
+    assert [float(text.replace("Infinity", "inf")) for text in found] == expected
+
+
+def test_the_staircases_weights_are_those_of_torch(compute):
+    script = """({slope, keys, form, dtype}) => {
+        const found = Staircase.weights(slope, keys, form, dtype);
+        const exact = Staircase.weights(slope, keys, "relative");
+        return [[...found.subarray(-32)], Staircase.misplaced(found, exact)];
+    }"""
+    for heads, head in ((8, 0), (8, 7), (12, 9)):
+        slope = torch.tensor(slopes(heads), dtype=torch.float64)[head]
+        for form, dtype in (("absolute", "bfloat16"), ("absolute", "float16"), ("relative", "bfloat16")):
+            for keys in (64, 3072, 5000):
+                exact_S = slope * torch.arange(1 - keys, 1)
+                biases = {"absolute": slope * torch.arange(keys), "relative": exact_S}
+                rounded_S = biases[form].to(getattr(torch, dtype)).double().softmax(-1)
+                given = {"slope": slope.item(), "keys": keys, "form": form, "dtype": dtype}
+                found, misplaced = compute("staircase", script, given)
+                np.testing.assert_allclose(found, rounded_S[-32:], atol=1e-6)
+                wrong = (rounded_S - exact_S.softmax(-1)).abs().sum().item() / 2
+                assert misplaced == pytest.approx(wrong, abs=1e-6)
+
+
+def test_what_a_long_window_has_cost_is_the_sum_of_its_tokens(compute):
+    means = np.random.default_rng(0).normal(size=8).round(4)
+    script = "({means, places}) => places.map((place) => Watch.soFar(means, 32, place))"
+    found = compute("watch", script, {"means": means.tolist(), "places": list(range(1, 257))})
+    np.testing.assert_allclose(found, np.repeat(means, 32).cumsum(), atol=1e-9)
+
+
+def test_curves_are_the_papers_relative_ones(compute):
+    html = figures.curves(paper_results(), measured_results("wikitext103"), {"Table 2": 512}).data
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    theirs = json.loads(text)["pairs"][0]["sides"][0]
+    rows = results.relative(paper_results().query("source == 'Table 2'")).set_index("method")
+    for curve in theirs["curves"]:
+        given = {"curve": curve, "length": 512}
+        found = compute("curves", "({curve, length}) => Curves.relative(curve, length)", given)
+        expected = rows.loc[curve["method"]].sort_values("eval_length")
+        np.testing.assert_allclose(found, expected[["multiple", "ratio"]].dropna(), rtol=1e-6)
+        nearest = compute("curves", "({curve}) => [2, 40].map((k) => Curves.nearest(curve, 512, k) || null)", given)
+        assert nearest[0]["length"] == 1012 and nearest[1] is None
+
+
+def test_exchanged_names_turn_the_verdicts_that_python_turns(compute):
+    paper, swap = paper_results(), {"alibi": "sinusoidal", "sinusoidal": "alibi"}
+    numbers = as_records(paper)
+    own = scorecard(numbers, paper)
+    other = scorecard(numbers.assign(method=numbers.method.replace(swap)), paper)
+    html = figures.scorecard({"theirs": (own, other)}).data
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    script = """({claims}) => [Scorecard.flipped(claims, "theirs").map(({number}) => number),
+        Scorecard.count(claims, "theirs, exchanged")]"""
+    turned, counted = compute("scorecard", script, json.loads(text))
+    assert turned == [str(a.number) for a, b in zip(own, other, strict=True) if a.verdict != b.verdict] != []
+    assert counted == Counter(verdict.verdict for verdict in other)
+    kinds = compute("scorecard", "words => words.map(Scorecard.kind)", list(VERDICTS))
+    expected = ["for"] * 3 + ["neither"] + ["against"] * 2 + ["for"] + ["neither"] * 2
+    assert kinds == expected
+
+
+def test_scripts_are_short_and_classic():
+    for file in FOLDER.glob("*.js"):
+        text = file.read_text(encoding="utf-8")
+        assert text.count("\n") < LINES, file.name
+        forbidden = r"^\s*(import|export)\b|\bfetch\(|https?://(?!www\.w3\.org/)"
+        assert not re.search(forbidden, text, re.MULTILINE), file.name
+
+
+def test_a_container_holds_its_data_and_no_more():
+    html = widget("cut", {"words": ["</script>", "a & b"], "number": 0.5}).data
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    assert json.loads(text) == {"words": ["</script>", "a & b"], "number": 0.5}
+    assert scripts(f"<p>{html}</p>") == [SHARED, "cut.js"] and scripts("<p>cut</p>") == []
+    with pytest.raises(ValueError, match=r"unknown moving figure 'cat'.*cut"):
+        widget("cat", {})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        widget("cut", {"number": float("nan")})
+
+
+def test_a_dark_page_has_colours_that_can_be_told_from_its_ground():
+    def light(colour):
+        channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    ground = light(plots.on_dark("#FFFFFF"))
+    for method in plots.PAPER_ORDER:
+        assert (light(plots.on_dark(plots.COLOURS[method])) + 0.05) / (ground + 0.05) > 3, method
+
+
+def placed():
+    """Each moving figure in the stored chapters: the chapter, the figure, and whether a picture stands before it."""
+    found = []
+    for path in chapters(ROOT):
+        if path.suffix == ".ipynb":
+            for cell in nbformat.read(path, as_version=4).cells:
+                kinds = [output.get("data", {}) for output in cell.get("outputs", [])]
+                for html in (data["text/html"] for data in kinds if "data-widget" in data.get("text/html", "")):
+                    assert len(html) < BYTES, f"{path.name}: {cell.id}"
+                    name = re.search(r'data-widget="([\w-]+)"', html)[1]
+                    found.append((path.stem, name, any("image/png" in data for data in kinds)))
+    return found
+
+
+PLACED = placed()
+
+
+def test_each_moving_figure_is_in_a_chapter():
+    assert {name for _, name, _ in PLACED} == set(NAMES)
+
+
+@pytest.fixture
+def visit(site, browser):
+    opened = []
+
+    def visit(chapter, **options):
+        page = browser.new_page(**{"viewport": {"width": 1400, "height": 900}, **options})
+        opened.append(page)
+        page.set_default_timeout(1000 * HANGS_AFTER)
+        page.goto((site / f"{chapter}.html").as_uri())
+        return page
+
+    yield visit
+    for page in opened:
+        page.close()
+
+
+each_figure = pytest.mark.parametrize(("chapter", "name", "pictured"), PLACED, ids=[name for _, name, _ in PLACED])
+
+
+@pytest.mark.slow
+@each_figure
+def test_a_figure_moves_by_the_keyboard(visit, chapter, name, pictured):
+    page = visit(chapter)
+    figure = page.locator(f'[data-widget="{name}"]')
+    assert figure.is_visible()
+    assert page.locator(".widget-still").is_hidden() if pictured else page.locator(".widget-still").count() == 0
+    controls = figure.locator("input:enabled:not([type=radio]), input[type=radio]:checked, button, summary, a")
+    assert controls.count() > 0
+    before = figure.inner_html()
+    moved = False
+    for control in controls.all():
+        control.focus()
+        page.keyboard.press("Space" if control.get_attribute("type") == "checkbox" else "ArrowLeft")
+        moved = moved or figure.inner_html() != before
+    assert moved
+
+
+@pytest.mark.slow
+@each_figure
+def test_without_scripting_the_still_figure_stands(visit, chapter, name, pictured):
+    page = visit(chapter, java_script_enabled=False)
+    assert page.locator(f'[data-widget="{name}"]').is_hidden()
+    if pictured:
+        before = page.locator(f'.output:has([data-widget="{name}"])').locator("xpath=preceding-sibling::*[1]")
+        assert before.is_visible() and before.locator("xpath=descendant-or-self::img").count() == 1
+
+
+@pytest.mark.slow
+@each_figure
+def test_print_has_the_still_figure(visit, chapter, name, pictured):
+    page = visit(chapter)
+    page.emulate_media(media="print")
+    assert page.locator(f'[data-widget="{name}"]').is_hidden()
+    assert not pictured or page.locator(".widget-still").first.is_visible()
