@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -10,6 +11,7 @@ import torch
 from conftest import ROOT
 
 from alibi.corpora.corpus import load
+from alibi.model import Decoder
 from alibi.optim import RECIPES, method_rate
 from alibi.positions import T5Bias, slopes
 from alibi.positions.t5 import BUCKETS, bucket
@@ -122,6 +124,72 @@ def test_sinusoidal_just_past_the_training_length():
     own = own[own.skipped.isna()].groupby(["train_length", "eval_length"]).value.mean()
     assert [f"{own[length, length * 1.125] / own[length, length] - 1:.0%}" for length in (64, 128)] == ["3%", "4%"]
     says("wikitext103", "at $1.125 L$ it is up by 3 and 4 %")
+
+
+def stored_table(chapter, cell_id):
+    """The numbers in the lines of a stored table, a list for each line that begins with one."""
+    (cell,) = [cell for cell in BOOK[chapter].cells if cell.id == cell_id]
+    lines = cell.outputs[-1].data["text/plain"].splitlines()
+    return [[float(number) for number in line.split()] for line in lines if re.match(r"\d", line)]
+
+
+def test_the_live_curves_of_sinusoidal_and_rotary():
+    sinusoidal = {length: value for _, length, value in stored_table("sinusoidal", "live-table")}
+    rotary = dict(stored_table("rotary", "live-table"))
+    first, last = sinusoidal[128], sinusoidal[2048]
+    assert f"{first:.0f} {last:.0f} {last / first - 1:.0%}" == "205 264 29%"
+    assert min(sinusoidal.values()) == first
+    says("sinusoidal", "rises from 205 at $L = 128$ to 264 at $16 L$, by 29 %", "The live curve is lowest at $L$")
+    assert (rotary[128], rotary[256], rotary[2048]) == (182.3, 181.8, 193.5)
+    assert f"{rotary[2048] / rotary[128] - 1:.0%}" == "6%"
+    says("rotary", "182.3 at $L$ and 181.8 at $2L$. At $16 L$ it is 193.5, which is 6 % more")
+
+
+def test_an_untrained_model_expects_each_token_again():
+    model = Decoder(replace(SCALES["quick"].model, method="rotary", vocabulary_size=4096)).eval()
+    tokens_BT = torch.randint(4096, (4, 64), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        hidden_BTC = model(tokens_BT)
+        expected_NV = model.embedding.log_probabilities(hidden_BTC.flatten(0, 1))
+        nats_N = model.embedding.negative_log_likelihood(hidden_BTC[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten())
+    assert (expected_NV.argmax(-1) == tokens_BT.flatten()).all()
+    assert nats_N.mean().item() == pytest.approx(16, abs=1)
+    says("rotary", "start near 16 nats", "is about $\\sqrt{256} = 16$ before training", "sure that each token repeats")
+
+
+def test_tokens_of_a_word():
+    (per_token, per_word) = stored_table("t5", "live-table")[1][1:]
+    assert f"{math.log(per_word) / math.log(per_token):.2f}" == "1.86"
+    says("t5", "A word has 1.86 tokens on average")
+
+
+def test_the_lead_on_books_and_on_wikitext():
+    def lead(table, trained, evaluated):
+        sinusoidal = paper(table, "sinusoidal", evaluated, evaluated)
+        return math.log(sinusoidal / paper(table, "alibi", trained, evaluated))
+
+    pairs = [(512, 512), (1024, 1024), (3072, 3072), (1024, 3072), (512, 3072)]
+    assert all(lead("Table 8", *pair) > lead("Table 5", *pair) > 0 for pair in pairs)
+    assert f"{lead('Table 8', 512, 3072):.3f} {lead('Table 5', 512, 3072):.3f}" == "0.065 0.015"
+    says("bookcorpus", "about 0.065 nats against 0.015", "ALiBi leads on books at every length, and by more")
+    own = EVIDENCE.query("metric == 'perplexity' and protocol == 'nonoverlapping' and seed == 0")
+    own = own[own.skipped.isna()].drop_duplicates(["method", "train_length", "eval_length"], keep="last")
+    own = own.set_index(["method", "train_length", "eval_length"]).value
+    ours = [(64, 64), (128, 128), (128, 384), (64, 384)]
+    leads = [math.log(own["sinusoidal", at, at] / own["alibi", trained, at]) for trained, at in ours]
+    assert f"{min(leads):.2f} {max(leads):.2f}" == "0.04 0.21" and sorted(leads)[2:] == sorted(leads[2:])
+    assert own["sinusoidal", 384, 384] > max(own["sinusoidal", 64, 64], own["sinusoidal", 128, 128])
+    says("bookcorpus", "ALiBi leads by 0.04 to 0.21 nats", "The two largest leads have a weak rival")
+
+
+def test_books_are_measured_at_scale_quick_alone():
+    """The chapter says that nothing that counts is recorded; with records it must say what was found."""
+    assert set(measured_results("bookcorpus").scale) == {"quick"}
+    says(
+        "bookcorpus",
+        "No run of this experiment at scale `laptop` or larger is recorded yet",
+        "The claim is not yet judged",
+    )
 
 
 def test_what_the_rate_of_the_t5_table_did():

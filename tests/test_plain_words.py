@@ -1,0 +1,161 @@
+"""The chapters' sentences are short and plain; chapters join the list once they have been revised."""
+
+import re
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+CHAPTERS = ["sinusoidal", "rotary", "t5", "corpora", "bookcorpus"]
+LONGEST = 40
+MEAN_BELOW = 20
+WORDS_PER_MINUTE = 200
+
+# Units that are counted, and things that they are counted by: "nats a token" says per with an article.
+COUNTED = (
+    "bit|block|byte|cell|column|curve|hour|line|microsecond|minute|multiplication|nat|number|one|operation|pair|panel|"
+    "paragraph|parameter|piece|point|radian|rate|row|run|second|step|token|word"
+)
+COUNTED_BY = (
+    "band|block|bucket|byte|cell|chapter|claim|column|core|corpus|curve|head|key|layer|length|line|method|minute|model|"
+    "page|pair|panel|paragraph|piece|point|query|row|run|second|seed|sentence|step|token|window|word"
+)
+PATTERNS = {
+    "a for per": rf"\b(?:(?:{COUNTED})s?|passes|entries|matrix|matrices) an? (?:{COUNTED_BY})\b",
+    "that over that": r"\bthat over that\b|\bover that at\b",
+    "that at L": r"\bthat at (?:MATH|L\b)",
+    "a what-clause as subject": r"^(?:What|Who|Whoever)\b(?!.*\?$)",
+    "no for not a": r"(?<!\bthere )\b(?:is|are|was|were) no (?!longer\b|more\b|less\b|fewer\b|better\b|worse\b)\w",
+    "for want of": r"\bfor want of\b",
+    "so many": r"\bso many\b",
+    "as far as": r"\bas far as (?:it|points|that|there|they|we|you)\b",
+    "foretell": r"\bforet(?:ell|old)",
+    "the lot of": r"\bthe lot of\b",
+    "as dear as": r"\bas dear as\b",
+    "held against": r"\b(?:held|hold|holds) (?:\w+ )?against\b",
+    "whoever": r"\bwhoever\b",
+}
+
+# The end of a sentence: its mark, perhaps a bracket or quote that closes, then a capital, number or opening mark.
+END = re.compile(r"""(?<=[.?!])(?:[)"']*)\s+(?=["'(]*[A-Z0-9])""")
+ABBREVIATIONS = re.compile(r"\b(?:e\.g|i\.e|et al|vs|cf|p|pp|ch|Fig|Eq|Sec)\.$")
+
+
+def sentences(markdown):
+    """The sentences of a Markdown text, in which each formula, citation or piece of code is one word.
+
+    Headings, tables, listings, raw HTML and the marks of a fence are left out; the text in a dropdown stays. A
+    displayed formula belongs to the sentence around it, and each item of a list is a text of its own.
+    """
+    lines, fences = [], []
+    for line in markdown.split("\n"):
+        if mark := re.match(r"\s*(`{3,}|:{3,})(.*)$", line):
+            if fences and not mark[2].strip() and mark[1] == fences[-1][0]:
+                fences.pop()
+            else:
+                fences.append(mark.groups())
+            lines.append("")
+        elif not any(not info.strip().startswith("{dropdown}") for _, info in fences):
+            hidden = re.match(r"\s*(#|\||<|\||!\[)", line)
+            lines.append("" if hidden else line)
+    text = "\n".join(lines)
+    # A formula that ends with a full stop ends the sentence.
+    text = re.sub(r"\s*\$\$(.+?)\$\$\s*", lambda m: " MATH. " if closes(m[1]) else " MATH ", text, flags=re.DOTALL)
+    text = re.sub(r"\$[^$]+\$", "MATH", text)
+    text = re.sub(r"(?:\{[\w-]+\})?`+[^`]+`+", "CODE", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"[*_]{1,3}(?=\S)|(?<=\S)[*_]{1,3}", "", text)
+    found = []
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )", text):
+        plain = re.sub(r"^\s*(?:[-*]|\d+\.) ", "", block)
+        start = ""
+        for part in END.split(" ".join(plain.split())):
+            start = f"{start} {part}".strip()
+            if not ABBREVIATIONS.search(start):
+                found.append(start)
+                start = ""
+        found.append(start)
+    return [sentence for sentence in found if word_count(sentence)]
+
+
+def closes(formula):
+    return formula.rstrip().rstrip("}").endswith(".")
+
+
+def word_count(sentence):
+    return sum(any(letter.isalnum() for letter in word) for word in sentence.split())
+
+
+def faults(sentence):
+    return [name for name, pattern in PATTERNS.items() if re.search(pattern, sentence, re.IGNORECASE)]
+
+
+def prose(chapter):
+    cells = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4).cells
+    return [sentence for cell in cells if cell.cell_type == "markdown" for sentence in sentences(cell.source)]
+
+
+each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
+
+
+@each_chapter
+def test_sentences_are_short(chapter):
+    counts = {sentence: word_count(sentence) for sentence in prose(chapter)}
+    assert [sentence for sentence, words in counts.items() if words > LONGEST] == []
+    assert sum(counts.values()) / len(counts) < MEAN_BELOW
+
+
+@each_chapter
+def test_sentences_are_plain(chapter):
+    assert [(found, sentence) for sentence in prose(chapter) if (found := faults(sentence))] == []
+
+
+@each_chapter
+def test_a_chapter_opens_with_one_minute_and_says_how_many_it_takes(chapter):
+    opening = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4).cells[0].source
+    title, heading, bullets, needs, *_ = opening.split("\n\n")
+    assert title.startswith("# ") and heading == "**In one minute**"
+    assert bullets.count("\n- ") + bullets.startswith("- ") == 3
+    (minutes,) = re.findall(r"About\s+(\d+)\s+minutes\.", needs)
+    words = sum(word_count(sentence) for sentence in prose(chapter))
+    assert abs(int(minutes) - words / WORDS_PER_MINUTE) < 1, f"{words} words"
+    assert needs.startswith("*For ") and "Assumes" in needs
+
+
+@pytest.mark.parametrize(
+    ("markdown", "counts"),
+    [
+        ("# A title\n\nOne two three. Four\nfive!", [3, 2]),
+        ("One $a + b = c$ three `some code` **five**, {cite}`key` [seven eight](page.ipynb).", [8]),
+        ("The score is\n\n$$ s = a. b + c $$\n\nwhere it stands.", [7]),
+        ("The score is\n\n$$\ns = a .\n$$\n\nThen it stands.", [4, 3]),
+        ("Three things:\n\n- one two. Three\n  four.\n- five\n\n1. six seven", [2, 2, 2, 1, 2]),
+        ("```python\nnot = counted\n```\n\n| a | table |\n|---|---|\n\nOne.", [1]),
+        ("````{dropdown} Solution\nOne two.\n```python\nnot = counted\n```\nThree.\n````\nFour.", [2, 1, 1]),
+        ("*What to see. How it\nwas made.*", [3, 4]),
+        ("Press et al. (2022), p. 20, say 1.5 - 2, i.e. more. (Or less?) Less.", [11, 2, 1]),
+    ],
+    ids=["heading", "spans", "formula within", "formula at the end", "lists", "listing", "dropdown", "caption", "dots"],
+)
+def test_words_of_a_sentence_are_counted(markdown, counts):
+    assert [word_count(sentence) for sentence in sentences(markdown)] == counts
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("It has one a head, or 3 nats a token.", ["a for per"]),
+        ("The figure has a panel a method, a curve a window length.", ["a for per"]),
+        ("Each token that a head sees is one of a window's tokens, half a window back.", []),
+        ("Perplexity over that at MATH falls.", ["that over that", "that at L"]),
+        ("What is lost can be bounded.", ["a what-clause as subject"]),
+        ("What is lost, and who finds it?", []),
+        ("It is no error.", ["no for not a"]),
+        ("There is no border, and it is no longer there.", []),
+        ("It is drawn as far as it is measured.", ["as far as"]),
+        ("The second sees twice as far as the first.", []),
+        ("Whoever compares them held it against us, for want of a rule.", ["a what-clause as subject", "for want of"]),
+    ],
+)
+def test_patterns_are_found(sentence, expected):
+    assert set(expected) <= set(faults(sentence)) and (expected or not faults(sentence))
