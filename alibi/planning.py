@@ -44,7 +44,7 @@ class Memory:
     activations: int
     """Kept from the layers' passes for the way back, with 16-bit copies of weights; of one pass of `tokens_at_once`."""
     logits: int
-    """What the loss holds at most beside them: a chunk of logits and its gradient, the losses, gradients of hidden."""
+    """What the loss holds at most beside them, forward and back: a chunk of logits with its gradient, above all."""
     peak: int
     """The most that is there at once."""
 
@@ -54,7 +54,7 @@ class _Held(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held = self.most = 0
+        self.held = self.most = self.most_of_loss = 0
         self._living: set[int] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
@@ -69,7 +69,7 @@ class _Held(TorchDispatchMode):
         if key not in self._living:
             self._living.add(key)
             self.held += storage.nbytes()
-            self.most = max(self.most, self.held)
+            self.most, self.most_of_loss = max(self.most, self.held), max(self.most_of_loss, self.held)
             weakref.finalize(storage, self._release, key, storage.nbytes())
 
     def _release(self, key: int, size: int) -> None:
@@ -104,11 +104,20 @@ def memory(config: TrainConfig, tokens: np.ndarray) -> Memory:
     return Memory(weights, gradients, optimiser, activations, logits, held.most)
 
 
-def shared(config: TrainConfig, alone: Memory) -> Memory:
-    """The memory of one of the run's processes under FSDP, at most.
+def in_ddp(alone: Memory) -> Memory:
+    """The memory of one of several processes under DDP, where `memory` found this for one with its share of the batch.
 
-    Each holds its part of weights, gradients and optimiser state. Gathered are the weights outside the layers, and
-    those of the layer at work and of the next; of their gradients one layer's.
+    DDP's buckets hold the gradients all step long, and in the second step there are two sets of them, since it puts
+    them into the order in which gradients came.
+    """
+    return replace(alone, gradients=2 * alone.gradients, peak=alone.peak + 2 * alone.gradients)
+
+
+def in_fsdp(config: TrainConfig, alone: Memory) -> Memory:
+    """The same under FSDP, at most.
+
+    Each process holds its part of weights, gradients and optimiser state. Gathered are the weights outside the layers,
+    and those of the layer at work and of the next; of their gradients one layer's.
 
     Args:
         config: of the run.
@@ -159,13 +168,17 @@ def _step(
     losses = model.embedding.negative_log_likelihood
     begun = activations = logits = 0
 
-    def noted(*given: Any, **named: Any) -> Tensor:
-        nonlocal activations, logits
-        before, most = held.held, held.most
-        activations, held.most = max(activations, before - begun), before
-        found = losses(*given, **named)
-        logits, held.most = max(logits, held.most - before), max(held.most, most)
-        return found
+    def noted(hidden_NC: Tensor, *given: Any, **named: Any) -> Tensor:
+        nonlocal activations
+        before = held.most_of_loss = held.held
+        activations = max(activations, before - begun)
+
+        def way_back_has_left_the_loss(gradient_NC: Tensor) -> None:
+            nonlocal logits
+            logits = max(logits, held.most_of_loss - before)
+
+        hidden_NC.register_hook(way_back_has_left_the_loss)
+        return losses(hidden_NC, *given, **named)
 
     model.embedding.negative_log_likelihood = noted  # type: ignore[method-assign]
     for first in range(0, rows, at_once):
@@ -212,7 +225,9 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
         f"{'GiB of each process':20}" + "".join(f"{part.name:>13}" for part in fields(Memory)),
     ]
     alone = memory(config, tokens)
-    rows = {f"{gpus} with ddp": alone, f"{gpus} with fsdp": shared(config, alone)} if gpus > 1 else {"1": alone}
+    rows = {"1": alone}
+    if gpus > 1:
+        rows = {f"{gpus} with ddp": in_ddp(alone), f"{gpus} with fsdp": in_fsdp(config, alone)}
     for name, row in rows.items():
         lines.append(f"{name:20}" + "".join(f"{size / GIB:13.3f}" for size in asdict(row).values()))
     rates = dict(CARDS) if config.device == "cuda" else {}

@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import astuple, replace
+from functools import partial
 
 import pytest
 import torch
 from small_run import DROPOUTS, period_corpus
+from test_processes import together
 
-from alibi import planning
+from alibi import planning, processes
 from alibi.configuration import configure
 from alibi.device import settle_cpu
 from alibi.errors import InputError
@@ -42,17 +44,17 @@ def config_of(case):
     return replace(config, model=replace(config.model, layers=2, width=128, vocabulary_size=4096, **shape))
 
 
+def steps(config):
+    training = Training(config, CORPUS)
+    for _ in range(2):
+        training.step()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_memory_is_what_torch_allocates(case):
     config = config_of(case)
-
-    def steps():
-        training = Training(config, CORPUS)
-        for _ in range(2):
-            training.step()
-
     settle_cpu(1)
-    found, measured = planning.memory(config, TOKENS), allocated_at_most(steps, "cpu")
+    found, measured = planning.memory(config, TOKENS), allocated_at_most(partial(steps, config), "cpu")
     assert found.peak == pytest.approx(measured, rel=0.1)
     # By hand: four bytes a number, and of Adam's two moments as many again each.
     parameters = Training(config, CORPUS).model.parameter_count()
@@ -93,9 +95,22 @@ def test_what_a_dry_run_tells():
         planning.report(config_of("plain"), TOKENS, 2)
 
 
-def test_fsdp_parts_what_it_can():
-    config = replace(config_of("plain"), processes=8)
+def allocate(folder):
+    """Writes what steps of this process allocate, with DDP and with FSDP."""
+    settle_cpu(1)
+    with processes.group():
+        for parallel in ("ddp", "fsdp"):
+            config = replace(config_of("plain"), processes=2, parallel=parallel)
+            measured = allocated_at_most(partial(steps, config), "cpu")
+            (folder / f"{parallel} {processes.rank()}").write_text(str(measured))
+
+
+def test_memory_of_several_processes_is_what_torch_allocates(tmp_path):
+    assert together(2, allocate, tmp_path) == [0, 0]
+    config = replace(config_of("plain"), processes=2)
     alone = planning.memory(config, TOKENS)
-    part = planning.shared(config, alone)
-    assert part.optimiser == alone.optimiser // 8 and part.activations == alone.activations
-    assert alone.weights / 8 < part.weights and part.weights + part.gradients > alone.weights / 4
+    for parallel, found in (("ddp", planning.in_ddp(alone)), ("fsdp", planning.in_fsdp(config, alone))):
+        for rank in range(2):
+            assert found.peak == pytest.approx(int((tmp_path / f"{parallel} {rank}").read_text()), rel=0.1)
+    many = replace(config, processes=8)
+    assert planning.in_fsdp(many, alone).optimiser == alone.optimiser // 8
