@@ -182,6 +182,12 @@ def test_the_lead_on_books_and_on_wikitext():
     says("bookcorpus", "ALiBi leads by 0.04 to 0.21 nats", "The two largest leads have a weak rival")
 
 
+def test_the_runs_on_books_and_on_wikitext_differ_in_steps_at_one_scale():
+    assert {scale: steps for scale, steps in STEPS.items() if steps != SCALES[scale].steps}.keys() == {"laptop"}
+    says("bookcorpus", "at scale `laptop` the runs on WikiText-103 take more steps")
+    assert STEPS["laptop"] > SCALES["laptop"].steps
+
+
 def test_books_are_measured_at_scale_quick_alone():
     """The chapter says that nothing that counts is recorded; with records it must say what was found."""
     assert set(measured_results("bookcorpus").scale) == {"quick"}
