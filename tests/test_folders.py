@@ -377,7 +377,7 @@ def test_an_unreadable_change_leaves_the_cache(data):
 
 def test_an_unknown_name_lists_the_known_and_the_folders(data, monkeypatch):
     write(data / "ships", train="a\n")
-    with pytest.raises(ValueError, match="unknown corpus 'ship'; choose from bookcorpus, openwebtext, ships, wiki"):
+    with pytest.raises(ValueError, match="unknown corpus 'ship'; choose from bookcorpus, c4.*, openwebtext, ships, wiki"):
         corpus.load("ship")
     with pytest.raises(ValueError, match=f"ALIBI_DATA is {data}"):
         corpus.load("ship")

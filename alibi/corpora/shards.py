@@ -21,7 +21,7 @@ from alibi.progress import say
 # Documents out of so many that are held out: their first 649 thousand tokens are met in the first 3 GB or so.
 HELD_OUT_OF = 1000
 TRIES = 4
-ROWS_AT_ONCE, BYTES_AT_ONCE = 256, 1 << 20  # bound the memory of reading
+ROWS_AT_ONCE, BYTES_AT_ONCE = 32, 1 << 20  # bound the memory of reading
 
 
 @dataclass(frozen=True)
