@@ -8,8 +8,7 @@ from alibi.attention import causal_attention
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, LinearBias, slopes
 
-if not torch.cuda.is_available():
-    pytest.skip("no CUDA device: nothing here was checked", allow_module_level=True)
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing here was checked")
 
 
 @pytest.mark.parametrize(("kernel", "name"), [pair for pair in PAIRS if pair[0] != "reference"])

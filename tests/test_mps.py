@@ -13,8 +13,7 @@ from alibi.positions import METHODS, LinearBias, slopes
 from alibi.run_spec import RunSpec
 from alibi.train import Training, load_model, train
 
-if absence("mps"):
-    pytest.skip(f"{absence('mps')}: nothing here was checked", allow_module_level=True)
+pytestmark = pytest.mark.skipif(bool(absence("mps")), reason=f"{absence('mps')}: nothing here was checked")
 
 
 @pytest.mark.parametrize("cutoffs", [(), (100, 300)])

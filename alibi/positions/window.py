@@ -45,6 +45,7 @@ class Window(PositionMethod):
 
     name = "window"
     title = "Windowed attention"
+    version = 2
     needs_longest = True
 
     slopes_H: Tensor
