@@ -25,7 +25,7 @@ from alibi.errors import InputError, UnknownNameError
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-LANES = 4
+LANES = 2
 PIECES_A_BUFFER = 256  # 16 MB of text: about 4 million tokens
 
 
