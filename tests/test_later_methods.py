@@ -265,7 +265,8 @@ def test_every_layer_has_a_gate_of_its_own_with_the_decay_of_other_weights():
     model = Decoder(ModelConfig("forgetting", **SHAPE))
     first, second = (layer.gate for layer in model.layers)
     assert not torch.equal(first.weight, second.weight) and not first.bias.any()
-    groups = {id(p): group["weight_decay"] for group in adamw(model, 1e-3, 10, None).param_groups for p in group["params"]}
+    optimizer = adamw(model, 1e-3, 10, None)
+    groups = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert groups[id(first.weight)] == WEIGHT_DECAY and groups[id(first.bias)] == 0.0
 
 
