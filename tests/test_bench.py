@@ -62,7 +62,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
         assert 0 < row["low"] <= row["seconds"] <= row["high"] and row["warm_up"] > 0 and row["steps"] >= 10
         # Of the median of so many steps, from the quartiles: a share of their distance, however busy the machine is.
         spread = row["high"] - row["low"]
-        assert row["standard_error"] == pytest.approx(1.253 / 1.349 * spread / row["steps"] ** 0.5) > 0
+        assert spread > 0 and row["standard_error"] == pytest.approx(1.253 / 1.349 * spread / row["steps"] ** 0.5)
         assert row["tokens_per_second"] == pytest.approx(64 / row["seconds"])
         assert (row["share_of_matmul_rate"] is None) == row["contestant"].startswith("peer")
         assert row["form"] in forms
