@@ -74,7 +74,8 @@ def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     assert {method for cell in found for method in cell.methods} <= {*METHODS, *CONTROLS}
     trained_cells = [cell for cell in found if type(cell) is TrainingCell]
     # The first seed of every cell comes before the second of any, and speed, which has none, after both.
-    seeds = [cell.spec.seed for cell in trained_cells]
+    # noise_floor compares a seed with one that is 1,000 above it.
+    seeds = [cell.spec.seed % 1000 for cell in trained_cells]
     assert seeds == sorted(seeds) and seeds.count(0) == seeds.count(1)
     assert all(cell.measures or cell.reading for cell in trained_cells)
     assert all(measure.split == "valid" for cell in trained_cells for measure in cell.measures)
@@ -96,7 +97,7 @@ def test_measures_of_reading_cost_at_most_a_quarter_of_the_training(length):
     for method in ("alibi", "t5"):
         (cell,) = cells("reads_further", "laptop", [method], lengths=[length])
         training, reading = cell.flops()
-        assert 0.05 < reading / training < 0.25
+        assert 0.03 < reading / training < 0.25
 
 
 def test_a_split_that_is_to_be_evaluated_on_is_missed_before_any_training(results, tmp_path, monkeypatch):
@@ -354,7 +355,7 @@ def test_the_command_line_lists_and_refuses():
     every = run("--list", "--json", "--seeds", "0-1")
     (document,) = [json.loads(every.stdout)]
     assert {cell["experiment"] for cell in document} == set(EXPERIMENTS)
-    assert {cell["seed"] for cell in document} == {0, 1, None} and all(cell["state"] for cell in document)
+    assert {cell["seed"] for cell in document} == {0, 1, 1000, 1001, None} and all(cell["state"] for cell in document)
     wrong = run("--json")
     assert wrong.returncode == 2 and "choose --list --json" in wrong.stderr and not wrong.stdout
 

@@ -216,7 +216,9 @@ def plan(
 
     def rank(named: tuple[str, Cell]) -> tuple[int, int]:
         run = named[1].trains
-        return 0 if run is None else order.index(run.seed), -len(waited[named])
+        # A seed that was not asked for is what one of those is compared with.
+        place = 0 if run is None else order.index(run.seed) if run.seed in order else len(order)
+        return place, -len(waited[named])
 
     return _states(sorted(chosen, key=rank), waited)
 

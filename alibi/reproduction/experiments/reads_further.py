@@ -11,8 +11,8 @@ T5 bias and no positions attend farther; what ALiBi gains past L is in words tha
     paper                           512, 1024    65,536
 
 They are the last 2 L tokens of windows of 16 L, read with the last w tokens to be seen, from L / 8 to all. The runs are
-those of `wikitext103` and `after_alibi`: each is trained once. At laptop the measures of a run cost about an eighth of
-its training.
+those of `wikitext103` and `after_alibi`: each is trained once. At laptop the measures of a run cost about a twentieth
+of its training.
 
     python -m alibi reproduce reads_further --scale laptop
 """
