@@ -172,20 +172,18 @@ told["held out"] = [shards.held_out(text.splitlines()) for text in told["0"].spl
 
 
 MEMORY = r"""
-import resource, sys, json
+import sys, json
 from alibi.corpora import mixture, stream
 from alibi.corpora.vocabulary import WordVocabulary
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from alibi.device import peak_memory
 
 whole = stream.TokenStream("cc100+roberta", WordVocabulary.train(["one two three"]), 1024, 8, 0)
 bytes_a_step, first = 8 * 1024 * 8, None  # words of seven letters and a space
 for step in range(int(float(sys.argv[1]) * 1e9) // bytes_a_step):
     whole(step)
     if whole._lanes[0]._buffer == 1 and first is None:
-        first = peak()
-print(json.dumps({"first": first, "peak": peak(), "buffers": whole._lanes[0]._buffer}))
+        first = peak_memory("cpu")
+print(json.dumps({"first": first, "peak": peak_memory("cpu"), "buffers": whole._lanes[0]._buffer}))
 """
 
 
