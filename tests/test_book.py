@@ -43,6 +43,7 @@ def root(tmp_path):
     (root / "data" / "results.csv").write_text("1\n")
     shutil.copy(ROOT / "_config.yml", root)
     shutil.copy(ROOT / "book" / "references.bib", root / "book")
+    shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
     toc = "format: jb-book\nroot: first\nchapters:\n  - file: second\n  - file: third\n"
     (root / "book" / "_toc.yml").write_text(toc)
     write(

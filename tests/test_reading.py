@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from folder_texts import write
 
-from alibi.corpora import corpus
+from alibi.corpora import cache, corpus
 from alibi.corpora.hub import HUB, openwebtext_split
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CorpusError
@@ -56,7 +56,9 @@ def test_a_scale_reads_the_beginning_of_the_hubs_corpora_alone():
         ("bookcorpus", None, "bookcorpus, first 3M words"),
         ("openwebtext, first 5 words", None, "openwebtext, first 5 words"),
         ("wikipedia-sample", None, "wikipedia-sample"),
-        ("wikipedia", None, "wikipedia"),
+        ("wikipedia", None, "wikipedia, vocabulary 1000"),
+        ("books", None, "books"),
+        ("books", "words", "books, vocabulary 1000"),
     ]:
         assert corpus.name_at(small, name, tokenisation) == read
     for scale in ("quick", "gpu", "paper"):
@@ -125,7 +127,7 @@ def test_the_documents_that_are_held_out_come_first():
 
 
 def test_text_of_any_size_is_encoded_in_bounded_memory(data, monkeypatch):
-    monkeypatch.setattr(corpus, "BYTES_A_BATCH", 1 << 14)
+    monkeypatch.setattr(cache, "BYTES_A_BATCH", 1 << 14)
     line = " ".join(f"word{number}" for number in range(40)) + "\n"
     write(data / "long", train=line * 6_000, valid=line)
     write(data / "other", train="word1 word2\n" * 9, valid="word1\n")

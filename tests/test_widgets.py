@@ -18,6 +18,7 @@ from alibi.book.build import chapters
 from alibi.book.widgets import FOLDER, NAMES, SHARED, figures, scripts, widget
 from alibi.positions import position_method, slopes
 from alibi.positions.t5 import bucket
+from alibi.positions.window import WINDOWS_IN_L
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.claims import VERDICTS, scorecard
 from alibi.reproduction.evidence import as_records
@@ -85,7 +86,8 @@ def test_the_dials_weights_are_those_of_the_methods(compute):
         if form == "t5":
             bias_S = table[head, bucket(distance)]
         else:
-            method = position_method(form, 64, 8, length).bias()
+            # The dial's window is L, that of the method a part of it.
+            method = position_method(form, 64, 8, WINDOWS_IN_L * length if form == "window" else length).bias()
             bias_S = method.dense(torch.tensor([keys - 1]), distance, torch.float64)[head, 0].flip(0)
         expected = bias_S.softmax(0).cumsum(0).numpy()
         given = {"form": form, "slope": slopes(8)[head], "table": table[head].tolist(), "keys": keys, "length": length}
