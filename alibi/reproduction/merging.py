@@ -29,7 +29,18 @@ from alibi.corpora.corpus import Corpus, outline
 from alibi.device import DTYPES, kind_of
 from alibi.errors import UserError, listed, quoted
 from alibi.model import Decoder
-from alibi.records import COUNTS, LATER, MEASURED_COLUMNS, TRUTHS, TYPES, VALUE_FORMAT, add, held, measured_results
+from alibi.records import (
+    COUNTS,
+    LATER,
+    MEASURED_COLUMNS,
+    RATES,
+    TRUTHS,
+    TYPES,
+    VALUE_FORMAT,
+    add,
+    held,
+    measured_results,
+)
 from alibi.reproduction.cells import Cell, TrainingCell
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.evidence import AGAINST_ITSELF, CONTROLS, GRADIENT, READING, REPEATS
@@ -48,7 +59,7 @@ KEY = (
 )
 # fmt: on
 MACHINE = ("device", "dtype")
-NUMBERS = ("value", "decay_window", "seconds")
+NUMBERS = ("value", "decay_window", "seconds", *RATES)
 # Of the paper's records alone.
 PAPERS = ("page", "gpu_hours")
 MOST_THREADS = 512
