@@ -9,11 +9,12 @@ from alibi.scale import SCALES
 
 
 def test_a_run_is_paid_for_once_however_many_numbers_it_gave():
-    one = {"source": "wikitext103", "scale": "laptop", "device": "a", "dtype": "bfloat16", "seconds": 5400.0}
+    one = {"source": "wikitext103", "scale": "laptop", "device": "a (CPU)", "dtype": "bfloat16", "seconds": 5400.0}
     one |= {"method": "alibi", "train_length": 64, "corpus_used": "x", "tokens_trained": 1, "parameters": 1}
     rows = [one | {"seed": seed, "eval_length": length} for seed in (0, 1) for length in (64, 128)]
-    elsewhere, timed = one | {"seed": 2, "device": "b", "seconds": 7200.0}, one | {"seed": 0, "seconds": None}
-    found = budget(pd.DataFrame([*rows, elsewhere, timed]).reindex(columns=MEASURED_COLUMNS)).data
+    elsewhere, timed = one | {"seed": 2, "device": "b (CPU)", "seconds": 7200.0}, one | {"seed": 0, "seconds": None}
+    on_a_gpu = one | {"seed": 3, "device": "c"}
+    found = budget(pd.DataFrame([*rows, elsewhere, timed, on_a_gpu]).reindex(columns=MEASURED_COLUMNS)).data
     told = found.set_index("machine")[["runs", "core hours", "kWh, about"]].values.tolist()
     assert told == [["2", "3.0", "0.03"], ["1", "2.0", "0.02"]]
 

@@ -7,12 +7,11 @@ from alibi.book import tables
 from alibi.book.results import RUN
 from alibi.optim import method_rate
 from alibi.positions import METHODS
-from alibi.reproduction.experiments.wikitext103 import STEPS
+from alibi.reproduction.experiments.wikitext103 import LENGTHS, STEPS
 from alibi.scale import SCALES, scale_named
 
 # An assumption, not a measurement: a core of a server CPU at work, with its share of memory, fans and cooling.
 WATTS_A_CORE = 10
-THREADS = 1
 
 
 def _size(name: str) -> str:
@@ -25,6 +24,7 @@ def differences(scale: str) -> Styler:
     ours, paper = scale_named(scale), SCALES["paper"]
     steps = STEPS.get(scale, ours.steps)
     tokens, theirs = steps * ours.batch_tokens, paper.steps * paper.batch_tokens
+    lengths = ", ".join(f"{length:,}" for length in sorted(LENGTHS[scale]))
     rows = [
         (
             "model",
@@ -33,7 +33,7 @@ def differences(scale: str) -> Styler:
             "a run fits one core",
             "levels of perplexity, as expected",
         ),
-        ("training lengths", "64 to 3,072", "64, 128, 384", "the same", "8 L is 512 tokens; see scaled methods"),
+        ("training lengths", "64 to 3,072", lengths, "the same", "8 L is 512 tokens; see scaled methods"),
         ("tokens read", f"{theirs:,}", f"{tokens:,}", "the same", "whether context is used; gate a, token budget"),
         (
             "text",
@@ -101,12 +101,14 @@ def hyperparameters() -> Styler:
 def budget(records: pd.DataFrame) -> Styler:
     """Runs, hours of a core and kilowatt hours by experiment, scale and machine; a run counts once in each experiment.
 
-    Energy is hours times `WATTS_A_CORE`, for the CPU alone: an estimate of its order, not a reading.
+    Runs on CPUs alone, which train on one thread. Energy is hours times `WATTS_A_CORE`: an estimate of its order, not a
+    reading.
     """
     runs = records.dropna(subset="seconds").drop_duplicates(RUN)
+    runs = runs[runs.device.str.endswith("(CPU)")]
     by = ["source", "scale", "device", "dtype"]
     found = runs.groupby(by, as_index=False).agg(runs=("seconds", "size"), seconds=("seconds", "sum"))
-    hours = found.seconds.astype(float) / 3600 * THREADS
+    hours = found.seconds.astype(float) / 3600
     shown = pd.DataFrame(
         {
             "experiment": found.source,
