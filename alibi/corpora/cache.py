@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,8 @@ FORMAT = 3
 # Text that is encoded at once, which bounds the memory of encoding.
 BYTES_A_BATCH = 1 << 20
 LINES_A_REFRESH = 10_000
-# A file above this size, once checked, is checked again when its size or time has changed, and not at every load.
+# A process checks a file once, and again when its size or time has changed. Above this size, `CHECKED` keeps that it
+# was checked for later processes.
 CHECKED_ONCE = 1 << 30
 CHECKED = "checked.json"
 # Vocabularies that are fetched; the others are learned from the training split.
@@ -63,13 +65,23 @@ def _changed(folder: Path, digests: Mapping[str, str]) -> list[str]:
     except (OSError, ValueError):
         checked = {}
     known = {file for file, state in states.items() if state[0] > CHECKED_ONCE and checked.get(file) == state}
-    changed = [file for file, digest in digests.items() if file not in known and sha256(folder / file) != digest]
+    changed = [
+        file
+        for file, digest in digests.items()
+        if file not in known and _sha256(folder / file, *states[file]) != digest
+    ]
     large = {file: state for file, state in states.items() if state[0] > CHECKED_ONCE and file not in changed}
     if large.keys() - known:
         text = json.dumps(large)
         with suppress(OSError):  # Where nothing can be written, every load checks.
             write_whole(folder / CHECKED, lambda path: path.write_text(text, encoding="utf-8"))
     return changed
+
+
+@cache
+def _sha256(path: Path, size: int, time_ns: int) -> str:
+    """SHA-256 of a file. A process computes it once, and again when size or time has changed."""
+    return sha256(path)
 
 
 def _state(path: Path) -> list[int]:

@@ -2,8 +2,8 @@
 
 `load` is the one entrance. It builds `corpora/NAME` in the cache folder (`alibi.corpora.cache`): each split as `.bin`
 (raw token ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each. Every
-load checks them; a file above 1 GiB is checked at the first load and after each change. Numpy alone opens the cache,
-and a copy of it feeds a machine without network.
+process checks them at its first load and after each change; a file above 1 GiB is checked by the first process alone.
+Numpy alone opens the cache, and a copy of it feeds a machine without network.
 """
 
 import hashlib
