@@ -16,7 +16,7 @@ from alibi.device import DTYPES, absence, check_device, compiles, compute_dtype,
 from alibi.errors import InputError, UnknownNameError, UserError, listed
 from alibi.model import ModelConfig
 from alibi.positions import METHODS, NoBias, position_method
-from alibi.progress import say
+from alibi.progress import say, say_once
 from alibi.run_spec import RunSpec
 from alibi.scale import Scale, scale_named
 
@@ -285,7 +285,7 @@ def read_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
 
 
 def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfig:
-    """The configuration of stored fields; fields of later versions get their defaults, with a warning.
+    """The configuration of stored fields; fields of later versions get their defaults, which one warning names.
 
     Args:
         stored: fields from JSON.
@@ -294,10 +294,13 @@ def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfi
     Raises:
         TrainingError: if a field is unknown, has another type, or is missing without a default.
     """
-    config = _checked(TrainConfig, stored, path, "")
+    config, later = _checked(TrainConfig, stored, path, "")
     if config["threads"] < 1:
         raise TrainingError(f"{path}: threads is {config['threads']}, and should be at least 1: it was edited")
-    model = _checked(ModelConfig, config["model"], path, "model.")
+    model, later_of_model = _checked(ModelConfig, config["model"], path, "model.")
+    if missing := later | later_of_model:
+        taken = ", ".join(f"{name}: {default}" for name, default in missing.items())
+        say_once(f"warning: {path} is of an earlier version; fields that it lacks have their defaults: {taken}")
     # Older versions stored 0 for no limit.
     model["decay_window"] = model.get("decay_window") or None
     return TrainConfig(**config | {"model": ModelConfig(**model)})
@@ -308,20 +311,19 @@ _JSON = {bool: "true or false", int: "an integer", float: "a finite number", str
 
 def _checked(
     kind: type[TrainConfig] | type[ModelConfig], stored: dict[str, Any], path: Path, of: str
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The stored fields, and the default of each that is missing."""
     types, version = get_type_hints(kind), "it was written by another version of alibi, or edited"
     if unknown := [f"{of}{name}" for name in stored if name not in types]:
         raise TrainingError(f"{path} has unknown fields ({', '.join(unknown)}): {version}")
     absent = [field for field in fields(kind) if field.name not in stored]
     if missing := [f"{of}{field.name}" for field in absent if field.default is MISSING]:
         raise TrainingError(f"{path} lacks fields ({', '.join(missing)}): {version}")
-    for field in absent:
-        say(f"warning: {path} lacks {of}{field.name}: taken as {field.default}")
     for name, value in stored.items():
         if not _is_a(value, types[name]):
             right = _JSON.get(types[name], "a list of integers")
             raise TrainingError(f"{path}: {of}{name} is {json.dumps(value)[:80]}, and should be {right}; {version}")
-    return stored
+    return stored, {f"{of}{field.name}": field.default for field in absent}
 
 
 def _is_a(value: object, kind: Any) -> bool:

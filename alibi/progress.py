@@ -6,6 +6,7 @@ An output that nobody reads any more ends no work.
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from tqdm import tqdm
@@ -48,6 +49,12 @@ def say(message: str) -> None:
     """Writes a line to stderr, above the bars."""
     with suppress(OSError):
         tqdm.write(message, sys.stderr)
+
+
+@cache
+def say_once(message: str) -> None:
+    """As `say`, of each message the first time alone."""
+    say(message)
 
 
 def duration(seconds: float) -> str:

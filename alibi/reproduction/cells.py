@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -15,7 +14,7 @@ from alibi.corpora.reading import Reading
 from alibi.device import is_here
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
-from alibi.progress import say
+from alibi.progress import say_once
 from alibi.reproduction.evidence import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
 from alibi.run_cache import run_folder
@@ -286,7 +285,7 @@ class TrainingCell:
         (evaluated_on or trained_on).require(*self._splits())
         times = self.tokens / len(trained_on.split("train").tokens)
         if times > 1:
-            _say_once(f"{trained_on.name}: the text is read {times:.1f} times, {self.tokens:,} tokens in all")
+            say_once(f"{trained_on.name}: the text is read {times:.1f} times, {self.tokens:,} tokens in all")
 
     def outline(self) -> Corpus:
         """The corpus that is trained on, or where that would have to be fetched, its published sizes."""
@@ -465,11 +464,6 @@ class TrainingCell:
     def _folder(self) -> Path | None:
         config = self.config()
         return run_folder(config) if config.stream_sha256 and is_here(config.device) else None
-
-
-@cache
-def _say_once(message: str) -> None:
-    say(message)
 
 
 def _live(cell: TrainingCell) -> Iterable[Measure]:
