@@ -179,6 +179,12 @@ class WordPieceVocabulary(SubwordVocabulary):
 
     END = "[SEP]"
 
+    @property
+    def lower_cases(self) -> bool:
+        """Whether it reads a capital letter as the small one."""
+        normalizer = self._tokenizer.normalizer
+        return normalizer is not None and normalizer.normalize_str("A") != "A"
+
 
 class GPT2Vocabulary(SubwordVocabulary):
     """The byte pairs of GPT-2 (Radford et al. 2019), lossless; its own separator is the end of a line."""
