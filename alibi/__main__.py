@@ -367,29 +367,39 @@ def reproduce(
         as_json: with --list, the same as one JSON document.
         dry_run: the same, with the whole configuration of the first cell.
     """
-    from alibi.reproduction import claims, runner
+    from alibi.reproduction import claims, plan
+    from alibi.reproduction.choice import Choice, seeds_named, shard_named
+    from alibi.reproduction.runner import reproduce as run
 
     if as_json and not list_only:
         raise InputError("--json shows what --list shows: choose --list --json")
-    share = runner.shard_named(shard)
-    asked = (experiment, scale, methods, runner.seeds_named(seeds), lengths, device, corpus, share)
-    chosen = runner.plan(*asked)
+    choice = Choice(
+        experiment,
+        scale,
+        methods=methods,
+        lengths=lengths,
+        seeds=seeds_named(seeds),
+        corpus=corpus,
+        device=device,
+        shard=shard_named(shard),
+    )
+    planned = plan.plan(choice)
     if as_json:
-        print(json.dumps(runner.as_json(chosen), indent=2))
+        print(json.dumps(plan.as_json(planned), indent=2))
         return
     if dry_run:
-        first = next(state.cell for state in chosen if not state.refused)
+        first = next(state.cell for state in planned if not state.refused)
         print(json.dumps(first.configured(), indent=2))
-    print(runner.listing(chosen), flush=True)
+    print(plan.listing(planned), flush=True)
     if list_only or dry_run:
         return
     before = claims.both_scorecards()
     ended: Exception | None = None
     try:
-        runner.reproduce_all([(state.experiment, state.cell) for state in chosen], minutes)
+        run([(state.experiment, state.cell) for state in planned], minutes)
     except Exception as unfinished:
         ended = unfinished
-    print(runner.summary(runner.plan(*asked)))
+    print(plan.summary(plan.plan(choice)))
     print(claims.changes(before, claims.both_scorecards()))
     if ended is not None:
         raise ended

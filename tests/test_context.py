@@ -7,7 +7,7 @@ import pytest
 
 from alibi.book import context, plots
 from alibi.records import MEASURED_COLUMNS
-from alibi.reproduction import runner
+from alibi.reproduction.choice import Choice, cells
 
 
 def row(method, window, value, **more):
@@ -58,7 +58,7 @@ def test_nothing_is_gained_without_the_control_or_without_windows(missing):
 
 
 def test_the_experiment_measures_both_on_the_same_tokens():
-    numbers = [number for cell in runner.cells("wikitext103", "laptop") for number in cell.numbers()]
+    numbers = [number for cell in cells(Choice("wikitext103", "laptop")) for number in cell.numbers()]
     found = context.gains(records(numbers).assign(value=1.0, corpus_used="the same"))
     for length in (64, 128):
         assert {"trigram-cache", "alibi", "none"} <= set(found[found.train_length == length].method)

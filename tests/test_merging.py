@@ -13,7 +13,7 @@ from alibi.__main__ import main
 from alibi.corpora.corpus import load
 from alibi.device import kind_of
 from alibi.records import MEASURED_COLUMNS, measured_results
-from alibi.reproduction import runner
+from alibi.reproduction.choice import Choice, cells
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.experiments import after_alibi, early_token_curse, reads_further, wikitext103
 from alibi.reproduction.merging import MergeError, merge
@@ -71,7 +71,7 @@ def of_seed_7(**changes):
 
 def speeds_of(kind):
     """Records of the first cell of this kind of efficiency at scale quick, with made-up times of one machine."""
-    cell = next(cell for cell in runner.cells("efficiency", "quick") if isinstance(cell, kind))
+    cell = next(cell for cell in cells(Choice("efficiency", "quick")) if isinstance(cell, kind))
     loss = rows_of("efficiency", metric="loss", scale="quick")[0]
     machine = {name: loss[name] for name in ("provenance", "device", "torch_version", "dtype", "commit", "date")}
     given = machine | {"source": "efficiency", "value": "1.5", "kernel": "sdpa", "compiled": "False"}

@@ -23,25 +23,16 @@ from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, TYPES, append, measured_results
-from alibi.reproduction import runner as reproduction
+from alibi.reproduction import runner
 from alibi.reproduction.cells import Measure, TrainingCell
+from alibi.reproduction.choice import Choice, cells, dealt, seeds_named, shard_named
 from alibi.reproduction.claims import CLAIMS
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS, module
 from alibi.reproduction.later_rules import LATER_CLAIMS
-from alibi.reproduction.runner import (
-    ReproduceError,
-    cells,
-    dealt,
-    listing,
-    plan,
-    reproduce,
-    reproduce_all,
-    seeds_named,
-    shard_named,
-    states,
-)
+from alibi.reproduction.plan import as_json, listing, plan, states, supposed
+from alibi.reproduction.runner import ReproduceError, reproduce
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
 from alibi.run_spec import RunSpec
 from alibi.runs import trained
@@ -51,6 +42,7 @@ pytestmark = pytest.mark.slow
 
 SPEC = RunSpec(method="alibi", train_length=64, seed=21)
 TINY = TrainingCell(SPEC, measures=(Measure(64), Measure(96, 1, 32)))
+OF_TINY = [("wikitext103", TINY)]
 
 
 @pytest.fixture
@@ -67,9 +59,9 @@ def results(monkeypatch, tmp_path, tmp_path_factory):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
-    found = cells(experiment, scale, seeds=(0, 1))
+    found = cells(Choice(experiment, scale, seeds=(0, 1)))
     assert len(set(found)) == len(found) == len({cell.title for cell in found})
-    assert found == cells(experiment, scale, seeds=(0, 1)), "the order is the same each time"
+    assert found == cells(Choice(experiment, scale, seeds=(0, 1))), "the order is the same each time"
     assert all(cell.scale == scale for cell in found)
     assert {method for cell in found for method in cell.methods} <= {*METHODS, *CONTROLS}
     trained_cells = [cell for cell in found if type(cell) is TrainingCell]
@@ -86,16 +78,16 @@ def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
 @pytest.mark.parametrize("experiment", ["after_alibi", "reads_further"])
 @pytest.mark.parametrize("scale", SCALES)
 def test_what_is_asked_of_later_methods_needs_no_run_of_its_own_for_the_papers(experiment, scale):
-    first = {cell.spec for cell in cells("wikitext103", scale) if isinstance(cell, TrainingCell)}
-    found = [cell.spec for cell in cells(experiment, scale)]
+    first = {cell.spec for cell in cells(Choice("wikitext103", scale)) if isinstance(cell, TrainingCell)}
+    found = [cell.spec for cell in cells(Choice(experiment, scale))]
     assert {spec for spec in found if spec.method in (*PAPER_METHODS, "none")} <= first
-    assert set(found) <= {cell.spec for cell in cells("after_alibi", scale)}
+    assert set(found) <= {cell.spec for cell in cells(Choice("after_alibi", scale))}
 
 
 @pytest.mark.parametrize("length", [64, 128])
 def test_measures_of_reading_cost_at_most_a_quarter_of_the_training(length):
     for method in ("alibi", "t5"):
-        (cell,) = cells("reads_further", "laptop", [method], lengths=[length])
+        (cell,) = cells(Choice("reads_further", "laptop", methods=[method], lengths=[length]))
         training, reading = cell.flops()
         of_own_steps = training * SCALES["laptop"].steps / cell.spec.steps
         assert 0.05 < reading / of_own_steps < 0.25
@@ -118,10 +110,10 @@ def test_a_split_that_is_to_be_evaluated_on_is_missed_before_any_training(result
 
 def test_lengths_stand_for_the_papers():
     for scale in SCALES.values():
-        stand_for = {cell.train_length * scale.paper_factor for cell in cells("wikitext103", scale.name)}
+        stand_for = {cell.train_length * scale.paper_factor for cell in cells(Choice("wikitext103", scale.name))}
         assert stand_for <= {64, 128, 256, 512, 1024, 1536, 2048, 3072}
         assert scale.batch_tokens % scale.train_length == 0
-    laptop = cells("wikitext103", "laptop")
+    laptop = cells(Choice("wikitext103", "laptop"))
     assert {(m, c.train_length) for c in laptop for m in c.methods} == {
         *((m, n) for m in (*PAPER_METHODS, *CONTROLS) for n in (64, 128, 384)), ("none", 64), ("none", 128),
     }  # fmt: skip
@@ -133,14 +125,14 @@ def test_lengths_stand_for_the_papers():
 
 
 def test_choices_that_leave_nothing_are_refused():
-    with pytest.raises(ValueError, match="choose from wikitext103, bookcorpus"):
-        cells("wikitext", "quick")
+    with pytest.raises(ValueError, match="choose from all, wikitext103, bookcorpus"):
+        cells(Choice("wikitext", "quick"))
     with pytest.raises(ValueError, match="unknown scale 'huge'"):
-        cells("wikitext103", "huge")
+        cells(Choice("wikitext103", "huge"))
     with pytest.raises(ValueError, match="unknown position method 'rope'"):
-        cells("wikitext103", "quick", methods=("rope",))
+        cells(Choice("wikitext103", "quick", methods=("rope",)))
     with pytest.raises(ValueError, match="no such cell; it has alibi at 128"):
-        cells("wikitext103", "quick", lengths=(64,))
+        cells(Choice("wikitext103", "quick", lengths=(64,)))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -158,17 +150,17 @@ def test_another_text_may_be_chosen(experiment, monkeypatch, tmp_path):
         "wikipedia-sample": "wikipedia-sample",
         "wikitext-2": "wikitext-2, vocabulary 16384",
     }
-    usual = cells(experiment, "laptop")
+    usual = cells(Choice(experiment, "laptop"))
     # The experiment's own text by its name is that text, tokenisation and all.
     owned = {Reading.named(cell.spec.corpus).corpus for cell in usual if isinstance(cell, TrainingCell)}
     assert len(owned) == (experiment != "retrieval"), "one text, but where windows are generated"
-    assert all(cells(experiment, "laptop", corpus=own) == usual for own in owned)
+    assert all(cells(Choice(experiment, "laptop", corpus=own)) == usual for own in owned)
     for name, used in trained_on.items():
-        found = cells(experiment, "laptop", corpus=name)
+        found = cells(Choice(experiment, "laptop", corpus=name))
         assert [cell.title for cell in found] == [cell.title for cell in usual]
         assert {cell.corpus_used for cell in found if isinstance(cell, TrainingCell)} == ({used} if owned else set())
     with pytest.raises(ValueError, match="unknown corpus 'wikipedias'; choose from"):
-        cells(experiment, "laptop", corpus="wikipedias")
+        cells(Choice(experiment, "laptop", corpus="wikipedias"))
 
 
 def test_a_text_that_is_read_more_than_once_is_told(results, capfd):
@@ -181,15 +173,15 @@ def test_a_text_that_is_read_more_than_once_is_told(results, capfd):
 
 
 def test_a_cell_is_run_once_and_recorded_whole(results, capfd):
-    assert [state.recorded for state in states("wikitext103", [TINY])] == [False]
-    reproduce("wikitext103", [TINY])
+    assert [state.recorded for state in states(OF_TINY)] == [False]
+    reproduce(OF_TINY)
     found = measured_results("wikitext103")
     assert list(found.columns) == MEASURED_COLUMNS
     assert set(found.source) == {"wikitext103"} and set(found.paper_length) == {512} and set(found.seed) == {21}
     assert set(zip(found.eval_length, found.stride.fillna(0), strict=True)) == {(64, 0), (96, 1)}
     # A smoke run says so, and does not pass for the cell.
     assert found.smoke.all()
-    assert not states("wikitext103", [TINY])[0].recorded
+    assert not states(OF_TINY)[0].recorded
 
 
 def test_what_is_recorded_is_not_run_again(results, monkeypatch):
@@ -202,9 +194,9 @@ def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     assert TINY.recorded(measured_results("wikitext103"))
     for other in ({"seed": 22}, {"train_length": 32}, {"steps": 299}, {"method": "t5"}, {"corpus": "wikipedia"}):
         assert not replace(TINY, spec=replace(SPEC, **other)).recorded(measured_results("wikitext103"))
-    monkeypatch.setattr(reproduction, "CONTEXT", None)  # A worker could not be started.
-    reproduce("wikitext103", [TINY])
-    assert "1 of 1 cells recorded; left: about 0 s" in listing(states("wikitext103", [TINY]))
+    monkeypatch.setattr(runner, "CONTEXT", None)  # A worker could not be started.
+    reproduce(OF_TINY)
+    assert "1 of 1 cells recorded; left: about 0 s" in listing(states(OF_TINY))
 
 
 def test_records_of_several_processes_all_arrive(results):
@@ -226,7 +218,7 @@ def test_records_of_several_processes_all_arrive(results):
 def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
     broken = replace(TINY, spec=replace(SPEC, train_length=4096))
     with pytest.raises(ReproduceError, match=r"1 cells failed: wikitext103: alibi, L = 4096, seed 21 \(exit"):
-        reproduce("wikitext103", [broken, TINY])
+        reproduce([("wikitext103", broken), *OF_TINY])
     told = capfd.readouterr().err
     assert "wikitext103: alibi, L = 4096, seed 21: train_length=4096: choose 1 to 2048" in told
     assert re.search(r"[12] of 2: wikitext103: alibi, L = 4096, seed 21: failed \(exit status 2\) after", told)
@@ -328,16 +320,16 @@ def test_one_interruption_ends_a_slow_step_and_saves(results, interrupt, status,
 
 def test_time_that_is_over_leaves_cells_and_says_so(results):
     with pytest.raises(UnfinishedError, match="1e-06 minutes are over: 2 of 2 cells of slopes are left; the same comm"):
-        reproduce("slopes", [TINY, replace(TINY, spec=replace(SPEC, seed=22))], minutes=1e-6)
+        reproduce([("slopes", TINY), ("slopes", replace(TINY, spec=replace(SPEC, seed=22)))], minutes=1e-6)
     assert multiprocessing.active_children() == []
 
 
 def test_records_that_can_not_be_written_are_told_before_any_work(results, monkeypatch):
     (results / "file").write_text("in the way")
     monkeypatch.setenv("ALIBI_RESULTS", str(results / "file" / "results"))
-    monkeypatch.setattr(reproduction, "CONTEXT", None)  # A worker could not be started.
+    monkeypatch.setattr(runner, "CONTEXT", None)  # A worker could not be started.
     with pytest.raises(ValueError, match=r"slopes.csv can't be written: .*results is no folder"):
-        reproduce("slopes", [TINY])
+        reproduce([("slopes", TINY)])
 
 
 def test_the_command_line_lists_and_refuses():
@@ -376,7 +368,7 @@ def test_a_scale_is_estimated_without_its_text_and_without_a_gpu(monkeypatch, tm
 
 
 def test_seeds_are_numbers_and_ranges():
-    assert seeds_named(()) == ()
+    assert seeds_named(()) == (0,)
     assert seeds_named(("0", "1", "2")) == seeds_named(("0-2",)) == seeds_named(("0,1-2", "1")) == (0, 1, 2)
     assert seeds_named(("0,2,5-7",)) == (0, 2, 5, 6, 7) and seeds_named(("3", "1")) == (3, 1)
     for wrong in ("4-0", "0-", "-1", "1.5", "0--3", "0,,1", "", "a", "0-4-6", "1 2", "\u0661"):
@@ -388,17 +380,17 @@ def test_seeds_are_numbers_and_ranges():
 
 
 def test_shards_share_out_the_cells_and_no_two_train_one_run():
-    chosen = [(name, cell) for name in EXPERIMENTS for cell in cells(name, "laptop", seeds=(0, 1, 2))]
+    chosen = [(name, cell) for name in EXPERIMENTS for cell in cells(Choice(name, "laptop", seeds=(0, 1, 2)))]
     for shards in (1, 3, 8):
         shares = [dealt(chosen, (number, shards)) for number in range(1, shards + 1)]
         assert sorted((n, c.title) for share in shares for n, c in share) == sorted((n, c.title) for n, c in chosen)
         runs = [{cell.trains for _, cell in share if cell.trains} for share in shares]
         assert sum(map(len, runs)) == len(set().union(*runs)) and max(map(len, runs)) - min(map(len, runs)) <= 2
-    planned = [{(s.experiment, s.cell.title) for s in plan("all", "quick", shard=(n, 2))} for n in (1, 2)]
-    assert planned[0] | planned[1] == {(s.experiment, s.cell.title) for s in plan("all", "quick")}
+    planned = [{(s.experiment, s.cell.title) for s in plan(Choice("all", "quick", shard=(n, 2)))} for n in (1, 2)]
+    assert planned[0] | planned[1] == {(s.experiment, s.cell.title) for s in plan(Choice("all", "quick"))}
     assert not planned[0] & planned[1]
     with pytest.raises(InputError, match=r"shard 99/99 has none of the \d+ cells: choose fewer shards"):
-        plan("wikitext103", "quick", shard=(99, 99))
+        plan(Choice("wikitext103", "quick", shard=(99, 99)))
     assert shard_named("3/8") == (3, 8) and shard_named(None) == (1, 1)
     for wrong in ("0/8", "9/8", "3", "3/", "/8", "1/2/3", "a/b", "-1/8", "1.5/2", ""):
         with pytest.raises(InputError, match="choose I/N as in 3/8"):
@@ -406,7 +398,7 @@ def test_shards_share_out_the_cells_and_no_two_train_one_run():
 
 
 def test_what_most_claims_wait_for_comes_first(results):
-    found = plan("all", "laptop", seeds=(1, 0))
+    found = plan(Choice("all", "laptop", seeds=(1, 0)))
     assert {state.experiment for state in found} == set(EXPERIMENTS)
     # Nothing is recorded here: most claims wait for ALiBi, and several gates for it at the longest L.
     states = {(state.experiment, state.cell.title): state for state in found}
@@ -419,21 +411,21 @@ def test_what_most_claims_wait_for_comes_first(results):
     every = {claim.number for claim in (*CLAIMS, *LATER_CLAIMS)}
     assert claimed == every, "each claim can be measured at scale laptop"
     # Recorded, a claim waits for nothing.
-    append("wikitext103", reproduction._supposed("wikitext103", first.cell).assign(corpus_used="wikitext-103", seed=1))
-    again = {(s.experiment, s.cell.title): s.claims for s in plan("all", "laptop", seeds=(1, 0))}
+    append("wikitext103", supposed("wikitext103", first.cell).assign(corpus_used="wikitext-103", seed=1))
+    again = {(s.experiment, s.cell.title): s.claims for s in plan(Choice("all", "laptop", seeds=(1, 0)))}
     assert set(again["wikitext103", "alibi, L = 64, seed 1, 13,000 steps"]) < set(first.claims)
     with pytest.raises(InputError, match="no experiment at scale laptop has a cell of rotary, L = 65"):
-        plan("all", "laptop", ["rotary"], (0,), [65])
+        plan(Choice("all", "laptop", methods=["rotary"], lengths=[65]))
     of_rotary = {"wikitext103", "efficiency", "after_alibi", "reads_further", "learning_rates", "retrieval"}
-    assert {s.experiment for s in plan("all", "quick", ["rotary"])} == of_rotary
-    assert not any(state.claims for state in plan("all", "quick")), "quick is no evidence"
+    assert {s.experiment for s in plan(Choice("all", "quick", methods=["rotary"]))} == of_rotary
+    assert not any(state.claims for state in plan(Choice("all", "quick"))), "quick is no evidence"
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_what_one_cell_records_passes_for_no_other_cell(experiment):
-    trained = [cell for cell in cells(experiment, "laptop") if isinstance(cell, TrainingCell)]
+    trained = [cell for cell in cells(Choice(experiment, "laptop")) if isinstance(cell, TrainingCell)]
     for own in trained:
-        recorded = reproduction._supposed(experiment, own).assign(smoke=False, corpus_used=own.corpus_used)
+        recorded = supposed(experiment, own).assign(smoke=False, corpus_used=own.corpus_used)
         assert [cell.title for cell in trained if cell.recorded(recorded.astype(TYPES))] == [own.title]
 
 
@@ -445,10 +437,10 @@ def test_cells_that_need_the_same_run_train_it_once(results):
     # While the first trains, the second would wait for it: what needs another run starts instead.
     waiting = [of_two[1], ("slopes", other)]
     if multiprocessing.cpu_count() > 1:
-        assert reproduction._next(waiting, [of_two[0][1]]) == 1
-    costs = [state.seconds for state in reproduction._states(of_two, {})]
+        assert runner._next(waiting, [of_two[0][1]]) == 1
+    costs = [state.seconds for state in states(of_two)]
     assert costs[1] < costs[0] / 10
-    reproduce_all(of_two)
+    reproduce(of_two)
     assert len(list((Path(os.environ["ALIBI_CACHE"]) / "runs").glob("alibi-quick-64-seed31-*/config.json"))) == 1
     assert all(set(measured_results(name).eval_length) == {length} for name, length in lengths.items())
 
@@ -457,29 +449,29 @@ def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capf
     monkeypatch.setenv("ALIBI_DATA", str(results / "nothing"))
     absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
     with pytest.raises(ReproduceError, match=r"1 cells failed: slopes: alibi, L = 64, seed 21 \(no text\); the others"):
-        reproduce_all([("slopes", absent), ("wikitext103", TINY)])
+        reproduce([("slopes", absent), ("wikitext103", TINY)])
     assert "slopes: alibi, L = 64, seed 21: unknown corpus 'absent'" in capfd.readouterr().err
     assert set(measured_results().source) == {"wikitext103"}
     with pytest.raises(ValueError, match="unknown corpus 'absent'"):
-        reproduce_all([("slopes", absent)])
-    (refused, _) = reproduction._states([("slopes", absent), ("wikitext103", TINY)], {})
+        reproduce([("slopes", absent)])
+    (refused, _) = states([("slopes", absent), ("wikitext103", TINY)])
     assert refused.told == "refused" and "unknown corpus 'absent'" in listing([refused, _])
-    assert [each["state"] for each in reproduction.as_json([refused, _])] == ["refused", "missing"]
+    assert [each["state"] for each in as_json([refused, _])] == ["refused", "missing"]
 
 
 def test_a_device_is_asked_for_at_any_scale():
     for experiment in EXPERIMENTS:
-        for cell in cells(experiment, "gpu", device="cpu"):
+        for cell in cells(Choice(experiment, "gpu", device="cpu")):
             assert cell.device == "cpu"
             assert cell.on("cuda").device == ("cpu" if isinstance(cell, ControlCell) else "cuda")
-    assert {cell.device for cell in cells("slopes", "laptop", device="cuda")} == {"cuda"}
+    assert {cell.device for cell in cells(Choice("slopes", "laptop", device="cuda"))} == {"cuda"}
     with pytest.raises(ValueError, match="unknown device 'tpu'; choose from cpu, cuda, mps"):
-        cells("slopes", "laptop", device="tpu")
+        cells(Choice("slopes", "laptop", device="tpu"))
     if not torch.backends.mps.is_built():
         with pytest.raises(
             InputError, match=r"device mps is asked for: this torch was built without MPS.*or ask for cpu"
         ):
-            plan("all", "laptop", device="mps")
+            plan(Choice("all", "laptop", device="mps"))
 
 
 def test_durations_read_well():

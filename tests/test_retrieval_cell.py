@@ -14,8 +14,9 @@ from alibi.records import MEASURED_COLUMNS, TYPES, append, measured_results
 from alibi.reproduction import retrieval_cells
 from alibi.reproduction.experiments.retrieval import cells
 from alibi.reproduction.merging import MergeError, merge
+from alibi.reproduction.plan import states
 from alibi.reproduction.retrieval_cells import RetrievalCell
-from alibi.reproduction.runner import reproduce, states
+from alibi.reproduction.runner import reproduce
 from alibi.retrieval.accuracy import accuracy, greedy
 from alibi.retrieval.tasks import VOCABULARY_SIZE, draw
 from alibi.retrieval.training import Budget, train
@@ -106,10 +107,10 @@ def test_shares_from_another_machine_are_taken_and_what_is_no_share_is_refused(r
 def test_the_runner_runs_a_smoke_cell_and_says_so(results, monkeypatch, capfd):
     monkeypatch.setenv("ALIBI_SMOKE", "1")
     cell = replace(CELL, method="none")
-    reproduce("retrieval", [cell])
+    reproduce([("retrieval", cell)])
     found = measured_results("retrieval")
     assert found.smoke.all() and set(found.eval_length) == {64} and set(found.method) == {"none"}
-    assert not states("retrieval", [cell])[0].recorded
+    assert not states([("retrieval", cell)])[0].recorded
     assert "retrieval of none, L = 64, seed 5: recorded" in capfd.readouterr().err
 
 

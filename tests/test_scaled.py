@@ -9,7 +9,7 @@ from alibi.model import Decoder, ModelConfig
 from alibi.positions import METHODS, PAPER_METHODS, SCALED_METHODS, position_method
 from alibi.positions.scaled import bucket_of_16
 from alibi.positions.t5 import bucket
-from alibi.reproduction.runner import cells
+from alibi.reproduction.choice import Choice, cells
 
 
 def share_in_last(bucket_of, length):
@@ -64,8 +64,10 @@ def test_a_model_learns_with_it(name):
 
 
 def test_the_experiment_has_a_run_beside_each_of_the_first():
-    laptop = {(cell.spec.method, cell.train_length): cell for cell in cells("scaled_methods", "laptop")}
-    plain = {(cell.spec.method, cell.train_length): cell for cell in cells("wikitext103", "laptop") if cell.trains}
+    laptop = {(cell.spec.method, cell.train_length): cell for cell in cells(Choice("scaled_methods", "laptop"))}
+    plain = {
+        (cell.spec.method, cell.train_length): cell for cell in cells(Choice("wikitext103", "laptop")) if cell.trains
+    }
     assert len(laptop) == 8
     for method, name in SCALED_METHODS.items():
         for length in (64, 128):

@@ -10,7 +10,10 @@ from alibi.book import plots, tables
 from alibi.errors import UnknownNameError
 from alibi.progress import duration
 from alibi.records import measured_results
-from alibi.reproduction import claims, runner
+from alibi.reproduction import claims
+from alibi.reproduction.choice import Choice, chosen
+from alibi.reproduction.plan import listing, states
+from alibi.reproduction.runner import reproduce
 from alibi.scale import SCALES
 
 # The paper's tables have other lengths than ours; what lies so near stands beside.
@@ -64,9 +67,9 @@ def caption(records: pd.DataFrame, name: str = "") -> Markdown:
 
 def complete(experiment: str, scale: str, seeds: int = 1) -> None:
     """Measures and records what an experiment lacks at a scale, after a list of its cells and their time."""
-    chosen = runner.cells(experiment, scale, seeds=range(seeds))
-    print(runner.listing(runner.states(experiment, chosen)))
-    runner.reproduce(experiment, chosen)
+    named = chosen(Choice(experiment, scale, seeds=range(seeds)))
+    print(listing(states(named)))
+    reproduce(named)
 
 
 def cost(records: pd.DataFrame) -> str:

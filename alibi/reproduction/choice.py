@@ -1,0 +1,141 @@
+"""Which cells of the experiments are asked for.
+
+The order of the cells and the title of each are the same on every machine and do not depend on its records.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from alibi.device import check_device
+from alibi.errors import InputError, UnknownNameError, listed, quoted
+from alibi.positions import METHODS
+from alibi.reproduction.cells import Cell
+from alibi.reproduction.evidence import CONTROLS
+from alibi.reproduction.experiments import EXPERIMENTS
+from alibi.scale import scale_named
+
+MOST_SEEDS = 1000
+NamedCell = tuple[str, Cell]
+"""The name of an experiment, and a cell of it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The cells that are asked for."""
+
+    experiment: str
+    """A name of `alibi.reproduction.experiments.EXPERIMENTS`, or "all"."""
+    scale: str
+    """A name of `alibi.scale.SCALES`."""
+    _: KW_ONLY
+    methods: Sequence[str] = ()
+    """Only these position methods or controls; empty takes all."""
+    lengths: Sequence[int] = ()
+    """Only these training lengths; empty takes all."""
+    seeds: Sequence[int] = (0,)
+    corpus: str | None = None
+    """Text for training and evaluation; None takes the experiment's own."""
+    device: str | None = None
+    """Trains and evaluates; None takes the scale's own."""
+    shard: tuple[int, int] = (1, 1)
+    """Number of a shard, and of all shards: its cells alone, as `dealt` deals them."""
+
+    def __post_init__(self) -> None:
+        """Refuses unknown names.
+
+        Raises:
+            InputError: for an unknown experiment, scale, method or device; the message lists the known ones.
+        """
+        if self.experiment not in ("all", *EXPERIMENTS):
+            raise UnknownNameError("experiment", self.experiment, ["all", *EXPERIMENTS])
+        scale_named(self.scale)
+        known = (*METHODS, *CONTROLS)
+        if unknown := [method for method in self.methods if method not in known]:
+            raise UnknownNameError("position method", unknown[0], known)
+        if self.device is not None:
+            check_device(self.device)
+
+
+def chosen(choice: Choice) -> list[NamedCell]:
+    """The cells of a choice; with "all", experiments without such a cell are left out.
+
+    Raises:
+        InputError: if no cell is left, or the corpus is unknown.
+    """
+    names = [*EXPERIMENTS] if choice.experiment == "all" else [choice.experiment]
+    every = [(name, cell) for name in names for cell in _every(name, choice)]
+    found = [
+        (name, cell)
+        for name, cell in every
+        if (not choice.methods or set(cell.methods) & set(choice.methods))
+        and (not choice.lengths or cell.train_length in choice.lengths)
+    ]
+    if not found and choice.experiment == "all":
+        asked = listed([*choice.methods, *(f"L = {length}" for length in choice.lengths)])
+        raise InputError(f"no experiment at scale {choice.scale} has a cell of {asked}")
+    if not found:
+        has = sorted({(method, cell.train_length) for _, cell in every for method in cell.methods})
+        raise InputError(
+            f"{choice.experiment} at scale {choice.scale} has no such cell; it has "
+            f"{', '.join(f'{method} at {length}' for method, length in has)}"
+        )
+    shared = dealt(found, choice.shard)
+    if not shared:
+        number, shards = choice.shard
+        raise InputError(f"shard {number}/{shards} has none of the {len(found)} cells: choose fewer shards")
+    return shared
+
+
+def cells(choice: Choice) -> list[Cell]:
+    """The same without the names of their experiments."""
+    return [cell for _, cell in chosen(choice)]
+
+
+def _every(experiment: str, choice: Choice) -> list[Cell]:
+    every = EXPERIMENTS[experiment](choice.scale, tuple(dict.fromkeys(choice.seeds)), choice.corpus)
+    return every if choice.device is None else [cell.on(choice.device) for cell in every]
+
+
+def dealt(named: Sequence[NamedCell], shard: tuple[int, int]) -> list[NamedCell]:
+    """The cells of this shard: the training runs are dealt out in their order, each with all cells that need it.
+
+    So no two shards of the same choice share a cell or a training run; records do not change what a shard has.
+    """
+    number, shards = shard
+    keys = [cell.title if cell.trains is None else cell.trains for _, cell in named]
+    order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return [each for each, key in zip(named, keys, strict=True) if order[key] % shards == number - 1]
+
+
+def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
+    """The seeds that numbers and ranges such as 0-4 or 0,2,5-7 name, each once, in their order; 0 for none.
+
+    Raises:
+        InputError: for another spelling, which is shown, and for more than 1,000 seeds.
+    """
+    found: dict[int, None] = {}
+    for part in ",".join(given).split(",") if given else ("0",):
+        first, dash, last = part.partition("-")
+        numbers = [number for number in (first, last if dash else first) if number.isascii() and number.isdecimal()]
+        if len(numbers) < 2 or int(numbers[0]) > int(numbers[1]):
+            raise InputError(
+                f"seeds {quoted(' '.join(given))}: {quoted(part)} is none; choose as in 0 1 2, 0-4 or 0,2,5-7"
+            )
+        if int(numbers[1]) - int(numbers[0]) >= MOST_SEEDS or int(numbers[1]) >= 2**64:
+            raise InputError(f"seeds {quoted(part)}: choose at most {MOST_SEEDS:,} seeds, from 0 to 2**64 - 1")
+        found |= dict.fromkeys(range(int(numbers[0]), int(numbers[1]) + 1))
+    return tuple(found)
+
+
+def shard_named(given: str | None) -> tuple[int, int]:
+    """Number of a shard and of all shards, of a text such as 3/8; 1 of 1 for None.
+
+    Raises:
+        InputError: for another text, which is shown.
+    """
+    if given is None:
+        return 1, 1
+    parts = [part for part in given.split("/") if part.isascii() and part.isdecimal()]
+    if len(parts) != 2 or given.count("/") != 1 or not 1 <= int(parts[0]) <= int(parts[1]):
+        raise InputError(f"shard {quoted(given)}: choose I/N as in 3/8, with I from 1 to N")
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,166 @@
+"""The plan of a reproduction: cells in the order in which they are to be run, their states, and what each costs."""
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from alibi.device import absence, compute_dtype, is_here, matmul_rate, settle_cpu
+from alibi.errors import InputError, UserError
+from alibi.planning import USUAL_SHARE
+from alibi.progress import duration
+from alibi.records import MEASURED_COLUMNS, measured_results
+from alibi.reproduction.cells import Cell
+from alibi.reproduction.choice import Choice, NamedCell, chosen
+from alibi.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class State:
+    """A cell, whether its records are there, and the cost of those that are missing."""
+
+    cell: Cell
+    recorded: bool
+    begun: bool
+    seconds: float
+    """Estimate on this machine, with all that computes in it at work on it; 0 for a cell that is recorded."""
+    absent: str | None
+    """The corpus whose published sizes the estimate takes, since it is not here."""
+    experiment: str
+    claims: tuple[int | str, ...] = ()
+    """Numbers of the claims, not yet measured, that wait for it."""
+    refused: str = ""
+    """Why it can't be run here; there is no estimate then."""
+
+    @property
+    def told(self) -> str:
+        """Its state in a word."""
+        return "recorded" if self.recorded else "refused" if self.refused else "begun" if self.begun else "missing"
+
+
+def plan(choice: Choice) -> list[State]:
+    """The cells of a choice in the order in which they are to be run, with what each will cost.
+
+    The first seed comes before the others, and within a seed first the cells that most claims wait for that are not yet
+    measured (`alibi.reproduction.claims.needs`); of equals first those that `chosen` has first.
+
+    Raises:
+        InputError: as `chosen` does, and if the device that is asked for is not here.
+    """
+    from alibi.reproduction import claims
+
+    if choice.device is not None and (missing := absence(choice.device)):
+        raise InputError(f"device {choice.device} is asked for: {missing}; leave it out, or ask for cpu")
+    named = chosen(choice)
+    lacking, order = claims.needs(measured_results(), choice.scale), [*choice.seeds]
+    waited = {(name, cell): claims.waiting(lacking, supposed(name, cell)) for name, cell in named}
+
+    def rank(each: NamedCell) -> tuple[int, int]:
+        run = each[1].trains
+        # A seed that was not asked for is what one of those is compared with.
+        place = 0 if run is None else order.index(run.seed) if run.seed in order else len(order)
+        return place, -len(waited[each])
+
+    return states(sorted(named, key=rank), waited)
+
+
+def supposed(experiment: str, cell: Cell) -> "pd.DataFrame":
+    """The records that a cell will have, with values that mean nothing."""
+    import pandas as pd
+
+    numbers = pd.DataFrame(cell.numbers()).reindex(columns=MEASURED_COLUMNS)
+    return numbers.assign(source=experiment, value=1.0, parameters=1)
+
+
+def states(named: Sequence[NamedCell], waited: Mapping[NamedCell, tuple[int | str, ...]] | None = None) -> list[State]:
+    """Which of these cells are recorded, and the cost of the others.
+
+    The cost is an estimate: floating point operations, over `USUAL_SHARE` of this machine's rate of matrix products,
+    measured now; of the scales for a GPU on the CPU where there is none. While something else runs that rate is low,
+    and the estimate far too high. A run that several cells need is counted with the first.
+
+    Args:
+        named: the cells.
+        waited: numbers of the claims that wait for each.
+
+    Raises:
+        UserError: if none can be run here, as the last of them says.
+    """
+    records = {name: measured_results(name) for name in {name for name, _ in named}}
+    settle_cpu(multiprocessing.cpu_count())
+    found: list[State] = []
+    runs: set[RunSpec | None] = set()
+    why: UserError | None = None
+    for name, cell in named:
+        claims = (waited or {}).get((name, cell), ())
+        state = State(cell, cell.recorded(records[name]), False, 0.0, None, name, claims)
+        if not state.recorded:
+            try:
+                training, evaluations = cell.flops()
+                paid = cell.trains is not None and (cell.trains in runs or cell.trained())
+                device = cell.device if is_here(cell.device) else "cpu"
+                rate = matmul_rate(device, compute_dtype(device)) * USUAL_SHARE
+                seconds = (evaluations if paid else training + evaluations) / rate
+                state = replace(state, begun=cell.begun(), seconds=seconds, absent=cell.absent)
+                runs.add(cell.trains)
+            except UserError as wrong:
+                why = wrong
+                state = replace(state, refused=str(wrong))
+        found.append(state)
+    if why is not None and all(state.recorded or state.refused for state in found):
+        raise why
+    return found
+
+
+def listing(found: Sequence[State]) -> str:
+    """A line per cell with its state, and the remaining time in all."""
+    several = len({state.experiment for state in found}) > 1
+    width, lines = max(len(state.cell.title) for state in found), []
+    for state in found:
+        cost = "" if state.recorded or state.refused else f"about {duration(state.seconds)}"
+        experiment = f"{state.experiment:18}" if several else ""
+        claims = f"claims {', '.join(map(str, state.claims))}" if state.claims else ""
+        lines.append(
+            f"{state.told:9} {experiment}{state.cell.title:{width}} {state.cell.measurements:3} evaluations  {cost:18} "
+            f"{claims}".rstrip()
+        )
+    for why in dict.fromkeys(state.refused for state in found if state.refused):
+        lines.append(f"refused: {why}")
+    for name in sorted({state.absent for state in found if state.absent}):
+        lines.append(f"{name} is not here: the estimate takes its published sizes")
+    if not all(is_here(state.cell.device) for state in found):
+        lines.append("the scale is for a GPU, and torch sees none: the estimate is for this machine's CPU")
+    lines.append(summary(found))
+    return "\n".join(lines)
+
+
+def summary(found: Sequence[State]) -> str:
+    """The number of recorded cells, and the remaining time, in a line."""
+    recorded, refused = (sum(state.told == kind for state in found) for kind in ("recorded", "refused"))
+    total = duration(sum(state.seconds for state in found))
+    others = f", without the {refused} refused" if refused else ""
+    return f"{recorded} of {len(found)} cells recorded; left: about {total} on this machine{others}"
+
+
+def as_json(found: Sequence[State]) -> list[dict[str, Any]]:
+    """The cells with their states as plain data, in the order in which they are to be run."""
+    return [
+        {
+            "experiment": state.experiment,
+            "scale": state.cell.scale,
+            "cell": state.cell.title,
+            "methods": list(state.cell.methods),
+            "train_length": state.cell.train_length,
+            "seed": None if state.cell.trains is None else state.cell.trains.seed,
+            "device": state.cell.device,
+            "state": state.told,
+            "evaluations": state.cell.measurements,
+            "seconds": None if state.refused else round(state.seconds, 1),
+            "claims": list(state.claims),
+            "refused": state.refused or None,
+        }
+        for state in found
+    ]
