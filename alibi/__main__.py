@@ -206,7 +206,7 @@ def _evaluate(
     from alibi.corpora.folders import split_named
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
-    from alibi.reproduction.cells import EXTRAPOLATION
+    from alibi.reproduction.evaluations import EXTRAPOLATION
     from alibi.windows import check_window
 
     split, config = split_named(split), read_config(folder)

@@ -24,16 +24,17 @@ from alibi.positions import METHODS, PAPER_METHODS
 from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, TYPES, append, measured_results
 from alibi.reproduction import runner
-from alibi.reproduction.cells import Measure, TrainingCell
 from alibi.reproduction.choice import Choice, cells, dealt, seeds_named, shard_named
 from alibi.reproduction.claims import CLAIMS
 from alibi.reproduction.control import ControlCell
+from alibi.reproduction.evaluations import Measure
 from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS, module
 from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.plan import as_json, listing, plan, states, supposed
 from alibi.reproduction.runner import ReproduceError, reproduce
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
+from alibi.reproduction.training_cell import TrainingCell
 from alibi.run_spec import RunSpec
 from alibi.runs import trained
 from alibi.scale import SCALES
@@ -229,7 +230,8 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
 # Steps of seconds: a signal falls into the middle of one, and others that follow it do too.
 SLOW = """
     from alibi.__main__ import COMMANDS, main
-    from alibi.reproduction.cells import Measure, TrainingCell
+    from alibi.reproduction.evaluations import Measure
+    from alibi.reproduction.training_cell import TrainingCell
     from alibi.reproduction.runner import fill_cache
     from alibi.run_spec import RunSpec
 

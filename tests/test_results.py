@@ -18,8 +18,7 @@ from alibi import runs
 from alibi.book import results, tables
 from alibi.book.build import chapters
 from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
-from alibi.reproduction import cells as reproduction_cells
-from alibi.reproduction import claims
+from alibi.reproduction import claims, training_cell
 
 PAPER = paper_results()
 NOTEBOOKS = [path for path in chapters(ROOT) if path.suffix == ".ipynb"]
@@ -293,7 +292,7 @@ def screens_of(cells, monkeypatch):
     """What these cells print and display now, by their place; one that rests on training is left out."""
     screens, namespace = {}, {"__name__": "__main__"}
     with monkeypatch.context() as patched, plt.rc_context():
-        for module, name in ((runs, "trained"), (runs, "cached_run"), (reproduction_cells, "cached_run")):
+        for module, name in ((runs, "trained"), (runs, "cached_run"), (training_cell, "cached_run")):
             patched.setattr(module, name, _train)
         patched.setattr(plt, "show", lambda: plt.close("all"))
         for place, cell in enumerate(cells):

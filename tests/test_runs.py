@@ -145,7 +145,8 @@ def test_an_evaluation_from_before_articles_were_told_apart_is_read(articles):
 
 
 def test_a_cell_is_recorded_once_its_full_windows_and_itself_are(short):
-    from alibi.reproduction.cells import Measure, SelfMeasure, TrainingCell
+    from alibi.reproduction.evaluations import Measure, SelfMeasure
+    from alibi.reproduction.training_cell import TrainingCell
 
     measures = (Measure(64, 8, skip=256, sample=128), Measure(128, 8, skip=256, sample=128))
     spec = RunSpec(method="rotary", train_length=64, seed=13)
@@ -246,8 +247,9 @@ def test_a_choice_that_comes_later_leaves_the_runs_of_before(monkeypatch):
 
 
 def test_spawned_workers_fill_the_cache(short):
-    from alibi.reproduction.cells import Measure, TrainingCell
+    from alibi.reproduction.evaluations import Measure
     from alibi.reproduction.runner import fill_cache
+    from alibi.reproduction.training_cell import TrainingCell
 
     specs = [RunSpec(method=method, train_length=64, seed=15) for method in ("alibi", "sinusoidal")]
     cells = [TrainingCell(spec, measures=(Measure(64),)) for spec in specs]

@@ -9,8 +9,9 @@ from small_run import period_corpus
 from alibi.errors import InputError
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction import control
-from alibi.reproduction.cells import Measure, TrainingCell
 from alibi.reproduction.control import ControlCell
+from alibi.reproduction.evaluations import Measure
+from alibi.reproduction.training_cell import TrainingCell
 from alibi.reproduction.trigram import Trigram, best_weight, cache_probability, discounts, mixed_loss
 from alibi.run_spec import RunSpec
 from alibi.windows import TrainingOrder, scored_tokens, shift

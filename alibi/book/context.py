@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from alibi.book import plots
-from alibi.reproduction.evidence import CACHE, SLIDING, TRIGRAM_WITH_CACHE
+from alibi.reproduction.evidence import TRIGRAM_WITH_CACHE
+from alibi.reproduction.protocols import CACHE, SLIDING
 
 # Rows that share these scored the same tokens, in the vocabulary of one run's training text.
 TOKENS = ["corpus_used", "train_length", "seed", "skipped", "sample"]

@@ -10,6 +10,17 @@ import pandas as pd
 
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.experiments import TABLES
+from alibi.reproduction.protocols import (
+    AGAINST_ITSELF,
+    ATTENTION,
+    CACHE,
+    GRADIENT,
+    NONOVERLAPPING,
+    READING,
+    REPEATS,
+    SLIDING,
+    TRUNCATED,
+)
 from alibi.retrieval.tasks import COPYING, TASKS
 
 COUNTED_SCALES = ("paper", "gpu", "laptop")
@@ -21,10 +32,6 @@ Tokens = tuple[float, float, float]
 Estimate = tuple[float, float]
 """A number and its standard error, over articles or over repeats of a time; nan where it is not known."""
 WHOLE: Tokens = (math.inf, 0, math.inf)
-NONOVERLAPPING, SLIDING, AGAINST_ITSELF, CACHE = "nonoverlapping", "sliding_window", "against_itself", "cache"
-TRUNCATED, REPEATS, ATTENTION, GRADIENT = "truncated_", "repeats", "attention", "gradient"
-READING = (f"{TRUNCATED}attention", f"{TRUNCATED}window", REPEATS, ATTENTION, GRADIENT)
-"""Protocols of what a run reads, as `alibi.reproduction.reading` records them."""
 # A retrieval task is learned where more than this share of the answers is right at L, and asked at so many L.
 LEARNED, PAST = 0.95, (2, 4, 8, 16)
 TRIGRAM_WITH_CACHE = "trigram-cache"

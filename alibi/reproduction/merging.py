@@ -41,11 +41,13 @@ from alibi.records import (
     held,
     measured_results,
 )
-from alibi.reproduction.cells import Cell, TrainingCell
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.control import ControlCell
-from alibi.reproduction.evidence import AGAINST_ITSELF, CONTROLS, GRADIENT, READING, REPEATS
+from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS
+from alibi.reproduction.protocols import AGAINST_ITSELF, GRADIENT, READING, REPEATS
 from alibi.reproduction.retrieval_cells import ANSWERS
+from alibi.reproduction.training_cell import TrainingCell
 from alibi.run_cache import config_hash
 from alibi.runs import METRICS
 from alibi.scale import SCALES, scale_named

@@ -14,7 +14,8 @@ import pandas as pd
 
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.claims import BROKEN, HOLDS, Known, measure
-from alibi.reproduction.evidence import AGAINST_ITSELF, CONTROLS, COUNTED_SCALES, NONOVERLAPPING, SLIDING, as_records
+from alibi.reproduction.evidence import CONTROLS, COUNTED_SCALES, as_records
+from alibi.reproduction.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
 from alibi.reproduction.rules import CLAIMS, Claim
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from alibi.device import compute_dtype, device_name, provenance, settle_cpu
 from alibi.evaluate import evaluate
 from alibi.records import MEASURED_COLUMNS
-from alibi.reproduction.cells import TrainingCell
+from alibi.reproduction.training_cell import TrainingCell
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.scale import scale_named
 from alibi.speed.attention import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_WIDTH, BIASES, attention

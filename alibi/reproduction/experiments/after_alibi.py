@@ -18,10 +18,13 @@ or angles rescaled by L_valid / L. Such records say so in the column `interpolat
     python -m alibi reproduce after_alibi --scale laptop
 """
 
+from dataclasses import replace
+
 from alibi.positions import LATER_METHODS, PAPER_METHODS
 from alibi.positions.interpolation import INTERPOLATIONS
-from alibi.reproduction.cells import LONGEST, Measure, TrainingCell, nonoverlapping, spec_of, text_named
-from alibi.reproduction.experiments.wikitext103 import LENGTHS, STEPS, TEXTS
+from alibi.reproduction.evaluations import LONGEST, Measure, nonoverlapping
+from alibi.reproduction.experiments.wikitext103 import LENGTHS, unmeasured
+from alibi.reproduction.training_cell import TrainingCell
 
 METHODS = (*PAPER_METHODS[::-1], "none", *LATER_METHODS, "alibi-half")
 INTERPOLATED = (2, 4, 16)
@@ -29,16 +32,13 @@ INTERPOLATED = (2, 4, 16)
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
     """Every method at the lengths of Figure 1, those that wikitext103 trains first."""
-    text = text_named(corpus, TEXTS[scale])
     return [
-        TrainingCell(
-            spec_of(method, scale, length, text, seed, steps=STEPS.get(scale)),
-            eval_corpus=text.evaluate,
-            measures=nonoverlapping(scale, length, LENGTHS[scale]) + interpolated(scale, method, length),
+        replace(
+            cell,
+            measures=nonoverlapping(scale, cell.train_length, LENGTHS[scale])
+            + interpolated(scale, cell.spec.method, cell.train_length),
         )
-        for seed in seeds
-        for length in LENGTHS[scale][:2]
-        for method in METHODS
+        for cell in unmeasured(METHODS, scale, seeds, corpus)
     ]
 
 

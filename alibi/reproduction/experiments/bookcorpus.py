@@ -16,8 +16,9 @@ pairs, whose vocabulary is small enough for its models. Another text is chosen w
     python -m alibi reproduce bookcorpus --scale laptop
 """
 
-from alibi.reproduction.cells import Text, TrainingCell, grid, text_named
 from alibi.reproduction.experiments.wikitext103 import LENGTHS
+from alibi.reproduction.texts import Text, text_named
+from alibi.reproduction.training_cell import TrainingCell, grid
 
 TEXTS = {
     "quick": Text("wikipedia-sample"),

@@ -18,8 +18,11 @@ RoBERTa's and stands in for it. Another text is chosen with --corpus.
     python -m alibi reproduce cc100_roberta --scale laptop
 """
 
-from alibi.reproduction.cells import Cell, Text, TrainingCell, nonoverlapping, spec_of, text_named
+from alibi.reproduction.cells import Cell
+from alibi.reproduction.evaluations import nonoverlapping
 from alibi.reproduction.experiments.efficiency import large
+from alibi.reproduction.texts import Text, text_named
+from alibi.reproduction.training_cell import TrainingCell, spec_of
 from alibi.scale import scale_named
 
 TEXTS = {

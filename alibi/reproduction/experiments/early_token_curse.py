@@ -17,8 +17,9 @@ The runs are those of `wikitext103`, whose cache is shared. Both protocols score
 
 from dataclasses import replace
 
-from alibi.reproduction.cells import HALF_STRIDE_TOKENS, Measure, TrainingCell, full_windows
+from alibi.reproduction.evaluations import HALF_STRIDE_TOKENS, Measure, full_windows
 from alibi.reproduction.experiments import wikitext103
+from alibi.reproduction.training_cell import TrainingCell
 from alibi.scale import scale_named
 
 WINDOWS = (1, 2, 4, 8)

@@ -18,9 +18,12 @@ in three forms, from a look-up for each distance to one for each pair of tokens 
 """
 
 from alibi.positions import PAPER_METHODS
-from alibi.reproduction.cells import HALF_STRIDE_TOKENS, Cell, Measure, spec_of, text_named
+from alibi.reproduction.cells import Cell
+from alibi.reproduction.evaluations import HALF_STRIDE_TOKENS, Measure
 from alibi.reproduction.experiments.wikitext103 import TEXTS
 from alibi.reproduction.speed_cells import AttentionCell, DecayWindowCell, SpeedCell, T5FormsCell
+from alibi.reproduction.texts import text_named
+from alibi.reproduction.training_cell import spec_of
 from alibi.scale import scale_named
 from alibi.speed.evaluation import LONGER
 from alibi.speed.trials import ONE_KERNEL

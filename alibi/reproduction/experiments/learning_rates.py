@@ -12,8 +12,10 @@ best of them lets it move, which is `alibi.positions.t5.T5Bias.travel`.
 """
 
 from alibi.positions import PAPER_METHODS
-from alibi.reproduction.cells import Measure, TrainingCell, spec_of, text_named
+from alibi.reproduction.evaluations import Measure
 from alibi.reproduction.experiments.wikitext103 import LENGTHS, TEXTS
+from alibi.reproduction.texts import text_named
+from alibi.reproduction.training_cell import TrainingCell, spec_of
 from alibi.scale import scale_named
 
 TIMES = (1.0, 2.0, 0.5)

@@ -9,8 +9,10 @@ of the data, both, or the dtype of the computation, which is what changes from o
 
 from typing import Any
 
-from alibi.reproduction.cells import TrainingCell, nonoverlapping, spec_of, text_named
+from alibi.reproduction.evaluations import nonoverlapping
 from alibi.reproduction.experiments.wikitext103 import TEXTS
+from alibi.reproduction.texts import text_named
+from alibi.reproduction.training_cell import TrainingCell, spec_of
 from alibi.scale import scale_named
 
 METHODS = ("alibi", "sinusoidal")

@@ -17,10 +17,13 @@ of its training.
     python -m alibi reproduce reads_further --scale laptop
 """
 
+from dataclasses import replace
+
 from alibi.positions import PAPER_METHODS
-from alibi.reproduction.cells import STRIDES_IN_L, TrainingCell, spec_of, text_named
-from alibi.reproduction.experiments.wikitext103 import LENGTHS, STEPS, TEXTS
+from alibi.reproduction.evaluations import STRIDES_IN_L
+from alibi.reproduction.experiments.wikitext103 import unmeasured
 from alibi.reproduction.reading import ReadingMeasure
+from alibi.reproduction.training_cell import TrainingCell
 
 METHODS = (*PAPER_METHODS[::-1], "none", "window", "forgetting", "alibi-half")
 # In L.
@@ -31,16 +34,8 @@ TOKENS = {"quick": 2048, "laptop": 8192, "gpu": 65_536, "paper": 65_536}
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
     """Each method at the lengths of Figure 1, every measure of a run in one cell."""
-    text = text_named(corpus, TEXTS[scale])
     return [
-        TrainingCell(
-            spec_of(method, scale, length, text, seed, steps=STEPS.get(scale)),
-            eval_corpus=text.evaluate,
-            reading=reading(scale, length),
-        )
-        for seed in seeds
-        for length in LENGTHS[scale][:2]
-        for method in METHODS
+        replace(cell, reading=reading(scale, cell.train_length)) for cell in unmeasured(METHODS, scale, seeds, corpus)
     ]
 
 

@@ -13,8 +13,9 @@ paper's lengths there, 512 and 1024; here they train at 64 and 128 too, which st
 """
 
 from alibi.positions import SCALED_METHODS
-from alibi.reproduction.cells import TrainingCell, grid, text_named
 from alibi.reproduction.experiments.wikitext103 import STEPS, TEXTS
+from alibi.reproduction.texts import text_named
+from alibi.reproduction.training_cell import TrainingCell, grid
 
 METHODS = tuple(SCALED_METHODS.values())[::-1]
 LENGTHS = {"quick": (128,), "laptop": (64, 128), "gpu": (64, 128), "paper": (64, 128)}

@@ -7,9 +7,12 @@ score by the bias, or a bias that grows faster than the distance, is worse than 
 """
 
 from alibi.positions import VARIANTS
-from alibi.reproduction.cells import Cell, TrainingCell, nonoverlapping, spec_of, text_named
+from alibi.reproduction.cells import Cell
+from alibi.reproduction.evaluations import nonoverlapping
 from alibi.reproduction.experiments.efficiency import learned
 from alibi.reproduction.experiments.wikitext103 import TEXTS
+from alibi.reproduction.texts import text_named
+from alibi.reproduction.training_cell import TrainingCell, spec_of
 from alibi.scale import scale_named
 
 

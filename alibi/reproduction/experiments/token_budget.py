@@ -12,8 +12,9 @@ or falls with the tokens trained on, a scaled-down verdict holds for its budget 
     python -m alibi reproduce token_budget --scale laptop
 """
 
-from alibi.reproduction.cells import TrainingCell, grid, text_named
 from alibi.reproduction.experiments.wikitext103 import TEXTS
+from alibi.reproduction.texts import text_named
+from alibi.reproduction.training_cell import TrainingCell, grid
 from alibi.scale import scale_named
 
 METHODS = ("alibi", "sinusoidal", "none", "t5")

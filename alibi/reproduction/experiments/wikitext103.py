@@ -19,9 +19,13 @@ evaluated on the whole validation set. Another text is chosen with --corpus.
     python -m alibi reproduce wikitext103 --scale laptop
 """
 
+from collections.abc import Sequence
+
 from alibi.positions import PAPER_METHODS
-from alibi.reproduction.cells import Cell, Text, TrainingCell, grid, spec_of, text_named
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.control import ControlCell
+from alibi.reproduction.texts import Text, text_named
+from alibi.reproduction.training_cell import TrainingCell, grid, spec_of
 from alibi.scale import scale_named
 
 TEXTS = {
@@ -52,6 +56,19 @@ def runs(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -
         for seed in seeds
         for methods, own in ((PAPER_METHODS[::-1], lengths), (("none",), lengths[:2]))
         for cell in grid(methods, scale, own, (seed,), text, "wikitext-103", STEPS.get(scale))
+    ]
+
+
+def unmeasured(
+    methods: Sequence[str], scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None
+) -> list[TrainingCell]:
+    """Runs of these methods at the lengths of Figure 1, as this experiment trains them, for others to measure."""
+    text = text_named(corpus, TEXTS[scale])
+    return [
+        TrainingCell(spec_of(method, scale, length, text, seed, steps=STEPS.get(scale)), eval_corpus=text.evaluate)
+        for seed in seeds
+        for length in LENGTHS[scale][:2]
+        for method in methods
     ]
 
 

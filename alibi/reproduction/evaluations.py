@@ -1,0 +1,146 @@
+"""The evaluations of a trained run in an experiment: windows, strides and scored tokens at each scale."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alibi.evaluate import Evaluation
+from alibi.model import Decoder
+from alibi.scale import scale_named
+from alibi.windows import PIECE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Evaluation lengths as multiples of the training length, in the chapters' live runs.
+EXTRAPOLATION = (0.5, 1, 1.25, 2, 4, 8, 16)
+# The same in the experiments, up to the scale's longest: just past the training length, and doublings.
+MULTIPLES = (1, 1.125, 1.25, 2, 4, 8, 16, 32)
+LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
+# Tokens that windows overlapping by half score, from the start of the split.
+HALF_STRIDE_TOKENS = {"quick": 4096, "laptop": 32_768, "gpu": 32_768, "paper": 32_768}
+# Of records from before full windows were scored: at stride 1, from the start of the split.
+STRIDE_1_TOKENS = {"quick": 64, "laptop": 1024, "gpu": 1024, "paper": 1024}
+# Full windows. The first tokens, this many, are context, and no longer window slides: training lengths, window lengths,
+# methods and both protocols score the same tokens at a scale.
+SKIPPED = {"quick": 1024, "laptop": 512, "gpu": 4096, "paper": 4096}
+# A sliding window brings 1 / so much of the training length, so each token has all but that of a full window before it:
+# 8 of 64 and 16 of 128 tokens at laptop, 32 of 512 at gpu. None is the paper's stride of 1, where it can be paid for.
+STRIDES_IN_L = {"quick": 8, "laptop": 8, "gpu": 16, "paper": None}
+# Tokens scored in full windows, and compared by a model with itself, at least: spread evenly over the split, None all.
+# At laptop all evaluations of a run together cost about half of its training.
+FULL_WINDOW_TOKENS = {"quick": 4096, "laptop": 16_384, "gpu": None, "paper": None}
+AGAINST_ITSELF_TOKENS = {"quick": 16_384, "laptop": 32_768, "gpu": None, "paper": None}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One evaluation of a trained run."""
+
+    length: int
+    """Tokens in a window, L_valid."""
+    stride: int | None = None
+    """New tokens a window; None for nonoverlapping windows."""
+    prefix: int | None = None
+    """Tokens that are read, from the start of the split; None reads all."""
+    split: str = "valid"
+    skip: int = 0
+    """Tokens at the start that are context and not scored."""
+    sample: int | None = None
+    """Tokens that are scored at least, spread evenly over the text; None scores all."""
+    interpolation: str | None = None
+    """How slopes or angles are rescaled for it, a kind of `alibi.positions.interpolation`; None leaves them."""
+
+    def flops(self, model: Decoder, tokens: int) -> float:
+        """Floating point operations of it on a split of this size; a window's context is run and not scored."""
+        scored = float(min(self.prefix or tokens, tokens) - self.skip)
+        new = self.stride or self.length
+        if self.sample is not None:
+            # A window that is longer than a piece of the sample brings tokens around it, which don't count.
+            scored = min(scored, self.sample * max(1.0, new / PIECE))
+        return scored * _forward_flops(model, self.length, new)
+
+
+def _forward_flops(model: Decoder, length: int, new: int) -> float:
+    """Floating point operations per scored token, for windows of this length that bring `new` tokens each.
+
+    A pass forward is a third of a training step; the output layer has the scored tokens alone.
+    """
+    output = 2.0 * model.embedding.weights_of_every_token()
+    return (model.training_flops(length) / 3 - output) * length / new + output
+
+
+@dataclass(frozen=True)
+class SelfMeasure:
+    """A comparison of a trained run with itself, in windows of L tokens and of more."""
+
+    window: int
+    """Tokens in a longer window, a multiple of L."""
+    stride: int
+    """New tokens that each window of L brings."""
+    sample: int | None = None
+    """Tokens that are compared at least, spread evenly over the text; None compares all."""
+    split: str = "valid"
+
+    def flops(self, model: Decoder, tokens: int, train_length: int) -> float:
+        """Floating point operations of it on a split of this size."""
+        longer, shorter = (self.window, self.window), (train_length, self.stride)
+        compared = min(self.sample or tokens, tokens)
+        return compared * (_forward_flops(model, *longer) + _forward_flops(model, *shorter))
+
+
+def live(train_length: int) -> list[Measure]:
+    """Evaluations of a chapter's live run, whole split, at the multiples `EXTRAPOLATION` of the training length."""
+    return [Measure(round(multiple * train_length)) for multiple in EXTRAPOLATION]
+
+
+def nonoverlapping(scale: str, train_length: int, others: Iterable[int] = ()) -> tuple[Measure, ...]:
+    """Evaluations of the whole validation split at `MULTIPLES` of the training length, and at other lengths."""
+    lengths = {round(multiple * train_length) for multiple in MULTIPLES} | set(others)
+    return tuple(Measure(length) for length in sorted(lengths) if length <= LONGEST[scale])
+
+
+def full_windows(scale: str, train_length: int) -> tuple[Measure, ...]:
+    """Nonoverlapping windows, and full ones that slide, on the same tokens, in multiples of L up to `SKIPPED`.
+
+    The sliding stride is that of `STRIDES_IN_L`. A model that is trained longer than the scale's own L is also read in
+    sliding windows of that L, by a stride as much shorter: what it gains from there to its own L, context gave it.
+    """
+    skip, sample = SKIPPED[scale], FULL_WINDOW_TOKENS[scale]
+    slide = STRIDES_IN_L[scale] or train_length
+    lengths = [multiple * train_length for multiple in (1, 2, 4) if multiple * train_length <= skip]
+    found = [
+        Measure(length, stride, skip=skip, sample=sample)
+        for stride in (None, train_length // slide)
+        for length in lengths
+    ]
+    shortest = scale_named(scale).train_length
+    if shortest < train_length:
+        found.append(Measure(shortest, max(1, shortest // slide), skip=skip, sample=sample))
+    return tuple(found)
+
+
+def against_itself(scale: str, train_length: int) -> SelfMeasure:
+    """Windows of 8 L, or of as many L as the scale's longest holds, against windows of L that slide by L / 8."""
+    window = min(8, LONGEST[scale] // train_length) * train_length
+    return SelfMeasure(window, train_length // 8, AGAINST_ITSELF_TOKENS[scale])
+
+
+def position_bands(length: int) -> list[tuple[int, int]]:
+    """Positions of a window of this length in bands, 0 to 1, 1 to 2, 2 to 4, 4 to 8 and so on, the first left out."""
+    edges = [0, *(2**power for power in range(length.bit_length()))]
+    return list(zip(edges, [*edges[1:], length], strict=True))
+
+
+def records_by_position(records: "pd.DataFrame", found: Evaluation) -> "pd.DataFrame":
+    """The mean loss (nats) of the tokens at positions 1, 2, 3 to 4, 5 to 8 and so on of the window."""
+    import pandas as pd
+
+    rows = []
+    for low, high in position_bands(found.length):
+        tokens = int(found.tokens_by_position[low:high].sum())
+        if tokens:
+            nats = float(found.nats_by_position[low:high].sum()) / tokens
+            own = {"metric": "loss", "value": nats, "unit": "nats", "tokens_scored": tokens}
+            rows.append(records.iloc[0].to_dict() | own | {"first_position": low + 1, "last_position": high})
+    return pd.DataFrame(rows).reindex(columns=records.columns)

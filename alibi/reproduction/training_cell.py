@@ -1,0 +1,339 @@
+"""A training run and its measurements as a cell of an experiment, and grids of such cells."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from alibi.configuration import CONFIG, TrainConfig, configure
+from alibi.corpora.corpus import Corpus, load, name_at, outline
+from alibi.device import is_here
+from alibi.model import Decoder
+from alibi.progress import say_once
+from alibi.reproduction.evaluations import (
+    Measure,
+    SelfMeasure,
+    against_itself,
+    full_windows,
+    live,
+    nonoverlapping,
+    position_bands,
+    records_by_position,
+)
+from alibi.reproduction.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
+from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
+from alibi.reproduction.texts import Text
+from alibi.run_cache import run_folder
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
+from alibi.runs import Run, cached_run, metrics_of, ranges_against_itself
+from alibi.scale import scale_named
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class TrainingCell:
+    """One training run and its measurements."""
+
+    spec: RunSpec
+    paper_corpus: str = "wikitext-103"
+    """The paper's set, which may differ from the text read."""
+    eval_corpus: str | None = None
+    """Text for evaluation, in the vocabulary of the run; the corpus of the run if left out."""
+    measures: tuple[Measure, ...] = ()
+    against_itself: SelfMeasure | None = None
+    """How the run is compared with itself; not, if left out."""
+    reading: ReadingMeasure | None = None
+    """How far it reads; not measured, if left out."""
+    by_position: bool = False
+    """Whether the loss is recorded by the position in the window as well, where no token is skipped."""
+    equal_time: bool = False
+    """Whether the steps are fewer, so that it takes no longer than the run that it is compared with."""
+
+    alone: ClassVar[bool] = False
+
+    @property
+    def scale(self) -> str:
+        """Name of its scale."""
+        return self.spec.scale
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Its position method, in the form that cells of several have."""
+        return (self.spec.method,)
+
+    @property
+    def train_length(self) -> int:
+        """L, tokens."""
+        return self.spec.train_length or scale_named(self.scale).train_length
+
+    @property
+    def title(self) -> str:
+        """Such as "alibi, L = 64, seed 0", with the steps and the rate where they are not the scale's own."""
+        title = f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
+        for name, chosen in self._chosen().items():
+            title += f", {chosen}" if name == "dtype" else f", {name.replace('_', ' ')} {chosen:g}"
+        if self.spec.steps is not None:
+            title += f", {self.spec.steps:,} steps"
+        return f"{title} for equal time" if self.equal_time else title
+
+    @property
+    def device(self) -> str:
+        """What trains and evaluates: the scale's own device, or the one asked for."""
+        return self.spec.device or scale_named(self.scale).device
+
+    @property
+    def trains(self) -> RunSpec | None:
+        """The run."""
+        return self.spec
+
+    @property
+    def texts(self) -> tuple[str | None, ...]:
+        """The training text, its tokenisation, and the text for evaluation."""
+        return self.spec.corpus, self.spec.tokenisation, self.eval_corpus
+
+    def on(self, device: str) -> "TrainingCell":
+        """The same cell on another device."""
+        return replace(self, spec=replace(self.spec, device=device))
+
+    @property
+    def measurements(self) -> int:
+        """How many evaluations it makes."""
+        # The reading is truncation in two forms, repeats, attention in two windows and a gradient.
+        return len(self.measures) + (self.against_itself is not None) + 6 * (self.reading is not None)
+
+    def prepare(self) -> None:
+        """Builds the corpora that are missing: once, and not by the first of several waiting processes.
+
+        Raises:
+            InputError: if the text for training or evaluation lacks a split.
+        """
+        trained_on = load(self.spec.corpus, self.spec.tokenisation)
+        trained_on.require("train")
+        evaluated_on = self.evaluated_on()
+        (evaluated_on or trained_on).require(*self._splits())
+        times = self.tokens / len(trained_on.split("train").tokens)
+        if times > 1:
+            say_once(f"{trained_on.name}: the text is read {times:.1f} times, {self.tokens:,} tokens in all")
+
+    def outline(self) -> Corpus:
+        """The corpus that is trained on, or where that would have to be fetched, its published sizes."""
+        return outline(self.spec.corpus, self.spec.tokenisation)
+
+    @property
+    def absent(self) -> str | None:
+        """The corpus that is trained on, if it would have to be fetched."""
+        return None if self.outline().source else self.spec.corpus
+
+    def config(self) -> TrainConfig:
+        """The configuration of the run; of a corpus that is not here it lacks the digest."""
+        return configure(self.spec, self.outline())
+
+    def configured(self) -> dict[str, Any]:
+        """The configuration as plain data."""
+        return asdict(self.config())
+
+    def run(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
+        """The trained run, from the cache or trained now."""
+        return cached_run(self.spec, bookkeeping)
+
+    def evaluated_on(self) -> Corpus | None:
+        """Text for evaluation, where it is not the corpus of the run."""
+        return None if self.eval_corpus is None else load(self.eval_corpus)
+
+    def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
+        """Trains the run if it is not in the cache, evaluates it, returns one number a row (see `alibi.records`)."""
+        import pandas as pd
+
+        run, text, tables = self.run(bookkeeping), self.evaluated_on(), []
+        measured_otherwise = self.reading is not None or self.against_itself is not None
+        for m in self.measures or (() if measured_otherwise else live(self.train_length)):
+            chosen = m.stride, m.split, m.prefix, text
+            tables.append(run.records([m.length], *chosen, self.paper_corpus, m.skip, m.sample, m.interpolation))
+            if self.by_position and not m.skip:
+                tables.append(records_by_position(tables[-1], run.evaluation(m.length, *chosen)))
+        if own := self.against_itself:
+            chosen_itself = own.window, own.stride, own.split, own.sample, text
+            tables.append(run.records_against_itself(*chosen_itself, self.paper_corpus))
+        if self.reading:
+            tables.append(records_of_reading(run, self.reading, text, self.paper_corpus))
+        return pd.concat(tables, ignore_index=True).assign(equal_time=self.equal_time)
+
+    @property
+    def corpus_used(self) -> str:
+        """The text that its records name: "a -> b" is trained on a and evaluated on b."""
+        return f"{self.spec.corpus} -> {self.eval_corpus}" if self.eval_corpus else self.spec.corpus
+
+    def recorded(self, records: "pd.DataFrame") -> bool:
+        """Whether every measure of this cell is among these records."""
+        same = {
+            "method": self.spec.method,
+            "scale": self.scale,
+            "train_length": self.train_length,
+            "seed": self.spec.seed,
+            "corpus_used": self.corpus_used,
+            "tokens_trained": self.tokens,
+        } | self._chosen()
+        own = records[~records.smoke.fillna(False)]
+        for column, value in same.items():
+            own = own[own[column] == value]
+        if self.spec.data_seed is None:
+            own = own[own.data_seed.isna()]
+        columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
+        protocols = own.protocol.mask(own.protocol.isin([NONOVERLAPPING, SLIDING]), "")
+        kinds = own.interpolation.fillna("")
+        found = set(zip(protocols, kinds, own.split, *columns, strict=True))
+        wanted = [
+            ("", m.interpolation or "", m.split, m.length, m.stride or 0, m.prefix or 0, m.skip, m.sample or 0)
+            for m in self.measures
+        ]
+        if m := self.against_itself:
+            wanted.append((AGAINST_ITSELF, "", m.split, m.window, m.stride, 0, 0, m.sample or 0))
+        if r := self.reading:
+            # A record of each measure, since those of a cell come all at once.
+            of_reading = {
+                (n["protocol"], "", r.split, n["eval_length"], n["stride"] or 0, 0, 0, n["sample"])
+                for n in self._numbers_of(r)
+            }
+            wanted += of_reading
+        return found.issuperset(wanted)
+
+    def _chosen(self) -> dict[str, Any]:
+        """Columns of its records that the specification sets, instead of the scale or the machine."""
+        named = {name: getattr(self.spec, name) for name in ("learning_rate", "method_rate", "data_seed", "dtype")}
+        return {name: chosen for name, chosen in named.items() if chosen is not None}
+
+    def known(self) -> dict[str, Any]:
+        """What all of its records say."""
+        return {
+            "corpus": self.paper_corpus,
+            "method": self.spec.method,
+            "train_length": self.train_length,
+            "paper_length": self.train_length * scale_named(self.scale).paper_factor,
+            "scale": self.scale,
+            "seed": self.spec.seed,
+            "tokens_trained": self.tokens,
+        } | self._chosen()
+
+    def _known_of(
+        self, split: str, length: int, protocol: str, stride: int | None, sample: int | None
+    ) -> dict[str, Any]:
+        return self.known() | {
+            "split": split,
+            "eval_length": length,
+            "protocol": protocol,
+            "stride": stride,
+            "sample": sample,
+            "equal_time": self.equal_time,
+        }
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Which numbers it measures: of each record the columns that are known before."""
+        found: list[dict[str, Any]] = []
+        for m in self.measures:
+            own = self._known_of(
+                m.split, m.length, NONOVERLAPPING if m.stride is None else SLIDING, m.stride, m.sample
+            ) | {"prefix": m.prefix, "skipped": m.skip or None, "interpolation": m.interpolation}
+            metrics = metrics_of(m.length, self.train_length, m.skip)
+            found += [own | {"metric": metric, "unit": unit} for metric, unit in metrics.items()]
+            if self.by_position and not m.skip:
+                loss = {"metric": "loss", "unit": "nats"}
+                bands = position_bands(m.length)
+                found += [own | loss | {"first_position": low + 1, "last_position": high} for low, high in bands]
+        if itself := self.against_itself:
+            own = self._known_of(itself.split, itself.window, AGAINST_ITSELF, itself.stride, itself.sample)
+            found += [
+                own | {"metric": metric, "unit": "nats", "first_position": low + 1, "last_position": high}
+                for low, high in ranges_against_itself(self.train_length, itself.window, itself.stride)
+                for metric in ("loss_against_itself", "loss_against_itself_standard_error")
+            ]
+        if r := self.reading:
+            known = self.known() | {"equal_time": self.equal_time}
+            found += [known | number for number in self._numbers_of(r)]
+        return found
+
+    def _numbers_of(self, reading: ReadingMeasure) -> list[dict[str, Any]]:
+        scale = scale_named(self.scale)
+        shape = scale.large if self.spec.large else scale.model
+        return numbers_of_reading(reading, self.train_length, shape.layers, shape.heads)
+
+    def _splits(self) -> list[str]:
+        """The split that is evaluated."""
+        every = (*self.measures, self.against_itself, self.reading)
+        return list(dict.fromkeys(measure.split for measure in every if measure))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on."""
+        scale = scale_named(self.scale)
+        return (self.spec.steps or scale.steps) * (scale.batch_tokens // self.train_length * self.train_length)
+
+    def flops(self) -> tuple[float, float]:
+        """Floating point operations of the training, and of the evaluations that follow."""
+        config = self.config()
+        with torch.device("meta"):
+            model = Decoder(config.model)
+        text = outline(self.eval_corpus) if self.eval_corpus else self.outline()
+        text.require(*self._splits())
+        evaluations = sum(m.flops(model, text.splits[m.split].words) for m in self.measures)
+        if own := self.against_itself:
+            evaluations += own.flops(model, text.splits[own.split].words, self.train_length)
+        if self.reading:
+            evaluations += self.reading.flops(model, text.splits[self.reading.split].words, self.train_length)
+        return model.training_flops(self.train_length) * self.tokens, evaluations
+
+    def begun(self) -> bool:
+        """Whether the cache holds a part of the run."""
+        return (folder := self._folder()) is not None and folder.is_dir()
+
+    def trained(self) -> bool:
+        """Whether the cache holds the finished run."""
+        return (folder := self._folder()) is not None and (folder / CONFIG).is_file()
+
+    def _folder(self) -> Path | None:
+        config = self.config()
+        return run_folder(config) if config.stream_sha256 and is_here(config.device) else None
+
+
+def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, **chosen: Any) -> RunSpec:
+    """The run of a method on this text; further fields of `RunSpec` by name."""
+    return RunSpec(
+        method=method,
+        scale=scale,
+        train_length=train_length,
+        corpus=name_at(scale_named(scale), text.train, text.tokenisation),
+        tokenisation=text.tokenisation,
+        seed=seed,
+        **chosen,
+    )
+
+
+def grid(
+    methods: Sequence[str],
+    scale: str,
+    lengths: Sequence[int],
+    seeds: Sequence[int],
+    text: Text,
+    paper_corpus: str,
+    steps: int | None = None,
+) -> list[TrainingCell]:
+    """Every method at every training length; the first seed and the shortest lengths first.
+
+    Each is evaluated on the whole split in windows that don't overlap, on the same tokens by both protocols, and
+    against itself.
+    """
+    return [
+        TrainingCell(
+            spec_of(method, scale, length, text, seed, steps=steps),
+            paper_corpus,
+            text.evaluate,
+            measures=nonoverlapping(scale, length, lengths) + full_windows(scale, length),
+            against_itself=against_itself(scale, length),
+        )
+        for seed in seeds
+        for length in lengths
+        for method in methods
+    ]
