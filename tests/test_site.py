@@ -7,6 +7,7 @@ from forked import HANGS_AFTER
 
 from alibi.book import plots
 from alibi.book.build import chapters, render
+from alibi.book.plots.looks import INVERTED
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +101,7 @@ def test_pages_and_figures_follow_the_systems_colours(site, visit, scheme):
     assert page.locator("html").get_attribute("data-theme") == scheme
     figure = page.locator(".cell:not(.tag_keep-colours) > .cell_output img").first
     filters = figure.evaluate("image => getComputedStyle(image).filter")
-    assert filters == ("none" if scheme == "light" else f"invert({plots.INVERTED}) hue-rotate(180deg)")
+    assert filters == ("none" if scheme == "light" else f"invert({INVERTED}) hue-rotate(180deg)")
     blue = figure.evaluate("image => getComputedStyle(image).getPropertyValue('--method-alibi')").strip()
     assert blue == (plots.COLOURS["alibi"] if scheme == "light" else plots.on_dark(plots.COLOURS["alibi"]))
 

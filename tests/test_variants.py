@@ -10,7 +10,7 @@ from test_attention import can
 from x_transformers.x_transformers import AlibiPositionalBias
 
 from alibi.attention import KERNELS, causal_attention
-from alibi.book.plots import CHOSEN_LOOKS, LOOKS, SPARE_LOOKS
+from alibi.book.plots.looks import CHOSEN_LOOKS, LOOKS, SPARE_LOOKS
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, VARIANTS, position_method, slopes
 from alibi.train import Training, load_model, train

@@ -1,0 +1,51 @@
+"""The paper's figures and ours, from records; a method has one colour, marker and dash everywhere.
+
+Every function draws on axes that it is given or makes, and returns them.
+"""
+
+from alibi.book.plots.axes import band, legend_above, logarithmic, nice_ticks
+from alibi.book.plots.curves import against_itself, by_position, extrapolation, headline, perplexities, relative
+from alibi.book.plots.forest import forest
+from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_NAMES, PAPER_ORDER, TITLES, on_dark, use_style
+from alibi.book.plots.paper_figures import (
+    figure_1,
+    figure_2,
+    figure_4,
+    figure_5,
+    figure_6,
+    figure_7,
+    figure_8,
+    figure_9,
+    figure_11,
+)
+
+__all__ = [
+    "COLOURS",
+    "DASHES",
+    "MARKERS",
+    "METRIC_NAMES",
+    "PAPER_ORDER",
+    "TITLES",
+    "against_itself",
+    "band",
+    "by_position",
+    "extrapolation",
+    "figure_1",
+    "figure_2",
+    "figure_4",
+    "figure_5",
+    "figure_6",
+    "figure_7",
+    "figure_8",
+    "figure_9",
+    "figure_11",
+    "forest",
+    "headline",
+    "legend_above",
+    "logarithmic",
+    "nice_ticks",
+    "on_dark",
+    "perplexities",
+    "relative",
+    "use_style",
+]

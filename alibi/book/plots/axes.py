@@ -1,0 +1,73 @@
+"""Axes, ticks, bands and legends that figures share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+
+def _plain(axis: object) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # type: ignore[attr-defined]
+    axis.set_minor_locator(NullLocator())  # type: ignore[attr-defined]
+
+
+def logarithmic(ax: Axes, x: Sequence[float] | None = None, y: Sequence[float] | None = None) -> None:
+    """Logarithmic axes with these ticks, labelled as plain numbers; an axis without ticks stays as it is."""
+    if x is not None:
+        ax.set_xscale("log")
+        ax.set_xticks(list(x))
+        _plain(ax.xaxis)
+    if y is not None:
+        ax.set_yscale("log")
+        ax.set_yticks(list(y))
+        _plain(ax.yaxis)
+
+
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two positive ones for a logarithmic axis: 1, 2, 5 times powers of ten, or even steps."""
+    if high / low < 5:
+        ticks = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+    else:
+        ticks = [multiple * 10.0**power for power in range(-3, 9) for multiple in (1, 2, 5)]
+    return [tick for tick in ticks if low * 0.95 <= tick <= high * 1.05]
+
+
+def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
+    """The mean of one column at each value of another, and a band from its least to its greatest seed.
+
+    Args:
+        ax: to draw on; without rows nothing is drawn.
+        rows: with both columns.
+        x: column of the horizontal axis.
+        y: column of the vertical axis.
+        look: of the line, its colour among it.
+    """
+    if rows.empty:
+        return
+    at = rows.groupby(x)[y].agg(["mean", "min", "max"]).astype(float)
+    ax.plot(at.index, at["mean"], **look)
+    ax.fill_between(at.index, at["min"], at["max"], color=look["color"], alpha=0.2, lw=0)
+
+
+def legend_above(figure: Figure, ncols: int, names: Sequence[str] = ()) -> None:
+    """One legend above all panels, of what the first of them holds; other names may be given."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, list(names) or labels, loc="outside upper center", ncols=ncols)
+
+
+def doublings(low: float, high: float, start: float) -> list[float]:
+    """Ticks of a logarithmic axis between two numbers: a third one, its doublings and its halves."""
+    ticks = [start * 2.0**power for power in range(-6, 12)]
+    return [tick for tick in ticks if low * 0.99 <= tick <= high * 1.01]
+
+
+def far_apart(lengths: Sequence[float]) -> list[float]:
+    """Those lengths that are far enough apart for a label each, the longest among them."""
+    kept = [lengths[-1]]
+    for length in reversed(lengths[:-1]):
+        if kept[-1] / length > 1.45:
+            kept.append(length)
+    return kept[::-1]

@@ -1,0 +1,126 @@
+"""Curves of perplexity and loss against length and position, of the paper or measured."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alibi.book.plots.axes import doublings, logarithmic, nice_ticks
+from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_LABELS, TITLES
+from alibi.evaluate import AgainstItself
+
+
+def perplexities(
+    records: pd.DataFrame, metric: str = "perplexity", protocol: str = "nonoverlapping", split: str = "valid"
+) -> pd.DataFrame:
+    """The rows of one metric, protocol and split that hold a value; without overlap those that skip no tokens."""
+    chosen = (records.metric == metric) & (records.protocol == protocol) & (records.split == split)
+    if protocol == "nonoverlapping" and "skipped" in records:
+        chosen &= records.skipped.isna()
+    return records[chosen & records.value.notna()]
+
+
+def extrapolation(
+    records: pd.DataFrame,
+    ax: Axes | None = None,
+    metric: str = "perplexity",
+    legend: bool = True,
+    protocol: str = "nonoverlapping",
+) -> Axes:
+    """Perplexity against evaluation length, one curve a method, the training length marked (Figure 1).
+
+    Both axes are logarithmic. Records of several seeds give a mean and a band from the least to the greatest.
+    """
+    ax = plt.gca() if ax is None else ax
+    chosen = perplexities(records, metric, protocol)
+    order = [name for name in COLOURS if name in set(chosen.method)]
+    sns.lineplot(
+        chosen, x="eval_length", y="value", hue="method", style="method", hue_order=order, style_order=order,
+        palette=COLOURS, markers=MARKERS, dashes=DASHES, errorbar=("pi", 100), ax=ax, legend=legend,
+    )  # fmt: skip
+    (train_length,) = chosen.train_length.unique()
+    ax.axvline(train_length, color="0.35", lw=1, ls=":", label=f"trained at {train_length:g}")
+    lengths = sorted(chosen.eval_length.unique())
+    logarithmic(
+        ax, doublings(lengths[0], lengths[-1], train_length), nice_ticks(chosen.value.min(), chosen.value.max())
+    )
+    ax.set(xlabel="evaluation length (tokens)", ylabel=METRIC_LABELS[metric])
+    if legend:
+        handles, names = ax.get_legend_handles_labels()
+        ax.legend(handles, [TITLES.get(name, name) for name in names], title=None)
+    return ax
+
+
+def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
+    """The paper's extrapolation at L = 512 (Table 2) and the live runs side by side, same axes and colours."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.4))
+    extrapolation(paper[paper.source == "Table 2"], left)
+    handles, names = left.get_legend_handles_labels()
+    names = [TITLES.get(name, "training length L") for name in names]
+    figure.legend(handles, names, loc="outside lower center", ncols=5, columnspacing=1.2, handletextpad=0.5)
+    left.get_legend().remove()
+    left.set_title("The paper: WikiText-103,\n247M parameters, L = 512")
+    row = measured.iloc[0]
+    extrapolation(measured, right, legend=False)
+    size = f"{row.parameters / 1e6:.1f}M parameters"
+    right.set_title(f"Live, scaled down: {row.corpus_used},\n{size}, L = {row.train_length:g}")
+    return figure
+
+
+def by_position(found: AgainstItself) -> np.ndarray:
+    """Mean loss against itself (nats a token) of each `stride` positions of the long window: [window / stride]."""
+    return found.nats.sum(axis=1) / found.tokens.sum(axis=1)
+
+
+def against_itself(found: Mapping[str, AgainstItself]) -> Figure:
+    """The loss of each method's model in a long window less its own within L, against the position (tokens).
+
+    Bands are two standard errors over articles to each side.
+    """
+    figure, ax = plt.subplots(figsize=(6.4, 4))
+    for method, own in found.items():
+        firsts = range(1, own.window, own.stride)
+        margin = 2 * np.array([own.between(first, first + own.stride - 1)[1] for first in firsts])
+        centres, means = np.array(firsts) + own.stride / 2, by_position(own)
+        ax.plot(centres, means, color=COLOURS[method], dashes=DASHES[method] or (1, 0), label=TITLES[method])
+        ax.fill_between(centres, means - margin, means + margin, color=COLOURS[method], alpha=0.2, lw=0)
+    ax.axhline(0, color="0.35", lw=1)
+    ax.axvline(own.length, color="0.35", lw=1, ls=":", label=f"trained at {own.length}")
+    ax.set_xticks([multiple * own.length for multiple in (0, 1, 2, 4, 6, 8) if multiple * own.length <= own.window])
+    ax.set(xlabel="position in the window (tokens)", ylabel="loss added (nats)")
+    ax.legend()
+    return figure
+
+
+def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Perplexity over that at L, against evaluation length over L: what compares across models and texts.
+
+    The paper's rows are lines, measured ones large filled markers, side by side where they would hide one another.
+    Of each, one training length is expected.
+    """
+    ax = plt.gca() if ax is None else ax
+    chosen = perplexities(records)
+    chosen = chosen[chosen.eval_length >= chosen.train_length].sort_values("eval_length")
+    own = chosen.value.where(chosen.eval_length == chosen.train_length)
+    ratio = chosen.value / own.groupby([chosen.provenance, chosen.method]).transform("mean")
+    chosen = chosen.assign(multiple=chosen.eval_length / chosen.train_length, ratio=ratio)
+    order = [name for name in COLOURS if name in set(chosen.method)]
+    measured = chosen.provenance == "measured"
+    for method in order:
+        curve = chosen[(chosen.method == method) & ~measured]
+        ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], lw=1.2, label=f"{TITLES[method]}: the paper")
+    for place, method in enumerate(order):
+        points = chosen[(chosen.method == method) & measured].groupby("multiple").ratio.mean()
+        ax.plot(
+            points.index * 1.055 ** (place - (len(order) - 1) / 2), points, ls="", marker=MARKERS[method],
+            color=COLOURS[method], ms=8, mec="black", mew=0.7,
+            label=f"{TITLES[method]}: measured",
+        )  # fmt: skip
+    logarithmic(ax, doublings(1, chosen.multiple.max(), 1), nice_ticks(0.5, chosen.ratio.max()))
+    ax.set(xlabel="evaluation length / L", ylabel="perplexity / perplexity at L")
+    ax.legend(fontsize="small")
+    return ax

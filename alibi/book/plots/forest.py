@@ -1,0 +1,36 @@
+"""The parts of a claim side by side: rule, paper and measurement."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from alibi.book.plots.axes import logarithmic, nice_ticks
+
+
+def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: str, log: bool = True) -> None:
+    """A row for each part of a claim: where its rule holds (grey), the paper's value, ours and its interval.
+
+    Args:
+        ax: to draw on.
+        effects: columns low and high (of the rule), paper, effect (measured), start and end (of its interval), outcome.
+        names: what is said of each part, by its label in the index of `effects`; the first on top.
+        xlabel: what the values are.
+        log: whether the axis is logarithmic.
+    """
+    rows = effects.loc[list(names)]
+    y = pd.Series(range(len(rows)), rows.index)
+    ax.set_xscale("log" if log else "linear")
+    ax.plot(rows.paper, y, "D", mfc="none", mec="0.25", ms=11, label="the paper")
+    ax.hlines(y, rows.start, rows.end, color="black", lw=1.5)
+    for outcome, marker in (("holds", "o"), ("broken", "X"), ("undecided", "s")):
+        ours = rows[rows.outcome == outcome]
+        ax.plot(ours.effect, y[ours.index], marker, color="black", ms=7, label=f"measured: {outcome}")
+    ax.plot(rows.low, y, "|k", rows.high, y, "|k", ms=16)
+    if log:
+        logarithmic(ax, nice_ticks(*ax.get_xlim()))
+    start, end = ax.get_xlim()
+    left = rows.low.clip(lower=start)
+    ax.barh(y, rows.high.clip(upper=end) - left, left=left, color="0.87", height=0.7, zorder=0)
+    ax.set(xlim=(start, end), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    ax.set_yticks(y, [f"{name}  {label}" for label, name in names.items()])

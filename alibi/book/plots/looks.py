@@ -1,0 +1,109 @@
+"""The look of each position method in every figure: its colour, marker and dashes; names of metrics; the style.
+
+Colours are Okabe and Ito's, those of ALiBi's variants Paul Tol's, which stay apart for colour-blind readers; markers
+and dashes say the same once more.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from alibi.positions import METHODS, PAPER_METHODS
+
+# Of columns and rows in tables.
+PAPER_ORDER = list(PAPER_METHODS)
+TITLES = {name: method.title for name, method in METHODS.items()}
+# In tables.
+METRIC_NAMES = {
+    "perplexity": "perplexity",
+    "word_perplexity": "perplexity per word",
+    "bits_per_byte": "bits per byte",
+    "train_speed": "training speed",
+    "eval_speed": "inference speed",
+    "train_memory": "training memory",
+}
+# At axes.
+METRIC_LABELS = {
+    "perplexity": "perplexity (per token)",
+    "word_perplexity": "perplexity (per word)",
+    "bits_per_byte": "bits per byte",
+}
+Look = tuple[str, str | tuple[int, int, int], tuple[float, ...] | str]
+"""Colour, marker and dashes of a line."""
+CHOSEN_LOOKS: dict[str, Look] = {
+    "sinusoidal": ("#D55E00", "s", (4, 1.5)),
+    "rotary": ("#CC79A7", "^", (1, 1)),
+    "t5": ("#009E73", "D", (5, 1, 1, 1)),
+    "alibi": ("#0072B2", "o", ""),
+    "learned": ("#E69F00", "v", (2, 1)),
+    "none": ("#000000", "P", (6, 2)),
+    # Other slopes cool, other growth warm.
+    "alibi-learned": ("#332288", "<", (7, 1)),
+    "alibi-random": ("#44AA99", "X", (1, 2)),
+    "alibi-half": ("#88CCEE", ">", (3, 1, 1, 1)),
+    "alibi-quadratic": ("#882255", "p", (3, 2)),
+    "alibi-exponential": ("#CC6677", "d", (5, 3)),
+    "alibi-logarithmic": ("#DDCC77", "*", (8, 1, 1, 1)),
+    "alibi-multiplied": ("#999933", "h", (2, 2)),
+    # Methods of other papers.
+    "window": ("#777777", (4, 1, 0), (6, 1, 2, 1)),
+    "kerple": ("#117733", "H", (4, 3)),
+    "sandwich": ("#663333", (8, 1, 0), (9, 2)),
+    "fire": ("#EE3377", (6, 1, 0), (3, 3)),
+    "xpos": ("#AA4499", "8", (1, 3)),
+    "forgetting": ("#4477AA", (3, 1, 0), (2, 1, 6, 1)),
+    # Constants for an eighth of the lengths: lighter than the method itself.
+    "sinusoidal-base": ("#F0A868", (4, 0, 20), (2, 1, 1, 1)),
+    "rotary-base": ("#E6BFD6", (3, 0, 90), (1, 1, 3, 1)),
+    "t5-16": ("#7FCFB8", (6, 0, 0), (6, 1)),
+    "alibi-x8": ("#7FB8DC", (5, 0, 36), (3, 1)),
+}
+# For methods that chose none, in the order of METHODS. Two numbers of a marker are its corners and 1 for a star.
+SPARE_LOOKS: tuple[Look, ...] = (
+    ("#994F00", (7, 1, 0), (10, 1, 2, 1)),
+    ("#225555", (9, 1, 0), (1, 4)),
+    ("#BBBBBB", (10, 1, 0), (7, 3)),
+    ("#AA3377", (12, 1, 0), (4, 1, 1, 2)),
+)
+
+
+def _looks() -> dict[str, Look]:
+    without = [name for name in METHODS if name not in CHOSEN_LOOKS]
+    if len(without) > len(SPARE_LOOKS):
+        raise ValueError(f"no look is left for {', '.join(without[len(SPARE_LOOKS) :])}: add some to SPARE_LOOKS")
+    looks = CHOSEN_LOOKS | dict(zip(without, SPARE_LOOKS, strict=False))
+    return {name: looks[name] for name in METHODS}
+
+
+LOOKS = _looks()
+COLOURS = {name: colour for name, (colour, _, _) in LOOKS.items()}
+MARKERS = {name: marker for name, (_, marker, _) in LOOKS.items()}
+DASHES = {name: dashes for name, (_, _, dashes) in LOOKS.items()}
+
+
+# What a figure gets on a dark page, by the filters of book.css: lightness turned around, hue kept (Filter Effects
+# Module Level 1, hueRotate with the cosine -1).
+INVERTED = 0.93
+TURNED = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+
+
+def on_dark(colour: str) -> str:
+    """The colour (#RRGGBB) that one of a figure becomes on a dark page, for what is drawn in the page itself."""
+    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    turned = TURNED @ (INVERTED + channels * (1 - 2 * INVERTED))
+    return "#" + "".join(f"{round(255 * channel):02X}" for channel in turned.clip(0, 1))
+
+
+def use_style() -> None:
+    """Seaborn's white grid with type that stays legible at the width of a phone."""
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
+    plt.rcParams |= {
+        "figure.dpi": 110,
+        "figure.figsize": (7.2, 4.2),
+        "figure.constrained_layout.use": True,
+        "axes.titlesize": "medium",
+        "legend.frameon": False,
+        "lines.markersize": 5,
+        # Text of a figure must not depend on what fonts a machine has.
+        "font.family": "DejaVu Sans",
+    }
