@@ -6,12 +6,10 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, read_run, require_device
 from alibi.corpora.articles import article_starts
@@ -108,13 +106,14 @@ class Run:
         if interpolation:
             name += f"-{interpolation}"
 
-        def measure(stream: Split, starts: np.ndarray | None) -> Evaluation:
-            eol, model = self.corpus.end_of_line, self.model
+        of_windows = partial(evaluate, length=length, stride=stride, prefix=prefix, skip=skip, sample=sample)
+
+        def measure(model: Decoder, *of: Any, **how: Any) -> Evaluation:
             positions = model.positions
             if interpolation:
                 positions = interpolated(positions, interpolation, self.config.train_length, length)
             with model.positions_by(positions):
-                return evaluate(model, stream, eol, length, stride, prefix, None, skip, sample, starts)
+                return of_windows(model, *of, **how)
 
         return self._kept(Evaluation, name, split, text, measure)
 
@@ -144,11 +143,7 @@ class Run:
         if self.smoke:
             window = max(length, min(window, SMOKE_TOKENS // length * length))
         name = f"against-itself-{length}-{window}-{stride}-{prefix or 'all'}-sample-{sample or 'all'}"
-
-        def measure(stream: Split, starts: np.ndarray | None) -> AgainstItself:
-            eol = self.corpus.end_of_line
-            return against_itself(self.model, stream, eol, length, window, stride, sample, prefix, None, starts)
-
+        measure = partial(against_itself, length=length, window=window, stride=stride, sample=sample, prefix=prefix)
         return self._kept(AgainstItself, name, split, text, measure)
 
     def truncation(
@@ -169,11 +164,7 @@ class Run:
         length, last, windows = self._cut_windows(length, last, windows)
         every = sorted({min(w, length) for w in seen} if self.smoke else set(seen))
         name = f"truncation-{form}-{length}-{last}-{windows or 'all'}-{stride}-of-{'-'.join(map(str, every))}"
-
-        def measure(stream: Split, starts: np.ndarray | None) -> Truncation:
-            eol = self.corpus.end_of_line
-            return truncation(self.model, stream, eol, length, every, last, form, windows, stride, None, starts)
-
+        measure = partial(truncation, length=length, seen=every, last=last, form=form, windows=windows, stride=stride)
         return self._kept(Truncation, name, split, text, measure)
 
     def attention_distance(
@@ -185,12 +176,9 @@ class Run:
         `evaluation`.
         """
         length, last, windows = self._cut_windows(length, last, windows)
-
-        def measure(stream: Split, starts: np.ndarray | None) -> AttentionDistance:
-            return attention_distance(self.model, stream, self.corpus.end_of_line, length, last, windows)
-
         name = f"attention-distance-{length}-{last}-{windows or 'all'}"
-        return self._kept(AttentionDistance, name, split, text, measure)
+        measure = partial(attention_distance, length=length, last=last, windows=windows)
+        return self._kept(AttentionDistance, name, split, text, measure, by_article=False)
 
     def repeats(
         self,
@@ -208,11 +196,7 @@ class Run:
         longest, last, windows = self._cut_windows(max(lengths), last, windows)
         every = sorted({min(length, longest) for length in lengths})
         name = f"repeats-{last}-{windows or 'all'}-{stride}-of-{'-'.join(map(str, every))}"
-
-        def measure(stream: Split, starts: np.ndarray | None) -> Repeats:
-            eol = self.corpus.end_of_line
-            return repeats(self.model, stream, eol, every, last, windows, stride, None, starts)
-
+        measure = partial(repeats, lengths=every, last=last, windows=windows, stride=stride)
         return self._kept(Repeats, name, split, text, measure)
 
     def receptive_field(
@@ -224,11 +208,9 @@ class Run:
         `evaluation`.
         """
         length, _, windows = self._cut_windows(length, length, windows)
-
-        def measure(stream: Split, starts: np.ndarray | None) -> ReceptiveField:
-            return receptive_field(self.model, stream, self.corpus.end_of_line, length, windows)
-
-        return self._kept(ReceptiveField, f"receptive-field-{length}-{windows or 'all'}", split, text, measure)
+        name = f"receptive-field-{length}-{windows or 'all'}"
+        measure = partial(receptive_field, length=length, windows=windows)
+        return self._kept(ReceptiveField, name, split, text, measure, by_article=False)
 
     def _cut_windows(self, length: int, last: int, windows: int | None) -> tuple[int, int, int | None]:
         """Tokens in a window, scored ones at its end, and how many windows; of a smoke run one short window."""
@@ -250,9 +232,19 @@ class Run:
         name: str,
         split: str,
         text: Corpus | None,
-        measure: Callable[[Split, np.ndarray | None], Measured],
+        measure: Callable[..., Measured],
+        by_article: bool = True,
     ) -> Measured:
-        """What was measured under this name, read from its file, or measured now and written there."""
+        """The measurement of this name, read from its file, or made now and written there.
+
+        Args:
+            kind: of the measurement.
+            name: says all that it depends on beside the run, the text and its split.
+            split: of the text.
+            text: as for `evaluation`.
+            measure: called with the model, the split and the end-of-line token.
+            by_article: also call it with `starts`, the places where articles begin, for errors over articles.
+        """
         text = text or self.corpus
         text.require(split)
         path = self.folder / "evaluations" / f"{text.name}-{split}-{name}-{PROTOCOL}.json"
@@ -268,7 +260,9 @@ class Run:
                 return kept
             settle_cpu(self.config.threads)
             stream = text.encoded_by(self.corpus, split)
-            found = measure(stream, article_starts(text, split, stream.tokens, self.corpus.end_of_line))
+            end_of_line = self.corpus.end_of_line
+            starts = {"starts": article_starts(text, split, stream.tokens, end_of_line)} if by_article else {}
+            found = measure(self.model, stream, end_of_line, **starts)
             give_back_memory()
             try:
                 if refusal is None:
