@@ -2,538 +2,32 @@
 
 import errno
 import io
-import json
-import math
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable
 from functools import wraps
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from alibi.corpora.hub import HUB
-from alibi.corpora.mixture import MIXTURES
+from alibi.commands import COMMANDS, SHARED_BY_PROCESSES
 from alibi.errors import InputError, UserError, bounded
 from alibi.interruption import raised
-from alibi.paths import check_output
-from alibi.reproduction.experiments import TABLES
-from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from alibi.configuration import TrainConfig
-    from alibi.corpora.corpus import Corpus, Split
 
 PROGRAM = "python -m alibi"
-CORPORA = (
-    f'wikipedia-sample, {", ".join([*HUB, *MIXTURES])}, or a folder in ALIBI_DATA; "NAME, first 20M words, vocabulary '
-    '32768" reads the beginning of its training text, and keeps the most frequent words.'
-)
-
-
-def data(
-    name: Annotated[Positional[str], arg(help=CORPORA)], tokenisation: str | None = None, streaming: bool = False
-) -> None:
-    """Prepare a corpus and show it: splits, counts, licence, where the cache lies, a few lines.
-
-    A folder ALIBI_DATA/NAME comes before the hub: {train,valid,test}.{tokens,txt,raw,parquet}, plain or .xz, .gz, .zst;
-    the hub's own names as well, such as validation-00000-of-00001.parquet, and wiki.train.tokens with a name before.
-
-    Args:
-        name: what `CORPORA` says.
-        tokenisation: words (by fairseq's rules), bytes (byte pairs), bert or gpt2; the corpus's own if left out.
-        streaming: read the hub's files without keeping a copy besides the tokens.
-    """
-    from alibi.corpora.corpus import load
-    from alibi.corpora.report import describe
-
-    print(describe(load(name, tokenisation, streaming=streaming)))
-
-
-def train(
-    run: OmitArgPrefixes[RunSpec],
-    out: Path,
-    eval_corpus: str | None = None,
-    dry_run: bool = False,
-    gpus: int = 1,
-    bookkeeping: OmitArgPrefixes[Bookkeeping] = BOOKKEEPING,
-) -> None:
-    """Train a model with one position method, then evaluate it at its training length on the validation split.
-
-    Writes model.safetensors, config.json and metrics.jsonl into the output folder. Run again with the same
-    settings, it goes on from the last checkpoint, to the same bits; a finished run is found and only evaluated.
-    SIGTERM and SIGINT finish the step, save and end with exit status 75: in a Slurm job script,
-
-        srun python -m alibi train ... || { [ $? = 75 ] && scontrol requeue $SLURM_JOB_ID; }
-
-    Several processes share a run under torchrun, each with a GPU of its own or on the CPU (see `alibi.processes`):
-
-        torchrun --nproc-per-node 8 --max-restarts 3 -m alibi train ...
-
-    torchrun passes SIGTERM on and kills what has not ended 30 seconds later (its --shutdown-timeout); its own exit
-    status is 1 then. A process that fails or is killed ends the others, and a restart goes on from the last checkpoint.
-
-    Args:
-        run: what to train.
-        out: output folder, made if missing; all processes must see it.
-        eval_corpus: what to evaluate on, with the training vocabulary; the training corpus if left out, which need not
-            have a validation split.
-        dry_run: train nothing; print parameters, memory by part, and tokens/s, time and GPU hours to be expected.
-        gpus: number of GPUs that --dry-run reckons with.
-        bookkeeping: checkpoints, validation and metrics beside the run.
-    """
-    from alibi.processes import group
-
-    if dry_run:
-        _dry_run(run, gpus)
-        return
-    with group():
-        _train(run, out, eval_corpus, bookkeeping)
-
-
-def _dry_run(run: RunSpec, gpus: int) -> None:
-    from alibi.configuration import configure
-    from alibi.corpora.corpus import load, name_at
-    from alibi.planning import report
-    from alibi.scale import scale_named
-
-    corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
-    text = corpus.split("valid" if corpus.streamed else "train")
-    print(report(configure(run, corpus), text.tokens, gpus))
-
-
-def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookkeeping) -> None:
-    from alibi import train as training
-    from alibi.configuration import configure
-    from alibi.corpora.corpus import load, name_at
-    from alibi.evaluate import evaluate as measure
-    from alibi.scale import scale_named
-
-    corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
-    evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
-    if eval_corpus is not None:
-        evaluated_on.require("valid")
-    elif "valid" not in corpus.splits:
-        print(f"{corpus.name} (from {corpus.source}) has no split 'valid': the run is not evaluated", file=sys.stderr)
-    config = configure(run, corpus)
-    training.train(config, corpus, out, bookkeeping, exact_dtype=run.dtype is not None)
-    trained = f"{out}: {run.method} trained at {config.train_length} on {corpus.name}"
-    if "valid" not in evaluated_on.splits:
-        print(f"{trained}, not evaluated: it has no split 'valid'")
-        return
-    split = evaluated_on.encoded_by(corpus, "valid")
-    _tell_unknown(split, evaluated_on, corpus)
-    found = measure(training.load_model(out, run.device), split, corpus.end_of_line, config.train_length)
-    print(
-        f"{trained}, evaluated nonoverlapping at {found.length} on {evaluated_on.name} valid\n"
-        f"perplexity {found.perplexity:.2f} per token, {_or_dash(found.word_perplexity)} per word, "
-        f"{found.bits_per_byte:.4f} bits per byte"
-    )
-    if found.remark:
-        print(f"{evaluated_on.name} valid: {found.remark}")
-
-
-def _or_dash(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.2f}"
-
-
-def _trained_on(config: "TrainConfig") -> "Corpus":
-    """The corpus of a run, refused if it is not the one that the run read."""
-    from alibi.configuration import TrainingError
-    from alibi.corpora.corpus import load
-
-    corpus = load(config.corpus)
-    if corpus.tokenisation != config.tokenisation:
-        corpus = load(config.corpus, config.tokenisation)
-    # A streamed text's vocabulary is not taken from it.
-    if not corpus.streamed and (found := corpus.training_sha256) != config.stream_sha256:
-        raise TrainingError(
-            f"{corpus.name} (from {corpus.source}) has the training stream {found[:12]}, the run was trained on "
-            f"{config.stream_sha256[:12]}: its vocabulary may be another; restore that text, or train again"
-        )
-    return corpus
-
-
-def _tell_unknown(split: "Split", read: "Corpus", trained_on: "Corpus") -> None:
-    if split.unknown:
-        written = read.text(split.name).split().count("<unk>")
-        print(
-            f"{read.name} {split.name}: {split.unknown:,} of {len(split.tokens):,} tokens are <unk>, {written:,} "
-            f"written so and {split.unknown - written:,} words that the vocabulary of {trained_on.name} lacks"
-        )
-
-
-def evaluate(
-    folder: Positional[Path],
-    lengths: tuple[int, ...] = (),
-    stride: int | None = None,
-    split: str = "valid",
-    eval_corpus: str | None = None,
-    device: str | None = None,
-) -> None:
-    """Evaluate a trained model at several window lengths, longer ones than it was trained at included.
-
-    Under torchrun the processes deal the windows out among them, and find the same numbers as one.
-
-    Args:
-        folder: output folder of a training run.
-        lengths: tokens in a window (L_valid); half to sixteen times the training length if left out, from the stride
-            on.
-        stride: new tokens a window, for the sliding-window evaluation; nonoverlapping windows if left out.
-        split: train, valid (or validation, val, dev) or test.
-        eval_corpus: what to evaluate on; the training corpus if left out.
-        device: cpu, cuda or mps; that of the training if left out, or the CPU where that is not here.
-    """
-    from alibi.processes import group
-
-    with group():
-        _evaluate(folder, lengths, stride, split, eval_corpus, device)
-
-
-def _evaluate(
-    folder: Path, lengths: tuple[int, ...], stride: int | None, split: str, eval_corpus: str | None, device: str | None
-) -> None:
-    from alibi import train as training
-    from alibi.configuration import read_config
-    from alibi.corpora.corpus import load
-    from alibi.corpora.folders import split_named
-    from alibi.device import settle_cpu
-    from alibi.evaluate import evaluate as measure
-    from alibi.reproduction.evaluations import EXTRAPOLATION
-    from alibi.windows import check_window
-
-    split, config = split_named(split), read_config(folder)
-    usual = [round(multiple * config.train_length) for multiple in EXTRAPOLATION]
-    lengths = lengths or tuple(length for length in usual if length >= (stride or 0)) or (usual[-1],)
-    for length in lengths:
-        check_window(length, stride)
-    settle_cpu(config.threads)
-    model = training.load_model(folder, device)
-    corpus = _trained_on(config)
-    evaluated_on = load(eval_corpus) if eval_corpus else corpus
-    chosen = evaluated_on.encoded_by(corpus, split)
-    _tell_unknown(chosen, evaluated_on, corpus)
-    kind = "nonoverlapping" if stride is None else f"sliding window, stride {stride}"
-    print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {split}, {kind}")
-    print(f"{'length':>8} {'perplexity':>12} {'per word':>12} {'bits/byte':>10}")
-    remarks: set[str] = set()
-    for length in lengths:
-        found = measure(model, chosen, corpus.end_of_line, length, stride)
-        per_word = _or_dash(found.word_perplexity)
-        print(f"{length:8} {found.perplexity:12.2f} {per_word:>12} {found.bits_per_byte:10.4f}")
-        remarks |= {found.remark}
-    for remark in sorted(remarks - {""}):
-        print(f"{evaluated_on.name} {split}: {remark}")
-
-
-def generate(
-    folder: Positional[Path],
-    prompt: Positional[str],
-    tokens: int = 100,
-    temperature: float = 0.8,
-    seed: int = 1,
-    device: str | None = None,
-) -> None:
-    """Continue a prompt with a trained model; the text may grow past the training length.
-
-    Args:
-        folder: output folder of a training run.
-        prompt: text to continue.
-        tokens: how many tokens to add.
-        temperature: divides the logits; 0 always takes the most probable token.
-        seed: of the sampling.
-        device: cpu, cuda or mps; that of the training if left out, or the CPU where that is not here.
-    """
-    import torch
-
-    from alibi import train as training
-    from alibi.configuration import read_config
-
-    if tokens < 0 or not temperature >= 0 or not -(2**63) <= seed < 2**64:
-        raise InputError(
-            f"tokens={tokens}, temperature={temperature}, seed={seed}: choose at least 0 tokens, a temperature of at "
-            "least 0, and a seed of 64 bits"
-        )
-    config = read_config(folder)
-    model = training.load_model(folder, device)
-    vocabulary = _trained_on(config).vocabulary
-    encoded = torch.tensor([vocabulary.end_of_line, *vocabulary.encode(prompt)], device=model.device)
-    source = torch.Generator(model.device).manual_seed(seed)
-    print(vocabulary.decode(model.generate(encoded, tokens, temperature, source)[1:].tolist()))
-
-
-def verify(folder: Positional[Path | None] = None) -> None:
-    """Recompute what the official code computed, compare, and print each quantity with its verdict.
-
-    Exit status 1 if any difference is larger than its tolerance. Tolerances are derived from the rounding of float32
-    and float64 (alibi/official/rounding.py), so that they hold on any machine; "used" is the share that was needed.
-
-    Args:
-        folder: vectors of the official code; those that come with the project if left out.
-    """
-    from alibi.official.vectors import Vectors
-    from alibi.official.verify import verify as checks
-    from alibi.paths import golden_folder
-
-    chosen, failed, made = folder or golden_folder(), 0, 0
-    print(f"official vectors in {chosen}; about 20 seconds on one core")
-    print(f"{'quantity':62} {'difference':>10} {'tolerance':>10} {'used':>6}  verdict")
-    for check in checks(chosen):
-        made, failed = made + 1, failed + (not check.passed)
-        verdict = "equal" if check.passed else "DIFFERENT"
-        used = "" if math.isnan(check.share) else f"{check.share:.1%}"
-        print(f"{check.quantity:62} {check.difference:10.1e} {check.tolerance:10.1e} {used:>6}  {verdict}", flush=True)
-    if remark := Vectors(chosen).remark:
-        print(remark)
-    if failed:
-        sys.exit(_tell(f"{failed} of {made} quantities differ from the official ones", 1))
-    print(f"all {made} quantities equal the official ones")
-
-
-def bench(
-    shapes: tuple[str, ...] = (),
-    methods: tuple[str, ...] = (),
-    peers: bool = False,
-    parts: tuple[str, ...] = (),
-    device: str | None = None,
-    json_file: Annotated[Path | None, arg(name="json")] = None,
-) -> None:
-    """Time training steps, method against method and against other libraries, as ratios within one run.
-
-    Under two minutes on two cores; --peers --shapes all is the whole table, and takes up to twenty.
-
-    Args:
-        shapes: W1 (width 256, L = 128) and W2 (width 512, L = 512) if left out; others are named W2-1024, W2-3072,
-            247M-512 and so on; all.
-        methods: position methods, sinusoidal and alibi if left out; ratios divide the others by the first. alibi+window
-            is ALiBi within a decay window of 12 nats.
-        peers: time MPT, GPT-NeoX and x-transformers models of the same shape as well, in our settings and as installed.
-        parts: train, evaluation, memory, kernels (attention alone, by length); train if left out, with shapes all
-            every one.
-        device: cpu, cuda or mps; the fastest that is here if left out.
-        json_file: file to write machine, ceilings, rows and ratios to.
-    """
-    from alibi.speed.benchmark import bench as measure
-    from alibi.speed.report import report
-
-    if json_file is not None:
-        check_output(json_file)
-    found = measure(shapes, peers, device, methods, parts)
-    if json_file is not None:
-        json_file.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
-    _console(120).print(report(found))
-
-
-def reproduce(
-    experiment: Annotated[Positional[str], arg(help=f"one of {', '.join(TABLES)}, or all of them.")] = "all",
-    scale: str = "quick",
-    minutes: float = 0,
-    methods: tuple[str, ...] = (),
-    lengths: tuple[int, ...] = (),
-    seeds: tuple[str, ...] = (),
-    corpus: str | None = None,
-    device: str | None = None,
-    shard: str | None = None,
-    list_only: Annotated[bool, arg(name="list")] = False,
-    as_json: Annotated[bool, arg(name="json")] = False,
-    dry_run: bool = False,
-) -> None:
-    """Run missing cells of the experiments and append records to data/results/; stop and go on at any time.
-
-    First come the cells that most claims wait for, then further seeds. Cells that are recorded are passed over, so the
-    same command goes on after a stop, by Ctrl-C or otherwise. Exit status 75 says that it was stopped, or its time was
-    over, before all cells were run. A cell that fails is named, and the others are run.
-
-    Args:
-        experiment: a name of `alibi.reproduction.experiments.TABLES`, or all.
-        scale: quick, laptop, gpu or paper.
-        minutes: stop after this time; the same command goes on; 0 sets no limit.
-        methods: only these position methods.
-        lengths: only these training lengths.
-        seeds: seeds of weights and data order, such as 0 1 2, 0-4 or 0,2,5-7; 0 alone if left out.
-        corpus: another text, such as wikipedia-sample, which needs no network, or a folder in ALIBI_DATA; the
-            experiment's own if left out.
-        device: cpu, cuda or mps (the GPU of a Mac); the scale's own if left out.
-        shard: I/N, such as 3/8: only the third of eight shares of the cells, for a machine or a task of a Slurm array
-            ($SLURM_ARRAY_TASK_ID/8). Shares have no cell and no training run in common; `records merge` joins them.
-        list_only: show the cells, which are recorded, and what the others will cost here; run nothing.
-        as_json: with --list, the same as one JSON document.
-        dry_run: the same, with the whole configuration of the first cell.
-    """
-    from alibi.reproduction import claims, plan
-    from alibi.reproduction.choice import Choice, seeds_named, shard_named
-    from alibi.reproduction.runner import reproduce as run
-
-    if as_json and not list_only:
-        raise InputError("--json shows what --list shows: choose --list --json")
-    choice = Choice(
-        experiment,
-        scale,
-        methods=methods,
-        lengths=lengths,
-        seeds=seeds_named(seeds),
-        corpus=corpus,
-        device=device,
-        shard=shard_named(shard),
-    )
-    planned = plan.plan(choice)
-    if as_json:
-        print(json.dumps(plan.as_json(planned), indent=2))
-        return
-    if dry_run:
-        first = next(state.cell for state in planned if not state.refused)
-        print(json.dumps(first.configured(), indent=2))
-    print(plan.listing(planned), flush=True)
-    if list_only or dry_run:
-        return
-    before = claims.both_scorecards()
-    ended: Exception | None = None
-    try:
-        run([(state.experiment, state.cell) for state in planned], minutes)
-    except Exception as unfinished:
-        ended = unfinished
-    print(plan.summary(plan.plan(choice)))
-    print(claims.changes(before, claims.both_scorecards()))
-    if ended is not None:
-        raise ended
-
-
-def records(action: Positional[Literal["merge"]], files: Positional[tuple[Path, ...]]) -> None:
-    """Take records of other machines into data/results/: all of them are checked, and appended if each is right.
-
-    Numbers that are recorded already are passed over, so a whole file of results may be given. A fault is told with
-    its line, column and value, and then nothing is written.
-
-    Args:
-        action: merge.
-        files: CSV files as reproduce writes them.
-    """
-    from alibi.paths import expanded
-    from alibi.reproduction.merging import merge
-
-    if not files:
-        raise InputError(f"{action}: name a file, as in records merge wikitext103.csv")
-    merged = merge([expanded(path) for path in files])
-    for told in merged.kept_out:
-        print(told)
-    kept = f", {len(merged.kept_out):,} kept out" if merged.kept_out else ""
-    print(f"{merged.appended:,} records appended, {merged.known:,} were there{kept}")
-
-
-def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> None:
-    """Say of each of the paper's claims, then of later papers', whether the records in data/results/ reproduce it.
-
-    Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/reproduction/rules.py and
-    later_rules.py. Below the verdicts stand the gates of each scale, what the rules make of worlds in which the paper's
-    claims are false or empty (by the paper's numbers / by ours), and every change of a rule.
-
-    Args:
-        json_file: file to write the verdicts to, with statistics, rules, effects, intervals and missing numbers.
-    """
-    from alibi.reproduction import nulls
-    from alibi.reproduction.claims import as_json, change_table, gate_table, gates, table
-    from alibi.reproduction.claims import scorecard as judged
-    from alibi.reproduction.later_rules import LATER_CLAIMS
-
-    if json_file is not None:
-        check_output(json_file)
-    families = {"": judged(), "claims of later papers": judged(claims=LATER_CLAIMS)}
-    if json_file is not None:
-        every = as_json([verdict for verdicts in families.values() for verdict in verdicts])
-        json_file.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
-    for title, verdicts in families.items():
-        if title:
-            print(f"\n{title}\n")
-        _console(160).print(table(verdicts))
-        for verdict, count in Counter(verdict.verdict for verdict in verdicts).items():
-            print(f"{count:2} {verdict}")
-    for title, shown in (
-        ("gates of the scales below the paper's", gate_table(gates())),
-        ("rules in other worlds: by the paper's numbers / by ours", nulls.table()),
-        ("changes of rules", change_table()),
-    ):
-        print(f"\n{title}\n")
-        _console(160).print(shown)
-
-
-def _console(width: int) -> "Console":
-    """A terminal in its own width; a file or a pipe, which has none, in this one."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else width, highlight=False)
-
-
-def book(
-    chapter: Positional[str | None] = None,
-    parameters: Annotated[
-        UseAppendAction[tuple[str, ...]], arg(name="parameter", aliases=("-p",), metavar="NAME=VALUE")
-    ] = (),
-    refresh: bool = False,
-) -> None:
-    """Build the whole book, or execute one chapter with parameters of your own.
-
-    Without a chapter: trains the live runs that are missing, executes the chapters that changed and builds the
-    site. With one: executes it into _build/executed/, for example
-
-        python -m alibi book alibi -p train_length=64 -p steps=50
-
-    Args:
-        chapter: such as alibi; the whole book if left out.
-        parameters: a parameter of the chapter and its value; may be given several times.
-        refresh: write the outputs of all chapters back into book/ instead of building the site.
-    """
-    from alibi.book import build as building
-    from alibi.book.parameters import ParameterError
-
-    if chapter is not None:
-        building.execute(chapter, parameters)
-        return
-    if parameters:
-        raise ParameterError(f"{parameters[0]}: name the chapter that takes it, as in book alibi -p {parameters[0]}")
-    if building.changed():
-        from alibi.reproduction.experiments import wikitext103
-        from alibi.reproduction.runner import fill_cache
-
-        # Before the chapters, which then find the runs in the cache: here the progress bars are seen.
-        fill_cache(wikitext103.live())
-    if refresh:
-        building.refresh()
-    else:
-        building.build()
-
-
-# The others would do the same work in each process that torchrun starts.
-SHARED_BY_PROCESSES = ("train", "evaluate")
-COMMANDS: dict[str, Callable[..., None]] = {
-    "data": data,
-    "train": train,
-    "evaluate": evaluate,
-    "generate": generate,
-    "verify": verify,
-    "bench": bench,
-    "reproduce": reproduce,
-    "records": records,
-    "scorecard": scorecard,
-    "book": book,
-}
 
 
 def main() -> None:
-    """Runs a command. What the user can mend is told in one line; any other error is a fault and shows its traceback.
+    """Runs a command. An error that the user can mend is told in one line; any other is a bug and shows its traceback.
 
-    Exit status 2: a wrong name or value. 1: what was asked for failed. 75: stopped, what was done is kept, and the same
-    command goes on. 128 and the number of a signal: ended by it, as shells have it.
+    Exit status 2: a wrong name or value. 1: the command failed. 75: stopped; finished work is kept, and the same
+    command goes on. 128 plus the number of a signal: ended by that signal, as in shells.
     """
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # What the console can't show is no reason to show nothing.
+        # A character that the console can't show is replaced, instead of ending the command.
         sys.stdout.reconfigure(errors="replace")
     try:
         with raised():
@@ -559,9 +53,9 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Gives a process that was started without stdin, stdout or stderr the null device there.
+    """Opens the null device in place of stdin, stdout or stderr, where the process was started without it.
 
-    Else the next file that is opened takes the stream's descriptor, and what a library writes to it.
+    Else the next opened file gets the stream's descriptor, and a library's messages are written into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -571,7 +65,7 @@ def _open_closed_streams() -> None:
 
 
 def _called(name: str, command: Callable[..., None]) -> Callable[..., None]:
-    """The command with its paths expanded; refused in several processes if they can't share it."""
+    """The command with its paths expanded; an error where torchrun starts one that takes a single process."""
     from alibi.paths import expanded
 
     @wraps(command)
@@ -584,7 +78,7 @@ def _called(name: str, command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _unread() -> bool:
-    """Whether nobody reads stdout any more, as after `| head`; the rest of its text then goes nowhere."""
+    """Whether nobody reads stdout any more, as after `| head`; the rest of its text is then discarded."""
     try:
         print(flush=True)
     except BrokenPipeError:
