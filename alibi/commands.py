@@ -364,8 +364,10 @@ def reproduce(
         as_json: with --list, the same as one JSON document.
         dry_run: as --list, with the whole configuration of the first cell.
     """
-    from alibi.reproduction import claims, plan
+    from alibi.reproduction import plan
     from alibi.reproduction.choice import Choice, seeds_named, shard_named
+    from alibi.reproduction.claim_tables import changes
+    from alibi.reproduction.claims import both_scorecards
     from alibi.reproduction.runner import reproduce as run
 
     if as_json and not list_only:
@@ -390,14 +392,14 @@ def reproduce(
     print(plan.listing(planned), flush=True)
     if list_only or dry_run:
         return
-    before = claims.both_scorecards()
+    before = both_scorecards()
     ended: Exception | None = None
     try:
         run([(state.experiment, state.cell) for state in planned], minutes)
     except Exception as unfinished:
         ended = unfinished
     print(plan.summary(plan.plan(choice)))
-    print(claims.changes(before, claims.both_scorecards()))
+    print(changes(before, both_scorecards()))
     if ended is not None:
         raise ended
 
@@ -435,7 +437,8 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
         json_file: file to write the verdicts to, with statistics, rules, effects, intervals and missing numbers.
     """
     from alibi.reproduction import nulls
-    from alibi.reproduction.claims import as_json, change_table, gate_table, gates, table
+    from alibi.reproduction.claim_tables import as_json, change_table, gate_table, table
+    from alibi.reproduction.claims import gates
     from alibi.reproduction.claims import scorecard as judged
     from alibi.reproduction.later_rules import LATER_CLAIMS
 

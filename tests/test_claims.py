@@ -14,6 +14,7 @@ from conftest import ROOT
 from alibi.__main__ import main
 from alibi.records import MEASURED_COLUMNS, append, paper_results
 from alibi.reproduction import experiments
+from alibi.reproduction.claim_tables import as_json, intervals
 from alibi.reproduction.claims import (
     ARITHMETIC,
     BROKEN,
@@ -27,11 +28,9 @@ from alibi.reproduction.claims import (
     REPRODUCED,
     SEEN_ONCE,
     UNDECIDED,
-    as_json,
     gates,
     holm,
     interval,
-    intervals,
     judge,
     p_value,
     scorecard,

@@ -8,21 +8,10 @@ from conftest import ROOT
 from test_claims import everything as of_the_paper
 
 from alibi.records import MEASURED_COLUMNS, paper_results
-from alibi.reproduction.claims import (
-    NOT_MEASURED,
-    REDUCED,
-    as_json,
-    both_scorecards,
-    changes,
-    holm,
-    judge,
-    needs,
-    scorecard,
-    summary,
-    table,
-    waiting,
-)
+from alibi.reproduction.claim_tables import as_json, changes, summary, table
+from alibi.reproduction.claims import NOT_MEASURED, REDUCED, both_scorecards, holm, judge, scorecard
 from alibi.reproduction.later_rules import LATER_CLAIMS
+from alibi.reproduction.needs import needs, waiting
 from alibi.reproduction.retrieval_cells import GENERATED
 from alibi.reproduction.rules import CLAIMS, GATES, PRESS
 

@@ -145,7 +145,8 @@ def refresh(root: Path | None = None) -> None:
 
 def with_verdicts(readme: str) -> str:
     """The README with the verdicts of the current records between its two marks."""
-    from alibi.reproduction.claims import scorecard, summary
+    from alibi.reproduction.claim_tables import summary
+    from alibi.reproduction.claims import scorecard
     from alibi.reproduction.later_rules import LATER_CLAIMS
 
     before, begin, rest = readme.partition(VERDICTS_BEGIN)

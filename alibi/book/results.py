@@ -10,7 +10,7 @@ from alibi.book import plots, tables
 from alibi.errors import UnknownNameError
 from alibi.progress import duration
 from alibi.records import measured_results
-from alibi.reproduction import claims
+from alibi.reproduction import claim_tables, claims
 from alibi.reproduction.choice import Choice, chosen
 from alibi.reproduction.plan import listing, states
 from alibi.reproduction.runner import reproduce
@@ -160,7 +160,7 @@ def verdicts(numbers: Sequence[int | str]) -> Styler:
             paper, effect = ("" if value is None else f"{value:.4g}" for value in (part.paper, part.effect))
             seeds = str(part.seeds) if part.seeds else ""
             holds = " ".join(filter(None, [part.outcome or claims.NOT_MEASURED, part.scale]))
-            spread = claims.intervals(part)
+            spread = claim_tables.intervals(part)
             rows.append((f"{verdict.number}", part.statistic, part.rule, paper, effect, spread, seeds, holds))
     names = ["claim", "statistic", "rule", "the paper", "measured", "95 % interval", "seeds", "the rule"]
     shown = pd.DataFrame(rows, columns=names).set_index(["claim", "statistic"])

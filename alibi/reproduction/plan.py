@@ -12,6 +12,7 @@ from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, measured_results
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.choice import Choice, NamedCell, chosen
+from alibi.reproduction.needs import needs, waiting
 from alibi.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -45,18 +46,16 @@ def plan(choice: Choice) -> list[State]:
     """The cells of a choice in the order in which they are to be run, with what each will cost.
 
     The first seed comes before the others, and within a seed first the cells that most claims wait for that are not yet
-    measured (`alibi.reproduction.claims.needs`); of equals first those that `chosen` has first.
+    measured (`alibi.reproduction.needs.needs`); of equals first those that `chosen` has first.
 
     Raises:
         InputError: as `chosen` does, and if the device that is asked for is not here.
     """
-    from alibi.reproduction import claims
-
     if choice.device is not None and (missing := absence(choice.device)):
         raise InputError(f"device {choice.device} is asked for: {missing}; leave it out, or ask for cpu")
     named = chosen(choice)
-    lacking, order = claims.needs(measured_results(), choice.scale), [*choice.seeds]
-    waited = {(name, cell): claims.waiting(lacking, supposed(name, cell)) for name, cell in named}
+    lacking, order = needs(measured_results(), choice.scale), [*choice.seeds]
+    waited = {(name, cell): waiting(lacking, supposed(name, cell)) for name, cell in named}
 
     def rank(each: NamedCell) -> tuple[int, int]:
         run = each[1].trains

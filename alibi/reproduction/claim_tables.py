@@ -1,0 +1,127 @@
+"""Verdicts in words and tables, for a terminal, the README and JSON."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from alibi.reproduction.claims import (
+    CONTRADICTED_ONCE,
+    NOT_MEASURABLE,
+    NOT_REPRODUCED,
+    SHUT,
+    VERDICTS,
+    Finding,
+    GateFinding,
+    Verdict,
+)
+from alibi.reproduction.rules import PRESS, rule_changes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def changes(before: Sequence[Verdict], after: Sequence[Verdict]) -> str:
+    """For a terminal: the claims whose verdict is another now, a line each, or that none is."""
+    pairs = [(old, new) for old, new in zip(before, after, strict=True) if old.verdict != new.verdict]
+    if not pairs:
+        return f"no verdict changed: {_counted(after)}"
+    return "\n".join(f"claim {new.number}: {old.verdict} -> {new.verdict}: {new.title}" for old, new in pairs)
+
+
+def _counted(verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    return ", ".join(f"{counts[kind]} {kind}" for kind in VERDICTS if counts[kind])
+
+
+def as_json(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Verdicts as plain data: strings, numbers, lists and None."""
+    return [asdict(verdict) for verdict in verdicts]
+
+
+def on_what(found: Finding) -> str:
+    """On what a finding rests, or what it lacks, in words."""
+    if found.missing:
+        more = f", and {len(found.missing) - 1} more" if len(found.missing) > 1 else ""
+        return f"missing: {found.missing[0]}{more}"
+    seeds = "one seed" if found.seeds == 1 else f"{found.agreeing} of {found.seeds} seeds obey the rule"
+    at = f"at L = {found.length}" if found.length > 1 else ""
+    corrected = "" if found.holm is None else f"Holm's p {found.holm:.2g}"
+    return ", ".join(filter(None, [found.outcome, at, seeds, corrected, found.scale, found.corpus_used, found.model]))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def intervals(found: Finding) -> str:
+    """The intervals of a finding in words, over seeds and over the text or the repeats."""
+    told = (("", found.interval), (" (repeats)" if found.model else " (text)", found.text_interval))
+    return ", ".join("{:.4g} to {:.4g}".format(*ends) + of for of, ends in told if ends)
+
+
+def _columns(*headings: str, **ratios: int) -> "Table":
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        shown.add_column(heading, ratio=ratios.get(heading.replace(" ", "_")))
+    return shown
+
+
+def table(verdicts: Sequence[Verdict]) -> "Table":
+    """For a terminal: a row for each part of each claim, under the claim's title and verdict."""
+    shown = _columns(
+        "", "claim and statistic", "rule", "measured", "95 % interval", "paper", "verdict and evidence",
+        claim_and_statistic=3, verdict_and_evidence=2,
+    )  # fmt: skip
+    for verdict in verdicts:
+        whose = "" if verdict.paper == PRESS else f" ({verdict.paper})"
+        shown.add_row(str(verdict.number), verdict.title + whose, *[""] * 4, verdict.verdict, style="bold")
+        for found in verdict.findings:
+            numbers = _number(found.effect), intervals(found), _number(found.paper)
+            shown.add_row("", found.statistic, found.rule, *numbers, on_what(found))
+        told = [f"{gate.letter} {gate.state}" for gate in verdict.gates]
+        if told:
+            shown.add_row("", f"gates: {', '.join(told)}", style="italic")
+        if verdict.verdict in (NOT_REPRODUCED, CONTRADICTED_ONCE) and verdict.remark:
+            shown.add_row("", verdict.remark, style="italic")
+        shown.add_row()
+    return shown
+
+
+def gate_table(found: Sequence[GateFinding]) -> "Table":
+    """For a terminal: a row for each gate of each scale."""
+    shown = _columns("gate", "scale", "statistic", "rule", "measured", "state", "why", statistic=3, why=2)
+    for gate in found:
+        lacks = f"missing: {gate.finding.missing[0]}" if gate.finding.missing else gate.why
+        numbers = gate.finding.rule, _number(gate.finding.effect)
+        shown.add_row(gate.letter, gate.scale, gate.finding.statistic, *numbers, gate.state, lacks)
+    return shown
+
+
+def change_table() -> "Table":
+    """For a terminal: every change of a rule."""
+    shown = _columns(
+        "claim", "rule before", "rule now", "why", "date", "seen by then", rule_before=2, rule_now=2, why=2
+    )
+    for row in rule_changes().itertuples():
+        shown.add_row(str(row.claim), str(row.before), str(row.now), str(row.why), str(row.date), str(row.seen))
+    return shown
+
+
+def summary(verdicts: Sequence[Verdict], later: Sequence[Verdict] = ()) -> str:
+    """For the README, in Markdown: lines of counts, then a line for each of the paper's claims, its first statistic."""
+    lines = [f"{_counted(verdicts)}.", ""]
+    if later:
+        papers = len({verdict.paper for verdict in later})
+        lines += [f"Claims of {papers} other papers, most of them later: {_counted(later)}.", ""]
+    lines += ["| | the paper's claim | verdict | the paper | measured | seeds |", "|---:|---|---|---:|---:|---:|"]
+    for verdict in verdicts:
+        found = next((part for part in verdict.findings if part.effect is not None), verdict.findings[0])
+        paper, effect = ("" if value is None else f"{value:.3g}" for value in (found.paper, found.effect))
+        shut = ", ".join(gate.letter for gate in verdict.gates if gate.state == SHUT)
+        word = f"{verdict.verdict} (gate {shut} shut)" if verdict.verdict == NOT_MEASURABLE else verdict.verdict
+        told = f"{verdict.number} | {verdict.title} | {word} | {paper} | {effect} | {found.seeds or ''}"
+        lines.append(f"| {told} |")
+    return "\n".join(lines) + "\n"

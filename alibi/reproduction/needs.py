@@ -1,0 +1,57 @@
+"""Which numbers the claims that are not yet measured wait for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from alibi.reproduction.claims import Known, lacked_by, measure
+from alibi.reproduction.evidence import COUNTED_SCALES, Sample, evidence
+from alibi.reproduction.later_rules import LATER_CLAIMS
+from alibi.reproduction.rules import CLAIMS, GATES, Part
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a part of a claim that is not yet measured, or of its gates, lacks at a scale."""
+
+    claim: int | str
+    part: Part
+    lacking: frozenset[str]
+    """Names of numbers, as in `Finding.missing`."""
+    every: frozenset[str]
+    """The names of all that it takes."""
+
+
+def needs(records: pd.DataFrame, scale: str) -> list[Need]:
+    """What the claims that are not yet measured at any scale lack at this one, where it counts."""
+    known, found = Known(records), []
+    for claim in (*CLAIMS, *LATER_CLAIMS) if scale in COUNTED_SCALES else ():
+        gates = [gate.part for gate in GATES if gate.letter in claim.gates and scale != "paper"]
+        parts = (*claim.parts, *gates)
+        if all(measure(part, known, COUNTED_SCALES).outcome for part in parts):
+            continue
+        for part in parts:
+            at_scale = measure(part, known, (scale,))
+            # Where draws are missing, or several shapes may decide, any number of another one is of use.
+            every = frozenset(lacked_by(part, known.nothing))
+            if at_scale.missing:
+                lacking = every if part.draws or part.by_model else frozenset(at_scale.missing)
+                found.append(Need(claim.number, part, lacking, every))
+    return found
+
+
+def waiting(lacking: Sequence[Need], numbers: pd.DataFrame) -> tuple[int | str, ...]:
+    """The claims that wait for one of these numbers, in the order of `needs`.
+
+    Args:
+        lacking: of `needs`.
+        numbers: as records of one experiment and seed, with any values.
+    """
+    sample, found = Sample(evidence(numbers)), dict[int | str, None]()
+    for need in lacking:
+        if numbers["source"].iloc[0] not in need.part.experiments:
+            continue
+        if need.lacking & (need.every - set(lacked_by(need.part, sample))):
+            found[need.claim] = None
+    return tuple(found)
