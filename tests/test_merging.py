@@ -107,7 +107,7 @@ def test_a_whole_folder_of_ours_changes_nothing(results):
 
 # A row of perplexity at 256 tokens, nonoverlapping; and what of it is wrong.
 FAULTS = [
-    ("source", "wikitext", "no experiment is named so: choose from wikitext103, bookcorpus"),
+    ("source", "wikitext", "unknown experiment: choose from wikitext103, bookcorpus"),
     ("scale", "huge", "choose from quick, laptop, gpu, paper"),
     ("page", "3", "leave it empty"),
     ("corpus", "bookcorpus", "no cell of early_token_curse at scale quick measures that; there is wikitext-103"),
@@ -137,13 +137,13 @@ FAULTS = [
     ("tokens_scored", "", "this evaluation scores 4,096"),
     ("parameters", "1", "the model of that cell has 4207616"),
     ("model", "7.2M", "is called 4.2M"),
-    ("config_hash", "0123456789ab", "settings, text or recipe of the run were others"),
+    ("config_hash", "0123456789ab", "the run had other settings, text or recipe"),
     ("config_hash", "12 digits", "12 hexadecimal digits"),
     ("corpus_used", "", "the text that was trained on"),
-    ("provenance", "printed", "records that are sent are measured"),
+    ("provenance", "printed", "choose measured"),
     ("smoke", "True", "the numbers of a smoke run mean nothing"),
-    ("device", "", "say which measured"),
-    ("torch_version", "", "say which measured"),
+    ("device", "", "name the one that measured"),
+    ("torch_version", "", "name the one that measured"),
     ("dtype", "float16", "choose from bfloat16, float32"),
     ("commit", "", "the first 12 digits of the commit"),
     ("commit", "not a checkout", "the first 12 digits of the commit"),
@@ -355,4 +355,4 @@ def test_the_command_tells_what_became_of_the_records(results, tmp_path, monkeyp
     with pytest.raises(SystemExit, match="1"):
         main()
     told = capsys.readouterr()
-    assert not told.out and f"{path}:2: source is 'slope': no experiment is named so" in told.err
+    assert not told.out and f"{path}:2: source is 'slope': unknown experiment" in told.err

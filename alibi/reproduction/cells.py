@@ -26,15 +26,15 @@ class Cell(Protocol):
 
     @property
     def title(self) -> str:
-        """What a line of a listing calls it; no other cell of the experiment at this scale is called so."""
+        """Its name in a listing, which no other cell of the experiment at this scale has."""
 
     @property
     def device(self) -> str:
-        """What runs it: the scale's own device, or the one asked for."""
+        """The device that runs it: the one asked for, or the scale's own."""
 
     @property
     def trains(self) -> RunSpec | None:
-        """The run that it needs, which other cells may need too."""
+        """The training run that it needs, which other cells may need too."""
 
     @property
     def texts(self) -> tuple[str | None, ...]:
@@ -74,7 +74,7 @@ class Cell(Protocol):
         """Whether all that it measures is among these records."""
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it measures: of each record the columns that are known before."""
+        """The numbers that it measures: of each record the columns that are known beforehand."""
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Runs it, and returns one number a row (see `alibi.records`)."""

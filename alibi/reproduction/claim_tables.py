@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def changes(before: Sequence[Verdict], after: Sequence[Verdict]) -> str:
-    """For a terminal: the claims whose verdict is another now, a line each, or that none is."""
+    """For a terminal: a line for each claim whose verdict changed, or a line that none did."""
     pairs = [(old, new) for old, new in zip(before, after, strict=True) if old.verdict != new.verdict]
     if not pairs:
         return f"no verdict changed: {_counted(after)}"
@@ -40,7 +40,7 @@ def as_json(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
 
 
 def on_what(found: Finding) -> str:
-    """On what a finding rests, or what it lacks, in words."""
+    """The evidence of a finding in words, or the first number that it lacks."""
     if found.missing:
         more = f", and {len(found.missing) - 1} more" if len(found.missing) > 1 else ""
         return f"missing: {found.missing[0]}{more}"
@@ -111,7 +111,7 @@ def change_table() -> "Table":
 
 
 def summary(verdicts: Sequence[Verdict], later: Sequence[Verdict] = ()) -> str:
-    """For the README, in Markdown: lines of counts, then a line for each of the paper's claims, its first statistic."""
+    """For the README, in Markdown: counts of verdicts, then a row for each of the paper's claims, by its first part."""
     lines = [f"{_counted(verdicts)}.", ""]
     if later:
         papers = len({verdict.paper for verdict in later})

@@ -1,14 +1,13 @@
 """Judges the claims of `alibi.reproduction.rules` and, apart from them, those of `alibi.reproduction.later_rules`.
 
-What the records say of each part of a claim, and the verdict that follows.
-
 What counts:
 
-- Scales laptop, gpu and paper; quick is for CI and is never evidence. The largest scale with all that a part needs
-  decides it. A claim is as large as its smallest part.
-- Validation split; the paper's own corpus before its beginning, then a stand-in evaluated on it, then anything else.
-- Each statistic is computed within a seed, methods paired by seed, and judged at each L that it names; the part holds
-  where all do, and the L nearest to breaking it is shown.
+- Scales laptop, gpu and paper; quick is for CI and is never evidence. The largest scale with all numbers that a part
+  needs decides it. The scale of a claim is the smallest of its parts'.
+- The validation split. The paper's own corpus comes first, then its beginning, then a stand-in evaluated on it, then
+  any other.
+- Each statistic is computed within a seed, so methods are paired by seed, and judged at each L that it names. The part
+  holds if it holds at all of them; the L nearest to breaking it is shown.
 - Two intervals of 95 % are kept apart: over seeds (Student's t, from two seeds on), and over the articles of the text
   or, of a time, over its repeats, where records have a standard error. A part *holds* if its value and both intervals
   obey the rule, is *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is
@@ -20,12 +19,12 @@ The verdicts:
 - *seen once*: every part holds, and one of them has a single seed. *Contradicted once*: a part with one seed is broken.
 - *inconclusive*: a part is undecided, and none is broken. *Not reproduced*: a part with two seeds or more is broken.
 - *not measurable at this scale*: a gate of the claim is shut at the scale that decides (`GATES`).
-- *true by arithmetic*: it holds, and could have been counted without a measurement.
-- *not yet measured*: something is missing, of a part or of a gate; what, is said.
+- *true by arithmetic*: it holds, and a count shows it without a measurement.
+- *not yet measured*: a part or a gate lacks a number, which is named.
 
-Beside them stand the share of seeds that obey the rule themselves (paired, so for an order of methods the probability
-of superiority), and Holm's p over all parts that have two seeds, of the hypothesis that the rule is broken. The paper's
-claims and those of later papers are two families, each corrected by itself.
+Each part also has the share of seeds whose own value obeys the rule (seeds are paired, so for an order of methods this
+is the probability of superiority), and Holm's p of the hypothesis that the rule is broken, over all parts that have two
+seeds. The paper's claims and those of later papers are two families, each corrected by itself.
 """
 
 import math
@@ -55,7 +54,7 @@ VERDICTS = (
 )  # fmt: skip
 HOLDS, BROKEN, UNDECIDED = "holds", "broken", "undecided"
 OPEN, SHUT, UNKNOWN = "open", "shut", "not yet measured"
-# Of the standard normal distribution, for intervals over articles, of which there are many.
+# The 0.975 quantile of the standard normal distribution, for intervals over articles, which are many.
 Z = 1.959964
 
 
@@ -82,9 +81,9 @@ class Finding:
     """The same statistic of the paper's tables."""
     seeds: int
     agreeing: int
-    """Seeds of which the own value obeys the rule at every L."""
+    """Number of seeds whose own value obeys the rule at every L."""
     p: float | None
-    """Of the hypothesis that the rule is broken, one-sided, over seeds, the largest of all L; none with one seed."""
+    """One-sided p of the hypothesis that the rule is broken, over seeds, the largest of all L; None with one seed."""
     scale: str
     corpus_used: str
     model: str
@@ -94,7 +93,7 @@ class Finding:
 
     @property
     def holds(self) -> bool | None:
-        """Whether it holds for sure; None where nothing is measured."""
+        """Whether the outcome is that it holds; None where something is missing."""
         return None if not self.outcome else self.outcome == HOLDS
 
 
@@ -105,7 +104,7 @@ class GateFinding:
     letter: str
     scale: str
     state: str
-    """open, shut or not yet measured, by the mean over seeds: it is no claim."""
+    """open, shut or not yet measured; the mean over seeds decides, without intervals, since a gate is no claim."""
     why: str
     finding: Finding
 
@@ -169,7 +168,7 @@ class _Group:
 
 
 class Known:
-    """Records as evidence, of which the samples are made once."""
+    """Records as evidence, whose samples are made once."""
 
     def __init__(self, records: pd.DataFrame) -> None:
         self.records = evidence(records)
@@ -177,7 +176,7 @@ class Known:
         self._made: dict[tuple[tuple[str, ...], bool, str], list[_Group]] = {}
 
     def groups(self, part: Part, scales: Sequence[str]) -> Iterator[_Group]:
-        """In the order in which they may decide a part."""
+        """The groups of records that may decide a part, the first choice first."""
         for scale in scales:
             key = part.experiments, part.by_model, scale
             if key not in self._made:
@@ -186,7 +185,7 @@ class Known:
 
     def _make(self, part: Part, scale: str) -> list[_Group]:
         rows = self.records[self.records["source"].isin(part.experiments) & (self.records["scale"] == scale)]
-        # Speeds of two machines are never divided by each other; of equals the machine that was recorded first decides.
+        # A speed is never divided by another machine's; among equal groups the machine recorded first decides.
         rows = rows.assign(machine=pd.factorize(rows["device"])[0])
         by = ["corpus_used", "model", "machine"] if part.by_model else ["corpus_used"]
         groups = [group for _, group in rows.groupby(by)]
@@ -224,7 +223,7 @@ def lacked_by(part: Part, sample: Sample) -> list[str]:
 
 
 def measure(part: Part, known: Known, scales: Sequence[str], paper: float | None = None) -> Finding:
-    """The part in the first group of records that has all it needs; else what the best-supplied one lacks."""
+    """The part by the first group of records with all its numbers; else the numbers that the best group lacks."""
     least_missing = lacked_by(part, known.nothing)
     for group in known.groups(part, scales):
         found = []
@@ -246,7 +245,7 @@ def measure(part: Part, known: Known, scales: Sequence[str], paper: float | None
 def _decided(
     part: Part, group: _Group, found: Sequence[tuple[dict[int, float], dict[int, float]]], paper: float | None
 ) -> Finding:
-    """What the seeds say at each L, told for the L that is nearest to breaking the rule."""
+    """The outcome at each L, over seeds; the finding has the L that is nearest to breaking the rule."""
     told = []
     for length in dict.fromkeys(length for values, _ in found for length in values):
         values = [of_seed[length] for of_seed, _ in found if length in of_seed]
@@ -256,7 +255,7 @@ def _decided(
         error = float(np.nanmean(errors)) if not all(map(math.isnan, errors)) else math.nan
         over_text = None if math.isnan(error) else (effect - Z * error, effect + Z * error)
         sides = {part.holds(value) for value in (effect, *(over_seeds or ()), *(over_text or ()))}
-        # Both ends may lie outside a band, on either side of it.
+        # Both ends of an interval may lie outside a band, one on each side.
         around = any(ends and ends[0] < part.low and ends[1] > part.high for ends in (over_seeds, over_text))
         outcome = UNDECIDED if len(sides) > 1 or around else HOLDS if sides == {True} else BROKEN
         p = p_value(part, values) if over_seeds else None
@@ -279,7 +278,7 @@ def _gate(gate: Gate, known: Known, scale: str) -> GateFinding:
 
 
 def gates(records: pd.DataFrame | None = None) -> list[GateFinding]:
-    """The gates at every scale below the paper's that has records; on all measured records where none are given."""
+    """The gates at every scale below the paper's that has records; None takes all measured records."""
     known = Known(measured_results() if records is None else records)
     scales = [scale for scale in COUNTED_SCALES if scale != "paper" and (known.records["scale"] == scale).any()]
     return [_gate(gate, known, scale) for scale in scales for gate in GATES]
@@ -319,7 +318,7 @@ def _word(claim: Claim, scale: str, findings: Sequence[Finding], gates: Sequence
     if UNKNOWN in gates:
         return NOT_MEASURED
     if broken:
-        # What is counted is the same in every seed.
+        # A count is the same in every seed.
         once = all(finding.seeds == 1 for finding in broken) and not claim.arithmetic
         return CONTRADICTED_ONCE if once else NOT_REPRODUCED
     if any(finding.outcome == UNDECIDED for finding in findings):
@@ -334,9 +333,12 @@ def _word(claim: Claim, scale: str, findings: Sequence[Finding], gates: Sequence
 def scorecard(
     records: pd.DataFrame | None = None, paper: pd.DataFrame | None = None, claims: Sequence[Claim] = CLAIMS
 ) -> list[Verdict]:
-    """The verdict on every claim of the paper, or on those given, a family whose p are corrected together.
+    """The verdicts on these claims, a family whose p are corrected together.
 
-    On all measured records and by the paper's numbers where none are given.
+    Args:
+        records: as for `judge`; None takes all measured records.
+        paper: as for `judge`; None takes all of the paper's numbers.
+        claims: the paper's if left out.
     """
     known = Known(measured_results() if records is None else records)
     published = Known(as_records(paper_results() if paper is None else paper))

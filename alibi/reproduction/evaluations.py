@@ -17,18 +17,18 @@ EXTRAPOLATION = (0.5, 1, 1.25, 2, 4, 8, 16)
 # The same in the experiments, up to the scale's longest: just past the training length, and doublings.
 MULTIPLES = (1, 1.125, 1.25, 2, 4, 8, 16, 32)
 LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
-# Tokens that windows overlapping by half score, from the start of the split.
+# Tokens at the start of the split, scored in windows that overlap by half.
 HALF_STRIDE_TOKENS = {"quick": 4096, "laptop": 32_768, "gpu": 32_768, "paper": 32_768}
-# Of records from before full windows were scored: at stride 1, from the start of the split.
+# Tokens at the start of the split that the oldest records, from before full windows, score at stride 1.
 STRIDE_1_TOKENS = {"quick": 64, "laptop": 1024, "gpu": 1024, "paper": 1024}
-# Full windows. The first tokens, this many, are context, and no longer window slides: training lengths, window lengths,
-# methods and both protocols score the same tokens at a scale.
+# Full windows: this many first tokens are context alone, and no window is longer. So all training lengths, window
+# lengths, methods and both protocols score the same tokens at a scale.
 SKIPPED = {"quick": 1024, "laptop": 512, "gpu": 4096, "paper": 4096}
-# A sliding window brings 1 / so much of the training length, so each token has all but that of a full window before it:
-# 8 of 64 and 16 of 128 tokens at laptop, 32 of 512 at gpu. None is the paper's stride of 1, where it can be paid for.
+# Strides of full sliding windows are the training length divided by this: 8 of 64 and 16 of 128 tokens at laptop, 32 of
+# 512 at gpu. None is the paper's stride of 1. Each token has a whole window before it, less at most the stride.
 STRIDES_IN_L = {"quick": 8, "laptop": 8, "gpu": 16, "paper": None}
-# Tokens scored in full windows, and compared by a model with itself, at least: spread evenly over the split, None all.
-# At laptop all evaluations of a run together cost about half of its training.
+# Least numbers of tokens that are scored in full windows, and that a model compares with itself, spread evenly over the
+# split; None takes all. At laptop all evaluations of a run together cost about half of its training.
 FULL_WINDOW_TOKENS = {"quick": 4096, "laptop": 16_384, "gpu": None, "paper": None}
 AGAINST_ITSELF_TOKENS = {"quick": 16_384, "laptop": 32_768, "gpu": None, "paper": None}
 
@@ -47,16 +47,16 @@ class Measure:
     skip: int = 0
     """Tokens at the start that are context and not scored."""
     sample: int | None = None
-    """Tokens that are scored at least, spread evenly over the text; None scores all."""
+    """Least number of tokens to score, spread evenly over the text; None scores all."""
     interpolation: str | None = None
-    """How slopes or angles are rescaled for it, a kind of `alibi.positions.interpolation`; None leaves them."""
+    """Rescales slopes or angles for it, by a kind of `alibi.positions.interpolation`; None leaves them."""
 
     def flops(self, model: Decoder, tokens: int) -> float:
-        """Floating point operations of it on a split of this size; a window's context is run and not scored."""
+        """Its floating point operations on a split of this size, the context of windows among them."""
         scored = float(min(self.prefix or tokens, tokens) - self.skip)
         new = self.stride or self.length
         if self.sample is not None:
-            # A window that is longer than a piece of the sample brings tokens around it, which don't count.
+            # A window that is longer than a piece of the sample computes tokens around it, which are not scored.
             scored = min(scored, self.sample * max(1.0, new / PIECE))
         return scored * _forward_flops(model, self.length, new)
 
@@ -79,11 +79,11 @@ class SelfMeasure:
     stride: int
     """New tokens that each window of L brings."""
     sample: int | None = None
-    """Tokens that are compared at least, spread evenly over the text; None compares all."""
+    """Least number of tokens to compare, spread evenly over the text; None compares all."""
     split: str = "valid"
 
     def flops(self, model: Decoder, tokens: int, train_length: int) -> float:
-        """Floating point operations of it on a split of this size."""
+        """Its floating point operations on a split of this size."""
         longer, shorter = (self.window, self.window), (train_length, self.stride)
         compared = min(self.sample or tokens, tokens)
         return compared * (_forward_flops(model, *longer) + _forward_flops(model, *shorter))
@@ -103,8 +103,8 @@ def nonoverlapping(scale: str, train_length: int, others: Iterable[int] = ()) ->
 def full_windows(scale: str, train_length: int) -> tuple[Measure, ...]:
     """Nonoverlapping windows, and full ones that slide, on the same tokens, in multiples of L up to `SKIPPED`.
 
-    The sliding stride is that of `STRIDES_IN_L`. A model that is trained longer than the scale's own L is also read in
-    sliding windows of that L, by a stride as much shorter: what it gains from there to its own L, context gave it.
+    The stride is that of `STRIDES_IN_L`. A model trained at a longer L than the scale's own is also evaluated in
+    sliding windows of the scale's L, with a stride in proportion: its gain from there to its own L comes from context.
     """
     skip, sample = SKIPPED[scale], FULL_WINDOW_TOKENS[scale]
     slide = STRIDES_IN_L[scale] or train_length

@@ -1,4 +1,4 @@
-"""Records as evidence: what one seed gave at one scale, asked in the paper's lengths."""
+"""Records as evidence: the numbers of one seed at one scale, looked up by the paper's lengths."""
 
 import math
 from collections.abc import Iterable
@@ -28,17 +28,17 @@ COUNTED_SCALES = ("paper", "gpu", "laptop")
 Curve = dict[float, float]
 """Perplexity by window, in ascending order."""
 Tokens = tuple[float, float, float]
-"""Which tokens of the split were scored: up to `prefix`, less the `skipped`, of these a `sample`; infinite is all."""
+"""The scored tokens of a split: up to `prefix`, less the `skipped`, of these a `sample`; infinity stands for all."""
 Estimate = tuple[float, float]
 """A number and its standard error, over articles or over repeats of a time; nan where it is not known."""
 WHOLE: Tokens = (math.inf, 0, math.inf)
-# A retrieval task is learned where more than this share of the answers is right at L, and asked at so many L.
+# A retrieval task is learned if more than this share of the answers at L is right; past L means these multiples of L.
 LEARNED, PAST = 0.95, (2, 4, 8, 16)
 TRIGRAM_WITH_CACHE = "trigram-cache"
 CONTROLS = ("trigram", TRIGRAM_WITH_CACHE)
-"""As records name the trigram and the one with a cache in `method`; neither is a position method."""
-# A sliding window is full if so few of the scored tokens have less than a window before them, and if what it brings
-# anew is at most that share of L: the paper scores 217,646 tokens at stride 1, of which up to 3,072 have less.
+"""The trigram and the one with a cache, by their names in `method`; neither is a position method."""
+# Sliding windows are full if at most this share of the scored tokens has less than a window before it, and the stride
+# is at most this share of L. The paper scores 217,646 tokens at stride 1, of which up to 3,072 have less.
 GROWING_SHARE, STRIDE_SHARE = 0.02, 1 / 8
 # fmt: off
 SAMPLE_COLUMNS = [
@@ -64,11 +64,10 @@ def as_records(paper: pd.DataFrame) -> pd.DataFrame:
 
 
 def evidence(records: pd.DataFrame) -> pd.DataFrame:
-    """The records that count (not of scale quick, validation split), in the columns that statistics use.
+    """The records that count (validation split, any scale but quick), in the columns that statistics use.
 
-    New are factor, how many times as long a length is in the paper, and paper_eval_length, L_valid in the paper's
-    tokens, as are positions, distances and how many tokens may be seen. What is read, skipped and sampled of the text
-    is as `Tokens` says.
+    New columns are factor, a length of the paper over ours, and paper_eval_length, L_valid in the paper's tokens.
+    Positions, distances and seen are in the paper's tokens too; prefix, skipped and sample are as in `Tokens`.
     """
 
     def text(column: str, missing: str = "") -> pd.Series:
@@ -118,12 +117,12 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
 
 
 class Sample:
-    """What one seed gave at one scale on one corpus. A number that is not there is nan, and its name is kept."""
+    """The numbers of one seed at one scale on one corpus. A missing one is nan, and `missing` gets its name."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self.missing: list[str] = []
         self.factor = float(rows["factor"].iloc[0]) if len(rows) else math.nan
-        """How many times as long a length is in the paper."""
+        """A length of the paper over ours."""
         self._numbers: dict[tuple[str, str, float], dict[str, float]] = {}
         self._parameters: dict[str, float] = {}
         self._curves: dict[tuple[str, float, bool], dict[Tokens, Curve]] = {}
@@ -183,7 +182,7 @@ class Sample:
                 self._sliding.setdefault((method, paper_length), {}).setdefault(tokens, {})[paper_eval_length] = value
 
     def lacks(self, what: str) -> float:
-        """nan, and what is missing goes on the list."""
+        """Adds this name to `missing`, and returns nan."""
         if what not in self.missing:
             self.missing.append(what)
         return math.nan
@@ -195,14 +194,14 @@ class Sample:
         return sorted(int(length) for length in of_numbers | of_curves if not math.isnan(length))
 
     def number(self, metric: str, method: str, length: int, optional: bool = False) -> float:
-        """A number that belongs to a method and an L, such as train_memory: on the kernel on which it is fastest."""
+        """A number of a method at an L, such as train_memory, on the method's fastest kernel."""
         found = self._numbers.get((metric, method, length), {})
         if found:
             return found[self._fastest(found, metric, method, length)]
         return math.nan if optional else self.lacks(f"{metric} of {method} at L = {length}")
 
     def _fastest(self, kernels: Iterable[str], metric: str, method: str, length: int) -> str:
-        """Of these kernels that on which the method trains fastest, or evaluates; of equals the last."""
+        """The kernel on which the method trains fastest, or evaluates, by the metric; of equals the last."""
         kind = "eval" if metric.startswith("eval") else "train"
         speed = self._numbers.get((f"{kind}_speed", method, length), {})
         return sorted(kernels, key=lambda kernel: speed.get(kernel, 0.0))[-1]
@@ -210,11 +209,11 @@ class Sample:
     def ratio(
         self, metric: str, length: int, other_length: int = 0, method: str = "alibi", other: str = "sinusoidal"
     ) -> float:
-        """Such a number of one method at L over that of another at L, or at the length given."""
+        """A number of one method at L over another's at L, or at `other_length`."""
         return self.number(metric, method, length) / self.number(metric, other, other_length or length)
 
     def on_one_kernel(self, metric: str, method: str, length: int) -> tuple[float, float]:
-        """Such a number of a method and of sinusoidal on one kernel: of those that both ran, sinusoidal's fastest."""
+        """A number of a method and of sinusoidal on one kernel: sinusoidal's fastest of those that both ran."""
         own, other = (self._numbers.get((metric, name, length), {}) for name in (method, "sinusoidal"))
         shared = [kernel for kernel in own if kernel in other]
         if not shared:
@@ -224,18 +223,17 @@ class Sample:
         return own[kernel], other[kernel]
 
     def parameters(self, method: str) -> float:
-        """How many parameters the method's model has."""
+        """Number of parameters of the method's model."""
         return self._parameters[method] if method in self._parameters else self.lacks(f"parameters of {method}")
 
     def curves(self, method: str, length: int, equal_time: bool = False) -> dict[Tokens, Curve]:
-        """Perplexity by window that does not overlap, one curve for each part of the text that was scored."""
+        """Perplexity by length of nonoverlapping windows, a curve for each choice of scored tokens."""
         return _sorted(self._curves.get((method, length, equal_time), {}))
 
     def sliding(self, method: str, length: int) -> dict[Tokens, Curve]:
-        """The same under sliding windows that are full: every scored token has all of the window before it.
+        """The same under full sliding windows: every scored token has a window before it, less at most the stride.
 
-        But for the few tokens that a window brings at once, at most an eighth of L. The largest part of the text comes
-        first.
+        The stride is at most an eighth of L. The largest choice of tokens comes first.
         """
         return _sorted(self._sliding.get((method, length), {}))
 
@@ -245,8 +243,8 @@ class Sample:
         """Perplexity of a model trained at L = length on windows of this many tokens.
 
         Between two measured windows at most a factor 1.5 apart, log perplexity is interpolated in log window: the
-        paper's tables step by 100 and 1000 tokens from L. Our records have the windows themselves. Without overlap all
-        of the text counts; under full sliding windows the largest part that has this window and L.
+        paper's tables step by 100 and 1000 tokens from L. Our records have the windows themselves. Nonoverlapping
+        windows score the whole text; full sliding ones the largest choice of tokens that has this window and L.
         """
         if sliding:
             curve = next((c for c in self.sliding(method, length).values() if length in c and max(c) >= window), {})
@@ -266,9 +264,9 @@ class Sample:
         return longer / self.perplexity(method, length, length, sliding)
 
     def beyond(self, method: str, length: int, start: float, reach: float) -> Curve:
-        """The measured curve from start x L on: from L to reach x L it must leave out no more than a doubling.
+        """The measured curve from start x L on. It must go from L to reach x L in steps of at most a doubling.
 
-        Five per cent less than reach will do, because Table 3 ends at 15.6 L.
+        5 % less than reach is enough, because Table 3 ends at 15.6 L.
         """
         curve = {w: value for w, value in self.curves(method, length).get(WHOLE, {}).items() if w >= length}
         windows = [*curve]
@@ -279,10 +277,10 @@ class Sample:
         return {window: value for window, value in curve.items() if window >= start * length}
 
     def same_tokens(self, method: str, length: int) -> tuple[Curve, Curve]:
-        """Perplexity by window on the same tokens: in windows that don't overlap, and in full sliding ones.
+        """Perplexity by window on the same tokens, in nonoverlapping windows and in full sliding ones.
 
-        Windows are those measured both ways. They must include L and one of 2 L or more. The largest part of the text
-        counts. A note is made, and both curves are empty, if no tokens were scored both ways.
+        Windows are those measured both ways, L and one of at least 2 L among them, on the largest choice of tokens.
+        Without these both curves are empty, and `missing` says so.
         """
         tokens = self._scored_both_ways(method, length)
         if tokens is None:
@@ -352,13 +350,13 @@ class Sample:
     def repeated_change(self, method: str, length: int, window: float, seen: float, distance: float) -> Estimate:
         """Loss in windows of `seen` tokens less that in windows of L (nats), of the same tokens.
 
-        They are the last tokens of windows of `window` tokens whose last occurrence lies from `distance` on, as far as
-        twice that; with distance 0, those that occur nowhere before.
+        They are the last tokens of windows of `window` tokens that occurred last `distance` to twice `distance` tokens
+        before; with distance 0, those that did not occur before.
         """
         return self._read("loss_repeated_change", REPEATS, method, length, window, seen, distance)
 
     def receptive_field(self, method: str, length: int, window: float) -> float:
-        """How many last tokens of windows of this length have 0.99 of the gradient of the last loss."""
+        """Number of last tokens of windows of this length that have 0.99 of the gradient of the last loss."""
         return self.factor * self._read("receptive_field", GRADIENT, method, length, window)[0]
 
     def _read(
@@ -377,8 +375,8 @@ class Sample:
     def heads(self, metric: str, method: str, length: int, window: float) -> np.ndarray:
         """A number of each head's attention in windows of this length, [layers, heads], in the model's order.
 
-        Metrics are those of protocol `attention`, distances in the tokens of the run. Not a number for two heads where
-        there are none.
+        Metrics are those of protocol `attention`, distances in the tokens of the run. Without records it is nan for one
+        layer of two heads.
         """
         found = self._heads.get((metric, method, length, window), {})
         if not found:
@@ -389,8 +387,8 @@ class Sample:
     def answers_past(self, task: str, method: str, interpolation: str = "", distractors: int = 0) -> float:
         """Mean over windows of 2, 4, 8 and 16 L of the share of answers of a retrieval task that are right.
 
-        For copying, whose answers are half a window long, the share of single tokens. Not a number, and a note is made,
-        where at most `LEARNED` of the answers are right in windows of L, as the method was trained.
+        For copying, whose answers are half a window long, the share of single tokens. It is nan, and `missing` says so,
+        if the method did not learn the task: at most `LEARNED` of its answers at L are right, without interpolation.
 
         Args:
             task: a name of `alibi.retrieval.tasks.TASKS`.
@@ -405,7 +403,7 @@ class Sample:
     def answers_in_first_half(self, task: str, method: str, multiple: float) -> float:
         """Share of the answers right among those in the first half of windows of multiple x L, as it was trained.
 
-        Not a number where the task was not learned, as for `answers_past`.
+        It is nan if the task was not learned, as in `answers_past`.
         """
         self._answers("exact_match", task, method, multiple)
         parts = self._retrieved.get(("exact_match", task, method, "", 0, multiple), {})

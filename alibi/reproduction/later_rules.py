@@ -1,16 +1,16 @@
 """Claims of other papers, most of them later, each a decision rule in the manner of `alibi.reproduction.rules`.
 
-They ask what came after ALiBi, and whether a flat perplexity means that far tokens are read. All rules were written
-down before any run that they judge. Each is the claim of the paper that it names, in our terms: lengths are the first
-paper's, so L = 512 is 64 tokens at scale laptop, and L_valid goes to 16 L. A remark says what the source measured, in
-which model, and where our question differs from its own; the figures are the source's. Where a source is silent on a
-bound, the bound is this book's: 1 % of perplexity or 0.01 nats is equal, and a perplexity *holds* as it does there.
+They compare ALiBi with later methods, and ask whether a flat perplexity means that far tokens are read. All rules were
+written before any run that they judge. Each states the claim of the paper that it names in our terms: lengths are the
+ALiBi paper's, so L = 512 is 64 tokens at scale laptop, and L_valid goes to 16 L. A remark says what the source
+measured, in which model, and how our question differs; its figures are the source's. Where a source gives no bound, the
+bound is this book's: 1 % of perplexity or 0.01 nats is equal, and a perplexity *holds* as in those rules.
 
-What is measured of reading (`alibi.reproduction.experiments.reads_further`) is of the last tokens of windows of 16 L
-but where a statistic says L. Interpolation is a choice of the evaluation, on runs of `after_alibi`.
+Measures of reading (`alibi.reproduction.experiments.reads_further`) are of the last tokens of windows of 16 L, unless a
+statistic says L. Interpolation belongs to the evaluation, of runs of `after_alibi`.
 
-What is found (`alibi.reproduction.experiments.retrieval`) counts where a method learned the task: more than 0.95 of the
-answers at L right. L is 64 there, and stands for itself. Each of these claims is contradicted by the other sign.
+Retrieval (`alibi.reproduction.experiments.retrieval`) counts if the method learned the task: more than 0.95 of its
+answers at L are right. There L is 64, and stands for itself. The other sign contradicts each of these claims.
 """
 
 import math
@@ -95,7 +95,7 @@ def _more(
     strict: bool = True,
     distractors: int = 0,
 ) -> Part:
-    """Answers of a retrieval task that one method has right past L less those of another, each with its interpolation.
+    """Share of answers of a task that one method has right past L less another's, each with its interpolation.
 
     Both are means over windows of 2, 4, 8 and 16 L (`alibi.reproduction.evidence.Sample.answers_past`).
     """

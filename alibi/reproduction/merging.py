@@ -1,14 +1,14 @@
-"""Records of another machine: checked column by column, and appended to ours if all of them are right.
+"""Records of another machine are checked column by column, and appended to ours if all of them are right.
 
-What is one number (`KEY`) is recorded once. A number that was measured again is
+Each number (`KEY`) is recorded once. A number that was measured again is
 
-- passed over if it is the same one, so that a whole folder of results may be sent, ours among them;
+- passed over if it has the same value, so that a whole folder of results may be sent, our records among them;
 - refused if the same device in the same dtype gave another value: one of the two is wrong;
-- kept out, and told with both values, if it was trained on another device or in another dtype. A seed decides weights
-  and data order, so a second training of it is a check of the first and no second sample; the one that was recorded
-  first stays, whichever is the better. Other seeds are what a grid gains by.
+- kept out, with a message of both values, if it was trained on another device or in another dtype. A seed decides
+  weights and data order, so a second training checks the first and is no second sample. The first record stays,
+  whichever is better. New samples need other seeds.
 
-Speed and memory belong to a machine: device and dtype are part of what the number is, and machines stand side by side.
+Speed and memory belong to a machine: device and dtype are part of their key, and machines stand side by side.
 """
 
 import csv
@@ -62,7 +62,7 @@ KEY = (
 # fmt: on
 MACHINE = ("device", "dtype")
 NUMBERS = ("value", "decay_window", "seconds", *RATES)
-# Of the paper's records alone.
+# Only the paper's records have these.
 PAPERS = ("page", "gpu_hours")
 MOST_THREADS = 512
 SIGNED = ("loss_change", "loss_against_itself", "loss_truncated_change", "loss_repeated_change")
@@ -77,12 +77,12 @@ Row = dict[str, Any]
 
 
 class MergeError(UserError, RuntimeError):
-    """A file of records that has faults; each is told in a line, and nothing was written."""
+    """Faults in files of records, a line each; nothing was written."""
 
 
 @dataclass
 class _File:
-    """What is read of a file: its rows by line, and what is wrong."""
+    """The rows of a file by line, and its faults."""
 
     path: Path
     rows: dict[int, Row] = field(default_factory=dict)
@@ -96,24 +96,24 @@ class _File:
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of the rows of the files."""
+    """The outcome for the rows of the files."""
 
     appended: int
     known: int
-    """Rows that were there."""
+    """Number of rows that were already recorded."""
     kept_out: tuple[str, ...]
-    """Of each number that is recorded with another value from another machine: where it stands, and both values."""
+    """A message for each number that is recorded with another value from another machine: its line, both values."""
 
 
 def merge(paths: Sequence[Path]) -> Merged:
-    """Appends the records of these files to those of their experiments, all or, if one has a fault, none.
+    """Appends the records of these files to those of their experiments; if one has a fault, none of them.
 
     Args:
-        paths: CSV files in the columns of `alibi.records.MEASURED_COLUMNS`; a row that has no `source` is of the
+        paths: CSV files in the columns of `alibi.records.MEASURED_COLUMNS`; a row without a `source` belongs to the
             experiment that the file is named after.
 
     Raises:
-        MergeError: which lists every fault: file, line, column, value, and what would be right.
+        MergeError: lists every fault with its file, line, column and value, and the right value.
         alibi.records.RecordsError: if our own records can't be read.
     """
     import pandas as pd
@@ -127,7 +127,7 @@ def merge(paths: Sequence[Path]) -> Merged:
             for line, row in file.rows.items():
                 key = _key(row)
                 if key in recorded and _same(row, recorded[key]):
-                    known += 1  # Whatever the rules were when it was recorded.
+                    known += 1  # Also if today's checks would refuse it.
                     continue
                 for column, right in _wrong(row):
                     file.fault(line, column, row[column], right)
@@ -243,17 +243,17 @@ def _same(row: Row, before: Row) -> bool:
 
 
 def _wrong(row: Row) -> Iterator[tuple[str, str]]:
-    """Columns that are wrong, each with what would be right."""
+    """Each wrong column, with the right value."""
     yield from _wrong_anywhere(row)
     if row["source"] not in EXPERIMENTS:
-        yield "source", f"no experiment is named so: choose from {listed(EXPERIMENTS)}"
+        yield "source", f"unknown experiment: choose from {listed(EXPERIMENTS)}"
     elif row["scale"] not in SCALES:
         yield "scale", f"choose from {listed(SCALES)}"
     else:
         cell, wrong = _cell(row)
         yield from wrong
         if isinstance(cell, TrainingCell) and not CORPORA.fullmatch(row["corpus_used"] or ""):
-            yield "corpus_used", "the text that was trained on, and where another was read that one too: NAME -> NAME"
+            yield "corpus_used", "name the training text, or if another text was evaluated, TRAINED -> EVALUATED"
         elif isinstance(cell, TrainingCell):
             yield from _wrong_of_run(row, cell)
         elif isinstance(cell, ControlCell):
@@ -265,7 +265,7 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
         if row[name] is not None:
             yield name, "only numbers of the paper have one: leave it empty"
     if row["provenance"] != "measured":
-        yield "provenance", "records that are sent are measured"
+        yield "provenance", "choose measured: others are the paper's numbers"
     if row["smoke"]:
         yield "smoke", "the numbers of a smoke run mean nothing: run it without ALIBI_SMOKE"
     if row["value"] is None or not (math.isfinite(row["value"]) or row["metric"] == "word_perplexity"):
@@ -276,7 +276,7 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
         if not 0 <= row["value"] <= 1:
             yield "value", "a share of answers is between 0 and 1"
     elif row["protocol"] in READING:
-        # What is nowhere read has no weight, and what is hidden in training makes no difference at all.
+        # 0 is possible: a token that is never attended to has no weight.
         if not row["value"] >= 0:
             yield "value", "it is at least 0"
         elif row["metric"] in SHARES and row["value"] > 1 + 1e-6:
@@ -286,7 +286,7 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
         yield "value", least
     for name in ("device", "torch_version"):
         if not row[name]:
-            yield name, "say which measured"
+            yield name, "name the one that measured"
     dtypes = CONTROL_DTYPES if row["method"] in CONTROLS else DTYPES
     if row["dtype"] not in dtypes:
         yield "dtype", f"choose from {listed(dtypes)}"
@@ -305,7 +305,7 @@ def _cells(experiment: str, scale: str, seed: int) -> list[tuple[Cell, list[Row]
 
 
 def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
-    """The cell that measures this number, or the columns that no cell has so."""
+    """The cell that measures this number; else the columns that differ from the nearest cell's, and right values."""
     cells = _cells(row["source"], row["scale"], row["seed"] or 0)
     truth = {name: bool(row[name]) for name in TRUTHS}
     nearest: tuple[list[str], Row] | None = None
@@ -314,7 +314,7 @@ def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
             apart = [name for name, value in number.items() if (row | truth)[name] != value]
             if not apart:
                 return cell, []
-            # A wrong metric alone is less of a likeness than a wrong length.
+            # A number that differs in the metric alone is less alike than one that differs in a length alone.
             if nearest is None or (len(apart), "metric" in apart) < (len(nearest[0]), "metric" in nearest[0]):
                 nearest = apart, number
     if nearest is None:
@@ -335,7 +335,7 @@ def _differ(number: Row, row: Row) -> list[str]:
 
 @cache
 def _texts(corpus_used: str, tokenisation: str | None) -> tuple[Corpus, Corpus] | None:
-    """What was trained on and what was read, at least their sizes; None where not even these are known here."""
+    """The training text and the evaluated text, at least their sizes; None if not even these are known here."""
     trained, _, read = corpus_used.partition(" -> ")
     try:
         trained_on = outline(trained, tokenisation)
@@ -346,13 +346,13 @@ def _texts(corpus_used: str, tokenisation: str | None) -> tuple[Corpus, Corpus] 
 
 @cache
 def _tokens(corpus_used: str, tokenisation: str | None, split: str) -> int | None:
-    """Tokens of a split of what was read, in the vocabulary of the run; None where that is not known here."""
+    """Number of tokens of a split of the evaluated text, in the vocabulary of the run; None if not known here."""
     if (texts := _texts(corpus_used, tokenisation)) is None:
         return None
     trained_on, read = texts
     if trained_on.source and read.source:
         return len(read.split(split).tokens if read is trained_on else read.encoded_by(trained_on, split).tokens)
-    # Published of WikiText are words and ends of lines, which are its tokens in any vocabulary of words.
+    # WikiText's published sizes count words and ends of lines, which are its tokens in any vocabulary of words.
     of_words = trained_on.tokenisation == "words" if trained_on.source else trained_on.name.startswith("wikitext")
     return read.splits[split].words if of_words and not read.source else None
 
@@ -372,7 +372,7 @@ def _parameters(cell: TrainingCell) -> int:
 def _scored(
     tokens: int, length: int, stride: int | None, skip: int, sample: int | None, first: int | None, last: int | None
 ) -> int:
-    """Tokens that an evaluation of so many tokens scores at the positions first to last of a window."""
+    """Number of tokens that an evaluation of a text of `tokens` scores at positions first to last of its windows."""
     low, high = (first or 1) - 1, last or length
     before = np.concatenate([[0], np.cumsum(scored_tokens(tokens, skip, sample))])
     scored = 0
@@ -399,7 +399,7 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
         yield "value", f"a perplexity is below the {size:,} entries of the vocabulary"
     if row["protocol"] in READING:
         yield from _wrong_tokens_read(row, cell, _tokens(*given, row["split"]))
-    # What a run compares with itself depends on where long windows end, and is not counted again here.
+    # The tokens that a run compares with itself depend on the ends of long windows, and are not counted again here.
     elif row["protocol"] != AGAINST_ITSELF:
         yield from _wrong_tokens(row, _tokens(*given, row["split"]))
     if row["parameters"] != (count := _parameters(same)):
@@ -409,11 +409,11 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
     if not HASH.fullmatch(row["config_hash"] or ""):
         yield "config_hash", "12 hexadecimal digits"
     elif texts[0].source and row["device"] and row["config_hash"] not in (hashes := _hashes(same, row)):
-        yield "config_hash", f"this code gives {hashes[0]}: settings, text or recipe of the run were others"
+        yield "config_hash", f"this code gives {hashes[0]}: the run had other settings, text or recipe"
 
 
 def _wrong_tokens(row: Row, whole: int | None) -> Iterator[tuple[str, str]]:
-    """Whether an evaluation of a split of so many tokens scores that many, where the split or a prefix is known."""
+    """A wrong number of scored tokens, where the size of the split or a prefix is known."""
     if row["prefix"] is None and whole is None:
         return
     tokens = min(n for n in (row["prefix"], whole) if n is not None)
@@ -426,7 +426,7 @@ def _wrong_tokens(row: Row, whole: int | None) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_tokens_read(row: Row, cell: TrainingCell, whole: int | None) -> Iterator[tuple[str, str]]:
-    """Whether a measure of reading has so many tokens, queries or windows in a split of so many tokens."""
+    """A wrong number of tokens, queries or windows of a measure of reading, where the size of the split is known."""
     if whole is None or cell.reading is None:
         return
     length = row["eval_length"]
@@ -434,14 +434,17 @@ def _wrong_tokens_read(row: Row, cell: TrainingCell, whole: int | None) -> Itera
     windows = len(spread_windows(whole, length, windows))
     right = windows if row["protocol"] == GRADIENT else windows * last
     scored = row["tokens_scored"]
-    # How many of them were seen before, and how far back, is the text's.
+    # The number of tokens that were seen before, at a distance, depends on the text.
     if scored is None or (not 0 < scored <= right if row["protocol"] == REPEATS else scored != right):
         most = "at most " * (row["protocol"] == REPEATS)
         yield "tokens_scored", f"this measure has {most}{right:,}"
 
 
 def _hashes(cell: TrainingCell, row: Row) -> list[str]:
-    """What `config_hash` may give for the cell there; where the scale leaves the threads open, one for each number."""
+    """The values that `config_hash` may have for the cell on that machine, one for each number of threads.
+
+    A scale that sets the number of threads has one.
+    """
     config = replace(_configuration(cell), torch_version=row["torch_version"] or "")
     threads = scale_named(cell.scale).threads
     every = range(1, MOST_THREADS + 1) if threads is None else (threads,)

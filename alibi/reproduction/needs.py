@@ -13,18 +13,18 @@ from alibi.reproduction.rules import CLAIMS, GATES, Part
 
 @dataclass(frozen=True)
 class Need:
-    """What a part of a claim that is not yet measured, or of its gates, lacks at a scale."""
+    """The numbers that a part of a claim, or one of its gates, lacks at a scale."""
 
     claim: int | str
     part: Part
     lacking: frozenset[str]
     """Names of numbers, as in `Finding.missing`."""
     every: frozenset[str]
-    """The names of all that it takes."""
+    """Names of all numbers that it takes."""
 
 
 def needs(records: pd.DataFrame, scale: str) -> list[Need]:
-    """What the claims that are not yet measured at any scale lack at this one, where it counts."""
+    """The numbers lacking at this scale for claims that no scale has measured; none at quick, which is no evidence."""
     known, found = Known(records), []
     for claim in (*CLAIMS, *LATER_CLAIMS) if scale in COUNTED_SCALES else ():
         gates = [gate.part for gate in GATES if gate.letter in claim.gates and scale != "paper"]
@@ -33,7 +33,7 @@ def needs(records: pd.DataFrame, scale: str) -> list[Need]:
             continue
         for part in parts:
             at_scale = measure(part, known, (scale,))
-            # Where draws are missing, or several shapes may decide, any number of another one is of use.
+            # Any number of another draw, or of another shape where several may decide, is of use.
             every = frozenset(lacked_by(part, known.nothing))
             if at_scale.missing:
                 lacking = every if part.draws or part.by_model else frozenset(at_scale.missing)

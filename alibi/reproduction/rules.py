@@ -1,26 +1,26 @@
 """The paper's claims, each a decision rule: a statistic of records and the range in which the claim holds.
 
-The rules are older than the records that count, of scales laptop, gpu and paper, but not older than all numbers: quick
-runs had been seen, the paper's tables of course, and rules that changed later changed after records had been seen.
-`rule_changes` lists every change: the rule before and after, why, when, and what had been seen by then.
+The rules are older than the records that count, those of scales laptop, gpu and paper. They are not older than every
+number: quick runs and the paper's tables had been seen, and rules that changed did so after records had been seen.
+`rule_changes` lists every change: the rule before and after, the reason, the date, and the records seen by then.
 
-A claim has one or more parts, a part a statistic and a rule; the words a reader sees are made from the same numbers
-that the code compares. Every length is the paper's: a run trained at 64 tokens that stands for 512 (`paper_length`) and
-is evaluated at 80 has L = 512 and L_valid = 640. How verdicts come about is told in `alibi.reproduction.claims`.
+A claim has one or more parts. A part has a statistic and a rule, whose words are made from the numbers that the code
+compares. Every length is the paper's: a run trained at 64 tokens that stands for 512 (`paper_length`) and is evaluated
+at 80 has L = 512 and L_valid = 640. `alibi.reproduction.claims` tells how a verdict comes about.
 
-Thresholds come from the paper's words and numbers alone, which pass every rule for which its tables have the numbers.
-That shows little, since bounds were chosen beside them; which rules can fail is shown by `alibi.reproduction.nulls`.
+Thresholds come from the paper's words and numbers alone. Its tables pass every rule for which they have the numbers.
+That shows little, since bounds were chosen beside them; `alibi.reproduction.nulls` shows which rules can fail.
 
-- A perplexity *holds* if it is at most 0.5 % above that at L: where segments begin moves it by as much (Table 2: by
-  0.11 of 19.73 from 512 to 513 tokens). It *fails* when 10 % above, many times the spread of seeds (0.24 of 18.67).
+- A perplexity *holds* if it is at most 0.5 % above that at L: the place where segments begin moves it as much (Table 2:
+  by 0.11 of 19.73 from 512 to 513 tokens). It *fails* when 10 % above, many times the spread of seeds (0.24 of 18.67).
 - "Tens of tokens past L" is judged at 1.25 L, for 512 at 128 tokens past it: sinusoidal perplexity is back above that
   at L by 1.14 L (Table 2) and 1.2 L (Table 3), rotary by 1.6 L and 1.2 L; T5 bias improves to 2.2 L and 1.8 L.
 
-Records needed beside perplexities of cc100_roberta: train_speed and train_memory of ALiBi at L and sinusoidal at 2 L
-(there or among efficiency), and sinusoidal runs stopped early. Of efficiency: train_memory, train_speed, eval_speed,
-and train_time_ratio and eval_time_ratio to sinusoidal in neighbouring steps, each method on its fastest kernel and both
-on one. Of slopes: train_time_ratio of alibi-learned to alibi. Of wikitext103: sliding windows that are full, the loss
-of each model against itself, `none`, and the trigram with a cache.
+Claims need these records beside perplexities. Of cc100_roberta: train_speed and train_memory of ALiBi at L and of
+sinusoidal at 2 L (there or in efficiency), and sinusoidal runs that were stopped early. Of efficiency: train_memory,
+train_speed, eval_speed, and train_time_ratio and eval_time_ratio to sinusoidal in neighbouring steps, with each method
+on its fastest kernel and with both on one. Of slopes: train_time_ratio of alibi-learned to alibi. Of wikitext103: full
+sliding windows, the loss of each model against itself, `none`, and the trigram with a cache.
 """
 
 import math
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 HOLDS, FAILS = 1.005, 1.1
 FIGURE_1 = (512, 1024)
 TABLE_1 = (512, 1024, 3072)
-# A doubling of the window is the grid on which best lengths are told apart: nearer to 2 L than to L or to 4 L.
+# Best lengths are told apart on a grid of doublings: this range is nearer to 2 L than to L or to 4 L.
 ABOUT_TWICE = (2**0.5, 2**1.5)
 
 Values = Callable[[Sample], Mapping[int, float] | Sequence[float]]
-"""A statistic of what one seed gave, by the L that the part names, or without one."""
+"""A statistic of one seed's records, by the L that the part names, or without one."""
 
 
 def each(lengths: Sequence[int], value: Callable[[Sample, int], float], also: Sequence[int] = ()) -> Values:
-    """A statistic at each of these L, and at the others as well where they are measured."""
+    """A statistic at each of these L, and at those in `also` where they are measured."""
 
     def values(sample: Sample) -> dict[int, float]:
         found, required = {length: value(sample, length) for length in lengths}, list(sample.missing)
@@ -74,7 +74,7 @@ def _against(method: str, other: str, multiple: int = 1, equal_time: bool = Fals
 
 
 def _furthest(sample: Sample, length: int) -> Estimate:
-    """ALiBi's perplexity under full sliding windows over that at L, on the longer one where it differs most.
+    """ALiBi's perplexity under full sliding windows over that at L, on the longer window where it differs most.
 
     Its standard error, over articles, is that of the loss on the same tokens, times the ratio.
     """
@@ -133,7 +133,7 @@ def _largest_beyond(sample: Sample, length: int) -> float:
 
 
 def _memory(sample: Sample, length: int) -> tuple[float, float]:
-    """GB at most in use while training: ALiBi's and sinusoidal's on one kernel."""
+    """Peak memory of training (GB) of ALiBi and of sinusoidal, on one kernel."""
     return sample.on_one_kernel("train_memory", "alibi", length)
 
 
@@ -175,7 +175,7 @@ class Part:
     strict: bool = False
     """The bounds themselves break the rule."""
     by_model: bool = False
-    """Several shapes may have been measured at a scale: each by itself, the one with most parameters decides."""
+    """Several shapes may have been measured at a scale: each is judged alone, the one with most parameters decides."""
     draws: bool = False
     """Seeds are random draws of which one has to obey the rule: their smallest value counts, and three are needed."""
     errors: Values | None = None
@@ -226,18 +226,18 @@ class Claim:
     gates: str = ""
     """Letters of `GATES` that must be open at the scale that decides."""
     arithmetic: bool = False
-    """What holds could have been counted without a measurement, so it is no reproduction."""
+    """A count shows it without a measurement, so it is no reproduction."""
     paper: str = PRESS
     """Whose claim it is."""
 
     @property
     def statistic(self) -> str:
-        """What is computed, in words."""
+        """The statistics of all parts, in words."""
         return "; ".join(part.statistic for part in self.parts)
 
     @property
     def rule(self) -> str:
-        """When the claim is reproduced, in words."""
+        """The rules of all parts, in words; the claim is reproduced if all hold."""
         return " and ".join(f"{part.statistic}: {part.rule}" for part in self.parts)
 
 
@@ -248,7 +248,7 @@ def _timed(statistic: str, of: Callable[[Sample, int], Estimate], high: float, s
 
 
 def _timed_mean(statistic: str, of: Callable[[Sample, int], Estimate], high: float) -> Part:
-    """The same of its mean over these L, which were timed apart from each other."""
+    """A part about the mean of such a ratio over these L, whose times are independent."""
 
     def values(sample: Sample) -> list[float]:
         return [sum(of(sample, length)[0] for length in TABLE_1) / len(TABLE_1)]
@@ -277,14 +277,14 @@ def _table_5() -> dict[int, float]:
 
 
 def _beside_table_5(sample: Sample, length: int) -> float:
-    """ALiBi over sinusoidal at L_valid = L, over the paper's at the L that was really trained."""
+    """ALiBi over sinusoidal at L_valid = L, over the paper's own ratio at the L that was trained here."""
     ours = _against("alibi", "sinusoidal")(sample, length)
     real = round(length / sample.factor) if sample.factor > 0 else length
     return ours / _table_5()[real] if real in _table_5() else sample.lacks(f"L = {real} in the paper's Table 5")
 
 
 def _gain_of_context(sample: Sample, length: int) -> float:
-    """What ALiBi trained at L gains from L / 6 to L tokens of context, in nats, under full sliding windows."""
+    """Nats that ALiBi trained at L gains from L / 6 to L tokens of context, under full sliding windows."""
     return -math.log(
         sample.perplexity("alibi", length, length, sliding=True)
         / sample.perplexity("alibi", length, length / 6, sliding=True)
@@ -293,7 +293,7 @@ def _gain_of_context(sample: Sample, length: int) -> float:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a scale below the paper's must show before a claim is judged at it; the paper's own scale has no gates."""
+    """A condition that a scale below the paper's must meet before a claim is judged at it."""
 
     letter: str
     why: str
@@ -472,7 +472,7 @@ CLAIMS = (
 
 
 def rule_changes() -> "pd.DataFrame":
-    """Every change of a rule: claim, the rule before and after, why, date, and what records had been seen by then."""
+    """Every change of a rule: claim, the rule before and after, the reason, the date, and the records seen by then."""
     import pandas as pd
 
     return pd.read_csv(data_folder() / "rule_changes.csv")

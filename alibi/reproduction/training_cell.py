@@ -45,9 +45,9 @@ class TrainingCell:
     """Text for evaluation, in the vocabulary of the run; the corpus of the run if left out."""
     measures: tuple[Measure, ...] = ()
     against_itself: SelfMeasure | None = None
-    """How the run is compared with itself; not, if left out."""
+    """The comparison of the run with itself; none if left out."""
     reading: ReadingMeasure | None = None
-    """How far it reads; not measured, if left out."""
+    """The measures of how far it reads; none if left out."""
     by_position: bool = False
     """Whether the loss is recorded by the position in the window as well, where no token is skipped."""
     equal_time: bool = False
@@ -82,7 +82,7 @@ class TrainingCell:
 
     @property
     def device(self) -> str:
-        """What trains and evaluates: the scale's own device, or the one asked for."""
+        """The device that trains and evaluates: the one asked for, or the scale's own."""
         return self.spec.device or scale_named(self.scale).device
 
     @property
@@ -120,16 +120,16 @@ class TrainingCell:
             say_once(f"{trained_on.name}: the text is read {times:.1f} times, {self.tokens:,} tokens in all")
 
     def outline(self) -> Corpus:
-        """The corpus that is trained on, or where that would have to be fetched, its published sizes."""
+        """The training corpus, or its published sizes if it would have to be fetched."""
         return outline(self.spec.corpus, self.spec.tokenisation)
 
     @property
     def absent(self) -> str | None:
-        """The corpus that is trained on, if it would have to be fetched."""
+        """The training corpus, if it would have to be fetched."""
         return None if self.outline().source else self.spec.corpus
 
     def config(self) -> TrainConfig:
-        """The configuration of the run; of a corpus that is not here it lacks the digest."""
+        """The configuration of the run, without a digest of the text if the corpus is not here."""
         return configure(self.spec, self.outline())
 
     def configured(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class TrainingCell:
         return cached_run(self.spec, bookkeeping)
 
     def evaluated_on(self) -> Corpus | None:
-        """Text for evaluation, where it is not the corpus of the run."""
+        """The text for evaluation, if it is not the corpus of the run."""
         return None if self.eval_corpus is None else load(self.eval_corpus)
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
@@ -164,7 +164,7 @@ class TrainingCell:
 
     @property
     def corpus_used(self) -> str:
-        """The text that its records name: "a -> b" is trained on a and evaluated on b."""
+        """The text in its records; "a -> b" is trained on a and evaluated on b."""
         return f"{self.spec.corpus} -> {self.eval_corpus}" if self.eval_corpus else self.spec.corpus
 
     def recorded(self, records: "pd.DataFrame") -> bool:
@@ -193,7 +193,7 @@ class TrainingCell:
         if m := self.against_itself:
             wanted.append((AGAINST_ITSELF, "", m.split, m.window, m.stride, 0, 0, m.sample or 0))
         if r := self.reading:
-            # A record of each measure, since those of a cell come all at once.
+            # One record of each measure is enough, since a cell's are appended all at once.
             of_reading = {
                 (n["protocol"], "", r.split, n["eval_length"], n["stride"] or 0, 0, 0, n["sample"])
                 for n in self._numbers_of(r)
@@ -202,12 +202,12 @@ class TrainingCell:
         return found.issuperset(wanted)
 
     def _chosen(self) -> dict[str, Any]:
-        """Columns of its records that the specification sets, instead of the scale or the machine."""
+        """Columns of its records that the specification sets, rather than the scale or the machine."""
         named = {name: getattr(self.spec, name) for name in ("learning_rate", "method_rate", "data_seed", "dtype")}
         return {name: chosen for name, chosen in named.items() if chosen is not None}
 
     def known(self) -> dict[str, Any]:
-        """What all of its records say."""
+        """The columns that all of its records share."""
         return {
             "corpus": self.paper_corpus,
             "method": self.spec.method,
@@ -231,7 +231,7 @@ class TrainingCell:
         }
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it measures: of each record the columns that are known before."""
+        """The numbers that it measures: of each record the columns that are known beforehand."""
         found: list[dict[str, Any]] = []
         for m in self.measures:
             own = self._known_of(
@@ -261,7 +261,7 @@ class TrainingCell:
         return numbers_of_reading(reading, self.train_length, shape.layers, shape.heads)
 
     def _splits(self) -> list[str]:
-        """The split that is evaluated."""
+        """The splits that are evaluated."""
         every = (*self.measures, self.against_itself, self.reading)
         return list(dict.fromkeys(measure.split for measure in every if measure))
 

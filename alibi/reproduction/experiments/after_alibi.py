@@ -1,4 +1,4 @@
-"""What came after: perplexity by window of the methods of later papers, beside the paper's, and interpolation.
+"""Later methods beside the paper's: perplexity by window, and interpolation.
 
 Expected, by the papers' own claims (`alibi.reproduction.later_rules`): KERPLE and Sandwich are ahead of ALiBi at 16 L,
 FIRE at 4 L, the forgetting transformer at L; xPos fails less than rotary; a model without positions fails far past L.
@@ -9,11 +9,11 @@ FIRE at 4 L, the forgetting transformer at L; xPos fails less than rotary; a mod
     gpu                             512, 1024
     paper                           512, 1024
 
-All runs are as long as those of `wikitext103`, which has the paper's methods and the one without positions: each is
-trained once. Windowed attention is trained with windows of L / 4 (`alibi.positions.window`).
+All runs are as long as those of `wikitext103`. The runs of the paper's methods and of no positions are the same ones:
+each is trained once. Windowed attention is trained with windows of L / 4 (`alibi.positions.window`).
 
-Interpolation is no training: the runs of ALiBi and rotary at hand are read in windows of 2, 4 and 16 L with slopes
-or angles rescaled by L_valid / L. Such records say so in the column `interpolation`.
+Interpolation trains nothing: the runs of ALiBi and rotary are evaluated in windows of 2, 4 and 16 L with slopes or
+angles rescaled by L_valid / L. The column `interpolation` of their records names the kind.
 
     python -m alibi reproduce after_alibi --scale laptop
 """
@@ -31,7 +31,7 @@ INTERPOLATED = (2, 4, 16)
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
-    """Every method at the lengths of Figure 1, those that wikitext103 trains first."""
+    """Every method at the lengths of Figure 1."""
     return [
         replace(
             cell,
@@ -43,6 +43,6 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) 
 
 
 def interpolated(scale: str, method: str, train_length: int) -> tuple[Measure, ...]:
-    """Windows past L with the slopes or angles of a method rescaled, in each way that there is."""
+    """Windows past L with the slopes or angles of a method rescaled, by each kind of interpolation that it has."""
     lengths = [length for multiple in INTERPOLATED if (length := multiple * train_length) <= LONGEST[scale]]
     return tuple(Measure(length, interpolation=kind) for kind in INTERPOLATIONS.get(method, ()) for length in lengths)

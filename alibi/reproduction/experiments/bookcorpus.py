@@ -1,8 +1,8 @@
 """Another domain with nothing retuned: Tables 8 to 10 and Figure 9, Toronto BookCorpus.
 
 Expected (Table 8, validation): ALiBi trained at 512 and evaluated at 3072 has 13.55, sinusoidal trained at 3072 has
-14.46. The slopes and all hyperparameters are those of `wikitext103`; only the text is another, and its small vocabulary
-has one plain matrix.
+14.46. The slopes and all hyperparameters are those of `wikitext103`; only the text differs. Its small vocabulary needs
+one plain matrix for the embedding.
 
     scale    text                                  L                  a run takes about
     quick    Wikipedia sample of gensim            128                2 minutes on a core
@@ -10,8 +10,8 @@ has one plain matrix.
     gpu      Toronto BookCorpus                    512, 1024, 3072    minutes on an H100
     paper    Toronto BookCorpus                    512, 1024, 3072    days on 8 V100s
 
-The text of quick has nothing to do with books: it shows that everything runs, and counts for nothing. laptop reads byte
-pairs, whose vocabulary is small enough for its models. Another text is chosen with --corpus.
+The text of quick has nothing to do with books: it shows that everything runs, and is no evidence. laptop reads byte
+pairs, whose vocabulary is small enough for its models. --corpus chooses another text.
 
     python -m alibi reproduce bookcorpus --scale laptop
 """

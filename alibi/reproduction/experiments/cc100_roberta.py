@@ -13,7 +13,7 @@ In equal time the sinusoidal models get the paper's share of updates, 46,700 and
     paper    25 layers, width 2048    OpenWebText                        512, 1024, 2048
 
 All have 16 heads, as the paper's. Nobody offers its text, 461 GB, as one corpus: OpenWebText, 40 GB, is a part of
-RoBERTa's and stands in for it. Another text is chosen with --corpus.
+RoBERTa's and stands in for it. --corpus chooses another text.
 
     python -m alibi reproduce cc100_roberta --scale laptop
 """
@@ -37,7 +37,7 @@ EQUAL_TIME = {1024: 46_700 / 50_000, 2048: 44_200 / 50_000}
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[Cell]:
-    """Both methods at every length for equal updates, then sinusoidal for as long as equal time leaves; costs last."""
+    """Both methods at every length for equal updates, then sinusoidal for equal time; costs last."""
     text = text_named(corpus, TEXTS[scale])
     found: list[Cell] = []
     for seed in seeds:

@@ -4,13 +4,13 @@ In nonoverlapping evaluation the first tokens of a window have next to no contex
 Under the sliding window with stride 1 every token has a full window, and ALiBi's perplexity is flat in its length:
 expected (Table 15, trained at 512) 17.98 at 512 and 18.30 at 3072; nonoverlapping they are 19.73 and 18.40.
 
-The runs are those of `wikitext103`, whose cache is shared. Both protocols score the same tokens, in two ways:
+The runs are those of `wikitext103`, from the same cache. Both protocols score the same tokens, in two ways:
 
-- Full windows, of L, 2 L and 4 L. The first tokens of the split are context alone, so that each scored token has a
-  whole window before it but for the stride, which is L / 8 at scales quick and laptop, L / 16 at gpu and 1 at paper.
-  The scored tokens are spread over the split: some 4,000 at quick and 16,000 at laptop, else all of them.
+- Full windows of L, 2 L and 4 L. The first tokens of the split are context alone, so that each scored token has a whole
+  window before it, less at most the stride. The stride is L / 8 at scales quick and laptop, L / 16 at gpu and 1 at
+  paper. The scored tokens are spread over the split: some 4,000 at quick, 16,000 at laptop, else all of them.
 - Windows that overlap by half, on the first 32,768 tokens of the split (quick: 4,096), where the first windows grow.
-  The loss is also given by the position in the window.
+  The loss is also recorded by position in the window.
 
     python -m alibi reproduce early_token_curse --scale laptop
 """

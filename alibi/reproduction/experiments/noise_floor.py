@@ -1,8 +1,8 @@
 """How far apart are two runs of one method that ought to be equal?
 
-A difference between methods that is no larger says nothing. Against one run of ALiBi and one of sinusoidal stand runs
-that differ from it in one thing alone: the weights that they begin with (and dropout, where a scale has it), the order
-of the data, both, or the dtype of the computation, which is what changes from one machine to the next.
+A difference between methods that is no larger says nothing. One run of ALiBi and one of sinusoidal are compared with
+runs that differ in one thing: the initial weights (and dropout, where a scale has it), the order of the data, both, or
+the dtype of the computation, which changes from machine to machine.
 
     python -m alibi reproduce noise_floor --scale laptop
 """
@@ -20,8 +20,8 @@ BFLOAT16 = {"dtype": "bfloat16"}
 
 
 def changes(seed: int) -> list[dict[str, Any]]:
-    """What differs: nothing, the order of the data, the weights, both, the dtype."""
-    other = seed + 1000  # No seed of the grids.
+    """Fields of the five runs: the first, then another order of the data, other weights, both, another dtype."""
+    other = seed + 1000  # Not among the seeds of the grids.
     return [
         {"seed": seed, **BFLOAT16},
         {"seed": seed, "data_seed": other, **BFLOAT16},
@@ -32,7 +32,7 @@ def changes(seed: int) -> list[dict[str, Any]]:
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
-    """Each method at the scale's own length, against each change."""
+    """Each method at the scale's own length, with each change."""
     length, text = scale_named(scale).train_length, text_named(corpus, TEXTS[scale])
     return [
         TrainingCell(

@@ -10,9 +10,9 @@ T5 bias and no positions attend farther; what ALiBi gains past L is in words tha
     gpu                             512, 1024    65,536
     paper                           512, 1024    65,536
 
-They are the last 2 L tokens of windows of 16 L, read with the last w tokens to be seen, from L / 8 to all. The runs are
-those of `wikitext103` and `after_alibi`: each is trained once. At laptop the measures of a run cost about a twentieth
-of its training.
+The scored tokens are the last 2 L of windows of 16 L. For each, only the last w tokens may be seen, with w from L / 8
+to all. The runs are those of `wikitext103` and `after_alibi`: each is trained once. At laptop the measures of a run
+cost about a twentieth of its training.
 
     python -m alibi reproduce reads_further --scale laptop
 """
@@ -40,7 +40,7 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) 
 
 
 def reading(scale: str, train_length: int) -> ReadingMeasure:
-    """What is measured of a run at this scale."""
+    """The measures of a run at this scale."""
     return ReadingMeasure(
         length=WINDOW * train_length,
         seen=tuple(round(multiple * train_length) for multiple in SEEN),

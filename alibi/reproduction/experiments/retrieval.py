@@ -1,8 +1,8 @@
-"""Who finds what stands far back? Passkey, associative recall and copying, learned from scratch at L = 64.
+"""Who finds far tokens? Passkey, associative recall and copying, learned from scratch at L = 64.
 
 A flat perplexity says that nothing breaks past L, not that a distant token is used. Here a small model learns three
-tasks at once on generated windows of 16 to 64 tokens (`alibi.retrieval.tasks`), and is asked in windows of 64 to 1,024.
-No text is needed, and nothing is scaled down: L is 64, whatever the scale.
+tasks at once on generated windows of 16 to 64 tokens (`alibi.retrieval.tasks`), and is tested in windows of 64 to
+1,024. No text is needed, and nothing is scaled down: L is 64 at every scale.
 
     scale     steps    a model takes about
     quick     2,000    4 minutes on a core
@@ -10,17 +10,17 @@ No text is needed, and nothing is scaled down: L is 64, whatever the scale.
     gpu       8,000    minutes
     paper     8,000    the same
 
-All have 4 layers of width 128 with 8 heads. Half of the steps have windows of L, the others shorter ones, so that no
-answer is always as far back. Windows of a test share none with training (`alibi.retrieval.tasks.draw`).
+All have 4 layers of width 128 with 8 heads. Half of the steps have windows of L, the others shorter ones, so that the
+distance of an answer varies. No window of a test occurs in training (`alibi.retrieval.tasks.draw`).
 
 Records have the task as `protocol`, the length of the window as `eval_length`, and as `distractors` the other pairs in
 a window of `recall`. `exact_match` is the share of answers that are right in every token, `token_accuracy` that of
 single tokens; both also by the part of the window in which the answer stands, `first_position` to `last_position`.
-`interpolation` names what rescaled the slopes or angles of the same model. A `note` says where a task was not learned,
-with at most 0.95 of the answers at L right: past L such a method says nothing of its positions.
+`interpolation` names the kind by which the slopes or angles of the same model were rescaled. A `note` says where a task
+was not learned, with at most 0.95 of the answers at L right: such a method shows nothing past L.
 
-Expected of papers: `alibi.reproduction.later_rules`, claims A18 to A25. ALiBi's slopes are the paper's: at 64 tokens
-they are gentle, and `alibi-x8` has those that stand to 64 as the paper's stand to 512.
+Expectations are the claims A18 to A25 of `alibi.reproduction.later_rules`. ALiBi's slopes are the paper's, which are
+gentle at 64 tokens; `alibi-x8` multiplies them by 8, so that its slopes are at 64 what the paper's are at 512.
 
     python -m alibi reproduce retrieval --scale laptop --seeds 0-2
 """
@@ -39,7 +39,7 @@ BUDGETS = {"quick": Budget(2000), "laptop": Budget(8000), "gpu": Budget(8000), "
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[RetrievalCell]:
-    """A model of each method and seed; the same whatever the corpus, of which nothing is read.
+    """A model of each method and seed. The corpus is not read and changes nothing.
 
     Raises:
         ValueError: for an unknown corpus.

@@ -1,13 +1,13 @@
-"""Do lengths divided by eight stand for the paper's? Its methods with constants divided too, beside those without.
+"""Do lengths divided by eight stand for the paper's? The paper's methods, with and without constants divided too.
 
 A run trained at 64 tokens stands for one at 512, but slopes, buckets and bases are the paper's. Here ALiBi has eight
 times the slopes, the T5 bias 16 buckets up to a distance of 16, rotary and sinusoidal an eighth of their base. If the
-paper's order past L holds with these and not without, or the other way round, the label decides and not the method.
+paper's order past L holds with only one of the two, the scaling decides it and not the method.
 
 Expected of the T5 bias (Table 2, over its perplexity at L = 512): 0.96 at 2 L, 1.31 at 8 L.
 
-The runs without are those of `wikitext103`, of the same L at scales quick and laptop. Scales gpu and paper have the
-paper's lengths there, 512 and 1024; here they train at 64 and 128 too, which stand for these.
+The runs with the paper's constants are those of `wikitext103`, of the same L at scales quick and laptop. There scales
+gpu and paper have the paper's lengths, 512 and 1024; here they train at 64 and 128, which stand for these.
 
     python -m alibi reproduce scaled_methods --scale laptop
 """

@@ -17,7 +17,7 @@ from alibi.scale import scale_named
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[Cell]:
-    """Every variant at the scale's own length, of random slopes each seed draws others; then what learning costs."""
+    """Every variant at the scale's own length (random slopes differ by seed), then the costs of learning."""
     length = scale_named(scale).train_length
     measures, text = nonoverlapping(scale, length), text_named(corpus, TEXTS[scale])
     trained: list[Cell] = [

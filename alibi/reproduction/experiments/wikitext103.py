@@ -10,11 +10,12 @@ evaluated at 3072 ALiBi has 18.40, sinusoidal trained at 3072 has 18.67 (Table 5
     gpu      WikiText-103                   512, 1024, 3072    minutes on an H100
     paper    WikiText-103                   64 to 3072         days on 8 V100s
 
-Beside the runs stands a trigram with a cache of the last W words, on the same tokens: its perplexity against W is what
-longer context offers (`alibi.reproduction.trigram`). It is no position method: `--methods trigram-cache` is it alone.
+The control of the runs is a trigram with a cache of the last W words, on the same tokens: its perplexity against W
+shows the worth of longer context (`alibi.reproduction.trigram`). It is no position method; `--methods trigram-cache`
+chooses it alone.
 
-Scale quick asks for the shape of the curves only; laptop reads the training words that its budget needs, and is
-evaluated on the whole validation set. Another text is chosen with --corpus.
+Scale quick shows only the shape of the curves; laptop reads the training words that its budget needs, and is evaluated
+on the whole validation set. --corpus chooses another text.
 
     python -m alibi reproduce wikitext103 --scale laptop
 """
@@ -40,8 +41,8 @@ LENGTHS = {
     "gpu": (512, 1024, 3072),
     "paper": (512, 1024, 3072, 64, 128, 256, 1536, 2048),
 }
-# At laptop these runs alone are longer than the scale's own, for 20 million tokens: by runs of 2.4 and 8.9 million, the
-# 0.05 nats that a model has to gain from context (gate a of `alibi.reproduction.rules`) take some 16 million.
+# At laptop only these runs are longer than the scale's own: 20 million tokens. Runs of 2.4 and 8.9 million suggest that
+# the 0.05 nats that a model has to gain from context (gate a of `alibi.reproduction.rules`) take some 16 million.
 STEPS = {"laptop": 13_000}
 
 
