@@ -12,23 +12,12 @@ Speed and memory belong to a machine: device and dtype are part of their key, an
 """
 
 import csv
-import math
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from alibi.configuration import TrainConfig
-from alibi.corpora.corpus import Corpus, outline
-from alibi.device import DTYPES, kind_of
 from alibi.errors import UserError, listed, quoted
-from alibi.model import Decoder
 from alibi.records import (
     COUNTS,
     LATER,
@@ -41,17 +30,10 @@ from alibi.records import (
     held,
     measured_results,
 )
-from alibi.reproduction.cells import Cell
-from alibi.reproduction.control import ControlCell
-from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS
-from alibi.reproduction.protocols import AGAINST_ITSELF, GRADIENT, READING, REPEATS
+from alibi.reproduction.record_checks import Row, wrong_columns
 from alibi.reproduction.retrieval_cells import ANSWERS
-from alibi.reproduction.training_cell import TrainingCell
-from alibi.run_cache import config_hash
 from alibi.runs import METRICS
-from alibi.scale import SCALES, scale_named
-from alibi.windows import evaluation_windows, scored_tokens, spread_windows
 
 # fmt: off
 KEY = (
@@ -62,18 +44,6 @@ KEY = (
 # fmt: on
 MACHINE = ("device", "dtype")
 NUMBERS = ("value", "decay_window", "seconds", *RATES)
-# Only the paper's records have these.
-PAPERS = ("page", "gpu_hours")
-MOST_THREADS = 512
-SIGNED = ("loss_change", "loss_against_itself", "loss_truncated_change", "loss_repeated_change")
-SHARES = ("attention_past_length", "attention_on_first", "gradient_share")
-# The control counts words, on the CPU.
-CONTROL_DTYPES = ("float64",)
-COMMIT = re.compile(r"[0-9a-f]{12}")
-HASH = re.compile(r"[0-9a-f]{12}")
-CORPORA = re.compile(r"[^<>]+( -> [^<>]+)?")
-
-Row = dict[str, Any]
 
 
 class MergeError(UserError, RuntimeError):
@@ -129,7 +99,7 @@ def merge(paths: Sequence[Path]) -> Merged:
                 if key in recorded and _same(row, recorded[key]):
                     known += 1  # Also if today's checks would refuse it.
                     continue
-                for column, right in _wrong(row):
+                for column, right in wrong_columns(row):
                     file.fault(line, column, row[column], right)
                 before = recorded.get(key) or fresh.get(key)
                 if before is None:
@@ -156,9 +126,6 @@ def _told(path: Path, line: int, row: Row, before: Row) -> str:
         f"{row['value']:.7g} on {row['device']} in {row['dtype']}, and recorded as {before['value']:.7g} from "
         f"{before['device']} in {before['dtype']} ({apart} apart): a seed counts once, and the first stays"
     )
-
-
-# Reading ------------------------------------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> _File:
@@ -237,215 +204,3 @@ def _same(row: Row, before: Row) -> bool:
     if row["value"] is None or any(row[name] != before[name] for name in MACHINE):
         return False
     return VALUE_FORMAT % row["value"] == VALUE_FORMAT % before["value"]
-
-
-# Checking -----------------------------------------------------------------------------------------------------------
-
-
-def _wrong(row: Row) -> Iterator[tuple[str, str]]:
-    """Each wrong column, with the right value."""
-    yield from _wrong_anywhere(row)
-    if row["source"] not in EXPERIMENTS:
-        yield "source", f"unknown experiment: choose from {listed(EXPERIMENTS)}"
-    elif row["scale"] not in SCALES:
-        yield "scale", f"choose from {listed(SCALES)}"
-    else:
-        cell, wrong = _cell(row)
-        yield from wrong
-        if isinstance(cell, TrainingCell) and not CORPORA.fullmatch(row["corpus_used"] or ""):
-            yield "corpus_used", "name the training text, or if another text was evaluated, TRAINED -> EVALUATED"
-        elif isinstance(cell, TrainingCell):
-            yield from _wrong_of_run(row, cell)
-        elif isinstance(cell, ControlCell):
-            yield from _wrong_tokens(row, _tokens(row["corpus_used"], cell.run.spec.tokenisation, row["split"]))
-
-
-def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
-    for name in PAPERS:
-        if row[name] is not None:
-            yield name, "only numbers of the paper have one: leave it empty"
-    if row["provenance"] != "measured":
-        yield "provenance", "choose measured: others are the paper's numbers"
-    if row["smoke"]:
-        yield "smoke", "the numbers of a smoke run mean nothing: run it without ALIBI_SMOKE"
-    if row["value"] is None or not (math.isfinite(row["value"]) or row["metric"] == "word_perplexity"):
-        yield "value", "choose a finite number"
-    elif row["metric"] in SIGNED:
-        pass  # A difference has either sign.
-    elif row["metric"] in ANSWERS:
-        if not 0 <= row["value"] <= 1:
-            yield "value", "a share of answers is between 0 and 1"
-    elif row["protocol"] in READING:
-        # 0 is possible: a token that is never attended to has no weight.
-        if not row["value"] >= 0:
-            yield "value", "it is at least 0"
-        elif row["metric"] in SHARES and row["value"] > 1 + 1e-6:
-            yield "value", "a share is at most 1"
-    elif not row["value"] > (1 if str(row["metric"]).endswith("perplexity") else 0):
-        least = "a perplexity is above 1" if str(row["metric"]).endswith("perplexity") else "it is above 0"
-        yield "value", least
-    for name in ("device", "torch_version"):
-        if not row[name]:
-            yield name, "name the one that measured"
-    dtypes = CONTROL_DTYPES if row["method"] in CONTROLS else DTYPES
-    if row["dtype"] not in dtypes:
-        yield "dtype", f"choose from {listed(dtypes)}"
-    if not COMMIT.fullmatch(row["commit"] or ""):
-        yield "commit", "the first 12 digits of the commit of an unchanged checkout, such as 22848ad4b161"
-    try:
-        date.fromisoformat(row["date"] or "")
-    except ValueError:
-        yield "date", "the day in UTC, such as 2026-11-21"
-
-
-@cache
-def _cells(experiment: str, scale: str, seed: int) -> list[tuple[Cell, list[Row]]]:
-    every = EXPERIMENTS[experiment](scale, (seed,))
-    return [(cell, [{n: v if v != "" else None for n, v in own.items()} for own in cell.numbers()]) for cell in every]
-
-
-def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
-    """The cell that measures this number; else the columns that differ from the nearest cell's, and right values."""
-    cells = _cells(row["source"], row["scale"], row["seed"] or 0)
-    truth = {name: bool(row[name]) for name in TRUTHS}
-    nearest: tuple[list[str], Row] | None = None
-    for cell, numbers in cells:
-        for number in numbers:
-            apart = [name for name, value in number.items() if (row | truth)[name] != value]
-            if not apart:
-                return cell, []
-            # A number that differs in the metric alone is less alike than one that differs in a length alone.
-            if nearest is None or (len(apart), "metric" in apart) < (len(nearest[0]), "metric" in nearest[0]):
-                nearest = apart, number
-    if nearest is None:
-        return None, [("source", f"the experiment has no cell at scale {row['scale']}")]
-    wrong = []
-    for name in nearest[0]:
-        others = [n for _, numbers in cells for n in numbers if _differ(n, row | truth) == [name]]
-        right = list(dict.fromkeys("nothing" if n[name] is None else n[name] for n in others or [nearest[1]]))
-        wrong.append(
-            (name, f"no cell of {row['source']} at scale {row['scale']} measures that; there is {listed(right)}")
-        )
-    return None, wrong
-
-
-def _differ(number: Row, row: Row) -> list[str]:
-    return [name for name, value in number.items() if row[name] != value]
-
-
-@cache
-def _texts(corpus_used: str, tokenisation: str | None) -> tuple[Corpus, Corpus] | None:
-    """The training text and the evaluated text, at least their sizes; None if not even these are known here."""
-    trained, _, read = corpus_used.partition(" -> ")
-    try:
-        trained_on = outline(trained, tokenisation)
-        return trained_on, outline(read) if read else trained_on
-    except UserError:
-        return None
-
-
-@cache
-def _tokens(corpus_used: str, tokenisation: str | None, split: str) -> int | None:
-    """Number of tokens of a split of the evaluated text, in the vocabulary of the run; None if not known here."""
-    if (texts := _texts(corpus_used, tokenisation)) is None:
-        return None
-    trained_on, read = texts
-    if trained_on.source and read.source:
-        return len(read.split(split).tokens if read is trained_on else read.encoded_by(trained_on, split).tokens)
-    # WikiText's published sizes count words and ends of lines, which are its tokens in any vocabulary of words.
-    of_words = trained_on.tokenisation == "words" if trained_on.source else trained_on.name.startswith("wikitext")
-    return read.splits[split].words if of_words and not read.source else None
-
-
-@cache
-def _configuration(cell: TrainingCell) -> TrainConfig:
-    return cell.config()
-
-
-@cache
-def _parameters(cell: TrainingCell) -> int:
-    with torch.device("meta"):
-        return Decoder(_configuration(cell).model).parameter_count()
-
-
-@cache
-def _scored(
-    tokens: int, length: int, stride: int | None, skip: int, sample: int | None, first: int | None, last: int | None
-) -> int:
-    """Number of tokens that an evaluation of a text of `tokens` scores at positions first to last of its windows."""
-    low, high = (first or 1) - 1, last or length
-    before = np.concatenate([[0], np.cumsum(scored_tokens(tokens, skip, sample))])
-    scored = 0
-    for window in evaluation_windows(tokens, length, stride, skip):
-        start, end = max(window.scored, window.start + low), min(window.end, window.start + high)
-        scored += before[end] - before[start] if end > start else 0
-    return int(scored)
-
-
-def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
-    trained, _, read = row["corpus_used"].partition(" -> ")
-    spec = replace(cell.spec, corpus=trained, device=kind_of(row["device"] or ""))
-    dtype = row["dtype"] if row["dtype"] in DTYPES else None
-    same = replace(cell, spec=replace(spec, dtype=dtype), eval_corpus=read or None)
-    given = row["corpus_used"], cell.spec.tokenisation
-    if (texts := _texts(*given)) is None:
-        return
-    if (
-        (size := texts[0].vocabulary_size)
-        and row["value"] is not None
-        and row["metric"] == "perplexity"
-        and not row["value"] < size
-    ):
-        yield "value", f"a perplexity is below the {size:,} entries of the vocabulary"
-    if row["protocol"] in READING:
-        yield from _wrong_tokens_read(row, cell, _tokens(*given, row["split"]))
-    # The tokens that a run compares with itself depend on the ends of long windows, and are not counted again here.
-    elif row["protocol"] != AGAINST_ITSELF:
-        yield from _wrong_tokens(row, _tokens(*given, row["split"]))
-    if row["parameters"] != (count := _parameters(same)):
-        yield "parameters", f"the model of that cell has {count}"
-    if row["model"] != (name := f"{count / 1e6:.1f}M"):
-        yield "model", f"a model of {count:,} parameters is called {name}"
-    if not HASH.fullmatch(row["config_hash"] or ""):
-        yield "config_hash", "12 hexadecimal digits"
-    elif texts[0].source and row["device"] and row["config_hash"] not in (hashes := _hashes(same, row)):
-        yield "config_hash", f"this code gives {hashes[0]}: the run had other settings, text or recipe"
-
-
-def _wrong_tokens(row: Row, whole: int | None) -> Iterator[tuple[str, str]]:
-    """A wrong number of scored tokens, where the size of the split or a prefix is known."""
-    if row["prefix"] is None and whole is None:
-        return
-    tokens = min(n for n in (row["prefix"], whole) if n is not None)
-    # The control has no windows: its length is that of its cache.
-    length = tokens if row["method"] in CONTROLS else row["eval_length"]
-    which = tokens, length, row["stride"], row["skipped"] or 0, row["sample"]
-    right = _scored(*which, row["first_position"], row["last_position"])
-    if row["tokens_scored"] != right:
-        yield "tokens_scored", f"this evaluation scores {right:,}"
-
-
-def _wrong_tokens_read(row: Row, cell: TrainingCell, whole: int | None) -> Iterator[tuple[str, str]]:
-    """A wrong number of tokens, queries or windows of a measure of reading, where the size of the split is known."""
-    if whole is None or cell.reading is None:
-        return
-    length = row["eval_length"]
-    (last, windows), *_ = [(own, n) for w, own, n in cell.reading.attention(cell.train_length) if w == length]
-    windows = len(spread_windows(whole, length, windows))
-    right = windows if row["protocol"] == GRADIENT else windows * last
-    scored = row["tokens_scored"]
-    # The number of tokens that were seen before, at a distance, depends on the text.
-    if scored is None or (not 0 < scored <= right if row["protocol"] == REPEATS else scored != right):
-        most = "at most " * (row["protocol"] == REPEATS)
-        yield "tokens_scored", f"this measure has {most}{right:,}"
-
-
-def _hashes(cell: TrainingCell, row: Row) -> list[str]:
-    """The values that `config_hash` may have for the cell on that machine, one for each number of threads.
-
-    A scale that sets the number of threads has one.
-    """
-    config = replace(_configuration(cell), torch_version=row["torch_version"] or "")
-    threads = scale_named(cell.scale).threads
-    every = range(1, MOST_THREADS + 1) if threads is None else (threads,)
-    return [config_hash(replace(config, threads=number), row["device"] or "") for number in every]
