@@ -27,9 +27,9 @@ Measured = TypeVar("Measured", Evaluation, AgainstItself, Truncation, AttentionD
 def config_hash(config: TrainConfig, machine: str = "") -> str:
     """Twelve hexadecimal digits that stand for a configuration, and the machine and the recipe that it is trained by.
 
-    A field that has its default is left out, so that a choice that comes later leaves the runs of before as they are.
-    Of the code, `alibi.configuration.RECIPE` and the version of the run's own position method count, and nothing else:
-    see there when to count them up.
+    Fields with their default value are left out, so that a new field keeps the hashes of earlier runs. Of the code,
+    only `alibi.configuration.RECIPE` and the version of the run's own position method count: see there when to count
+    them up.
 
     Args:
         config: of a run.
@@ -61,7 +61,7 @@ def lock_of(folder: Path) -> Path:
 
 
 def stored(kind: type[Measured], path: Path) -> Measured | None:
-    """The measurement in this file; None if there is no file, or it is cut, which stderr is told."""
+    """The measurement in this file; None if there is no file, or if it is damaged, with a warning."""
     if not path.is_file():
         return None
     try:

@@ -82,7 +82,7 @@ class Run:
     ) -> Evaluation:
         """The loss over a split at this window length, measured once and kept beside the weights.
 
-        Where it can't be kept it is measured each time, which stderr is told.
+        If it can't be kept, a warning says so, and it is measured each time.
 
         Args:
             length: tokens in a window, L_valid.
@@ -91,7 +91,7 @@ class Run:
             prefix: number of tokens to read from its start; None reads all.
             text: the text to read, in the vocabulary of the run; the corpus of the run if left out.
             skip: tokens at the start that are context and not scored.
-            sample: number of tokens to score, about, spread evenly over the text; None scores all.
+            sample: approximate number of tokens to score, spread evenly over the text; None scores all.
             interpolation: rescales slopes or angles for windows past L, a kind of `alibi.positions.interpolation`; None
                 reads by positions as trained.
 
@@ -125,7 +125,7 @@ class Run:
         sample: int | None = None,
         text: Corpus | None = None,
     ) -> AgainstItself:
-        """The loss in windows that are longer than the training length less that of the same tokens within L.
+        """The loss in windows longer than the training length L, less that of the same tokens in windows of L.
 
         Measured once and kept, as an evaluation is.
 
@@ -213,14 +213,14 @@ class Run:
         return self._kept(ReceptiveField, name, split, text, measure, by_article=False)
 
     def _cut_windows(self, length: int, last: int, windows: int | None) -> tuple[int, int, int | None]:
-        """Tokens in a window, scored ones at its end, and how many windows; of a smoke run one short window."""
+        """Tokens in a window, scored tokens at its end, and number of windows; a smoke run has one short window."""
         if not self.smoke:
             return length, last, windows
         length = min(length, SMOKE_TOKENS)
         return length, min(last, length), 1
 
     def _cut(self, prefix: int | None, skip: int = 0) -> tuple[int | None, int]:
-        """What is read and skipped; of a smoke run's text next to nothing is read, and half of that skipped at most."""
+        """The tokens to read and to skip; a smoke run reads `SMOKE_TOKENS`, and skips at most half of them."""
         if not self.smoke:
             return prefix, skip
         prefix = min(SMOKE_TOKENS, prefix or SMOKE_TOKENS)
@@ -288,7 +288,7 @@ class Run:
         """Perplexity per token, per word and bits per byte at these window lengths, with provenance.
 
         One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`. Arguments as for `evaluation`; `corpus` is
-        the paper's set, by which our records join its numbers; `corpus_used` tells the text that was read. The metric
+        the paper's set, by which our records join its numbers; `corpus_used` names the text that was read. The metric
         loss_standard_error is that of the mean loss (nats a token) over articles. Where tokens are skipped, and windows
         are longer than L, loss_change is the mean loss less that of the same tokens in windows of L, and has a standard
         error too.
@@ -356,7 +356,7 @@ class Run:
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
     def provenance(self, text: Corpus | None = None) -> dict[str, Any]:
-        """What every record of this run says: model, method, training, texts, machine and code."""
+        """The columns that all records of this run share: model, method, training, texts, machine and code."""
         trained_on, read = self.corpus.name, text.name if text else self.corpus.name
         return {
             "model": f"{self.facts['parameters'] / 1e6:.1f}M",
@@ -389,9 +389,9 @@ def metrics_of(length: int, train_length: int, skip: int) -> dict[str, str]:
 
 
 def ranges_against_itself(train_length: int, window: int, stride: int) -> list[tuple[int, int]]:
-    """Positions of a long window, from the first left out to the last, of which a run has the loss against itself.
+    """Ranges of positions of a long window for the loss against itself, the first position of each left out.
 
-    They lie between the multiples `AGAINST_ITSELF` of the training length; the last range is all past it.
+    They lie between the multiples `AGAINST_ITSELF` of the training length; the last range is all positions past it.
     """
     whole = {round(multiple * train_length / stride) * stride for multiple in AGAINST_ITSELF}
     edges = sorted({edge for edge in whole if edge < window} | {window})
@@ -399,7 +399,7 @@ def ranges_against_itself(train_length: int, window: int, stride: int) -> list[t
 
 
 def _in_nats(values: dict[str, float]) -> list[dict[str, Any]]:
-    """Metric, value and unit of each of these; none of a standard error that a single article does not have."""
+    """Metric, value and unit of each of these; a standard error that a single article does not have is left out."""
     return [{"metric": m, "value": value, "unit": "nats"} for m, value in values.items() if not math.isnan(value)]
 
 
@@ -422,8 +422,8 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
 def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
     """The finished run of this configuration: from the cache, or trained now with a progress bar.
 
-    Where the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, that many
-    steps are trained instead, and a line on stderr says so; the evaluated text is then cut to `SMOKE_TOKENS`.
+    If the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, it trains only that
+    many steps, and a line on stderr says so; the evaluated text is then cut to `SMOKE_TOKENS`.
 
     Raises:
         alibi.configuration.TrainingError: if the training fails, the scale's device is not there, or the run has to be

@@ -179,8 +179,8 @@ def interleaved(
 ) -> "IterableDataset":
     """Pieces of the parts' text in the paper's proportion, of all files or of one of several lanes'.
 
-    The lanes together have every piece of every file once, and each has its own. Where a part has fewer files than
-    there are lanes, several share a file, and each reads it whole and takes every so-many-th piece.
+    The lanes together have every piece of every file once, and each has its own. If a part has fewer files than there
+    are lanes, several lanes share a file: each reads all of it, and they take its pieces in turn.
 
     Args:
         mixture: a name of `MIXTURES`.
