@@ -14,8 +14,6 @@ from alibi.reproduction.evidence import SLIDING
 from alibi.reproduction.rules import FAILS, HOLDS
 
 NONE = "*No record of this experiment counts yet, so there is nothing to report.*"
-# Sections of the scorecard's page, as links name them.
-SCORECARD = "scorecard.ipynb"
 # Curves of the paper may end a little before a multiple, as Table 3 does at 15.6 L.
 SHORT_OF = 0.05
 FAILED = (claims.CONTRADICTED_ONCE, claims.NOT_REPRODUCED)
@@ -243,4 +241,19 @@ def verdict_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
     for word, these in (("Failed", failed), ("Failed in a part, and not yet complete", in_part)):
         titles = "; ".join(f"{verdict.number}, *{verdict.title}*" for verdict in these) or "none"
         lines.append(f"**{word}:** {titles}.")
-    return Markdown(" ".join([*lines, f"[The scorecard]({SCORECARD}) has them all."]))
+    return Markdown(" ".join(lines))
+
+
+def why(verdict: claims.Verdict) -> str:
+    """What decided a verdict, in a few words: the gate that is shut, the broken part, or what is missing."""
+    if verdict.verdict == claims.NOT_MEASURABLE:
+        shut = [gate.letter for gate in verdict.gates if gate.state == claims.SHUT]
+        return f"shut: gate{'s' if len(shut) > 1 else ''} {_joined(shut)}"
+    broken = next((part for part in verdict.findings if part.outcome == claims.BROKEN), None)
+    missing = sum(not part.outcome for part in verdict.findings)
+    lacking = f"{missing} of {len(verdict.findings)} parts lack records" if missing else ""
+    if broken is not None:
+        told = f"{broken.statistic}: {broken.effect:.4g}, not {broken.rule}"
+        return "; ".join(filter(None, [told, lacking]))
+    unknown = [gate.letter for gate in verdict.gates if gate.state == claims.UNKNOWN]
+    return lacking or (f"no records for gate{'s' if len(unknown) > 1 else ''} {_joined(unknown)}" if unknown else "")
