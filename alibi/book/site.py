@@ -78,8 +78,12 @@ def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any],
 
 
 def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
-    """Tells search engines and previews of links what a page is: its title, its first paragraph, the first figure."""
-    paragraph = re.search(r"<p>(.*?)</p>", context.get("body", ""), re.DOTALL)
+    """Tells search engines and previews of links what a page is: its title, its first paragraph, the first figure.
+
+    The first paragraph after the box, if the page opens with one.
+    """
+    body = re.sub(r'<div class="[^"]*\badmonition\b.*?</div>', "", context.get("body", ""), flags=re.DOTALL)
+    paragraph = re.search(r"<p>(.*?)</p>", body, re.DOTALL)
     if paragraph is None:
         return
     text = " ".join(unescape(re.sub(r"<[^>]*>", "", paragraph[1])).split())
