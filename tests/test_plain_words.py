@@ -16,27 +16,29 @@ CHAPTERS = [
     "t5",
     "corpora",
     "bookcorpus",
+    "intro",
+    "wikitext103",
+    "scaling",
+    "early-token-curse",
+    "reads-further",
+    "after-alibi",
+    "scorecard",
+    "reproducibility",
+    "paper-tables",
+    "disagreements",
 ]
 # Chapters that have no box yet.
 WITHOUT_BOX = [
-    "intro",
     "extrapolation",
     "sinusoidal",
     "rotary",
     "t5",
     "alibi",
     "efficiency",
-    "wikitext103",
     "bookcorpus",
-    "scaling",
-    "early-token-curse",
-    "reads-further",
     "slopes",
-    "after-alibi",
     "corpora",
     "precision",
-    "scorecard",
-    "reproducibility",
 ]
 LONGEST = 40
 MEAN_BELOW = 20
