@@ -26,6 +26,7 @@ CHAPTERS = [
     "reproducibility",
     "paper-tables",
     "disagreements",
+    "later-claims",
 ]
 # Chapters that have no box yet.
 WITHOUT_BOX = [
