@@ -105,7 +105,8 @@ def _dry_run(run: RunSpec, gpus: int) -> None:
     from alibi.scale import scale_named
 
     corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
-    print(report(configure(run, corpus), corpus.split("train").tokens, gpus))
+    text = corpus.split("valid" if corpus.streamed else "train")
+    print(report(configure(run, corpus), text.tokens, gpus))
 
 
 def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookkeeping) -> None:
@@ -151,7 +152,8 @@ def _trained_on(config: "TrainConfig") -> "Corpus":
     corpus = load(config.corpus)
     if corpus.tokenisation != config.tokenisation:
         corpus = load(config.corpus, config.tokenisation)
-    if (found := corpus.split("train").sha256) != config.stream_sha256:
+    # A streamed text's vocabulary is not taken from it.
+    if not corpus.streamed and (found := corpus.training_sha256) != config.stream_sha256:
         raise TrainingError(
             f"{corpus.name} (from {corpus.source}) has the training stream {found[:12]}, the run was trained on "
             f"{config.stream_sha256[:12]}: its vocabulary may be another; restore that text, or train again"

@@ -11,6 +11,7 @@ import torch
 from alibi import processes
 from alibi.attention import choose_kernel
 from alibi.corpora.corpus import Corpus
+from alibi.corpora.stream import lanes_for
 from alibi.device import DTYPES, absence, check_device, compiles, compute_dtype, is_here
 from alibi.errors import InputError, UnknownNameError, UserError, listed
 from alibi.model import ModelConfig
@@ -53,7 +54,7 @@ class TrainConfig:
     tokenisation: str
     """Words, bytes, bert or gpt2."""
     stream_sha256: str
-    """SHA-256 of the training split's tokens."""
+    """SHA-256 of the training split's tokens, or of a streamed text's files."""
     model: ModelConfig
     scale: str
     train_length: int
@@ -86,6 +87,8 @@ class TrainConfig:
     """Processes that share each batch (`alibi.processes`)."""
     parallel: str = "ddp"
     """How they share the model: ddp or fsdp."""
+    lanes: int = 0
+    """Shares in which a streamed training text is read (`alibi.corpora.stream`); 0 where it is not streamed."""
     official_tail_gap: bool = False
     """Whether the loss has the official training's tail gap (see `alibi.embedding.AdaptiveEmbedding`)."""
 
@@ -127,7 +130,7 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
     return TrainConfig(
         corpus=corpus.name,
         tokenisation=corpus.tokenisation,
-        stream_sha256=corpus.split("train").sha256,
+        stream_sha256=corpus.training_sha256,
         model=_model(spec, scale, train_length, corpus.vocabulary_size),
         scale=scale.name,
         train_length=train_length,
@@ -141,6 +144,7 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         data_seed=spec.data_seed,
         processes=processes.count(),
         parallel=spec.parallel or "ddp",
+        lanes=_lanes(spec.lanes, corpus, scale.batch_tokens // train_length),
         official_tail_gap=spec.official_tail_gap,
         dtype=dtype,
         device=device,
@@ -151,6 +155,14 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         compiled=compiles(device) if spec.compiled is None else spec.compiled,
         activation_checkpointing=spec.activation_checkpointing,
     )
+
+
+def _lanes(asked: int | None, corpus: Corpus, blocks: int) -> int:
+    if corpus.streamed:
+        return lanes_for(blocks, processes.count(), asked)
+    if asked is not None:
+        raise InputError(f"lanes={asked}: {corpus.name} is not streamed; leave it out")
+    return 0
 
 
 def _check_processes(parallel: str | None, device: str, blocks: int) -> None:

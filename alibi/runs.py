@@ -415,18 +415,26 @@ def trained(method: str, **chosen: Any) -> Run:
 
 
 def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
-    """The finished run of this specification: from the cache, or trained now with a progress bar.
+    """The finished run of this specification: from the cache, or trained now with a progress bar, see `run_of`.
+
+    Raises:
+        InputError: for an unknown name or a number out of range.
+        alibi.configuration.TrainingError: as `run_of`.
+    """
+    corpus = load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
+    return run_of(configure(spec, corpus), corpus, bookkeeping)
+
+
+def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
+    """The finished run of this configuration: from the cache, or trained now with a progress bar.
 
     Where the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, that many
     steps are trained instead, and a line on stderr says so; the evaluated text is then cut to `SMOKE_TOKENS`.
 
     Raises:
-        InputError: for an unknown name or a number out of range.
         alibi.configuration.TrainingError: if the training fails, the scale's device is not there, or the run has to be
             trained and the cache can't be written.
     """
-    corpus = load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
-    config = configure(spec, corpus)
     require_device(config)
     folder, smoke = run_folder(config), False
     if not (folder / CONFIG).is_file() and (short := os.environ.get("ALIBI_SMOKE")):

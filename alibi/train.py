@@ -41,6 +41,7 @@ from alibi.configuration import (
     require_device,
 )
 from alibi.corpora.corpus import Corpus
+from alibi.corpora.stream import TokenStream
 from alibi.device import (
     computing,
     give_back_memory,
@@ -149,9 +150,13 @@ def _signal(received: list[signal.Signals]) -> str:
 
 
 def _check_stream(config: TrainConfig, corpus: Corpus) -> None:
+    if corpus.training_sha256 != config.stream_sha256:
+        raise TrainingError(
+            f"corpus {corpus.name} has training stream {corpus.training_sha256}, not {config.stream_sha256}"
+        )
+    if corpus.streamed:
+        return
     split = corpus.splits["train"]
-    if split.sha256 != config.stream_sha256:
-        raise TrainingError(f"corpus {corpus.name} has training stream {split.sha256}, not {config.stream_sha256}")
     if not len(split.tokens):
         raise InputError(f"the training split of corpus {corpus.name} is empty")
     if (largest := int(split.tokens.max())) >= config.model.vocabulary_size:
@@ -211,11 +216,8 @@ class Training:
             self.model, config.learning_rate, config.warmup_steps, config.steps, config.method_rate
         )
         self.optimizer, self.schedule, self.clip = recipe
-        batch = config.batch_tokens // config.train_length
-        tokens = corpus.splits["train"].tokens
-        seed = config.seed if config.data_seed is None else config.data_seed
-        self.order = TrainingOrder(tokens, corpus.end_of_line, config.train_length, batch, seed)
-        self.tokens_a_step = batch * config.train_length
+        self.order = _order(config, corpus)
+        self.tokens_a_step = config.batch_tokens // config.train_length * config.train_length
         self._draw_apart()
 
     def _draw_apart(self) -> None:
@@ -227,7 +229,7 @@ class Training:
     def step(self) -> tuple[float, float]:
         """Makes one optimiser step; returns the loss in nats a token and the gradient's norm before clipping."""
         config, blocks_at_once = self.config, max(1, self.config.tokens_at_once // self.config.train_length)
-        sources_BT, targets_BT = (x.chunk(config.processes)[processes.rank()] for x in self.order(self.done))
+        sources_BT, targets_BT = self.order(self.done)
         loss = torch.zeros((), device=config.device)
         parts = list(zip(sources_BT.split(blocks_at_once), targets_BT.split(blocks_at_once), strict=True))
         for number, (sources, targets) in enumerate(parts, 1):
@@ -243,11 +245,9 @@ class Training:
         # One transfer for both, because each transfer makes a GPU wait.
         mean, gradient_norm = torch.stack([loss, norm]).tolist()
         if not math.isfinite(mean) or not math.isfinite(gradient_norm):
-            epoch, place, starts = self.order.where(self.done)
             raise TrainingError(
-                f"step {self.done}: loss {mean}, gradient norm {gradient_norm}. It is batch {place} of epoch {epoch}, "
-                f"blocks of {config.train_length} tokens from {', '.join(map(str, starts))} of the training stream. "
-                f"A smaller learning rate than {config.learning_rate} may help"
+                f"step {self.done}: loss {mean}, gradient norm {gradient_norm}. It is {self.order.described(self.done)}"
+                f". A smaller learning rate than {config.learning_rate} may help"
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -289,12 +289,10 @@ class Training:
         whole = _whole(tensors)
         for number, states in enumerate(processes.from_all(self._random_states())):
             whole |= {f"random.{device}{f'.{number}' if number else ''}": state for device, state in states.items()}
-        epoch, place, _ = self.order.where(self.done)
         facts = {
             "config": asdict(self.config),
             "tokens": self.done * self.tokens_a_step,
-            "epoch": epoch,
-            "batch_of_epoch": place,
+            "positions": processes.from_all(self.order.position(self.done)),
             "seconds": self.seconds,
             "groups": optimizer["param_groups"],
             "schedule": self.schedule.state_dict(),
@@ -344,6 +342,7 @@ class Training:
             ) from wrong
         self.schedule.load_state_dict(checkpoint.facts["schedule"])
         self.done, self.seconds = checkpoint.step, checkpoint.facts["seconds"]
+        self.order.resume(checkpoint.facts.get("positions", []))
         self._draw_apart()
         own = f".{processes.rank()}" if processes.rank() else ""
         states = processes.from_first(parts["random"])
@@ -351,6 +350,16 @@ class Training:
             torch.set_rng_state(states[f"cpu{own}"])
         if f"{self.config.device}{own}" in states and self.config.device != "cpu":
             set_random_state(self.config.device, states[f"{self.config.device}{own}"])
+
+
+def _order(config: TrainConfig, corpus: Corpus) -> TrainingOrder | TokenStream:
+    """The steps' blocks for this process, of a text that is kept or of one that is streamed."""
+    length, batch = config.train_length, config.batch_tokens // config.train_length
+    seed = config.seed if config.data_seed is None else config.data_seed
+    process, of = processes.rank(), config.processes
+    if corpus.streamed:
+        return TokenStream(corpus.name, corpus.vocabulary, length, batch, seed, process, of, config.lanes)
+    return TrainingOrder(corpus.splits["train"].tokens, corpus.end_of_line, length, batch, seed, process, of)
 
 
 def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,8 +5,9 @@ in fairseq. So the first source of a block is the last target of the block befor
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,12 +36,23 @@ class TrainingOrder:
         length: tokens in a block.
         batch: blocks in a step.
         seed: of the shuffling.
+        process: which of several processes this is, from 0; a step gives it an equal part of the blocks.
+        processes: how many there are; they divide the batch.
 
     Raises:
         ValueError: if the stream does not fill one batch.
     """
 
-    def __init__(self, tokens: np.ndarray, end_of_line: int, length: int, batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        end_of_line: int,
+        length: int,
+        batch: int,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.blocks = len(tokens) // length
         if self.blocks < batch:
             raise InputError(
@@ -50,11 +62,12 @@ class TrainingOrder:
         self.tokens, self.end_of_line = tokens, end_of_line
         self.length, self.batch, self.seed = length, batch, seed
         self.steps_an_epoch = self.blocks // batch
+        self._own = slice(process * batch // processes, (process + 1) * batch // processes)
         self._orders: dict[int, np.ndarray] = {}  # of the epoch at hand: drawn once, not at each step
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Sources and targets of this step (from 0), int64 [batch, length] each."""
-        taken = torch.from_numpy(np.stack([self._block(start) for start in self.where(step)[2]]))
+        """Sources and targets of this step (from 0) for this process, int64 [its blocks, length] each."""
+        taken = torch.from_numpy(np.stack([self._block(start) for start in self.where(step)[2][self._own]]))
         return taken[:, :-1], taken[:, 1:]
 
     def _block(self, start: int) -> np.ndarray:
@@ -70,6 +83,22 @@ class TrainingOrder:
             self._orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(self.blocks)}
         blocks = self._orders[epoch][place * self.batch : (place + 1) * self.batch]
         return epoch, place, (blocks * self.length).tolist()
+
+    def described(self, step: int) -> str:
+        """Where the text of this step is, for a message."""
+        epoch, place, starts = self.where(step)
+        return (
+            f"batch {place} of epoch {epoch}, blocks of {self.length} tokens from {', '.join(map(str, starts))} of the "
+            "training stream"
+        )
+
+    def position(self, step: int) -> dict[str, Any]:
+        """Where this step begins, for a checkpoint's reader: `resume` needs none of it."""
+        epoch, place, _ = self.where(step)
+        return {"epoch": epoch, "batch_of_epoch": place}
+
+    def resume(self, positions: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing, because any step can be asked for."""
 
 
 @dataclass(frozen=True)

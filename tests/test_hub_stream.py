@@ -41,7 +41,7 @@ from alibi.corpora import corpus, gpt2, mixture, report, shards, stream
 gpt2.GPT2_SIZE = order["entries"]
 mixture.PIECE = mixture.HELD_OUT_PIECE = 512
 mixture.VALIDATION_TOKENS = 2000
-stream.PIECES_A_BUFFER = 4
+stream.PIECES_AT_ONCE = 8
 shards.HELD_OUT_OF = 10
 told = {}
 exec(order["run"])
@@ -50,7 +50,7 @@ print(json.dumps(told | {"left": left}))
 STREAM = f"""
 whole = stream.TokenStream({NAME!r}, gpt2.gpt2_vocabulary(), 16, 8, 0, lanes=2)
 told["steps"] = [whole(step)[1].tolist() for step in range(40)]
-told["position"] = whole.position()
+told["position"] = whole.position(40)
 """
 
 
@@ -177,7 +177,7 @@ from alibi.corpora import mixture, stream
 from alibi.corpora.vocabulary import WordVocabulary
 from alibi.device import peak_memory
 
-whole = stream.TokenStream("cc100+roberta", WordVocabulary.train(["one two three"]), 1024, 8, 0)
+whole = stream.TokenStream("cc100+roberta", WordVocabulary.train(["one two three"]), 1024, 8, 0, lanes=2)
 bytes_a_step, first = 8 * 1024 * 8, None  # words of seven letters and a space
 for step in range(int(float(sys.argv[1]) * 1e9) // bytes_a_step):
     whole(step)
@@ -200,7 +200,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
             (tmp_path / "cc100+roberta" / part / f"{number:05}.parquet").hardlink_to(file)
     given = environment("http://127.0.0.1:9", tmp_path, ALIBI_DATA=str(tmp_path))
     # Smaller buffers, so that many are read of little text.
-    run = MEMORY if GIGABYTES > 1 else MEMORY.replace("\nwhole = ", "\nstream.PIECES_A_BUFFER = 16\nwhole = ")
+    run = MEMORY if GIGABYTES > 1 else MEMORY.replace("\nwhole = ", "\nstream.PIECES_AT_ONCE = 32\nwhole = ")
     typed = [sys.executable, "-c", run, str(GIGABYTES)]
     child = subprocess.run(typed, env=given, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr

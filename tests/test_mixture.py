@@ -4,20 +4,30 @@ import hashlib
 import json
 import lzma
 import random
+import re
+import shutil
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from forked import together
+from small_run import DROPOUTS, config_for, period_corpus, steps_done
 
+from alibi import checkpoint, processes
+from alibi.configuration import TrainingError, configure
 from alibi.corpora import corpus, mixture, shards, stream
 from alibi.corpora.mixture import MIXTURES, interleaved, part_files
 from alibi.corpora.source import CorpusError
-from alibi.corpora.stream import TokenStream, joined
+from alibi.corpora.stream import TokenStream
 from alibi.corpora.vocabulary import BytePairVocabulary
+from alibi.device import settle_cpu
 from alibi.errors import InputError
+from alibi.run_spec import RunSpec
+from alibi.train import Training, train
 
 NAME = "cc100+roberta"
 PARTS = MIXTURES[NAME]
@@ -51,12 +61,17 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def data(folder, monkeypatch):
     monkeypatch.setenv("ALIBI_DATA", str(folder))
-    monkeypatch.setattr(mixture, "PIECE", 512)
-    monkeypatch.setattr(mixture, "HELD_OUT_PIECE", 512)
-    monkeypatch.setattr(shards, "HELD_OUT_OF", 20)
-    monkeypatch.setattr(stream, "PIECES_A_BUFFER", 8)
-    monkeypatch.setattr(shards.time, "sleep", lambda _: None)
+    small_pieces(monkeypatch.setattr)
     return folder
+
+
+def small_pieces(setting):
+    setting(mixture, "PIECE", 512)
+    setting(mixture, "HELD_OUT_PIECE", 512)
+    setting(stream, "PIECE", 512)
+    setting(shards, "HELD_OUT_OF", 20)
+    setting(stream, "PIECES_AT_ONCE", 32)
+    setting(shards.time, "sleep", lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +161,7 @@ def equal(first, second):
 def test_blocks_are_the_tokens_of_the_text_one_after_another(data, vocabulary):
     """Of one lane, in the order of its text: blocks put back in place are the text, and sources precede targets."""
     whole = streamed(vocabulary, batch=1, lanes=1)
-    rows = [row["text"] for _, row in zip(range(8), interleaved(NAME, part_files(NAME), 0), strict=False)]
+    rows = [row["text"] for row in islice(interleaved(NAME, part_files(NAME), 0), stream.PIECES_AT_ONCE)]
     expected = vocabulary.encode_lines([line for row in rows for line in row.split("\n")])
     blocks = len(expected) // 16
     taken = [whole(step) for step in range(blocks)]
@@ -165,9 +180,9 @@ def test_a_position_goes_on_as_if_nothing_had_happened(data, vocabulary, batches
         for stop in stops:
             resumed = streamed(vocabulary)
             if position:
-                resumed.resume(json.loads(position))
+                resumed.resume([json.loads(position)])
             found += [resumed(step) for step in range(resumed.step, stop)]
-            position = json.dumps(resumed.position())
+            position = json.dumps(resumed.position(resumed.step))
         assert all(map(equal, found, batches)), stops
         assert len(found) == stops[-1]
     assert len(position) < 10_000
@@ -179,12 +194,12 @@ def test_processes_together_have_the_batches_of_one(data, vocabulary, batches, p
     for step in range(20):
         parts = [one(step) for one in each]
         assert equal([torch.cat(column) for column in zip(*parts, strict=True)], batches[step])
-    # Their positions together are the position of any number of processes.
-    position = json.loads(json.dumps(joined([one.position() for one in each])))
+    # Their positions are those of any number of processes.
+    positions = json.loads(json.dumps([one.position(20) for one in each]))
     for others in (1, 2):
         each = [streamed(vocabulary, number, others) for number in range(others)]
         for one in each:
-            one.resume(position)
+            one.resume(positions)
         for step in range(20, 40):
             parts = [one(step) for one in each]
             assert equal([torch.cat(column) for column in zip(*parts, strict=True)], batches[step])
@@ -196,25 +211,31 @@ def test_the_seed_changes_the_order(data, vocabulary, batches):
 
 
 def test_a_position_of_another_stream_is_refused(data, vocabulary, tmp_path, monkeypatch):
-    position = streamed(vocabulary).position()
+    position = streamed(vocabulary).position(0)
     with pytest.raises(CorpusError, match="one of seed 0, and the stream's is 1"):
-        streamed(vocabulary, seed=1).resume(position)
+        streamed(vocabulary, seed=1).resume([position])
     with pytest.raises(CorpusError, match="lacks the lanes 0, 1"):
-        streamed(vocabulary).resume(streamed(vocabulary, 1, 2).position())
-    (tmp_path / NAME).mkdir()
+        streamed(vocabulary).resume([streamed(vocabulary, 1, 2).position(0)])
     for part in PARTS:
-        (tmp_path / NAME / part).symlink_to(data / NAME / part)
+        shutil.copytree(data / NAME / part, tmp_path / NAME / part)
     monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    streamed(vocabulary).resume([position])  # The same files elsewhere.
+    next((tmp_path / NAME / "stories").iterdir()).unlink()
     with pytest.raises(CorpusError, match="one of files "):
-        streamed(vocabulary).resume(position)
+        streamed(vocabulary).resume([position])
 
 
 def test_wrong_requests_are_refused(data, vocabulary):
     with pytest.raises(InputError, match="unknown mixture 'cc100'; choose from c"):
         TokenStream("cc100", vocabulary, 16, 8, 0)
-    with pytest.raises(InputError, match="6 blocks a step, 4 lanes, 1 processes"):
+    with pytest.raises(InputError, match=r"lanes=4: 6 blocks .* to 1 processes; choose from 1, 2, 3, 6"):
         streamed(vocabulary, batch=6)
-    with pytest.raises(InputError, match="8 blocks a step, 4 lanes, 3 processes"):
+    with pytest.raises(InputError, match=r"lanes=4: 12 blocks .* to 3 processes; choose from 3, 6, 12"):
+        streamed(vocabulary, batch=12, processes=3, lanes=None)
+    whole = streamed(vocabulary)
+    with pytest.raises(ValueError, match="step 1: a stream gives its steps in order, and the next one is 0"):
+        whole(1)
+    with pytest.raises(InputError, match="to 3 processes; choose another number"):
         streamed(vocabulary, processes=3)
     with pytest.raises(ValueError, match="step 1: a stream gives its steps in order, and the next one is 0"):
         streamed(vocabulary)(1)
@@ -287,3 +308,72 @@ def test_the_beginning_of_a_mixture_is_no_corpus():
         corpus.load(f"{NAME}, first 5 words")
     with pytest.raises(InputError, match="read in GPT-2's byte pairs"):
         corpus.load(NAME, "words")
+
+
+def streamed_corpus(folder, vocabulary):
+    """The mixture as `load` gives it, with a smaller vocabulary: validation text of its own, training text streamed."""
+    vocabulary.save(folder / vocabulary.FILE)
+    lines = [text("c4", 0, number, 50) for number in range(40)]
+    tokens = vocabulary.encode_lines(lines)
+    valid = corpus.Split("valid", tokens, 2000, 4000, 1, "")
+    told = ("none", "none", "none", "none", "bytes", vocabulary.size, vocabulary.end_of_line)
+    return corpus.Corpus(NAME, *told, {"valid": valid}, folder)
+
+
+def streamed_training(folder):
+    """A small run on the stream, with a recipe and a model without dropout, which several processes draw apart."""
+    settle_cpu(1)
+    read = streamed_corpus(folder, BytePairVocabulary.load(folder / BytePairVocabulary.FILE))
+    config = config_for(read, processes=processes.count(), dtype="float32")
+    return Training(replace(config, model=replace(config.model, **dict.fromkeys(DROPOUTS, 0.0))), read)
+
+
+def train_streamed(folder, size):
+    """What one of several processes does: steps of the stream, and a checkpoint in the middle."""
+    small_pieces(setattr)
+    with processes.group():
+        training = streamed_training(folder)
+        rows = [training.step() for _ in range(3)]
+        saved = training.checkpoint()
+        if not processes.rank():
+            checkpoint.save(folder / f"{size}", saved, keep=1)
+        rows += [training.step() for _ in range(3)]
+        if not processes.rank():
+            (folder / f"{size}.json").write_text(json.dumps(rows))
+
+
+def test_a_run_on_the_stream_goes_on_with_another_number_of_processes(data, vocabulary, tmp_path):
+    vocabulary.save(tmp_path / vocabulary.FILE)
+    assert together(2, train_streamed, tmp_path, 2) == [0, 0]
+    training = streamed_training(tmp_path)
+    expected = [training.step() for _ in range(6)]
+    assert json.loads((tmp_path / "2.json").read_text()) == [pytest.approx(row, rel=1e-5) for row in expected]
+    resumed = streamed_training(tmp_path)
+    resumed.restore(checkpoint.newest(tmp_path / "2"))
+    assert [resumed.step() for _ in range(3)] == [pytest.approx(row, rel=1e-5) for row in expected[3:]]
+
+
+def test_a_run_on_the_stream_that_is_stopped_ends_in_the_same_bits(data, vocabulary, tmp_path):
+    read = streamed_corpus(tmp_path, vocabulary)
+    config = config_for(read)
+    assert config.lanes == 8 and config.stream_sha256 == read.training_sha256
+    train(config, read, tmp_path / "whole")
+    steps_done(half := Training(config, read), 5)
+    checkpoint.save(tmp_path / "stopped" / "checkpoints", half.checkpoint(), keep=1)
+    train(config, read, tmp_path / "stopped")
+    whole, stopped = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped"))
+    assert whole == stopped
+
+
+def test_a_run_on_another_text_is_refused(data, vocabulary, tmp_path, monkeypatch):
+    config = config_for(streamed_corpus(tmp_path, vocabulary))
+    shutil.copytree(data / NAME, tmp_path / NAME)
+    next((tmp_path / NAME / "stories").iterdir()).unlink()
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    with pytest.raises(TrainingError, match=f"corpus {re.escape(NAME)} has training stream "):
+        train(config, streamed_corpus(tmp_path, vocabulary), tmp_path / "run")
+
+
+def test_lanes_are_for_streamed_text():
+    with pytest.raises(InputError, match="lanes=2: period is not streamed"):
+        configure(RunSpec(method="alibi", train_length=32, lanes=2), period_corpus())

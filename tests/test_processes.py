@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import forked
 import pytest
 import torch
-import torch.distributed as dist
+from forked import started, together
 from small_run import DROPOUTS, config_for, period_corpus
 
 from alibi import checkpoint, processes
@@ -106,35 +105,6 @@ def work(folder, size):
                         training = resumed(folder, other, config)
                         keep(folder, f"{other} then {parallel} 2", training, steps_of(training, STEPS - HALF))
         scores(config, folder)
-
-
-@contextmanager
-def environment(**values):
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def started(size, function, *arguments):
-    """A group of processes, each of which calls the function, and the store in which they meet: as with torchrun."""
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
-    common |= {"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "True", "OMP_NUM_THREADS": "1"}
-    group = []
-    for rank in range(size):
-        with environment(RANK=str(rank), LOCAL_RANK=str(rank), **common):
-            group.append(forked.start(function, *arguments))
-    return group, store
-
-
-def together(size, function, *arguments):
-    """Exit statuses of a group of processes, each of which calls the function."""
-    group, _store = started(size, function, *arguments)
-    return [forked.status(process) for process in group]
 
 
 @pytest.fixture(scope="module")

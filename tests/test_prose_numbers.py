@@ -62,7 +62,7 @@ def test_what_evaluation_with_the_t5_bias_costs_in_the_paper():
     ]
     assert [f"{sinusoidal / t5:.1f}" for sinusoidal, t5 in speeds] == ["3.8", "3.9", "8.7"]
     says("paper-tables", "takes 3.8, 3.9 and 8.7 times as long as sinusoidal")
-    says("t5", "slower still, up to 8.7 times", "Evaluation takes 3.8 to 8.7 times as long")
+    says("t5", "Evaluation takes 3.8 to 8.7 times as long")
     says("efficiency", "there T5 takes 3.8 to 8.7 times as long")
 
 
@@ -70,7 +70,6 @@ def test_relatively_flat():
     first, last = (paper("Table 14", "t5", 512, window) for window in (512, 3072))
     assert f"{first:.2f} {last:.2f} {last / first - 1:.0%}" == "17.92 30.77 72%"
     says("disagreements", "it rises by 72 %, from 17.92 to 30.77", "its perplexity rises by 72 %")
-    says("t5", "It is not: it rises by 72 %.")
 
 
 def test_weight_beyond_the_training_length_at_equal_scores():
@@ -119,6 +118,69 @@ def stored_table(chapter, cell_id):
     (cell,) = [cell for cell in BOOK[chapter].cells if cell.id == cell_id]
     lines = cell.outputs[-1].data["text/plain"].splitlines()
     return [[float(number) for number in line.split()] for line in lines if re.match(r"\d", line)]
+
+
+def stored_text(chapter, cell_id):
+    (cell,) = [cell for cell in BOOK[chapter].cells if cell.id == cell_id]
+    last = cell.outputs[-1]
+    return last.text if last.output_type == "stream" else last.data["text/plain"]
+
+
+def test_the_gain_of_a_longer_window():
+    text = stored_text("extrapolation", "gain-table")
+    gains = dict(re.findall(r"'([a-z ]+)': ([\d.]+)", text))
+    assert gains == {"nonoverlapping": "0.017", "sliding": "0.002", "curse alone": "0.015"}
+    says("extrapolation", "gains 0.017 nats from $L$ to $4L$", "0.002 of the gain is left", "(dotted) gains 0.015")
+    slid = [paper("Table 13", "sinusoidal", 512, window) for window in (512, 1024)]
+    slid += [paper("Table 15", "alibi", 512, window) for window in (512, 1024, 3072)]
+    assert slid == [18.35, 204.42, 17.98, 17.92, 18.30]
+    says("extrapolation", "from perplexity 18.35 to 204.42", "ALiBi goes from 17.98 to 17.92")
+
+
+def test_the_live_curves_of_alibi():
+    alibi, sinusoidal = ({row[0]: row[column] for row in stored_table("alibi", "live-table")} for column in (1, 2))
+    told = [alibi[128], alibi[2048], sinusoidal[128], sinusoidal[2048]]
+    assert told == [172.1, 168.6, 205.1, 264.4] and min(sinusoidal, key=sinusoidal.get) == 128
+    says("alibi", "falls from 172.1 at $L$ to 168.6 at $16L$; sinusoidal rises from 205.1 to 264.4")
+    assert (paper("Table 5", "alibi", 512, 3072), paper("Table 5", "sinusoidal", 3072, 3072)) == (18.40, 18.67)
+    says("alibi", "perplexity 18.40 at 3072 tokens. A sinusoidal model trained at 3072 reaches 18.67")
+
+
+def test_nine_mistakes_and_the_one_that_is_harmless():
+    shares = [float(share) for share in re.findall(r"([\d.]+)% of the weight", stored_text("alibi", "mistakes"))]
+    assert len(shares) == 9 and shares[7] < 0.01 and min(shares[:7] + shares[8:]) > 20
+    says("alibi", "Only the eighth is harmless here")
+
+
+def test_what_sixteen_bits_do():
+    worst = re.search(r"absolute, bfloat16 +[\d.]+ +([\d.]+)", stored_text("precision", "worst"))
+    rows = dict(re.findall(r"^(.+?) +[\d.]+ +[\d.]+ +[\d.]+ +([\d.]+)$", stored_text("precision", "model"), re.M))
+    exact, relative, absolute = (rows[name] for name in ("exact", "relative, bfloat16 sum", "absolute, bfloat16 sum"))
+    assert worst[1] == "41.99" and relative == exact
+    assert f"{float(exact):.1f} {float(absolute):.1f} {100 * 2**-8:.2f}" == "175.3 189.4 0.39"
+    says("precision", "up to 42 % of a head's weight", "rises from 175.3 to 189.4", "stays below 0.4 % at any length")
+
+
+def test_what_a_decay_window_does_to_the_loss():
+    losses = measured_results("efficiency").query("metric == 'loss' and scale == 'laptop'").set_index("decay_window")
+    whole = losses.value[losses.index.isna()].item()
+    moved = (losses.value[losses.index.notna()] - whole).abs()
+    assert [f"{moved[window]:.{places}f}" for window, places in ((3, 3), (4, 3), (5, 4))] == [
+        "0.005",
+        "0.001",
+        "0.0002",
+    ]
+    assert moved[moved.index >= 6].max() < 1e-4
+    says("efficiency", "A window of 5 nats moves the trained model's loss by 0.0002 nats")
+    says("efficiency", "At 3 nats the loss moves by 0.005, at 4 nats by 0.001, and from 6 nats on by less than 0.0001")
+
+
+def test_what_is_not_recorded_yet():
+    """Where a chapter says that nothing that counts is recorded, records make it say what was found."""
+    assert set(measured_results("slopes").scale) == {"quick"}
+    says("slopes", "No run of the variants at scale `laptop` or larger is recorded yet")
+    assert set(measured_results("efficiency").metric) == {"loss"}
+    says("efficiency", "No speed of ours is recorded yet")
 
 
 def test_the_live_curves_of_sinusoidal_and_rotary():

@@ -23,6 +23,7 @@ from alibi.corpora.hub import HUB, from_hub
 from alibi.corpora.mixture import MIXTURES, from_mixture
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CorpusError, Source
+from alibi.corpora.stream import training_digest
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
 from alibi.errors import InputError, UnknownNameError, listed, told
 from alibi.paths import cache_folder, texts_folder
@@ -88,6 +89,21 @@ class Corpus:
     end_of_line: int
     splits: dict[str, Split]
     folder: Path
+
+    @property
+    def streamed(self) -> bool:
+        """Whether its training text is never at hand at once: `alibi.corpora.stream` gives it."""
+        return self.name in MIXTURES
+
+    @cached_property
+    def training_sha256(self) -> str:
+        """SHA-256 of the training split's tokens, or of a streamed text's files.
+
+        Raises:
+            ValueError: if there is no training split; those there are are listed.
+            CorpusError: if a streamed text's files can't be found, or the corpus has no vocabulary of its own.
+        """
+        return training_digest(self.name) if self.streamed else self.split("train").sha256
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

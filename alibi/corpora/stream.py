@@ -8,8 +8,10 @@ blocks were given: loading it reads that buffer again, and the next batch is the
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +22,54 @@ from alibi.corpora.mixture import MIXTURES, PIECE, interleaved, part_files
 from alibi.corpora.shards import HELD_OUT_OF
 from alibi.corpora.source import CorpusError
 from alibi.corpora.vocabulary import Vocabulary
-from alibi.errors import InputError, UnknownNameError
+from alibi.errors import InputError, UnknownNameError, listed
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-LANES = 2
-PIECES_A_BUFFER = 256  # 16 MB of text: about 4 million tokens
+LANES = 8
+PIECES_AT_ONCE = 512  # in the buffers of all lanes: 32 MB of text, about 8 million tokens
+
+
+def training_digest(mixture: str) -> str:
+    """SHA-256 that stands for a mixture's training text: of its files' names, and of how they are read.
+
+    Raises:
+        CorpusError: if a part's files can't be found.
+    """
+    return _digest(part_files(mixture))
+
+
+def _digest(files: Mapping[str, Sequence[str]]) -> str:
+    named = {part: [_identity(file) for file in paths] for part, paths in files.items()}
+    return hashlib.sha256(json.dumps([named, PIECE, PIECES_AT_ONCE, HELD_OUT_OF]).encode()).hexdigest()
+
+
+def _identity(file: str) -> str:
+    """An address on the hub with its commit, or a file's name and size, which stay when its folder is moved."""
+    return file if "://" in file else f"{Path(file).name} {Path(file).stat().st_size}"
+
+
+def lanes_for(batch: int, processes: int, asked: int | None = None) -> int:
+    """The number of lanes of a stream: they share a batch's blocks evenly, and the processes share them evenly.
+
+    Args:
+        batch: blocks in a step, of all processes together.
+        processes: that share each batch.
+        asked: a number of lanes; None takes the largest common divisor of the batch and `LANES`.
+
+    Raises:
+        InputError: if the lanes don't divide the batch, or the processes the lanes.
+    """
+    lanes = math.gcd(batch, LANES) if asked is None else asked
+    if lanes < 1 or batch % lanes or lanes % processes:
+        fitting = [number for number in range(processes, batch + 1, processes) if not batch % number]
+        remedy = f"choose from {listed(fitting, 40)}" if fitting else "choose another number of processes"
+        raise InputError(
+            f"lanes={lanes}: {batch} blocks of a step can't be dealt to them, or these to {processes} processes; "
+            + remedy
+        )
+    return lanes
 
 
 class TokenStream:
@@ -43,8 +86,7 @@ class TokenStream:
         seed: of the shuffling.
         process: which of the processes this is, from 0; it has the blocks that are its equal part of the batch.
         processes: how many there are.
-        lanes: shares of the text, each with open files and a buffer of its own: of the batch's blocks each lane gives
-            as many, and of the lanes each process has as many.
+        lanes: shares of the text, each with open files and a buffer of its own; see `lanes_for`.
 
     Raises:
         ValueError: if there is no such mixture, or batch, lanes and processes don't divide.
@@ -60,21 +102,17 @@ class TokenStream:
         seed: int,
         process: int = 0,
         processes: int = 1,
-        lanes: int = LANES,
+        lanes: int | None = None,
     ) -> None:
         if mixture not in MIXTURES:
             raise UnknownNameError("mixture", mixture, MIXTURES)
-        if batch % lanes or lanes % processes:
-            raise InputError(
-                f"{batch} blocks a step, {lanes} lanes, {processes} processes: the number of lanes must divide that of "
-                "blocks, and that of processes the number of lanes"
-            )
+        lanes = lanes_for(batch, processes, lanes)
         files = part_files(mixture)
         self.step = 0
         self._blocks_a_lane = batch // lanes
         self._reading = {
             "mixture": mixture,
-            "files": hashlib.sha256(json.dumps([files, PIECE, PIECES_A_BUFFER, HELD_OUT_OF]).encode()).hexdigest(),
+            "files": _digest(files),
             "vocabulary_size": vocabulary.size,
             "length": length,
             "batch": batch,
@@ -83,7 +121,13 @@ class TokenStream:
         }
         own = range(process * lanes // processes, (process + 1) * lanes // processes)
         self._lanes = {
-            lane: _Lane(interleaved(mixture, files, seed, lane, lanes), vocabulary, length, (seed, lane))
+            lane: _Lane(
+                interleaved(mixture, files, seed, lane, lanes),
+                vocabulary,
+                length,
+                (seed, lane),
+                max(1, PIECES_AT_ONCE // lanes),
+            )
             for lane in own
         }
 
@@ -94,45 +138,56 @@ class TokenStream:
             ValueError: if it is not the next one.
             CorpusError: if a file can't be read, or all text has been.
         """
-        if step != self.step:
-            raise ValueError(f"step {step}: a stream gives its steps in order, and the next one is {self.step}")
+        self._require(step)
         blocks = [next(lane) for lane in self._lanes.values() for _ in range(self._blocks_a_lane)]
         self.step += 1
         taken = torch.from_numpy(np.stack(blocks).astype(np.int64))
         return taken[:, :-1], taken[:, 1:]
 
-    def position(self) -> dict[str, Any]:
-        """Where the next step begins, for JSON: of this process's lanes, which `joined` puts together."""
-        lanes = {str(number): lane.position() for number, lane in self._lanes.items()}
-        return {"step": self.step, "reading": self._reading, "lanes": lanes}
+    def _require(self, step: int) -> None:
+        if step != self.step:
+            raise ValueError(f"step {step}: a stream gives its steps in order, and the next one is {self.step}")
 
-    def resume(self, position: Mapping[str, Any]) -> None:
-        """Goes on from a position, of the same text in the same order, saved by any number of processes.
+    def described(self, step: int) -> str:
+        """Where the text of this step is, for a message."""
+        reading = self._reading
+        return f"step {step} of the stream {reading['mixture']} with seed {reading['seed']} in {reading['lanes']} lanes"
+
+    def position(self, step: int) -> dict[str, Any]:
+        """Where the next step begins, for JSON: of this process's lanes.
 
         Raises:
-            CorpusError: if it is one of other files, or of another setting; the message names it.
+            ValueError: if the step is not the next one.
+        """
+        self._require(step)
+        lanes = {str(number): lane.position() for number, lane in self._lanes.items()}
+        return {"step": step, "reading": self._reading, "lanes": lanes}
+
+    def resume(self, positions: Sequence[Mapping[str, Any]]) -> None:
+        """Goes on from the positions that all processes saved at one step; there may have been more or fewer then.
+
+        Raises:
+            CorpusError: if they are of other files, or of another setting; the message names it.
         """
         for what, value in self._reading.items():
-            if (saved := position["reading"].get(what)) != value:
+            if (saved := positions[0]["reading"].get(what)) != value:
                 raise CorpusError(f"the saved position is one of {what} {saved}, and the stream's is {value}")
-        if missing := [str(number) for number in self._lanes if str(number) not in position["lanes"]]:
-            raise CorpusError(f"the saved position lacks the lanes {', '.join(missing)}: join all processes' positions")
+        lanes = {number: lane for position in positions for number, lane in position["lanes"].items()}
+        if missing := [str(number) for number in self._lanes if str(number) not in lanes]:
+            raise CorpusError(f"the saved position lacks the lanes {', '.join(missing)}: give all processes' positions")
         for number, lane in self._lanes.items():
-            lane.resume(position["lanes"][str(number)])
-        self.step = position["step"]
-
-
-def joined(positions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The position of a stream from those of all its processes at the same step."""
-    lanes = {number: lane for position in positions for number, lane in position["lanes"].items()}
-    return {**positions[0], "lanes": lanes}
+            lane.resume(lanes[str(number)])
+        self.step = positions[0]["step"]
 
 
 class _Lane:
     """Blocks of length + 1 tokens, sources and targets, of one lane."""
 
-    def __init__(self, rows: "IterableDataset", vocabulary: Vocabulary, length: int, seed: tuple[int, int]) -> None:
+    def __init__(
+        self, rows: "IterableDataset", vocabulary: Vocabulary, length: int, seed: tuple[int, int], pieces: int
+    ) -> None:
         self._rows, self._vocabulary, self._length, self._seed = rows, vocabulary, length, seed
+        self._pieces_a_buffer = pieces
         self._pieces: Iterator[dict[str, str]] | None = None
         # Of the buffer at hand: where its text began, the tokens kept from the one before, its number, blocks given.
         self._start: dict[str, Any] = rows.state_dict()
@@ -154,7 +209,7 @@ class _Lane:
 
     def _fill(self) -> None:
         assert self._pieces is not None
-        texts = [piece["text"] for piece in islice(self._pieces, PIECES_A_BUFFER)]
+        texts = [piece["text"] for piece in islice(self._pieces, self._pieces_a_buffer)]
         if not texts:
             raise CorpusError(f"all text of lane {self._seed[1]} has been read: the mixture holds no more")
         encoded = [self._vocabulary.encode_lines(text.split("\n")) for text in texts]
