@@ -73,7 +73,7 @@ def test_windows_that_grow_are_left_out():
     full = curve("alibi", {1: 1, 2: 0.99, 4: 0.98}, skipped=256, **sliding)
     growing = curve("sinusoidal", {1: 1, 2: 2}, **sliding)
     told = findings.full_windows(measured(*full, *growing)).data
-    assert told == "- **ALiBi**, trained at 64, -1.0 % at $2 L$, -2.0 % at $4 L$."
+    assert told == "- **ALiBi**, trained at 64: -1.0 % at $2 L$, -2.0 % at $4 L$."
 
 
 def test_the_line_of_verdicts_names_the_claims_that_failed():

@@ -36,15 +36,6 @@ def _against(ratio: float) -> str:
     return f"{abs(per_cent):.1f} % {'above' if per_cent > 0 else 'below'}"
 
 
-def _changes(curves: Mapping[float, Mapping[float, float]]) -> str:
-    """By training length the ratios to the perplexity at L, by multiple of L."""
-    each = []
-    for length, ratios in curves.items():
-        at = ", ".join(f"{ratio - 1:+.1%} at ${multiple:g} L$" for multiple, ratio in ratios.items())
-        each.append(f"trained at {length:g}, {at.replace('%', ' %')}")
-    return "; ".join(each)
-
-
 def growth(records: pd.DataFrame, method: str, multiple: float) -> dict[float, float]:
     """Perplexity at multiple x L over that at L, by training length, mean over seeds, without overlap.
 
@@ -193,7 +184,8 @@ def full_windows(measured: pd.DataFrame) -> Markdown:
             if length in curve and windows:
                 of_method[length] = {window / length: curve[window] / curve[length] for window in windows}
         if of_method:
-            told.append(f"**{plots.TITLES[method]}**, {_changes(of_method)}.")
+            lengths = _joined([f"{length:g}" for length in of_method])
+            told.append(f"**{plots.TITLES[method]}**, trained at {lengths}: {_ranges(of_method)}.")
     return _listed(told)
 
 
