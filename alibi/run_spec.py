@@ -55,8 +55,8 @@ class RunSpec:
     """how the processes of torchrun share a run: ddp (each has the whole model) or fsdp (each has a part of its
     weights, gradients and optimiser state); ddp if left out."""
     lanes: int | None = None
-    """shares in which a streamed text is read, side by side; a number that the processes divide and that divides the
-    blocks of a step; 8, or the largest divisor that they have in common, if left out."""
+    """shares in which a streamed text is read, side by side: a number that the processes divide and that divides the
+    blocks of a step, such as the number of processes; 2 if left out, or 1 where a step has an odd number of blocks."""
     official_tail_gap: bool = False
     """leave out of the loss the terms that the official training leaves out (see `alibi.embedding`)."""
 

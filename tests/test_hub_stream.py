@@ -177,7 +177,7 @@ from alibi.corpora import mixture, stream
 from alibi.corpora.vocabulary import WordVocabulary
 from alibi.device import peak_memory
 
-whole = stream.TokenStream("cc100+roberta", WordVocabulary.train(["one two three"]), 1024, 8, 0, lanes=2)
+whole = stream.TokenStream("cc100+roberta", WordVocabulary.train(["one two three"]), 1024, 8, 0)
 bytes_a_step, first = 8 * 1024 * 8, None  # words of seven letters and a space
 for step in range(int(float(sys.argv[1]) * 1e9) // bytes_a_step):
     whole(step)

@@ -108,7 +108,7 @@ def test_adamw_gives_the_positions_a_rate_of_their_own_and_no_decay(name):
     model = small_model(name)
     named = {id(p): parameter for parameter, p in model.named_parameters()}
     found = {}
-    for group in adamw(model, 0.01, steps=180, method_factor=None).param_groups:
+    for group in adamw(model, 0.01, steps=1300, method_factor=None).param_groups:
         found |= {named[id(p)]: (group["lr"], group["weight_decay"]) for p in group["params"]}
     assert found.keys() == set(named.values())
     for parameter, p in model.named_parameters():
@@ -132,7 +132,7 @@ def test_the_schedule_of_adamw_keeps_the_factor_and_the_paper_s_recipe_has_none(
 
 def test_the_factor_of_the_t5_table_follows_from_the_budget_or_is_the_one_asked_for():
     travel = METHODS["t5"].travel
-    for scale, factor in (("quick", 30.0), ("gpu", 3.6), ("laptop", 1.03)):
+    for scale, factor in (("quick", 30.0), ("gpu", 26.0), ("laptop", 7.47)):
         size = SCALES[scale]
         assert method_rate(travel, size.learning_rate, size.steps) == factor
     # Too few steps for any table to travel so far, and so many that it does at the model's own rate.

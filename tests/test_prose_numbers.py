@@ -257,8 +257,16 @@ def test_what_the_rate_of_the_t5_table_did():
     assert [f"{travel(scale):.1f}" for scale in ("quick", "laptop", "gpu")] == ["0.3", "8.7", "2.7"]
     says("t5", "195.3 at $L$ and 200.1 at $16 L$", "12.5 % lower at $L$ and rises by 8 % to $16 L$")
     factors = [method_rate(T5Bias.travel, SCALES[s].learning_rate, SCALES[s].steps) for s in ("laptop", "gpu")]
-    assert factors == [1.03, 3.6]
-    says("t5", "travel 8.7 nats at scale `laptop` and 2.7 at `gpu`, and the factor is 1.03 and 3.6 there")
+    assert factors == [7.47, 26.0]
+    says("t5", "travel 8.7 nats at scale `laptop` and 2.7 at `gpu`, and the factor is 7.5 and 26 there")
+    swept = measured_results("learning_rates").query("method == 't5' and train_length == 128")
+    table = swept[swept.metric == "perplexity"].pivot_table(index="method_rate", columns="eval_length", values="value")
+    at_L, far = ([f"{value:.1f}" for value in table[length]] for length in (128, 2048))
+    assert list(table.index) == [1, 3, 10, 30] and float(table[128].idxmin()) == 30
+    says("t5", f"a perplexity of {at_L[0]}", f"had {at_L[1]}, {at_L[2]} and {at_L[3]}")
+    says("t5", f"at $16 L$ are {far[0]}, {far[1]}, {far[2]} and {far[3]}")
+    size = SCALES["laptop"]
+    assert round(30 * size.learning_rate * size.steps / 4 / 2) == T5Bias.travel == 65
 
 
 @pytest.mark.parametrize("chapter", ["scorecard", "slopes", "efficiency", "bookcorpus"])

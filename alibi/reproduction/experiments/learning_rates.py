@@ -6,7 +6,7 @@ than 0.01 nats with another, and then the best of the three. What a model does p
 
 The table of the T5 bias must move by several nats, and a step of Adam moves it no farther than its rate. At L = 128
 its rate is 1, 3, 10 and 30 times the model's; `alibi.optim.method_rate` has a factor for every budget from how far the
-best of them lets it move.
+best of them lets it move, which is `alibi.positions.t5.T5Bias.travel`.
 
     python -m alibi reproduce learning_rates --scale laptop
 """
