@@ -44,8 +44,8 @@ def root(tmp_path):
     shutil.copy(ROOT / "_config.yml", root)
     shutil.copy(ROOT / "book" / "references.bib", root / "book")
     shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
-    toc = "format: jb-book\nroot: first\nchapters:\n  - file: second\n  - file: third\n"
-    (root / "book" / "_toc.yml").write_text(toc)
+    parts = "parts:\n- caption: One\n  chapters:\n  - file: second\n- caption: Two\n  chapters:\n  - file: third\n"
+    (root / "book" / "_toc.yml").write_text(f"format: jb-book\nroot: first\n{parts}")
     write(
         root / "book" / "first.ipynb",
         new_markdown_cell("# First"),

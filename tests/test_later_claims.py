@@ -257,12 +257,12 @@ def test_what_an_evaluation_rescales_is_no_perplexity_of_the_run_as_it_is():
     assert judge(claim("A15"), plain, PAPER).findings[1].missing
 
 
-def test_the_scorecard_draws_each_part():
-    chapter = (ROOT / "book" / "scorecard.ipynb").read_text(encoding="utf-8")
+def test_a_figure_draws_each_part():
+    chapter = (ROOT / "book" / "later-claims.ipynb").read_text(encoding="utf-8")
     for one in LATER_CLAIMS:
         for letter in "abcd"[: len(one.parts)]:
             part = f"{one.number}{letter if len(one.parts) > 1 else ''}"
-            assert f'\\"{part}\\": ' in chapter, f"no figure of the scorecard draws part {part}"
+            assert f'\\"{part}\\": ' in chapter, f"no figure draws part {part}"
 
 
 def test_both_families_are_corrected_by_themselves():

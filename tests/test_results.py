@@ -23,7 +23,12 @@ from alibi.reproduction import claims, training_cell
 PAPER = paper_results()
 NOTEBOOKS = [path for path in chapters(ROOT) if path.suffix == ".ipynb"]
 # What a chapter imports to show records or what follows from them.
-SOURCES_OF_RECORDS = ("alibi.book.results", "alibi.records.measured_results", "alibi.reproduction.claims")
+SOURCES_OF_RECORDS = (
+    "alibi.book.results",
+    "alibi.book.findings",
+    "alibi.records.measured_results",
+    "alibi.reproduction.claims",
+)
 
 
 def record(value, method="alibi", length=64, window=64, seed=0, **changes):
@@ -90,6 +95,18 @@ def test_the_largest_scale_is_shown_unless_one_is_named(folder):
     assert results.results("wikitext103", "paper").empty and results.results("slopes").empty
     with pytest.raises(ValueError, match="unknown scale 'huge'; choose from quick, laptop"):
         results.results("wikitext103", "huge")
+
+
+def test_of_several_texts_the_one_nearest_to_the_papers_is_shown(folder):
+    tiny = {"corpus_used": "wikipedia-sample", "tokens_trained": 9_000_000}
+    append("wikitext103", frame(record(80), record(70, **tiny), record(81, window=128)))
+    assert results.results("wikitext103", "laptop").value.tolist() == [80, 81]
+    longer = {"corpus_used": "wikipedia, vocabulary 16384 -> wikitext-103", "tokens_trained": 20_000_000}
+    append("wikitext103", frame(record(60, **longer)))
+    assert results.results("wikitext103", "laptop").value.tolist() == [60]
+    append("early_token_curse", frame(record(50, source="early_token_curse", corpus_used="wikitext-103")))
+    assert results.results(["wikitext103", "early_token_curse"], "laptop").value.tolist() == [50]
+    assert results.results("wikitext103", "laptop").value.tolist() == [60]
 
 
 def test_a_caption_names_scale_size_text_seeds_and_machine():

@@ -62,14 +62,14 @@ class BookError(UserError, RuntimeError):
 
 
 def chapters(root: Path | None = None) -> list[Path]:
-    """The chapters in reading order, notebooks and Markdown pages, as `book/_toc.yml` lists them.
+    """The chapters in reading order, notebooks and Markdown pages, as the parts of `book/_toc.yml` list them.
 
     Raises:
         BookError: outside a checkout, or if a listed chapter does not exist.
     """
     book = (root or _root()) / "book"
     table = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
-    names = [table["root"], *(entry["file"] for entry in table["chapters"])]
+    names = [table["root"], *(entry["file"] for part in table["parts"] for entry in part["chapters"])]
     paths = []
     for name in names:
         found = [path for suffix in (".ipynb", ".md") if (path := book / f"{name}{suffix}").is_file()]

@@ -24,22 +24,38 @@ PAIRED = ["method", "paper_length", "paper_eval_length"]
 RUN = ["source", "scale", "method", "train_length", "seed", "corpus_used", "tokens_trained", "parameters"]
 
 
-def results(experiment: str, scale: str = "") -> pd.DataFrame:
-    """The measured records of an experiment at a scale, or at the largest that has any; none is an empty table.
+def results(experiments: str | Sequence[str], scale: str = "") -> pd.DataFrame:
+    """The measured records of experiments at a scale, or at the largest that has any; none is an empty table.
 
-    The new column `paper_eval_length` is the evaluation length in the paper's tokens, as `paper_length` is the training
-    length in them.
+    Of runs on several texts those on the one nearest to the paper's are shown, as claims prefer it, and of equals those
+    that were trained longest: numbers of different texts do not compare. The new column `paper_eval_length` is the
+    evaluation length in the paper's tokens, as `paper_length` is the training length in them.
+
+    Args:
+        experiments: one name, or several that train the same runs.
+        scale: its name; empty for the largest that has records.
 
     Raises:
         ValueError: if no scale has this name.
     """
     if scale and scale not in SCALES:
         raise UnknownNameError("scale", scale, SCALES)
-    records = measured_results(experiment)
+    names = [experiments] if isinstance(experiments, str) else experiments
+    records = pd.concat([measured_results(name) for name in names], ignore_index=True)
     recorded = [name for name in SCALES if (records.scale == name).any()]
-    chosen = records[records.scale == (scale or (recorded or [""])[-1])].reset_index(drop=True)
+    chosen = records[records.scale == (scale or (recorded or [""])[-1])]
+    chosen = chosen[chosen.corpus_used.isin(_nearest_texts(chosen))]
+    chosen = chosen.reset_index(drop=True)
     factor = chosen.paper_length / chosen.train_length
     return chosen.assign(paper_eval_length=(chosen.eval_length * factor).astype("Float64"))
+
+
+def _nearest_texts(records: pd.DataFrame) -> list[str]:
+    """For each of the paper's corpora, of the texts that were used for it the one that is shown."""
+    texts = records.groupby(["corpus", "corpus_used"], as_index=False).tokens_trained.max()
+    far = [claims.substitution(corpus, used) for corpus, used in zip(texts.corpus, texts.corpus_used, strict=True)]
+    nearest = texts.assign(far=far, tokens=-texts.tokens_trained.astype(float)).sort_values(["far", "tokens"])
+    return nearest.drop_duplicates("corpus").corpus_used.tolist()
 
 
 def described(records: pd.DataFrame) -> str:

@@ -167,6 +167,15 @@ class _Group:
     samples: tuple[Sample, ...]
 
 
+def substitution(corpus: str, used: str) -> int:
+    """How far the text that was used stands from the corpus that a claim is about.
+
+    0 for the corpus itself, 1 for its beginning, 2 for a stand-in that is evaluated on it, 3 for anything else.
+    """
+    own, stands_in = Reading.named(used).corpus == corpus, used.endswith(f"-> {corpus}")
+    return 0 if used == corpus else 1 if own else 2 if stands_in else 3
+
+
 class Known:
     """Records as evidence, whose samples are made once."""
 
@@ -191,10 +200,8 @@ class Known:
         groups = [group for _, group in rows.groupby(by)]
 
         def rank(group: pd.DataFrame) -> tuple[int, float]:
-            corpus, used = str(group["corpus"].iloc[0]), group["corpus_used"].iloc[0]
             size = group["parameters"].max() if part.by_model else len(group)
-            own, stands_in = Reading.named(used).corpus == corpus, used.endswith(f"-> {corpus}")
-            stand_in = 0 if used == corpus else 1 if own else 2 if stands_in else 3
+            stand_in = substitution(str(group["corpus"].iloc[0]), group["corpus_used"].iloc[0])
             return stand_in, -(0 if pd.isna(size) else size)
 
         return [

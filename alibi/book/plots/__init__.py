@@ -10,6 +10,7 @@ from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_NAMES, PAPER
 from alibi.book.plots.paper_figures import (
     figure_1,
     figure_2,
+    figure_3,
     figure_4,
     figure_5,
     figure_6,
@@ -32,6 +33,7 @@ __all__ = [
     "extrapolation",
     "figure_1",
     "figure_2",
+    "figure_3",
     "figure_4",
     "figure_5",
     "figure_6",

@@ -112,7 +112,8 @@ def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
     measured = chosen.provenance == "measured"
     for method in order:
         curve = chosen[(chosen.method == method) & ~measured]
-        ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], lw=1.2, label=f"{TITLES[method]}: the paper")
+        if len(curve):
+            ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], lw=1.2, label=f"{TITLES[method]}: the paper")
     for place, method in enumerate(order):
         points = chosen[(chosen.method == method) & measured].groupby("multiple").ratio.mean()
         ax.plot(

@@ -1,0 +1,251 @@
+"""What was found, in sentences: written from the records, so that they are as true with new ones as with none."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from alibi.book import plots, results
+from alibi.reproduction import claims
+from alibi.reproduction.evidence import SLIDING
+from alibi.reproduction.rules import FAILS, HOLDS
+
+NONE = "*No record of this experiment counts yet, so there is nothing to report.*"
+# Curves of the paper may end a little before a multiple, as Table 3 does at 15.6 L.
+SHORT_OF = 0.05
+FAILED = (claims.CONTRADICTED_ONCE, claims.NOT_REPRODUCED)
+
+
+def _listed(sentences: Iterable[str]) -> Markdown:
+    lines = [f"- {sentence}" for sentence in sentences]
+    return Markdown("\n".join(lines) or NONE)
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _against(ratio: float) -> str:
+    """A ratio of two perplexities in words that go before the second."""
+    per_cent = 100 * (ratio - 1)
+    if abs(per_cent) < 0.05:
+        return "equal to"
+    return f"{abs(per_cent):.1f} % {'above' if per_cent > 0 else 'below'}"
+
+
+def growth(records: pd.DataFrame, method: str, multiple: float) -> dict[float, float]:
+    """Perplexity at multiple x L over that at L, by training length, mean over seeds, without overlap.
+
+    Between two windows the logarithm is interpolated, since the paper's tables step by hundreds of tokens.
+    """
+    rows = results.relative(records).query("method == @method and multiple >= 1").dropna(subset="ratio")
+    found = {}
+    for length in sorted(rows.train_length.unique()):
+        curve = rows[rows.train_length == length].groupby("multiple").ratio.mean()
+        multiples = np.array(curve.index, dtype=float)
+        if multiples[0] == 1 and multiples[-1] >= multiple * (1 - SHORT_OF):
+            log = np.interp(math.log(multiple), np.log(multiples), np.log(curve.to_numpy()))
+            found[float(length)] = math.exp(log)
+    return found
+
+
+def _word(at_2: Sequence[float], farthest: Sequence[float]) -> str:
+    """What becomes of a method past L, by the two thresholds of the rules."""
+    if min(at_2) >= FAILS:
+        return "fails"
+    if min(farthest) >= FAILS:
+        return "fails farther out"
+    return "holds" if max([*at_2, *farthest]) <= HOLDS else "is in between"
+
+
+def past_length(paper: pd.DataFrame, measured: pd.DataFrame, multiples: Sequence[float] = (1.125, 2, 16)) -> Markdown:
+    """For each method the change of its perplexity from L to longer windows, here and in the paper, over all L.
+
+    *Holds* is at most 0.5 % above that at L, *fails* is 10 % above at every L, as in the rules of the claims.
+
+    Args:
+        paper: rows of the paper's tables.
+        measured: from `results.results`.
+        multiples: of L, in rising order, 2 among them.
+    """
+    told = []
+    for method in plots.PAPER_ORDER:
+        ours, theirs = (_by_multiple(records, method, multiples) for records in (measured, paper))
+        whole = [ratios for ratios in ours.values() if len(ratios) == len(multiples)]
+        if whole:
+            word = _word([ratios[2] for ratios in whole], [ratios[multiples[-1]] for ratios in whole])
+            published = f" In the paper: {_ranges(theirs)}." if theirs else ""
+            lengths = _joined([f"{length:g}" for length in ours])
+            told.append(f"**{plots.TITLES[method]} {word}.** Trained at {lengths}: {_ranges(ours)}.{published}")
+    return _listed(told)
+
+
+def _ranges(curves: Mapping[float, Mapping[float, float]]) -> str:
+    """From the least to the greatest over training lengths of the ratios to the perplexity at L, by multiple of L."""
+    at: dict[float, list[float]] = {}
+    for ratios in curves.values():
+        for multiple, ratio in ratios.items():
+            at.setdefault(multiple, []).append(ratio - 1)
+    told = []
+    for multiple, changes in sorted(at.items()):
+        ends = dict.fromkeys(f"{change:+.1%}".replace("%", " %") for change in (min(changes), max(changes)))
+        told.append(f"{' to '.join(ends)} at ${multiple:g} L$")
+    return ", ".join(told)
+
+
+def _by_multiple(records: pd.DataFrame, method: str, multiples: Sequence[float]) -> dict[float, dict[float, float]]:
+    """Perplexity over that at L by training length and multiple, where there are any."""
+    found: dict[float, dict[float, float]] = {}
+    for multiple in multiples:
+        for length, ratio in growth(records, method, multiple).items():
+            found.setdefault(length, {})[multiple] = ratio
+    return dict(sorted(found.items()))
+
+
+def at_own_length(records: pd.DataFrame) -> pd.DataFrame:
+    """Perplexity at L of each method (a column), a row for each training length in tokens; mean over seeds."""
+    own = results.relative(records).query("multiple == 1")
+    own = own.pivot_table(index="train_length", columns="method", values="value")
+    return own.reindex(columns=plots.PAPER_ORDER)
+
+
+def order_at_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
+    """At L: the methods from best to worst, and ALiBi against sinusoidal here and in the paper.
+
+    Args:
+        paper: the rows of Table 5, which has many training lengths.
+        measured: from `results.results`.
+    """
+    published = at_own_length(paper)
+    lead = (published.alibi / published.sinusoidal).to_dict()
+    known = measured.dropna(subset="paper_length").astype({"train_length": float, "paper_length": float})
+    stands_for = dict(zip(known.train_length, known.paper_length, strict=True))
+    told = []
+    for length, row in at_own_length(measured).T.to_dict().items():
+        ranked = sorted((value, plots.TITLES[method]) for method, value in row.items() if not math.isnan(value))
+        if len(ranked) < 2:
+            continue
+        order = _joined([f"{title} {value:.1f}" for value, title in ranked])
+        sentence = f"**Trained and read at {length:g}**, from best to worst: {order}."
+        if not math.isnan(ours := row["alibi"] / row["sinusoidal"]):
+            places = [place for place in dict.fromkeys([length, stands_for[length]]) if place in lead]
+            theirs = _joined([f"{lead[place]:.3f} at {place:g}" for place in places]) if places else "not given"
+            sentence += f" ALiBi over sinusoidal is {ours:.3f}; in the paper it is {theirs}."
+        told.append(sentence)
+    return _listed(told)
+
+
+def short_against_long(measured: pd.DataFrame, short: float = 512, long: float = 3072) -> Markdown:
+    """ALiBi trained short against sinusoidal trained long, both read long, and whether that opponent is a fair one.
+
+    Args:
+        measured: from `results.results`.
+        short: ALiBi's training length, in the paper's tokens.
+        long: sinusoidal's training length, and the window of both.
+    """
+    keys = ["method", "paper_length", "paper_eval_length"]
+    rows = plots.perplexities(measured).astype({"paper_length": float, "paper_eval_length": float})
+    value = rows.groupby(keys).value.mean().astype(float)
+    wanted = [("alibi", short, long), ("sinusoidal", long, long), ("sinusoidal", short, short)]
+    if not all(key in value for key in wanted):
+        return Markdown("*The runs for this comparison are not all recorded yet.*")
+    alibi, rival, own = (value[key] for key in wanted)
+    told = [
+        f"**ALiBi trained at {short:g} is {_against(alibi / rival)} its rival**, sinusoidal trained at {long:g}. "
+        f"Both are read at {long:g}, lengths in the paper's tokens."
+    ]
+    weak = rival > own
+    told.append(
+        f"**The rival is {'weak' if weak else 'a fair one'}.** Sinusoidal trained and read at {long:g} is "
+        f"{_against(rival / own)} sinusoidal trained and read at {short:g}."
+    )
+    if weak:
+        told.append("So short training wins without ALiBi too, and the comparison shows nothing about ALiBi.")
+    return _listed(told)
+
+
+def full_windows(measured: pd.DataFrame) -> Markdown:
+    """For each method how perplexity changes from L to 2 L and to the longest window under full sliding windows.
+
+    Args:
+        measured: from `results.results`; records that let the first windows grow are left out.
+    """
+    rows = plots.perplexities(measured, protocol=SLIDING)
+    rows = rows[rows.skipped.notna()]
+    told = []
+    for method in [name for name in plots.COLOURS if name in set(rows.method)]:
+        of_method: dict[float, dict[float, float]] = {}
+        for length in sorted(rows[rows.method == method].train_length.astype(float).unique()):
+            curve = _curve(rows[(rows.method == method) & (rows.train_length == length)])
+            windows = sorted({2 * length, max(curve)} & {window for window in curve if window > length})
+            if length in curve and windows:
+                of_method[length] = {window / length: curve[window] / curve[length] for window in windows}
+        if of_method:
+            lengths = _joined([f"{length:g}" for length in of_method])
+            told.append(f"**{plots.TITLES[method]}**, trained at {lengths}: {_ranges(of_method)}.")
+    return _listed(told)
+
+
+def _curve(rows: pd.DataFrame) -> dict[float, float]:
+    """Perplexity by window, mean over seeds."""
+    numbers = rows.astype({"eval_length": float, "value": float}).groupby("eval_length").value.mean()
+    return dict(zip(numbers.index.tolist(), numbers.tolist(), strict=True))
+
+
+def of_claims(numbers: Sequence[int | str]) -> Markdown:
+    """The verdicts on these claims, a line for each, with every part that is measured."""
+    told = []
+    for verdict in claims.both_scorecards():
+        if verdict.number not in numbers:
+            continue
+        parts = [
+            f"{part.statistic} is {part.effect:.4g}, where the rule asks {part.rule}: {part.outcome}"
+            for part in verdict.findings
+            if part.outcome and part.effect is not None
+        ]
+        said = f" So far: {'; '.join(parts)}." if parts else ""
+        told.append(f"**Claim {verdict.number}, {verdict.title}: {verdict.verdict}.**{said}")
+    return _listed(told)
+
+
+def _numbered(verdicts: Iterable[claims.Verdict]) -> str:
+    return ", ".join(str(verdict.number) for verdict in verdicts)
+
+
+def verdict_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
+    """How many claims have which verdict, and the ones that failed by their titles, those that failed in part too."""
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    each = []
+    for word in claims.VERDICTS:
+        if counts[word]:
+            named = "" if word == claims.NOT_MEASURED else f" ({_numbered(v for v in verdicts if v.verdict == word)})"
+            each.append(f"{counts[word]} {word}{named}")
+    failed = [verdict for verdict in verdicts if verdict.verdict in FAILED]
+    in_part = [
+        verdict
+        for verdict in verdicts
+        if verdict not in failed and any(part.outcome == claims.BROKEN for part in verdict.findings)
+    ]
+    lines = [f"**Verdicts.** Of {len(verdicts)} claims: {'; '.join(each)}."]
+    for word, these in (("Failed", failed), ("Failed in a part, and not yet complete", in_part)):
+        titles = "; ".join(f"{verdict.number}, *{verdict.title}*" for verdict in these) or "none"
+        lines.append(f"**{word}:** {titles}.")
+    return Markdown(" ".join(lines))
+
+
+def why(verdict: claims.Verdict) -> str:
+    """What decided a verdict, in a few words: the gate that is shut, the broken part, or what is missing."""
+    if verdict.verdict == claims.NOT_MEASURABLE:
+        shut = [gate.letter for gate in verdict.gates if gate.state == claims.SHUT]
+        return f"shut: gate{'s' if len(shut) > 1 else ''} {_joined(shut)}"
+    broken = next((part for part in verdict.findings if part.outcome == claims.BROKEN), None)
+    missing = sum(not part.outcome for part in verdict.findings)
+    lacking = f"{missing} of {len(verdict.findings)} parts lack records" if missing else ""
+    if broken is not None:
+        told = f"{broken.statistic}: {broken.effect:.4g}, not {broken.rule}"
+        return "; ".join(filter(None, [told, lacking]))
+    unknown = [gate.letter for gate in verdict.gates if gate.state == claims.UNKNOWN]
+    return lacking or (f"no records for gate{'s' if len(unknown) > 1 else ''} {_joined(unknown)}" if unknown else "")

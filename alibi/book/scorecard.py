@@ -1,0 +1,89 @@
+"""Verdicts as pages show them: a table, the effects behind them, and the details of each claim to unfold."""
+
+from collections.abc import Sequence
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML
+from pandas.io.formats.style import Styler
+
+from alibi.book import tables
+from alibi.book.findings import why
+from alibi.reproduction import claim_tables, claims
+from alibi.reproduction.rules import Claim
+
+SIGNS = dict(zip(claims.VERDICTS, "✔◐◔≈✗✘=⊘○", strict=True))
+LEFT = [{"selector": "td", "props": "text-align: left"}]
+NUMBERS = ["low", "high", "paper", "effect", "start", "end"]
+
+
+def left(rows: pd.DataFrame, caption: str) -> Styler:
+    """A table of texts, which stand at the left of their cells."""
+    return tables.styled(rows, caption).set_table_styles(LEFT, overwrite=False)  # type: ignore[arg-type]
+
+
+def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False) -> Styler:
+    """A row for each claim: title, verdict, what decided it, and the smallest scale with the fewest seeds.
+
+    Args:
+        verdicts: of `claims.scorecard`.
+        caption: of the table.
+        whose: names the paper as well, where verdicts are on several.
+    """
+    rows = {}
+    for verdict in verdicts:
+        measured = [part for part in verdict.findings if part.outcome]
+        fewest = min((part.seeds for part in measured), default=0)
+        rows[verdict.number] = {
+            "claim": verdict.title,
+            **({"whose": verdict.paper} if whose else {}),
+            "verdict": f"{SIGNS[verdict.verdict]} {verdict.verdict}",
+            "why": why(verdict),
+            "smallest scale": f"{verdict.scale}, seeds: {fewest}" if measured else "",
+        }
+    return left(pd.DataFrame.from_dict(rows, "index"), caption)
+
+
+def effects(asked: Sequence[Claim], verdicts: Sequence[claims.Verdict]) -> pd.DataFrame:
+    """A row for each part of each claim, such as 1b: the rule's range, the paper's value, ours with its interval.
+
+    In the columns of `alibi.book.plots.forest`.
+    """
+    rows = {}
+    for claim, verdict in zip(asked, verdicts, strict=True):
+        letters = "abcdef"[: len(claim.parts)] if len(claim.parts) > 1 else [""]
+        for letter, part, found in zip(letters, claim.parts, verdict.findings, strict=True):
+            ends = found.interval or found.text_interval or (None, None)
+            values = [part.low, part.high, found.paper, found.effect, *ends]
+            rows[f"{verdict.number}{letter}"] = [*values, found.outcome]
+    shown = pd.DataFrame.from_dict(rows, "index", columns=[*NUMBERS, "outcome"])
+    return shown.astype(dict.fromkeys(NUMBERS, float))
+
+
+def details(verdicts: Sequence[claims.Verdict]) -> HTML:
+    """Each claim to unfold: statistics, rules, both numbers with intervals, evidence, remark and gates."""
+    return HTML("\n".join(map(_unfolds, verdicts)))
+
+
+def _unfolds(verdict: claims.Verdict) -> str:
+    rows = [
+        {
+            "statistic": part.statistic,
+            "rule": part.rule,
+            "the paper": _short(part.paper),
+            "measured": _short(part.effect),
+            "95 % interval, measured": claim_tables.intervals(part),
+            "evidence": claim_tables.on_what(part),
+        }
+        for part in verdict.findings
+    ]
+    inside = pd.DataFrame(rows).to_html(index=False, border=0).replace("<td>", '<td style="text-align: left">')
+    gates = ", ".join(f"{gate.letter} {gate.state}" for gate in verdict.gates)
+    notes = [verdict.remark, f"Gates: {gates}" if gates else ""]
+    told = "".join(f"<p>{escape(note)}</p>" for note in notes if note)
+    summary = f"{verdict.number} {SIGNS[verdict.verdict]} {escape(verdict.title)}"
+    return f"<details><summary>{summary}</summary>{inside}{told}</details>"
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

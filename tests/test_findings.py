@@ -1,0 +1,104 @@
+"""Sentences that are written from records: what they say follows the numbers, whichever way these come out."""
+
+import pandas as pd
+import pytest
+from test_results import PAPER, frame, record
+
+from alibi.book import findings
+from alibi.reproduction import claims
+
+TABLE_2 = PAPER[PAPER.source == "Table 2"]
+TABLE_5 = PAPER[PAPER.source == "Table 5"]
+
+
+def curve(method, ratios, length=64, **more):
+    """Records at these multiples of L, as if from `results.results`."""
+    rows = [record(100 * ratio, method, length, round(multiple * length), **more) for multiple, ratio in ratios.items()]
+    return rows
+
+
+def measured(*rows):
+    found = frame(*rows)
+    return found.assign(paper_eval_length=(found.eval_length * 8).astype("Float64"))
+
+
+@pytest.mark.parametrize(
+    ("at_2", "at_16", "word"),
+    [(1.3, 2, "fails"), (1.01, 1.4, "fails farther out"), (0.98, 1.004, "holds"), (1.02, 1.05, "is in between")],
+)
+def test_a_method_past_its_length_is_told_by_the_thresholds_of_the_rules(at_2, at_16, word):
+    rows = measured(*curve("alibi", {1: 1, 1.125: 1, 2: at_2, 16: at_16}))
+    (line,) = findings.past_length(TABLE_2, rows).data.splitlines()
+    assert line.startswith(f"- **ALiBi {word}.** Trained at 64:")
+    assert f"{at_2 - 1:+.1%}".replace("%", " %") + " at $2 L$" in line
+    # Table 2, 19.73 at 512 tokens and between 18.73 and 18.69 at 1,012 and 1,112.
+    assert "In the paper: " in line and "-5.1 % at $2 L$" in line
+
+
+def test_a_failure_at_one_length_alone_is_not_called_one():
+    rows = measured(
+        *curve("t5", {1: 1, 1.125: 1, 2: 1.3, 16: 1.5}), *curve("t5", {1: 1, 1.125: 1, 2: 1, 16: 1}, length=128)
+    )
+    told = findings.past_length(TABLE_2, rows).data
+    assert "**T5 bias is in between.** Trained at 64 and 128: " in told and "+0.0 % to +30.0 % at $2 L$" in told
+
+
+def test_a_curve_that_ends_too_soon_tells_nothing():
+    short = measured(*curve("alibi", {1: 1, 2: 0.9}))
+    assert findings.growth(short, "alibi", 2) == {64: pytest.approx(0.9)}
+    assert findings.growth(short, "alibi", 16) == {}
+    assert findings.past_length(TABLE_2, short).data == findings.NONE
+
+
+def test_the_order_at_the_training_length():
+    rows = measured(record(90, "alibi"), record(100, "sinusoidal"), record(95, "t5"), record(97, "t5", seed=1))
+    told = findings.order_at_length(TABLE_5, rows).data
+    assert "ALiBi 90.0, T5 bias 96.0 and Sinusoidal 100.0" in told
+    # Table 5: 28.46 over 28.03 at 64 tokens, 19.73 over 20.05 at 512.
+    assert "is 0.900; in the paper it is 1.015 at 64 and 0.984 at 512" in told
+
+
+@pytest.mark.parametrize(("own", "weak"), [(110, False), (90, True)])
+def test_a_long_rival_that_is_worse_than_a_short_one_is_called_weak(own, weak):
+    long = {"length": 384, "window": 384}
+    rows = measured(record(80, "alibi", 64, 384), record(100, "sinusoidal", **long), record(own, "sinusoidal", 64, 64))
+    told = findings.short_against_long(rows).data
+    assert "is 20.0 % below its rival" in told
+    assert ("shows nothing about ALiBi" in told) is weak and ("The rival is a fair one" in told) is not weak
+    assert "not all recorded" in findings.short_against_long(rows[:2]).data
+
+
+def test_windows_that_grow_are_left_out():
+    sliding = {"protocol": "sliding_window", "stride": 8}
+    full = curve("alibi", {1: 1, 2: 0.99, 4: 0.98}, skipped=256, **sliding)
+    growing = curve("sinusoidal", {1: 1, 2: 2}, **sliding)
+    told = findings.full_windows(measured(*full, *growing)).data
+    assert told == "- **ALiBi**, trained at 64: -1.0 % at $2 L$, -2.0 % at $4 L$."
+
+
+def test_the_line_of_verdicts_names_the_claims_that_failed():
+    part = claims.Finding(
+        "a ratio", "at most 1", claims.BROKEN, False, 1.2, 0, None, None, None, 1, 0, None, "laptop", "", "", ()
+    )
+    empty = claims.Finding("a", "b", "", None, None, 0, None, None, None, 0, 0, None, "", "", "", ("one",))
+    verdicts = [
+        claims.Verdict(1, "One holds", "", claims.SEEN_ONCE, "laptop", (), ""),
+        claims.Verdict(2, "Two holds", "", claims.CONTRADICTED_ONCE, "laptop", (part,), ""),
+        claims.Verdict(3, "Three holds", "", claims.NOT_MEASURED, "laptop", (part, empty), ""),
+    ]
+    told = findings.verdict_line(verdicts).data
+    assert "Of 3 claims: 1 seen once (1); 1 contradicted once (2); 1 not yet measured." in told
+    assert "**Failed:** 2, *Two holds*." in told and "not yet complete:** 3, *Three holds*." in told
+    assert findings.why(verdicts[1]) == "a ratio: 1.2, not at most 1"
+    assert findings.why(verdicts[2]) == "a ratio: 1.2, not at most 1; 1 of 2 parts lack records"
+
+
+def test_without_records_nothing_is_found():
+    nothing = measured()
+    for told in (
+        findings.past_length(TABLE_2, nothing),
+        findings.order_at_length(TABLE_5, nothing),
+        findings.full_windows(nothing),
+    ):
+        assert told.data == findings.NONE
+    assert isinstance(nothing, pd.DataFrame) and "recorded" in findings.short_against_long(nothing).data
