@@ -139,7 +139,7 @@ FAULTS = [
     ("model", "7.2M", "is called 4.2M"),
     ("config_hash", "0123456789ab", "the run had other settings, text or recipe"),
     ("config_hash", "12 digits", "12 hexadecimal digits"),
-    ("corpus_used", "", "the text that was trained on"),
+    ("corpus_used", "", "name the training text"),
     ("provenance", "printed", "choose measured"),
     ("smoke", "True", "the numbers of a smoke run mean nothing"),
     ("device", "", "name the one that measured"),
