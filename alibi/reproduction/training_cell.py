@@ -112,9 +112,9 @@ class TrainingCell:
             InputError: if the text for training or evaluation lacks a split.
         """
         trained_on = load(self.spec.corpus, self.spec.tokenisation)
-        trained_on.require("train")
-        evaluated_on = self.evaluated_on()
-        (evaluated_on or trained_on).require(*self._splits())
+        (self.evaluated_on() or trained_on).require(*self._splits())
+        if trained_on.streamed:
+            return
         times = self.tokens / len(trained_on.split("train").tokens)
         if times > 1:
             say_once(f"{trained_on.name}: the text is read {times:.1f} times, {self.tokens:,} tokens in all")
