@@ -45,7 +45,7 @@ const Drowned = (() => {
     const from = start(widths);
     const flat = [...widths.map(() => 0), 0];
     const names = ["T5 bias", "ALiBi", "no bias"];
-    const colours = ["var(--method-t5)", "var(--method-alibi)", "var(--widget-faint)"];
+    const colours = ["var(--method-t5)", "var(--method-alibi)", "var(--pst-color-text-muted)"];
     const [low, high] = [7, 19];
     const most = 2 ** high;
     /** The last bucket's number above the level of the nearer keys. @param {number[]} of */
@@ -55,10 +55,10 @@ const Drowned = (() => {
     const state = { head: String(lowest), last: above(tables[lowest]), slope: data.slope, keys: data.keys };
     const table = () => (state.head === "flat" ? flat : tables[Number(state.head)]);
 
-    const heads = tables.map((_, place) => /** @type {[string, string]} */ ([String(place), `head ${place + 1}`]));
+    const heads = tables.map((_, place) => /** @type {[string, string]} */ ([String(place), String(place + 1)]));
     const head = Widgets.choice({
-      label: "trained T5 bias", value: [state.head],
-      options: [...heads, ["flat", "0 in all buckets"]].map(([name, text]) => [name, text, colours[0]]),
+      label: "T5 bias of trained head", value: [state.head],
+      options: [...heads, ["flat", "none: all 0"]].map(([name, text]) => [name, text, colours[0]]),
       change: ([value]) => update({ head: value, last: above(value === "flat" ? flat : tables[Number(value)]) }),
     });
     const keys = Widgets.slider({
@@ -67,8 +67,8 @@ const Drowned = (() => {
       change: (place) => update({ keys: Math.round(2 ** (place / 4)) }),
     });
     const last = Widgets.slider({
-      label: "T5: last bucket", min: -8, max: 2, step: 0.05, value: state.last,
-      show: () => `${plain(Number(state.last.toFixed(2)))} nats`,
+      label: "last bucket (nats)", min: -8, max: 2, step: 0.05, value: state.last,
+      show: () => plain(Number(state.last.toFixed(2))),
       change: (value) => update({ last: value }),
     });
     const slope = Widgets.slider({
@@ -82,7 +82,7 @@ const Drowned = (() => {
     names.forEach((name, place) => {
       bars.append(element("span", {}, name), element("div", {}, parts[place]), shares[place]);
     });
-    const told = Widgets.numbers(["far keys in the window", "T5 bias tends to", "ALiBi tends to", "T5: half is far at"]);
+    const told = Widgets.numbers(["far keys", "T5 tends to", "T5 reaches 50 % at", "ALiBi tends to"]);
     const [biases, curves] = [element("div"), element("div")];
     const title = element("p", { class: "widget-told" });
     root.append(head, element("div", { class: "widget-sliders" }, keys.row, last.row, slope.row), title, bars);
@@ -111,13 +111,13 @@ const Drowned = (() => {
         shares[place].textContent = percent(part);
       });
       told.tell([
-        plain(Math.max(0, state.keys - from)), "100 %", percent(limit(m, from)),
-        `${plain(from + Math.ceil(from * Math.exp(-state.last)))} tokens`,
+        plain(Math.max(0, state.keys - from)), "100 %",
+        `${plain(from + Math.ceil(from * Math.exp(-state.last)))} tokens`, percent(limit(m, from)),
       ]);
       drawBiases(m);
       const said = names.map((name, place) => `${name} ${percent(now[place])}`).join(", ");
       const sheet = Widgets.chart(curves, {
-        x: { low: 2 ** low, high: most, log: true, label: "window (tokens)", ticks: [128, 1024, 8192, 65536, most] },
+        x: { low: 2 ** low, high: most, log: true, label: "window (tokens)", ticks: [128, 1024, 8192, 65536] },
         y: { low: 0, high: 1.02, ticks: [0, 0.25, 0.5, 0.75, 1], show: (tick) => `${100 * tick} %` }, height: 260,
         title: `Attention ${from} or more back`, told: `Share of far keys at ${plain(state.keys)} tokens: ${said}.`,
       });
@@ -137,8 +137,8 @@ const Drowned = (() => {
       const end = Math.round(1.5 * from);
       const sheet = Widgets.chart(biases, {
         x: { low: 0, high: end, label: "distance (tokens)", ticks: [0, 16, 64, from] },
-        y: { low: -8.3, high: Math.max(1, ...numbers) + 0.3, label: "bias (nats)" }, height: 260,
-        title: "Bias by distance",
+        y: { low: Math.min(-4, ...numbers) - 0.3, high: Math.max(1, ...numbers) + 0.3, label: "bias (nats)" },
+        height: 260, title: "Bias by distance",
         told: `Bias of the far keys: T5 ${plain(state.last)} nats; ALiBi falls by 1/${plain(1 / m)} per token.`,
       });
       sheet.mark(from, "last bucket");

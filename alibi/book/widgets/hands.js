@@ -64,7 +64,6 @@ const Hands = (() => {
         move(value);
       },
     });
-    offset.row.classList.add("widget-long");
     const play = element("button", { type: "button" });
     play.addEventListener("click", () => (frame ? stop() : start()));
     const steps = element("div", { class: "widget-steps" }, play);
@@ -79,11 +78,11 @@ const Hands = (() => {
     const dials = element("div", { role: "img" });
     const key = element(
       "p", { class: "widget-key" }, element("span", { class: "shown" }, "seen in training, offsets below L"),
-      element("span", { class: "strange" }, "new angles"),
+      element("span", { class: "strange" }, "new angles; a marked number: its hand is on one"),
     );
     const curve = element("div");
-    const told = Widgets.numbers(["pairs that go round within L", "hands on new angles", "farthest from a seen angle"]);
-    root.append(choice, offset.row, steps, dials, key, curve, told.list);
+    const told = Widgets.numbers(["pairs round within L", "hands on new angles", "farthest from seen"]);
+    root.append(choice, offset.row, steps, key, dials, curve, told.list);
     /** @type {{dial: HTMLElement, hand: Element, trail: Element, strange: Element}[]} */
     let made = [];
     /** @type {Point[]} */
@@ -127,7 +126,7 @@ const Hands = (() => {
       dials.className = frequencies.length > 32 ? "widget-dials many" : "widget-dials";
       made = frequencies.map((frequency, pair) => {
         const [trail, strange] = [ring("trail"), ring("strange")];
-        const hand = shape("line", { class: "hand", x1: 50, y1: 50, x2: 50, y2: 14 });
+        const hand = shape("line", { class: "hand", x1: 50, y1: 50, x2: 50, y2: 20 });
         const track = [ring("track"), ring("shown")];
         arc(track[1], 0, seen(frequency, length));
         const drawing = shape("svg", { viewBox: "0 0 100 100" }, ...track, trail, strange, hand);
@@ -174,7 +173,7 @@ const Hands = (() => {
       const sheet = Widgets.chart(curve, {
         x: { low: 0, high: last(), label: "offset (tokens)", ticks: [0, 1, 2, 3, 4].map((many) => many * length) },
         y: { low: 0, high: 180, ticks: [0, 90, 180], show: (tick) => `${tick}°` }, height: 170,
-        title: "Hand that is farthest from a seen angle",
+        title: "Farthest hand from a seen angle",
         told: `The farthest hand is ${apart} from any angle that training has shown, at offset ${state.offset}.`,
       });
       sheet.mark(length, `L = ${plain(length)}`);
