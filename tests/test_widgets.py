@@ -17,6 +17,7 @@ from alibi.book import plots, results
 from alibi.book.build import chapters
 from alibi.book.widgets import FOLDER, NAMES, SHARED, figures, scripts, widget
 from alibi.positions import position_method, slopes
+from alibi.positions.rotary import frequencies, rotate
 from alibi.positions.t5 import bucket
 from alibi.positions.window import WINDOWS_IN_L
 from alibi.records import measured_results, paper_results
@@ -190,6 +191,57 @@ def test_exchanged_names_turn_the_verdicts_that_python_turns(compute):
     assert kinds == expected
 
 
+def test_far_keys_take_the_share_that_a_softmax_gives_them(compute):
+    given = stored("drowned")
+    distance = torch.arange(2**19)
+    assert given["widths"] == torch.bincount(bucket(distance))[:-1].tolist()
+    start = sum(given["widths"])
+    script = """({table, widths, slopes, windows}) => [
+        table.map((head) => windows.map((keys) => Drowned.t5(head, widths, head[widths.length], keys))),
+        slopes.map((slope) => windows.map((keys) => Drowned.alibi(slope, Drowned.start(widths), keys))),
+        slopes.map((slope) => Drowned.limit(slope, Drowned.start(widths))),
+    ]"""
+    windows = [start - 1, start, start + 1, 128, 2048, 65_536, 2**19]
+    learned, falling, limits = compute("drowned", script, given | {"windows": windows})
+    biases = {"t5": torch.tensor(given["table"], dtype=torch.float64)[:, bucket(distance)]}
+    biases["alibi"] = -torch.tensor(slopes(len(given["slopes"])), dtype=torch.float64)[:, None] * distance
+    for found, bias_HS in ((learned, biases["t5"]), (falling, biases["alibi"])):
+        expected = [[head_S[:keys].softmax(0)[start:].sum().item() for keys in windows] for head_S in bias_HS]
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(limits, np.array(falling)[:, -1], rtol=1e-9)
+
+
+def test_a_last_bucket_at_the_level_of_the_nearer_ones_gives_equal_attention(compute):
+    given = stored("drowned")
+    script = """({table, widths}) => table.map((head) => Drowned.t5(head, widths, Drowned.level(head, widths), 512))"""
+    np.testing.assert_allclose(compute("drowned", script, given), 1 - sum(given["widths"]) / 512, rtol=1e-12)
+
+
+def test_hands_stand_where_rotary_turns_a_pair(compute):
+    given = stored("hands")
+    script = """({models, offsets}) => models.map(({frequencies, length}) => offsets.map((offset) => [
+        frequencies.map((one) => Hands.angle(one, offset)), frequencies.map((one) => Hands.away(one, length, offset)),
+        Hands.count(frequencies, length, offset)]))"""
+    offsets = [0, 1, 100, 127, 128, 129, 300, 511, 512, 700, 3071, 3072, 12_288]
+    for model, found in zip(given["models"], compute("hands", script, given | {"offsets": offsets}), strict=True):
+        pairs, length = len(model["frequencies"]), model["length"]
+        rows = torch.tensor([1.0, 0.0], dtype=torch.float64).repeat(len(offsets), pairs)
+        cosine_TK, sine_TK = rotate(rows, torch.tensor(offsets)).chunk(2, dim=-1)
+        turned_TK = torch.complex(cosine_TK, sine_TK).numpy()
+        np.testing.assert_allclose(np.exp(1j * np.array([angles for angles, _, _ in found])), turned_TK, atol=1e-9)
+        # The nearest angle that training has shown, among many offsets below L.
+        theta_K = frequencies(2 * pairs).numpy()
+        shown_NK = np.exp(1j * np.linspace(0, length - 1, 2001)[:, None] * theta_K)
+        round_K = 2 * np.pi / theta_K <= length
+        for offset, turned_K, (_, away, counted) in zip(offsets, turned_TK, found, strict=True):
+            expected_K = np.where(round_K, 0, abs(np.angle(turned_K / shown_NK)).min(axis=0))
+            np.testing.assert_allclose(away, expected_K, atol=2e-3)
+            assert counted["round"] == round_K.sum() and counted["strange"] == np.count_nonzero(away)
+            if offset <= length:
+                assert counted["strange"] == (0 if offset < length else np.count_nonzero(~round_K))
+            assert counted["farthest"] == pytest.approx(np.degrees(expected_K.max()), abs=0.1)
+
+
 def test_scripts_are_short_and_classic():
     for file in FOLDER.glob("*.js"):
         text = file.read_text(encoding="utf-8")
@@ -221,7 +273,7 @@ def test_a_dark_page_has_colours_that_can_be_told_from_its_ground():
 
 
 def placed():
-    """Each moving figure in the stored chapters: the chapter, the figure, and whether a picture stands before it."""
+    """Each moving figure in the stored chapters: chapter, name, whether a picture stands before it, and its HTML."""
     found = []
     for path in chapters(ROOT):
         if path.suffix == ".ipynb":
@@ -230,11 +282,18 @@ def placed():
                 for html in (data["text/html"] for data in kinds if "data-widget" in data.get("text/html", "")):
                     assert len(html) < BYTES, f"{path.name}: {cell.id}"
                     name = re.search(r'data-widget="([\w-]+)"', html)[1]
-                    found.append((path.stem, name, any("image/png" in data for data in kinds)))
+                    found.append((path.stem, name, any("image/png" in data for data in kinds), html))
     return found
 
 
-PLACED = placed()
+WHOLE = placed()
+PLACED = [place for *place, _ in WHOLE]
+
+
+def stored(name):
+    """The data of the one moving figure of this name, as it is in its chapter."""
+    (html,) = (html for _, found, _, html in WHOLE if found == name)
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', html)[1])
 
 
 def test_each_moving_figure_is_in_a_chapter():
@@ -277,6 +336,26 @@ def test_a_figure_moves_by_the_keyboard(visit, chapter, name, pictured):
         if figure.inner_html() != before:
             return
     pytest.fail("no control moves it")
+
+
+@pytest.mark.slow
+def test_hands_run_and_stop_and_only_step_where_motion_is_not_wanted(visit):
+    for motion in ("no-preference", "reduce"):
+        page = visit("rotary", reduced_motion=motion)
+        figure = page.locator('[data-widget="hands"]')
+        slider = figure.locator("input[type=range]")
+        length = int(slider.get_attribute("max")) // 4
+        figure.locator("button").first.click()
+        if motion == "reduce":
+            assert slider.input_value() == str(length // 2)
+            figure.locator("button").first.click()
+            assert slider.input_value() == str(length)
+        else:
+            page.wait_for_function("input => input.value > 1", arg=slider.element_handle())
+            figure.locator("button", has_text="pause").click()
+            stopped = slider.input_value()
+            page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            assert slider.input_value() == stopped
 
 
 @pytest.mark.slow

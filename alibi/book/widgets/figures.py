@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from IPython.display import HTML
 
 from alibi.book import plots, results
@@ -13,6 +14,8 @@ from alibi.book.widgets import widget
 from alibi.corpora.vocabulary import Vocabulary
 from alibi.evaluate import AgainstItself
 from alibi.positions import T5Bias, slopes
+from alibi.positions.rotary import frequencies
+from alibi.positions.t5 import LONGEST_DISTANCE, bucket
 from alibi.reproduction.claims import VERDICTS, Verdict
 from alibi.runs import Run
 
@@ -31,10 +34,44 @@ def dial(heads: int, train_length: int, t5: Run) -> HTML:
         train_length: L in tokens.
         t5: a run of the method t5, whose bias (nats, for each head and bucket) is shown.
     """
+    return widget("dial", {"heads": heads, "train_length": train_length, "t5": _table(t5)})
+
+
+def drowned(t5: Run, keys: int, slope: int = 5) -> HTML:
+    """The share of attention to the far keys of a window, by a trained T5 bias and by ALiBi, with equal scores.
+
+    Args:
+        t5: a run of the method t5.
+        keys: tokens in the window at its start.
+        slope: of which head of ALiBi at its start, from 0.
+    """
+    table = _table(t5)
+    # All distances of the last bucket are far; the others lie within LONGEST_DISTANCE.
+    widths = torch.bincount(bucket(torch.arange(LONGEST_DISTANCE)))[:-1].tolist()
+    own = {"table": table, "widths": widths, "slopes": slopes(len(table))}
+    return widget("drowned", own | {"keys": keys, "slope": slope})
+
+
+def hands(models: Sequence[tuple[str, int, int]], multiple: int = 4) -> HTML:
+    """The angle of each pair of rotary embeddings at an offset, and the angles that offsets below L have shown.
+
+    Args:
+        models: name, head width and training length L (tokens) of each.
+        multiple: of L, the longest offset.
+    """
+    shown = [
+        {"title": f"{name}: D = {width}, L = {length}", "length": length, "frequencies": frequencies(width).tolist()}
+        for name, width, length in models
+    ]
+    return widget("hands", {"models": shown, "multiple": multiple})
+
+
+def _table(t5: Run) -> list[list[float]]:
+    """Its bias (nats) by head and bucket."""
     method = t5.model.positions
     assert isinstance(method, T5Bias)
-    table = method.weights_KH.detach().T.double().round(decimals=3).tolist()
-    return widget("dial", {"heads": heads, "train_length": train_length, "t5": table})
+    numbers: list[list[float]] = method.weights_KH.detach().T.double().round(decimals=3).tolist()
+    return numbers
 
 
 def cut(length: int = 8, stride: int = 8, few: int = 4) -> HTML:
