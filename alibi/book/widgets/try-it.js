@@ -46,6 +46,7 @@ const TryIt = (() => {
     const { element, plain, percent } = Widgets;
     const methods = models.map(({ method }) => ({ name: method, title: data.titles[method] }));
     const { layers, heads } = models[0];
+    const colour = (/** @type {number} */ at) => `var(--method-${methods[at].name})`;
     const L = data.length;
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
     const state = { times: WINDOWS, place: WINDOWS * L, layer: layers - 1, head: heads - 1 };
@@ -87,6 +88,8 @@ const TryIt = (() => {
     const attention = element("div", { class: "widget-pair" }, ...methods.map((_, at) => element("div", {}, looks[at], notes[at])));
     root.append(element("p", { class: "widget-note" }, data.told), texts, box, times.row, place.row);
     root.append(element("p", { class: "widget-progress" }, bar, status), told.list);
+    const key = methods.map(({ title }, at) => element("span", { style: `--swatch: ${colour(at)}` }, title));
+    root.append(element("p", { class: "widget-key" }, ...key));
     root.append(element("div", { class: "widget-pair" }, curves, windows), excerpt, words);
     root.append(element("div", { class: "widget-sliders" }, layer.row, head.row), attention);
     for (const row of [times.row, place.row]) row.classList.add("widget-wide");
@@ -159,8 +162,8 @@ const TryIt = (() => {
       state.place = Math.min(state.place, count - 1);
       place.set(state.place, count - 1);
       told.list.setAttribute("aria-busy", String(Boolean(left().length)));
-      const told_ = readings.flatMap(({ losses }) => [perplexity(losses, window), perplexity(losses, window, L)]);
-      told.tell(told_.map((value) => plain(value)));
+      const values = readings.flatMap(({ losses }) => [perplexity(losses, window), perplexity(losses, window, L)]);
+      told.tell(values.map((value) => plain(value)));
       const speed = spent ? `; ${plain((1000 * steps) / spent, 2)} tokens/s` : "";
       const cut = all >= count ? `, of ${plain(all)}: the rest is left out` : "";
       status.textContent = `${left().length ? "reading" : "read"} ${plain(count - 1)} tokens${cut}${speed}`;
@@ -183,7 +186,7 @@ const TryIt = (() => {
         if (first) sheet.mark(first, "", { width: 0.7, opacity: 0.6 });
       }
       if (window > L && count > L) sheet.mark(L, "past L");
-      lines.forEach((points, at) => sheet.line(points, { colour: `var(--method-${methods[at].name})`, width: 2.2 }));
+      lines.forEach((points, at) => sheet.line(points, { colour: colour(at), width: 2.2 }));
       sheet.mark(state.place, "", { width: 1.5, dash: "5 3" });
     }
 
@@ -196,10 +199,10 @@ const TryIt = (() => {
         told: [...found].map(([many, both]) => `${many} L: ${methods.map(({ title }, at) => `${title} ${plain(both[at])}`).join(", ")}`).join(". "),
       });
       sheet.mark(1, "trained at L");
-      methods.forEach(({ name }, at) => {
+      methods.forEach((_, at) => {
         const points = [...found].sort(([one], [other]) => one - other).map(([many, both]) => /** @type {Point} */ ([many, both[at]]));
-        sheet.line(points, { colour: `var(--method-${name})`, width: 2 });
-        for (const point of points) sheet.dot(point, { colour: `var(--method-${name})` });
+        sheet.line(points, { colour: colour(at), width: 2 });
+        for (const point of points) sheet.dot(point, { colour: colour(at) });
       });
     }
 
@@ -209,16 +212,18 @@ const TryIt = (() => {
       const next = tokens[state.place + 1];
       const before = BytePairs.decode(table, tokens.slice(Math.max(1, state.place - 24), state.place + 1));
       excerpt.replaceChildren("What comes after “… ", element("b", {}, before.slice(-90)), "”?");
+      const ahead = readings.map((reading) => Decoder.logProbabilities(reading, state.place));
+      const likeliest = ahead.map((row) => largest(row, WORDS));
+      const top = Math.exp(Math.max(...likeliest.map(([token], at) => ahead[at][token])));
       words.replaceChildren(
-        ...readings.map((reading, at) => {
-          const row = Decoder.logProbabilities(reading, state.place);
+        ...ahead.map((row, at) => {
           /** @param {number} token @param {string} name */
           const line = (token, name) => {
-            const share = percent(Math.exp(row[token]));
-            const style = `--share: ${Math.min(100, 250 * Math.exp(row[token]))}%; --swatch: var(--method-${methods[at].name})`;
-            return element("tr", { style }, element("th", { scope: "row" }, name), element("td", { class: "widget-share" }, share));
+            const share = Math.exp(row[token]);
+            const style = `--share: ${(100 * share) / top}%; --swatch: ${colour(at)}`;
+            return element("tr", { style }, element("th", { scope: "row" }, name), element("td", { class: "widget-share" }, percent(share)));
           };
-          const rows = largest(row, WORDS).map((token) => line(token, piece(token)));
+          const rows = likeliest[at].map((token) => line(token, piece(token)));
           if (next !== undefined) rows.push(line(next, `in the text: ${piece(next)}`));
           const caption = element("caption", {}, `${methods[at].title}: the most probable next tokens`);
           return element("table", { class: "widget-table widget-tokens" }, caption, element("tbody", {}, ...rows));
@@ -243,7 +248,7 @@ const TryIt = (() => {
         });
         sums.forEach((sum, bin) => {
           const edge = Math.min(from + weights.length, from + (bin + 1) * size);
-          sheet.bar(from + bin * size, edge, 0, sum, { colour: `var(--method-${methods[at].name})` });
+          sheet.bar(from + bin * size, edge, 0, sum, { colour: colour(at) });
         });
         if (weights.length > L) sheet.mark(from + weights.length - L, "last L");
       });
