@@ -68,12 +68,28 @@ def process_as_it_started():
     torch.manual_seed(0)
 
 
+def page_models():
+    """Models of the shape of those in the page, untrained: stored chapters do not hold the trained ones."""
+    from alibi.book.page_model import METHODS
+    from alibi.model import Decoder, ModelConfig
+
+    torch.manual_seed(0)
+    return {name: Decoder(ModelConfig(name, 4096, layers=3, width=96, heads=8, feedforward=384)) for name in METHODS}
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The folder of the site, built once from the chapters as they are stored."""
     from alibi.book.build import render
+    from alibi.book.page_model import model_script, vocabulary_script
+    from alibi.corpora.corpus import load
 
-    return render(ROOT / "book", ROOT / "_config.yml", tmp_path_factory.mktemp("site")).parent
+    site = render(ROOT / "book", ROOT / "_config.yml", tmp_path_factory.mktemp("site")).parent
+    (site / "_static" / "models").mkdir()
+    scripts = {name: model_script(model) for name, model in page_models().items()}
+    for name, text in (scripts | {"vocabulary": vocabulary_script(load("wikipedia-sample"))}).items():
+        (site / "_static" / "models" / f"{name}.js").write_text(text, encoding="utf-8")
+    return site
 
 
 @pytest.fixture(scope="session")

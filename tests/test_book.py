@@ -326,6 +326,17 @@ def test_a_second_build_executes_nothing_and_shows_new_prose(root, capsys):
     assert "42" in (root / "_build" / "html" / "second.html").read_text()
 
 
+def test_files_for_the_site_are_in_it_and_in_no_notebook(root):
+    second = root / "book" / "second.ipynb"
+    source = 'from alibi.book.widgets import give_to_site\ngive_to_site({"models/tiny.js": "let tiny = 1;"})'
+    write(second, new_markdown_cell("# Second"), new_code_cell(source))
+    page = build(root)
+    assert (page.parent / "_static" / "models" / "tiny.js").read_text() == "let tiny = 1;"
+    assert "tiny.js" not in (page.parent / "first.html").read_text(), "a figure loads it, not each page"
+    refresh(root)
+    assert nbformat.read(second, as_version=4).cells[1].outputs == []
+
+
 def test_a_warning_fails_the_build_each_time(root, tmp_path):
     (root / "book" / "third.md").write_text("# Third\n\nSee {cite}`nobody1999`.\n")
     for _ in range(2):

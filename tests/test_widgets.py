@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from collections import Counter
 
 import nbformat
@@ -12,6 +10,7 @@ import pytest
 import torch
 from conftest import ROOT
 from forked import HANGS_AFTER
+from javascript import files_of, in_browser, in_node
 
 from alibi.book import plots, results
 from alibi.book.build import chapters
@@ -27,45 +26,13 @@ from alibi.windows import evaluation_windows
 
 LINES = 300
 BYTES = 50_000
-NODE = """
-const fs = require("fs"), vm = require("vm");
-const [files, expression, given] = JSON.parse(fs.readFileSync(0, "utf8"));
-for (const file of files) vm.runInThisContext(fs.readFileSync(file, "utf8"), file);
-process.stdout.write(JSON.stringify(vm.runInThisContext(expression)(given)));
-"""
-
-
-def in_node(files, expression, given):
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed; the browser's tests run the same scripts")
-    text = json.dumps([[str(file) for file in files], expression, given])
-    done = subprocess.run([node, "-e", NODE], input=text, capture_output=True, text=True, timeout=HANGS_AFTER)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def in_browser(request):
-    browser = request.getfixturevalue("browser")
-
-    def run(files, expression, given):
-        page = browser.new_page()
-        page.set_default_timeout(1000 * HANGS_AFTER)
-        for file in files:
-            page.add_script_tag(path=file)
-        # As text, as from node: a page would hand out -0 and infinity too.
-        found = page.evaluate(f"given => JSON.stringify(({expression})(given))", given)
-        page.close()
-        return json.loads(found)
-
-    return run
 
 
 @pytest.fixture(params=["node", pytest.param("chromium", marks=pytest.mark.slow)])
 def compute(request):
     """Calls a function of a figure's script with one argument."""
     run = in_node if request.param == "node" else in_browser(request)
-    return lambda name, expression, given: run([FOLDER / SHARED, FOLDER / f"{name}.js"], expression, given)
+    return lambda name, expression, given: run(files_of(name), expression, given)
 
 
 def test_slopes_are_the_official_ones_for_every_head_count(compute):
@@ -255,6 +222,7 @@ def test_a_container_holds_its_data_and_no_more():
     (text,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
     assert json.loads(text) == {"words": ["</script>", "a & b"], "number": 0.5}
     assert scripts(f"<p>{html}</p>") == [SHARED, "cut.js"] and scripts("<p>cut</p>") == []
+    assert scripts(widget("try-it", {}).data) == [SHARED, "bytepairs.js", "decoder.js", "try-it.js"]
     with pytest.raises(ValueError, match=r"unknown moving figure 'cat'.*cut"):
         widget("cat", {})
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -30,6 +30,7 @@ from nbformat import NotebookNode
 
 from alibi import progress
 from alibi.book.parameters import ParameterError, parse
+from alibi.book.widgets import SITE_FILES, SITE_FOLDER
 from alibi.errors import UnknownNameError, UserError, bounded
 from alibi.interruption import Pool, UnfinishedError
 from alibi.paths import checkout
@@ -213,7 +214,7 @@ def cleaned(source: Path, executed: Path, root: Path) -> str:
     """The source notebook with the outputs of its execution, without the parts that change from run to run.
 
     Text outputs and figures stay. Execution counts, stderr, progress bars, timings, memory addresses, the path of the
-    checkout, cells that papermill added, and the metadata of papermill and the kernel go.
+    checkout, files for the site, cells that papermill added, and the metadata of papermill and the kernel go.
 
     Args:
         source: the chapter in book/.
@@ -259,7 +260,7 @@ def _cleaned_outputs(outputs: Iterable[NotebookNode], place: str, root: Path) ->
                 # The clock decides where one stream is cut into two.
                 kept[-1].text += output.text
                 continue
-        elif WIDGET in output.data:
+        elif WIDGET in output.data or SITE_FILES in output.data:
             continue
         else:
             for kind, content in output.data.items():
@@ -394,9 +395,20 @@ def _stage(root: Path) -> Path:
     staged = {staging / path.name: text for path, text in _cleaned_chapters(root).items()}
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(root / "book", staging, ignore=shutil.ignore_patterns("*.ipynb", "_build", ".*"))
-    for path, text in staged.items():
+    for path, text in (staged | _site_files(root, staging)).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return staging
+
+
+def _site_files(root: Path, staging: Path) -> dict[Path, str]:
+    """What executed chapters give to the site alone, see `alibi.book.widgets.give_to_site`."""
+    executed = [nbformat.read(_executed(root, path.stem), as_version=4) for path in _notebooks(root)]
+    outputs = [
+        output.get("data", {}) for notebook in executed for cell in notebook.cells for output in cell.get("outputs", [])
+    ]
+    given = [data[SITE_FILES] for data in outputs if SITE_FILES in data]
+    return {staging / SITE_FOLDER / name: text for files in given for name, text in files.items()}
 
 
 def _cleaned_chapters(root: Path) -> dict[Path, str]:

@@ -109,6 +109,9 @@ def _finish(app: Sphinx, exception: Exception | None) -> None:
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
+    if (given := Path(app.srcdir) / widgets.SITE_FOLDER).is_dir():
+        # Not before: the theme loads every script that it finds in _static, on each page.
+        shutil.copytree(given, site / "_static", dirs_exist_ok=True)
     if (card := Path(app.srcdir) / CARD).is_file():
         shutil.copyfile(card, site / "_static" / CARD)
     address, names = app.config.html_baseurl.rstrip("/"), sorted(app.env.found_docs)

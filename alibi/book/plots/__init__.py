@@ -4,7 +4,15 @@ Every function draws on axes that it is given or makes, and returns them.
 """
 
 from alibi.book.plots.axes import band, legend_above, logarithmic, nice_ticks
-from alibi.book.plots.curves import against_itself, by_position, extrapolation, headline, perplexities, relative
+from alibi.book.plots.curves import (
+    against_itself,
+    by_position,
+    extrapolation,
+    headline,
+    perplexities,
+    relative,
+    two_readings,
+)
 from alibi.book.plots.forest import forest
 from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_NAMES, PAPER_ORDER, TITLES, on_dark, use_style
 from alibi.book.plots.paper_figures import (
@@ -49,5 +57,6 @@ __all__ = [
     "on_dark",
     "perplexities",
     "relative",
+    "two_readings",
     "use_style",
 ]

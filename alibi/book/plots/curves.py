@@ -1,6 +1,7 @@
 """Curves of perplexity and loss against length and position, of the paper or measured."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -93,6 +94,47 @@ def against_itself(found: Mapping[str, AgainstItself]) -> Figure:
     ax.set_xticks([multiple * own.length for multiple in (0, 1, 2, 4, 6, 8) if multiple * own.length <= own.window])
     ax.set(xlabel="position in the window (tokens)", ylabel="loss added (nats)")
     ax.legend()
+    return figure
+
+
+def two_readings(
+    losses: Mapping[str, np.ndarray],
+    words: Mapping[str, Mapping[str, float]],
+    weights: Mapping[str, np.ndarray],
+    length: int,
+    stretch: int = 32,
+) -> Figure:
+    """Models that read one text in a single window: loss, next tokens after it, and where a head looks from its end.
+
+    Args:
+        losses: of each method's model, of each token (nats).
+        words: of each, the probabilities of the likeliest next tokens.
+        weights: of each, a head's attention from the last token, over all tokens.
+        length: the training length, L in tokens.
+        stretch: tokens of which a mean loss is drawn; a bar of attention holds the weight of two stretches.
+    """
+    rows: list[Any] = [["loss", "loss"], [f"words {name}" for name in losses], [f"looks {name}" for name in losses]]
+    figure, axes = plt.subplot_mosaic(rows, figsize=(6.4, 7))
+    likeliest = 105 * max(share for likely in words.values() for share in likely.values())
+    for method, found in losses.items():
+        starts, colour = np.arange(0, len(found), stretch), COLOURS[method]
+        means = np.add.reduceat(found, starts) / np.diff([*starts, len(found)])
+        axes["loss"].plot(
+            starts + stretch / 2, means, dashes=DASHES[method] or (1, 0), label=TITLES[method], color=colour
+        )
+        tokens, shares = list(words[method])[::-1], list(words[method].values())[::-1]
+        ax = axes[f"words {method}"]
+        ax.barh(tokens, 100 * np.array(shares), color=colour)
+        ax.set(title=f"{TITLES[method]}: next tokens", xlabel="probability (%)", xlim=(0, likeliest))
+        ax = axes[f"looks {method}"]
+        starts = np.arange(0, len(weights[method]), 2 * stretch)
+        ax.bar(starts + stretch, np.add.reduceat(weights[method], starts), 2 * stretch, color=colour)
+        ax.axvline(len(weights[method]) - length, color="0.35", lw=1, ls=":")
+        ax.set(title=f"{TITLES[method]}: attention", xlabel="token that is looked at", ylabel="weight of a bar")
+        ax.sharey(axes[f"looks {next(iter(losses))}"])
+    axes["loss"].axvline(length, color="0.35", lw=1, ls=":", label=f"trained at {length}")
+    axes["loss"].set(xlabel="token of the text", ylabel="loss (nats)")
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 

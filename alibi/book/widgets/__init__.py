@@ -6,17 +6,25 @@ the still one; in a notebook, in print and where scripting is off the still one 
 
 import json
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from IPython.display import HTML
+from IPython.display import HTML, display
 
 from alibi.errors import UnknownNameError
 
 FOLDER = Path(__file__).parent
 SHARED = "shared.js"
-NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.js") if path.name != SHARED))
+# Scripts that draw nothing and that a figure computes with.
+PARTS = {"try-it": ("bytepairs.js", "decoder.js")}
+NAMES = tuple(
+    sorted(path.stem for path in FOLDER.glob("*.js") if path.name not in (SHARED, *chain.from_iterable(PARTS.values())))
+)
 MARK = 'data-widget="{}"'
+# A kind of output: texts by their paths below `_static`, which go into the site and not into the notebook.
+SITE_FILES = "application/vnd.alibi.site-files+json"
+SITE_FOLDER = "site-files"
 
 
 def widget(name: str, data: Mapping[str, Any]) -> HTML:
@@ -36,7 +44,16 @@ def widget(name: str, data: Mapping[str, Any]) -> HTML:
     return HTML(f'<div class="widget" {MARK.format(name)} hidden><script type="application/json">{text}</script></div>')
 
 
+def give_to_site(files: Mapping[str, str]) -> None:
+    """Puts files into the site that is built from this execution: what a figure loads and no notebook should hold.
+
+    Args:
+        files: texts, by their paths below the site's `_static`.
+    """
+    display({SITE_FILES: dict(files), "text/plain": f"{len(files)} files for the site"}, raw=True)
+
+
 def scripts(page: str) -> list[str]:
     """The script files that the HTML of a page needs, in the order in which they run."""
-    needed = [f"{name}.js" for name in NAMES if MARK.format(name) in page]
+    needed = [script for name in NAMES if MARK.format(name) in page for script in (*PARTS.get(name, ()), f"{name}.js")]
     return [SHARED, *needed] if needed else []

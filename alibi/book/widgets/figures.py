@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from IPython.display import HTML
 
-from alibi.book import plots, results
-from alibi.book.widgets import widget
+from alibi.book import page_model, plots, results
+from alibi.book.widgets import give_to_site, widget
 from alibi.corpora.vocabulary import Vocabulary
 from alibi.evaluate import AgainstItself
 from alibi.positions import T5Bias, slopes
@@ -173,3 +173,17 @@ def _judged(verdict: Verdict) -> dict[str, Any]:
 
 def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+def try_it(runs: Sequence[Run], texts: Mapping[str, str]) -> HTML:
+    """Two trained models that read the reader's own text in the page; their weights go into the site.
+
+    Args:
+        runs: of `alibi.book.page_model.page_run`, with one shape, L and vocabulary.
+        texts: to pick from, by title; the first is there at the start.
+    """
+    give_to_site(page_model.scripts(runs))
+    titles = {run.config.model.method: plots.TITLES[run.config.model.method] for run in runs}
+    shown = [{"title": title, "text": text} for title, text in texts.items()]
+    data = {"length": runs[0].config.train_length, "titles": titles, "texts": shown}
+    return widget("try-it", data | {"told": page_model.described(runs[0])})
