@@ -14,6 +14,7 @@ from alibi.corpora.corpus import Corpus
 from alibi.corpora.stream import lanes_for
 from alibi.device import DTYPES, absence, check_device, compiles, compute_dtype, is_here
 from alibi.errors import InputError, UnknownNameError, UserError, listed
+from alibi.files import content_sha256
 from alibi.model import ModelConfig
 from alibi.positions import METHODS, NoBias, position_method
 from alibi.progress import say, say_once
@@ -21,6 +22,8 @@ from alibi.run_spec import RunSpec
 from alibi.scale import Scale, scale_named
 
 CONFIG = "config.json"
+# Among the facts of a finished run: of its weights' file, and of everything else in its `CONFIG`. Older runs lack both.
+WEIGHTS_DIGEST, CONFIG_DIGEST = "weights_sha256", "config_sha256"
 # Count this up when a change of the code moves the losses of runs by more than rounding: cached runs are then trained
 # again. For a change that moves the runs of one position method alone, count up the method's `version`.
 # tests/test_loss_trace.py fails when either is due.
@@ -258,8 +261,8 @@ def read_config(folder: Path) -> TrainConfig:
     """The configuration of the finished run in this folder.
 
     Raises:
-        TrainingError: if the folder holds no finished run, or its configuration is damaged or has the fields of another
-            version; the message names file and field.
+        TrainingError: if the folder holds no finished run, or its configuration is damaged, edited or has the fields of
+            another version; the message names file and field.
     """
     return read_run(folder)[0]
 
@@ -281,7 +284,18 @@ def read_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
         raise TrainingError(
             f"{path} lacks the field run, the facts of the training; restore it, or remove it and train again"
         )
-    return config_from({name: value for name, value in stored.items() if name != "run"}, path), stored["run"]
+    run = stored["run"]
+    right = run_sha256(stored) if {WEIGHTS_DIGEST, CONFIG_DIGEST} & run.keys() else None
+    config = config_from({name: value for name, value in stored.items() if name != "run"}, path)
+    if run.get(CONFIG_DIGEST) != right:
+        raise TrainingError(f"{path} is not as it was written: restore it, or remove it and train again")
+    return config, run
+
+
+def run_sha256(stored: dict[str, Any]) -> str:
+    """SHA-256 of what a finished run's `CONFIG` holds, which is among the facts of its training."""
+    facts = {name: value for name, value in stored["run"].items() if name != CONFIG_DIGEST}
+    return content_sha256(stored | {"run": facts}, "")
 
 
 def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfig:

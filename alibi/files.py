@@ -6,9 +6,10 @@ error.
 
 import errno
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,12 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_sha256(content: Mapping[str, Any], digest: str) -> str:
+    """SHA-256 of what a JSON object holds, however it is laid out, but for the member `digest`, which holds that."""
+    others = {name: value for name, value in content.items() if name != digest}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def remove_folder(folder: Path) -> None:

@@ -1,12 +1,13 @@
 """Records: one measured or published number a row, in the same columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alibi.errors import UserError, listed, told
-from alibi.files import locked, write_whole
+from alibi.files import content_sha256, locked, write_whole
 from alibi.paths import cache_folder, data_folder, results_folder
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ COUNTS = (
 )
 # fmt: on
 VALUE_FORMAT = "%.7g"
+# The last column of a file, SHA-256 of the other cells of a row in 12 digits. Files that were written before lack it.
+ROW_DIGEST = "row_sha256"
 TRUTHS = ("equal_time", "compiled", "smoke")
 TYPES = (
     dict.fromkeys(COUNTS, "Int64")
@@ -93,12 +96,33 @@ def _read(path: Path, types: dict[str, type[str]]) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        found = pd.read_csv(path, dtype=types)
+        found, written = pd.read_csv(path, dtype=types), pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as wrong:
         raise RecordsError(f"{path} can't be read ({told(wrong)}): restore it, or move it away") from wrong
     if missing := [name for name in MEASURED_COLUMNS if name not in found and name not in LATER]:
         raise RecordsError(f"{path} lacks the columns {listed(missing)}: restore it, or move it away")
-    return found.reindex(columns=MEASURED_COLUMNS)
+    if others := [name for name in found if name not in (*MEASURED_COLUMNS, ROW_DIGEST)]:
+        raise RecordsError(f"{path} has the columns {listed(others)} besides: restore it, or move it away")
+    if ROW_DIGEST in written:
+        rows = enumerate(written.to_dict("records"), 1)
+        if changed := [number for number, row in rows if row[ROW_DIGEST] != row_sha256(row)]:
+            raise RecordsError(
+                f"{path}: records {listed(changed)} are not as they were written: restore it, or, if the changes are "
+                f"wanted, remove the column {ROW_DIGEST}"
+            )
+    try:
+        return found.reindex(columns=MEASURED_COLUMNS).astype(TYPES)
+    except (ValueError, TypeError) as wrong:
+        raise RecordsError(f"{path} can't be read ({told(wrong)}): restore it, or move it away") from wrong
+
+
+def row_sha256(row: Mapping[Any, str]) -> str:
+    """What a row has in the column `ROW_DIGEST`; columns that it leaves empty do not count.
+
+    Args:
+        row: the cells as the file has them, by column.
+    """
+    return content_sha256({name: text for name, text in row.items() if text}, ROW_DIGEST)[:12]
 
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:
@@ -125,5 +149,7 @@ def add(experiment: str, rows: "pd.DataFrame") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tables = [measured_results(experiment), rows.assign(source=experiment)]
     together = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    typed = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES)
-    write_whole(path, lambda part: typed.to_csv(part, index=False, float_format=VALUE_FORMAT, lineterminator="\n"))
+    text = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES).to_csv(index=False, float_format=VALUE_FORMAT)
+    written = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
+    written[ROW_DIGEST] = [row_sha256(row) for row in written.to_dict("records")]
+    write_whole(path, lambda part: written.to_csv(part, index=False, lineterminator="\n"))

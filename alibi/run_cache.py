@@ -11,7 +11,7 @@ import numpy as np
 from alibi.configuration import RECIPE, TrainConfig
 from alibi.device import device_name
 from alibi.evaluate import AgainstItself, Evaluation
-from alibi.files import write_whole
+from alibi.files import content_sha256, write_whole
 from alibi.measures.attention_distance import AttentionDistance
 from alibi.measures.receptive_field import ReceptiveField
 from alibi.measures.repeats import Repeats
@@ -20,6 +20,9 @@ from alibi.model import ModelConfig
 from alibi.paths import cache_folder
 from alibi.positions import METHODS
 from alibi.progress import say
+
+# Of a measurement, in its file; files that were written before lack it.
+DIGEST = "sha256"
 
 Measured = TypeVar("Measured", Evaluation, AgainstItself, Truncation, AttentionDistance, Repeats, ReceptiveField)
 
@@ -61,11 +64,14 @@ def lock_of(folder: Path) -> Path:
 
 
 def stored(kind: type[Measured], path: Path) -> Measured | None:
-    """The measurement in this file; None if there is no file, or if it is damaged, with a warning."""
+    """The measurement in this file; None if there is no file, or if it is damaged or changed, with a warning."""
     if not path.is_file():
         return None
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
+        right = content_sha256(content, DIGEST)
+        if content.pop(DIGEST, right) != right:
+            raise ValueError("it is not as it was written")
         content |= {name: np.array(values) for name, values in content.items() if isinstance(values, list)}
         return kind(**content)
     except (OSError, ValueError, TypeError, AttributeError) as wrong:
@@ -78,5 +84,6 @@ def store(found: Measured, path: Path) -> None:
     content = {
         name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(found).items()
     }
+    content[DIGEST] = content_sha256(content, DIGEST)
     path.parent.mkdir(exist_ok=True)
     write_whole(path, lambda part: part.write_text(json.dumps(content), encoding="utf-8"))

@@ -32,13 +32,17 @@ from alibi.attention import choose_kernel
 from alibi.checkpoint import Checkpoint
 from alibi.configuration import (
     CONFIG,
+    CONFIG_DIGEST,
+    WEIGHTS_DIGEST,
     TrainConfig,
     TrainingError,
     config_from,
     differences,
     evaluation_device,
     read_config,
+    read_run,
     require_device,
+    run_sha256,
 )
 from alibi.corpora.corpus import Corpus
 from alibi.corpora.stream import TokenStream
@@ -55,7 +59,7 @@ from alibi.device import (
 )
 from alibi.errors import InputError
 from alibi.evaluate import evaluate
-from alibi.files import locked, write_whole
+from alibi.files import locked, sha256, write_whole
 from alibi.interruption import TRY_AGAIN, noted
 from alibi.model import Decoder
 from alibi.optim import RECIPES
@@ -412,8 +416,10 @@ def _train(
     )
     if first:
         write_whole(folder / WEIGHTS, lambda path: save_file(weights, path))
-        finished = json.dumps(asdict(config) | {"run": facts}, indent=2) + "\n"
-        write_whole(folder / CONFIG, lambda path: path.write_text(finished, encoding="utf-8"))
+        finished = asdict(config) | {"run": facts | {WEIGHTS_DIGEST: sha256(folder / WEIGHTS)}}
+        finished["run"][CONFIG_DIGEST] = run_sha256(finished)
+        text = json.dumps(finished, indent=2) + "\n"
+        write_whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
         checkpoints.remove(folder / CHECKPOINTS)
     processes.wait()
 
@@ -538,7 +544,7 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
         TrainingError: if the device is missing, the folder holds no finished run, or its files are damaged, edited or
             from another version; the message names the file and the field or weight.
     """
-    config = read_config(folder)
+    config, facts = read_run(folder)
     device = evaluation_device(config, device, folder)
     kernel = config.kernel
     if device != config.device and kernel != "automatic":
@@ -558,6 +564,8 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
     except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
         raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
     _check_weights(model, weights, f"{folder / WEIGHTS}")
+    if facts.get(WEIGHTS_DIGEST, "") not in ("", sha256(folder / WEIGHTS)):
+        raise TrainingError(f"{folder / WEIGHTS} is not as it was written: restore it, or train it again")
     model.load_state_dict(weights)
     return placed(model, device).eval()
 

@@ -16,7 +16,7 @@ from small_run import config_for, period_corpus
 from alibi import configuration
 from alibi import train as training
 from alibi.__main__ import main
-from alibi.configuration import TrainingError, configure, read_config
+from alibi.configuration import TrainingError, configure, read_config, run_sha256
 from alibi.corpora.corpus import load
 from alibi.device import DTYPES, compute_dtype
 from alibi.evaluate import evaluate
@@ -75,10 +75,11 @@ def finished(tiny):
 
 
 def altered(run, folder, **fields):
-    """A copy of this run whose configuration says something else."""
+    """A copy of this run whose configuration says something else, as another machine would have written it."""
     shutil.copytree(run, folder)
-    stored = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(stored | fields))
+    stored = json.loads((folder / "config.json").read_text()) | fields
+    stored["run"]["config_sha256"] = run_sha256(stored)
+    (folder / "config.json").write_text(json.dumps(stored))
     return folder
 
 

@@ -19,7 +19,7 @@ from alibi.corpora.bert import bert_vocabulary
 from alibi.corpora.gpt2 import gpt2_vocabulary
 from alibi.corpora.source import SPLITS, CorpusError, Source, is_title
 from alibi.errors import InputError, told
-from alibi.files import locked, sha256, write_whole
+from alibi.files import content_sha256, locked, sha256, write_whole
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
 
@@ -37,6 +37,8 @@ LINES_A_REFRESH = 10_000
 # was checked for later processes.
 CHECKED_ONCE = 1 << 30
 CHECKED = "checked.json"
+# Of the manifest itself, in it; manifests that were written before lack it.
+OWN_DIGEST = "manifest_sha256"
 # Vocabularies that are fetched; the others are learned from the training split.
 FETCHED = {"bert": bert_vocabulary, "gpt2": gpt2_vocabulary}
 
@@ -51,6 +53,8 @@ def fault_of(folder: Path, source: Source | None) -> str | None:
         copied = manifest["identity"].startswith("folder ") and not (identity or "").startswith("folder ")
         if manifest["format"] != FORMAT or (other and not copied):
             return "of another version or another source"
+        if OWN_DIGEST in manifest and manifest[OWN_DIGEST] != content_sha256(manifest, OWN_DIGEST):
+            return "manifest.json not as written"
         changed = _changed(folder, manifest["sha256"])
         return f"{', '.join(changed)} not as written" if changed else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -147,6 +151,7 @@ def _write(folder: Path, source: Source) -> None:
         "splits": sizes,
         "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
     }
+    manifest[OWN_DIGEST] = content_sha256(manifest, OWN_DIGEST)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 

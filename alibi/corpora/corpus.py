@@ -200,7 +200,9 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
         _tell_once(f"ALIBI_DATA is {data}, where no folder is: no text is read from there")
     if source and source.remark:
         _tell_once(source.remark)
-    if fault_of(folder, source):
+    if fault := fault_of(folder, source):
+        if source is None and (folder / "manifest.json").is_file():
+            raise CorpusError(f"{folder} is {fault}, and what it was built from is not here: restore it, or remove it")
         build(folder, source or find(name, tokenisation, streaming))
     manifest = json.loads((folder / "manifest.json").read_bytes())
     splits = {}

@@ -23,12 +23,14 @@ from alibi.records import (
     LATER,
     MEASURED_COLUMNS,
     RATES,
+    ROW_DIGEST,
     TRUTHS,
     TYPES,
     VALUE_FORMAT,
     add,
     held,
     measured_results,
+    row_sha256,
 )
 from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.reproduction.record_checks import Row, wrong_columns
@@ -138,7 +140,7 @@ def _read(path: Path) -> _File:
     except (OSError, UnicodeError, csv.Error) as wrong:
         raise MergeError(f"{path} can't be read: {wrong}; nothing was written") from wrong
     missing = [name for name in MEASURED_COLUMNS if name not in header and name not in LATER]
-    others = [name for name in header if name not in MEASURED_COLUMNS]
+    others = [name for name in header if name not in (*MEASURED_COLUMNS, ROW_DIGEST)]
     if missing or others or len(set(header)) < len(header):
         told = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(others)} besides"] * bool(others)
         right = f"the columns are those of alibi.records.MEASURED_COLUMNS, each once; this {' and '.join(told)}"
@@ -147,6 +149,11 @@ def _read(path: Path) -> _File:
     for line, fields in lines:
         if len(fields) != len(header):
             found.fault(line, "the row", ",".join(fields), f"{len(fields)} fields, and the header has {len(header)}")
+        elif ROW_DIGEST in header and fields[header.index(ROW_DIGEST)] != row_sha256(
+            dict(zip(header, fields, strict=True))
+        ):
+            right = f"it is not as it was written: send it again, or, if the change is wanted, without {ROW_DIGEST}"
+            found.fault(line, "the row", ",".join(fields), right)
         else:
             written = dict(zip(header, (text.strip() for text in fields), strict=True))
             row: Row = {}
