@@ -41,7 +41,7 @@ from alibi.corpora import corpus, gpt2, mixture, report, shards, stream
 gpt2.GPT2_SIZE = order["entries"]
 mixture.PIECE = mixture.HELD_OUT_PIECE = 512
 mixture.VALIDATION_TOKENS = 2000
-stream.PIECES_AT_ONCE = 8
+mixture.PIECES_AT_ONCE = 8
 shards.HELD_OUT_OF = 10
 told = {}
 exec(order["run"])
@@ -200,7 +200,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
             (tmp_path / "cc100+roberta" / part / f"{number:05}.parquet").hardlink_to(file)
     given = environment("http://127.0.0.1:9", tmp_path, ALIBI_DATA=str(tmp_path))
     # Smaller buffers, so that many are read of little text.
-    run = MEMORY if GIGABYTES > 1 else MEMORY.replace("\nwhole = ", "\nstream.PIECES_AT_ONCE = 32\nwhole = ")
+    run = MEMORY if GIGABYTES > 1 else MEMORY.replace("\nwhole = ", "\nmixture.PIECES_AT_ONCE = 32\nwhole = ")
     typed = [sys.executable, "-c", run, str(GIGABYTES)]
     child = subprocess.run(typed, env=given, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr

@@ -19,7 +19,7 @@ from small_run import DROPOUTS, config_for, period_corpus, steps_done
 
 from alibi import checkpoint, processes
 from alibi.configuration import TrainingError, configure
-from alibi.corpora import corpus, mixture, shards, stream
+from alibi.corpora import corpus, mixture, shards
 from alibi.corpora.mixture import MIXTURES, interleaved, part_files
 from alibi.corpora.source import CorpusError
 from alibi.corpora.stream import TokenStream
@@ -68,9 +68,8 @@ def data(folder, monkeypatch):
 def small_pieces(setting):
     setting(mixture, "PIECE", 512)
     setting(mixture, "HELD_OUT_PIECE", 512)
-    setting(stream, "PIECE", 512)
     setting(shards, "HELD_OUT_OF", 20)
-    setting(stream, "PIECES_AT_ONCE", 32)
+    setting(mixture, "PIECES_AT_ONCE", 32)
     setting(shards.time, "sleep", lambda _: None)
 
 
@@ -161,7 +160,7 @@ def equal(first, second):
 def test_blocks_are_the_tokens_of_the_text_one_after_another(data, vocabulary):
     """Of one lane, in the order of its text: blocks put back in place are the text, and sources precede targets."""
     whole = streamed(vocabulary, batch=1, lanes=1)
-    rows = [row["text"] for row in islice(interleaved(NAME, part_files(NAME), 0), stream.PIECES_AT_ONCE)]
+    rows = [row["text"] for row in islice(interleaved(NAME, part_files(NAME), 0), mixture.PIECES_AT_ONCE)]
     expected = vocabulary.encode_lines([line for row in rows for line in row.split("\n")])
     blocks = len(expected) // 16
     taken = [whole(step) for step in range(blocks)]

@@ -139,7 +139,8 @@ def test_an_evaluation_from_before_articles_were_told_apart_is_read(articles):
     whole = run.evaluation(64, prefix=512)
     (path,) = (run.folder / "evaluations").glob("*-64-nonoverlapping-512-*")
     stored = json.loads(path.read_text())
-    path.write_text(json.dumps({name: value for name, value in stored.items() if "article" not in name}))
+    older = {name: value for name, value in stored.items() if "article" not in name and name != run_cache.DIGEST}
+    path.write_text(json.dumps(older))
     assert run.evaluation(64, prefix=512).nats == whole.nats
     assert set(run.records([64], prefix=512).metric) == {"perplexity", "word_perplexity", "bits_per_byte"}
 

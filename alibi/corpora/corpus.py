@@ -20,10 +20,9 @@ from alibi.corpora import wikipedia_sample
 from alibi.corpora.cache import build, count_unknown, encoded_pieces, fault_of
 from alibi.corpora.folders import STAND_INS, from_folder, refuse_link_to_nothing
 from alibi.corpora.hub import HUB, from_hub
-from alibi.corpora.mixture import MIXTURES, from_mixture
+from alibi.corpora.mixture import MIXTURES, from_mixture, training_digest
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CorpusError, Source
-from alibi.corpora.stream import training_digest
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
 from alibi.errors import InputError, UnknownNameError, listed, told
 from alibi.paths import cache_folder, texts_folder

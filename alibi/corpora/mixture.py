@@ -10,7 +10,9 @@ What `datasets` 5.2 does not do, and is done here instead: its shuffle buffer is
 are dealt out before.
 """
 
-from collections.abc import Generator, Mapping
+import hashlib
+import json
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
 PIECE, HELD_OUT_PIECE = 1 << 16, 1 << 12  # bytes
+PIECES_AT_ONCE = 512  # that a stream holds in its buffers: 32 MB of text, about 8 million tokens
 VALIDATION_TOKENS = 649_000  # "649K tokens" (section 4.3)
 CRAWLED = "the pages' authors hold the rights of their texts; Common Crawl's terms of use"
 
@@ -143,6 +146,26 @@ def part_files(mixture: str) -> dict[str, list[str]]:
         CorpusError: if a part has none, or the hub does not give them.
     """
     return {name: _files(mixture, name, part) for name, part in MIXTURES[mixture].items()}
+
+
+def training_digest(mixture: str) -> str:
+    """SHA-256 that stands for a mixture's training text: of its files' names, and of how they are read.
+
+    Raises:
+        CorpusError: if a part's files can't be found.
+    """
+    return files_digest(part_files(mixture))
+
+
+def files_digest(files: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 of the names of a mixture's files, by part, and of how they are read."""
+    named = {part: [_identity(file) for file in paths] for part, paths in files.items()}
+    return hashlib.sha256(json.dumps([named, PIECE, PIECES_AT_ONCE, HELD_OUT_OF]).encode()).hexdigest()
+
+
+def _identity(file: str) -> str:
+    """An address on the hub with its commit, or a file's name and size, which stay when its folder is moved."""
+    return file if "://" in file else f"{Path(file).name} {Path(file).stat().st_size}"
 
 
 def _files(mixture: str, name: str, part: Part) -> list[str]:

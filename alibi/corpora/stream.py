@@ -6,20 +6,17 @@ blocks and gives them in a shuffled order, then reads the next. Its position is 
 blocks were given: loading it reads that buffer again, and the next batch is the one that would have come.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alibi.corpora.mixture import MIXTURES, PIECE, interleaved, part_files
-from alibi.corpora.shards import HELD_OUT_OF
+from alibi.corpora import mixture as mixtures
+from alibi.corpora.mixture import MIXTURES, files_digest, interleaved, part_files
 from alibi.corpora.source import CorpusError
 from alibi.corpora.vocabulary import Vocabulary
 from alibi.errors import InputError, UnknownNameError, listed
@@ -28,26 +25,6 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
 LANES = 2  # each takes 0.15 GB of memory: open files of every part, and a buffer
-PIECES_AT_ONCE = 512  # in the buffers of all lanes: 32 MB of text, about 8 million tokens
-
-
-def training_digest(mixture: str) -> str:
-    """SHA-256 that stands for a mixture's training text: of its files' names, and of how they are read.
-
-    Raises:
-        CorpusError: if a part's files can't be found.
-    """
-    return _digest(part_files(mixture))
-
-
-def _digest(files: Mapping[str, Sequence[str]]) -> str:
-    named = {part: [_identity(file) for file in paths] for part, paths in files.items()}
-    return hashlib.sha256(json.dumps([named, PIECE, PIECES_AT_ONCE, HELD_OUT_OF]).encode()).hexdigest()
-
-
-def _identity(file: str) -> str:
-    """An address on the hub with its commit, or a file's name and size, which stay when its folder is moved."""
-    return file if "://" in file else f"{Path(file).name} {Path(file).stat().st_size}"
 
 
 def lanes_for(batch: int, processes: int, asked: int | None = None) -> int:
@@ -112,7 +89,7 @@ class TokenStream:
         self._blocks_a_lane = batch // lanes
         self._reading = {
             "mixture": mixture,
-            "files": _digest(files),
+            "files": files_digest(files),
             "vocabulary_size": vocabulary.size,
             "length": length,
             "batch": batch,
@@ -126,7 +103,7 @@ class TokenStream:
                 vocabulary,
                 length,
                 (seed, lane),
-                max(1, PIECES_AT_ONCE // lanes),
+                max(1, mixtures.PIECES_AT_ONCE // lanes),
             )
             for lane in own
         }

@@ -112,6 +112,8 @@ class TrainingCell:
             InputError: if the text for training or evaluation lacks a split.
         """
         trained_on = load(self.spec.corpus, self.spec.tokenisation)
+        if not trained_on.streamed:
+            trained_on.require("train")
         (self.evaluated_on() or trained_on).require(*self._splits())
         if trained_on.streamed:
             return
