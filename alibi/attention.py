@@ -255,15 +255,16 @@ def choose_kernel(
 
     On a CPU the batched product is fastest at short lengths. In training it stays so for longer, because the fused
     kernel's backward pass is slow. At greater lengths columns hold a linear bias, in about half the time of a mask and
-    without its memory. A multiplied bias needs the reference on a CPU, flex on CUDA. With a decay window, kernels that
-    skip the keys beyond it come first; they have no attention dropout, and gain nothing with cached keys.
+    without its memory. A multiplied bias needs the reference, or on CUDA flex, which has no attention dropout. With a
+    decay window, kernels that skip the keys beyond it come first; they have no attention dropout, and gain nothing with
+    cached keys.
 
     Raises:
         ValueError: for an unknown kernel (the message lists the known ones), or one that the device can't run.
     """
     if kernel == "automatic":
         if isinstance(bias, MultipliedBias):  # The others only add.
-            return "flex" if device == "cuda" else "reference"
+            return "flex" if device == "cuda" and not dropout else "reference"
         if _hides_keys(bias) and not dropout and not cached:
             if device == "cuda":
                 return "flex"

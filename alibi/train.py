@@ -211,7 +211,10 @@ class Training:
         self.losses: Callable[..., Tensor] = self.model.negative_log_likelihood
         if config.compiled:
             try:
-                self.losses = torch.compile(self.losses)
+                # Not the whole model: one translation serves all layers, and the bands of an adaptive softmax, whose
+                # sizes differ from step to step, would ask for new ones all the time.
+                for layer in self.model.layers:
+                    layer.compile()
             except (RuntimeError, OSError) as wrong:  # No compiler for this system or Python, or no room for its cache.
                 raise self._not_compiled(wrong) from wrong
         if processes.count() > 1 and config.parallel == "ddp":
@@ -483,7 +486,8 @@ def _loop(
 
 def _validate(training: Training, corpus: Corpus) -> float:
     split, length = corpus.splits["valid"], training.config.train_length
-    found = evaluate(training.model, split, corpus.end_of_line, length, prefix=VALIDATION_TOKENS)
+    with torch.compiler.set_stance("force_eager"):  # Translating the layers for these shapes would take longer.
+        found = evaluate(training.model, split, corpus.end_of_line, length, prefix=VALIDATION_TOKENS)
     training.model.train()
     return found.perplexity
 

@@ -357,6 +357,7 @@ def test_kernel_is_chosen_by_device_length_and_bias_and_unknown_ones_are_refused
         "reference"
     }
     assert choose_kernel("cuda", 128, True, multiplied) == "flex"
+    assert choose_kernel("cuda", 128, True, multiplied, dropout=0.1) == "reference"  # flex has none.
     with pytest.raises(ValueError, match="'flash'; choose from automatic, reference, baddbmm, sdpa, columns, flex"):
         causal_attention(linear, torch.arange(3), torch.arange(3), "flash")
 

@@ -65,11 +65,11 @@ def evaluation(
         steps: dict[tuple[Contender, str], Step] = {}
         quickest: dict[Contender, str] = {}
         for contender, model in models.items():
-            trials, step = Trials(device), scoring(model, shape, tokens, length, None, tokens)
+            trials, step = Trials(device, kernel), scoring(model, shape, tokens, length, None, tokens)
             for name in kernels_of(shape, contender, device, kernel):
                 trials.attempt(Way(name, "eager"), partial(_on, name, model, step))
             trials.require(contender.name, shape)
-            ways = trials.chosen(kernel)
+            ways = trials.chosen()
             quickest[contender] = ways[0].kernel_label
             steps |= {(contender, way.kernel_label): trials.steps[way] for way in ways}
         timers = {key: partial(seconds_of, step, device) for key, step in steps.items()}

@@ -1,4 +1,4 @@
-"""Peak memory of training and of evaluation, each in a process of its own."""
+"""Peak memory of training and of evaluation, in processes that do nothing else."""
 
 import os
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def _evaluation_memory(shape: Shape, contender: Contender, device: str, threads:
 def memory(
     shape: Shape, kernels: dict[Contender, str], device: str, beyond: bool = True, kernel: str | None = None
 ) -> tuple[list[MemoryRow], list[Ratio]]:
-    """Peak bytes of training and of evaluating one window of 8 L and 16 L, each in a process of its own; ratios.
+    """Peak bytes of training and of evaluating one window of 8 L and 16 L, and their ratios.
 
     Training counts the model, its gradients, the optimiser and all that a step holds; evaluation counts what it holds
     beside the model. So a ratio of 16 L to 8 L of 2 is linear growth, and one of 4 is growth with the square.
@@ -80,10 +80,12 @@ def memory(
     # Read when torch is loaded: the profiler tells stderr of each start.
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     threads = torch.get_num_threads()
+    if device == "cuda":
+        torch.cuda.empty_cache()  # What this process keeps free, the other one could not have.
     rows: dict[tuple[Contender, str], MemoryRow] = {}
     ratios: list[Ratio] = []
-    # One process for each task: a peak does not go down again on every device.
-    with Pool(1, tasks_per_child=1) as pool:
+    # One process for each task, but on CUDA, where a peak can be set back: elsewhere it does not go down again.
+    with Pool(1, tasks_per_child=None if device == "cuda" else 1) as pool:
         for contender, fastest in kernels.items():
             for ran in dict.fromkeys((fastest,) if kernel is None else (fastest, kernel)):
                 trained = pool.submit(_training_memory, shape, contender, ran, device, threads).result()

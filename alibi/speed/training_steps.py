@@ -38,9 +38,9 @@ class _Contestant:
     fastest: bool = True
 
     @classmethod
-    def of(cls, entrant: Contender | Peer, trials: Trials, kernel: str | None, flops: float | None) -> list[Self]:
+    def of(cls, entrant: Contender | Peer, trials: Trials, flops: float | None) -> list[Self]:
         """The entrant in its fastest way, and on a kernel that was asked for."""
-        ways = trials.chosen(kernel)
+        ways = trials.chosen()
         seconds = time.perf_counter() - trials.started
         return [
             cls(
@@ -116,7 +116,7 @@ def training_steps(
 
 def _ours(shape: Shape, contender: Contender, device: str, compiled: bool, kernel: str | None) -> list[_Contestant]:
     """The method on its fastest kernel: on a GPU compiled, on a CPU eager or, if asked for, compiled if faster."""
-    trials = Trials(device)
+    trials = Trials(device, kernel)
 
     def attempt(name: str, form: str) -> None:
         def make() -> Step:
@@ -128,9 +128,9 @@ def _ours(shape: Shape, contender: Contender, device: str, compiled: bool, kerne
         attempt(name, "compiled" if compiles(device) else "eager")
     trials.require(contender.name, shape)
     if device == "cpu" and compiled:
-        attempt(trials.chosen(kernel)[0].kernel_label, "compiled")
+        attempt(trials.chosen()[0].kernel_label, "compiled")
     flops = shape.unmade(contender.method).training_flops(shape.length)
-    return _Contestant.of(contender, trials, kernel, flops)
+    return _Contestant.of(contender, trials, flops)
 
 
 def _peers(shape: Shape, device: str, installed: AsInstalled) -> Iterator[_Contestant]:
@@ -144,7 +144,7 @@ def _peers(shape: Shape, device: str, installed: AsInstalled) -> Iterator[_Conte
         for form in steps:
             trials.attempt(Way(None, form), partial(steps.__getitem__, form))
         if trials.steps:
-            yield from _Contestant.of(peer, trials, None, None)
+            yield from _Contestant.of(peer, trials, None)
         refused = {} if trials.steps else trials.refused
         step_there = partial(installed.step, peer.name)
         warm_up = building + step_there() + step_there()

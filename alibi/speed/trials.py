@@ -44,10 +44,15 @@ def kernels_of(shape: Shape, contender: Contender, device: str, also: str | None
 
 
 class Trials:
-    """The ways in which one contestant can do its work, and how long each takes."""
+    """The ways in which one contestant can do its work, and how long each takes.
 
-    def __init__(self, device: str) -> None:
-        self.device, self.started = device, time.perf_counter()
+    Args:
+        device: cpu, cuda or mps.
+        kernel: an attention kernel whose way is chosen too, however slow.
+    """
+
+    def __init__(self, device: str, kernel: str | None = None) -> None:
+        self.device, self.kernel, self.started = device, kernel, time.perf_counter()
         self.steps: dict[Way, Step] = {}
         self.tried: dict[Way, float] = {}
         self.refused: dict[Way, str] = {}
@@ -63,18 +68,27 @@ class Trials:
             self.refused[way] = f"{type(refusal).__name__}: {message}"
         else:
             self.steps[way] = step
+            # A way that can't be chosen keeps no memory, which the next ones may need.
+            near = self._near()
+            self.steps = {kept: step for kept, step in self.steps.items() if kept in near or self._asked(kept)}
 
-    def chosen(self, kernel: str | None = None) -> list[Way]:
-        """The fastest way, and the one on this kernel if that is another one and runs; the others are dropped.
+    def _near(self) -> list[Way]:
+        return [way for way in self.steps if self.tried[way] < NEAR * min(self.tried.values())]
+
+    def _asked(self, way: Way) -> bool:
+        return way.kernel == self.kernel is not None
+
+    def chosen(self) -> list[Way]:
+        """The fastest way, and the one on the kernel that is asked for if it is another one; the others are dropped.
 
         There are more steps first, of all ways in turns, so that background load does not decide.
         """
-        near = [way for way in self.steps if self.tried[way] < NEAR * min(self.tried.values())]
+        near = self._near()
         for _ in range(TRIALS):
             for way in near:
                 self.tried[way] = min(self.tried[way], seconds_of(self.steps[way], self.device))
         best = min(self.steps, key=self.tried.__getitem__)
-        ways = [best, *(way for way in self.steps if way != best and way.kernel == kernel is not None)]
+        ways = [best, *(way for way in self.steps if way != best and self._asked(way))]
         self.steps = {way: self.steps[way] for way in ways}
         return ways
 

@@ -6,7 +6,7 @@ or falls with the tokens trained on, a scaled-down verdict holds for its budget 
     scale    steps                   trained at L
     quick    75, 300, 1,200          128
     laptop   1,450, 5,800, 23,200    64
-    gpu      1,250, 5,000, 20,000    512
+    gpu      700, 2,800, 11,200    512
     paper    as `wikitext103`: its budget is the paper's
 
     python -m alibi reproduce token_budget --scale laptop
