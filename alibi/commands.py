@@ -112,6 +112,7 @@ def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookke
     from alibi.corpora.corpus import load, name_at
     from alibi.evaluate import evaluate as measure
     from alibi.scale import scale_named
+    from alibi.weights import load_model
 
     corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
     evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
@@ -127,7 +128,7 @@ def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookke
         return
     split = evaluated_on.encoded_by(corpus, "valid")
     _tell_unknown(split, evaluated_on, corpus)
-    found = measure(training.load_model(out, run.device), split, corpus.end_of_line, config.train_length)
+    found = measure(load_model(out, run.device), split, corpus.end_of_line, config.train_length)
     print(
         f"{trained}, evaluated nonoverlapping at {found.length} on {evaluated_on.name} valid\n"
         f"perplexity {found.perplexity:.2f} per token, {_or_dash(found.word_perplexity)} per word, "
@@ -197,13 +198,13 @@ def evaluate(
 def _evaluate(
     folder: Path, lengths: tuple[int, ...], stride: int | None, split: str, eval_corpus: str | None, device: str | None
 ) -> None:
-    from alibi import train as training
     from alibi.configuration import read_config
     from alibi.corpora.corpus import load
     from alibi.corpora.folders import split_named
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
     from alibi.reproduction.evaluations import EXTRAPOLATION
+    from alibi.weights import load_model
     from alibi.windows import check_window
 
     split, config = split_named(split), read_config(folder)
@@ -212,7 +213,7 @@ def _evaluate(
     for length in lengths:
         check_window(length, stride)
     settle_cpu(config.threads)
-    model = training.load_model(folder, device)
+    model = load_model(folder, device)
     corpus = _trained_on(config)
     evaluated_on = load(eval_corpus) if eval_corpus else corpus
     chosen = evaluated_on.encoded_by(corpus, split)
@@ -250,8 +251,8 @@ def generate(
     """
     import torch
 
-    from alibi import train as training
     from alibi.configuration import read_config
+    from alibi.weights import load_model
 
     if tokens < 0 or not temperature >= 0 or not -(2**63) <= seed < 2**64:
         raise InputError(
@@ -259,7 +260,7 @@ def generate(
             "least 0, and a seed of 64 bits"
         )
     config = read_config(folder)
-    model = training.load_model(folder, device)
+    model = load_model(folder, device)
     vocabulary = _trained_on(config).vocabulary
     encoded = torch.tensor([vocabulary.end_of_line, *vocabulary.encode(prompt)], device=model.device)
     source = torch.Generator(model.device).manual_seed(seed)

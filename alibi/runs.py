@@ -28,7 +28,8 @@ from alibi.records import MEASURED_COLUMNS
 from alibi.run_cache import Measured, config_hash, lock_of, run_folder, store, stored
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.scale import scale_named
-from alibi.train import load_model, train
+from alibi.train import train
+from alibi.weights import load_model
 
 if TYPE_CHECKING:
     import pandas as pd

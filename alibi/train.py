@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from filelock import Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,9 +38,7 @@ from alibi.configuration import (
     TrainingError,
     config_from,
     differences,
-    evaluation_device,
     read_config,
-    read_run,
     require_device,
     run_sha256,
 )
@@ -63,13 +61,13 @@ from alibi.files import locked, sha256, write_whole
 from alibi.interruption import TRY_AGAIN, noted
 from alibi.model import Decoder
 from alibi.optim import RECIPES
-from alibi.positions import NoBias
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
 from alibi.run_spec import BOOKKEEPING, Bookkeeping
+from alibi.weights import WEIGHTS, check_weights
 from alibi.windows import TrainingOrder
 
-WEIGHTS, METRICS, CHECKPOINTS, LOCK = "model.safetensors", "metrics.jsonl", "checkpoints", ".lock"
+METRICS, CHECKPOINTS, LOCK = "metrics.jsonl", "checkpoints", ".lock"
 VALIDATION_TOKENS = 8192
 GIVE_BACK_EVERY = 64
 GOES_ON = "the same command goes on from there"
@@ -328,7 +326,7 @@ class Training:
             kind, _, rest = name.partition(".")
             parts[kind][rest] = value
         if not processes.rank():
-            _check_weights(self.model, parts["model"], f"the checkpoint of step {checkpoint.step}")
+            check_weights(self.model, parts["model"], f"the checkpoint of step {checkpoint.step}")
         for name, value in self.model.state_dict().items():
             processes.fill(value, parts["model"].get(name))
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -534,57 +532,3 @@ def _tensorboard(folder: Path, done: int) -> Any:
     except ImportError as missing:
         raise TrainingError("TensorBoard is not installed: pip install alibi-book[tensorboard]") from missing
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done)
-
-
-def load_model(folder: Path, device: str | None = None) -> Decoder:
-    """The trained model in this folder, ready to evaluate.
-
-    Args:
-        folder: folder of the run.
-        device: cpu, cuda or mps; None takes that of the training, or with a warning the CPU if that is missing.
-
-    Raises:
-        ValueError: for an unknown device; the message lists the known ones.
-        TrainingError: if the device is missing, the folder holds no finished run, or its files are damaged, edited or
-            from another version; the message names the file and the field or weight.
-    """
-    config, facts = read_run(folder)
-    device = evaluation_device(config, device, folder)
-    kernel = config.kernel
-    if device != config.device and kernel != "automatic":
-        say(f"{folder}: attention kernel {kernel} was chosen for {config.device}; automatic here")
-        kernel = "automatic"
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as wrong:
-        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
-    # Before building the model: a mistyped number of layers can take all memory.
-    layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
-    if layers != config.model.layers:
-        raise TrainingError(f"{folder / CONFIG}: model.layers is {config.model.layers}, and {WEIGHTS} has {layers}")
-    try:
-        choose_kernel(device, 1, False, NoBias(), kernel)
-        model = Decoder(config.model, kernel)
-    except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
-        raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
-    _check_weights(model, weights, f"{folder / WEIGHTS}")
-    if facts.get(WEIGHTS_DIGEST, "") not in ("", sha256(folder / WEIGHTS)):
-        raise TrainingError(f"{folder / WEIGHTS} is not as it was written: restore it, or train it again")
-    model.load_state_dict(weights)
-    return placed(model, device).eval()
-
-
-def _check_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:
-    right = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if faults := [
-        f"{name} is {found.get(name, 'missing')}, and should be {right.get(name, 'left out')}"
-        for name in right | found
-        if found.get(name) != right.get(name)
-    ]:
-        more = f" ({len(faults) - 1} others differ too)" if len(faults) > 1 else ""
-        raise TrainingError(f"{where} does not fit the model of {CONFIG}: {faults[0]}{more}")
-    for name, value in weights.items():
-        if not value.is_floating_point() or not value.isfinite().all():
-            kind = "finite" if value.is_floating_point() else "floating point"
-            raise TrainingError(f"{where}: {name} holds numbers that are not {kind}; train it again")

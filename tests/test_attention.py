@@ -351,6 +351,8 @@ def test_kernel_is_chosen_by_device_length_and_bias_and_unknown_ones_are_refused
     assert chosen[2048] == ["columns", "sdpa"] * 2
     assert chosen[70_000] == ["sdpa"] * 4
     assert choose_kernel("cuda", 128, True, linear) == "sdpa"
+    assert {choose_kernel("cuda", 3072, training, linear) for training in (True, False)} == {"columns"}
+    assert choose_kernel("cuda", 3072, True, none) == "sdpa"
     assert choose_kernel("cpu", 2048, True, linear, "flex") == "flex"
     multiplied = position_method("alibi-multiplied", 32, 4).bias()
     assert {choose_kernel("cpu", keys, training, multiplied) for keys in chosen for training in (True, False)} == {

@@ -17,7 +17,8 @@ from alibi.__main__ import main
 from alibi.configuration import TrainingError, read_config
 from alibi.files import sha256
 from alibi.run_spec import Bookkeeping
-from alibi.train import StoppedError, Training, load_model, train
+from alibi.train import StoppedError, Training, train
+from alibi.weights import load_model
 
 CORPUS = period_corpus(3200)
 

@@ -24,7 +24,8 @@ from alibi import train as training
 from alibi.checkpoint import CheckpointError
 from alibi.configuration import TrainingError
 from alibi.run_spec import Bookkeeping
-from alibi.train import StoppedError, load_model, train
+from alibi.train import StoppedError, train
+from alibi.weights import load_model
 
 pytestmark = pytest.mark.slow
 

@@ -26,7 +26,8 @@ from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction.merging import merge
 from alibi.run_cache import store, stored
 from alibi.run_spec import RunSpec
-from alibi.train import Training, load_model, train
+from alibi.train import Training, train
+from alibi.weights import load_model
 
 pytestmark = pytest.mark.slow
 

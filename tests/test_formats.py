@@ -11,7 +11,8 @@ from small_run import period_corpus
 
 from alibi import checkpoint
 from alibi.configuration import TrainingError, config_from, read_config
-from alibi.train import load_model, train
+from alibi.train import train
+from alibi.weights import load_model
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ from alibi.measures.truncation import FORMS, truncation
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, LinearBias, slopes
 from alibi.speed.benchmark import bench
-from alibi.train import Training, load_model, train
+from alibi.train import Training, train
+from alibi.weights import load_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing here was checked")
 

@@ -11,7 +11,8 @@ from alibi.evaluate import evaluate
 from alibi.model import Decoder, ModelConfig
 from alibi.positions import METHODS, LinearBias, slopes
 from alibi.run_spec import RunSpec
-from alibi.train import Training, load_model, train
+from alibi.train import Training, train
+from alibi.weights import load_model
 
 pytestmark = pytest.mark.skipif(bool(absence("mps")), reason=f"{absence('mps')}: nothing here was checked")
 

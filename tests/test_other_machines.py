@@ -23,7 +23,8 @@ from alibi.evaluate import evaluate
 from alibi.run_cache import config_hash
 from alibi.run_spec import RunSpec
 from alibi.runs import trained
-from alibi.train import StoppedError, load_model, train
+from alibi.train import StoppedError, train
+from alibi.weights import load_model
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,8 @@ from alibi.errors import InputError
 from alibi.evaluate import evaluate
 from alibi.model import Decoder
 from alibi.run_spec import RunSpec
-from alibi.train import Training, load_model, train
+from alibi.train import Training, train
+from alibi.weights import load_model
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,8 @@ from alibi.configuration import TrainingError, configure
 from alibi.model import Decoder
 from alibi.positions import METHODS
 from alibi.run_spec import Bookkeeping, RunSpec
-from alibi.train import Training, load_model, train
+from alibi.train import Training, train
+from alibi.weights import load_model
 
 pytestmark = pytest.mark.slow
 

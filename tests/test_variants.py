@@ -13,7 +13,8 @@ from alibi.attention import KERNELS, causal_attention
 from alibi.book.plots.looks import CHOSEN_LOOKS, LOOKS, SPARE_LOOKS
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, VARIANTS, position_method, slopes
-from alibi.train import Training, load_model, train
+from alibi.train import Training, train
+from alibi.weights import load_model
 
 GROWTHS = {
     "alibi-quadratic": lambda d: d**2,

@@ -1,0 +1,77 @@
+"""The weights of a finished run: read back into a model, and checked before that."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from alibi.attention import choose_kernel
+from alibi.configuration import CONFIG, WEIGHTS_DIGEST, TrainingError, evaluation_device, read_run
+from alibi.device import placed
+from alibi.files import sha256
+from alibi.model import Decoder
+from alibi.positions import NoBias
+from alibi.progress import say
+
+WEIGHTS = "model.safetensors"
+
+
+def load_model(folder: Path, device: str | None = None) -> Decoder:
+    """The trained model in this folder, ready to evaluate.
+
+    Args:
+        folder: folder of the run.
+        device: cpu, cuda or mps; None takes that of the training, or with a warning the CPU if that is missing.
+
+    Raises:
+        ValueError: for an unknown device; the message lists the known ones.
+        TrainingError: if the device is missing, the folder holds no finished run, or its files are damaged, edited or
+            from another version; the message names the file and the field or weight.
+    """
+    config, facts = read_run(folder)
+    device = evaluation_device(config, device, folder)
+    kernel = config.kernel
+    if device != config.device and kernel != "automatic":
+        say(f"{folder}: attention kernel {kernel} was chosen for {config.device}; automatic here")
+        kernel = "automatic"
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as wrong:
+        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
+    # Before building the model: a mistyped number of layers can take all memory.
+    layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
+    if layers != config.model.layers:
+        raise TrainingError(f"{folder / CONFIG}: model.layers is {config.model.layers}, and {WEIGHTS} has {layers}")
+    try:
+        choose_kernel(device, 1, False, NoBias(), kernel)
+        model = Decoder(config.model, kernel)
+    except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
+        raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
+    check_weights(model, weights, f"{folder / WEIGHTS}")
+    if facts.get(WEIGHTS_DIGEST, "") not in ("", sha256(folder / WEIGHTS)):
+        raise TrainingError(f"{folder / WEIGHTS} is not as it was written: restore it, or train it again")
+    model.load_state_dict(weights)
+    return placed(model, device).eval()
+
+
+def check_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:
+    """Checks that weights by name are this model's, by name and shape, and finite.
+
+    Raises:
+        TrainingError: if they are not; the message begins with `where` and names the first that is wrong.
+    """
+    right = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if faults := [
+        f"{name} is {found.get(name, 'missing')}, and should be {right.get(name, 'left out')}"
+        for name in right | found
+        if found.get(name) != right.get(name)
+    ]:
+        more = f" ({len(faults) - 1} others differ too)" if len(faults) > 1 else ""
+        raise TrainingError(f"{where} does not fit the model of {CONFIG}: {faults[0]}{more}")
+    for name, value in weights.items():
+        if not value.is_floating_point() or not value.isfinite().all():
+            kind = "finite" if value.is_floating_point() else "floating point"
+            raise TrainingError(f"{where}: {name} holds numbers that are not {kind}; train it again")
