@@ -330,7 +330,7 @@ def gated(attend: Attend, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, log_ga
 
     Their sum is c_i - c_j with running sums c. The softmax cancels c_i, which all keys of a query have; -c_j is a
     column of the keys, as ALiBi's positions are, so that no T x S tensor holds it. In 16 bits it is split into three
-    parts. The error of a score is that of its float32 sum: |c_j| 2^-24.
+    parts. The error of a score is that of its float32 sum: `|c_j| 2^-24`.
     """
     head_width, dtype = q_BHTD.shape[-1], k_BHSD.dtype
     parts = 3 if dtype.itemsize == 2 else 1

@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
-from alibi.book import plots, widgets
+from alibi.book import plots, reference, widgets
 
 # This one file holds every TeX package; the smaller ones fetch a package when a page first uses it.
 MATHJAX = "tex-chtml-full.js"
@@ -34,6 +34,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         ExtensionError: if the package that holds MathJax is not installed.
     """
     _mathjax_folder()
+    reference.setup(app)
     app.connect("config-inited", _configure)
     app.connect("builder-inited", _add_widgets)
     app.connect("html-page-context", _use_widgets)
