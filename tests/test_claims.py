@@ -567,6 +567,16 @@ def test_a_claim_whose_gate_is_shut_is_not_measurable(letter, where, value, clai
     assert verdict(claims[-1], unknown) == NOT_MEASURED
 
 
+def test_models_of_another_text_do_not_open_a_gate():
+    """A run on the paper's own text at 3072 alone, beside runs on a stand-in whose gate is shut."""
+    shut = changed(COMPLETE, "wikitext103", 18.9, protocol="sliding_window", length=3072, eval_length=512)
+    stand_in = shut.assign(corpus_used="shorter -> wikitext-103")
+    other = COMPLETE[COMPLETE["paper_length"].eq(3072)].assign(corpus_used="wikitext-103")
+    found = judge(claim(4), pd.concat([stand_in, other]), PAPER)
+    assert found.verdict == NOT_MEASURABLE and found.findings[0].corpus_used == "shorter -> wikitext-103"
+    assert found.gates[0].finding.corpus_used == "shorter -> wikitext-103"
+
+
 def test_the_order_of_methods_is_held_against_the_lengths_that_were_run():
     """Lengths divided by 8: 512 stands for itself, and was run at 64, where the paper has sinusoidal ahead."""
     small = {gate.letter: gate for gate in gates(everything("laptop", shrink=8))}["d"]

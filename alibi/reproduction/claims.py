@@ -18,7 +18,8 @@ The verdicts:
 - *reproduced* (scale paper) or *reproduced at reduced scale*: every part holds, with at least two seeds.
 - *seen once*: every part holds, and one of them has a single seed. *Contradicted once*: a part with one seed is broken.
 - *inconclusive*: a part is undecided, and none is broken. *Not reproduced*: a part with two seeds or more is broken.
-- *not measurable at this scale*: a gate of the claim is shut at the scale that decides (`GATES`).
+- *not measurable at this scale*: a gate of the claim is shut at the scale that decides (`GATES`). It is measured on the
+  text that the claim was, where its experiments have records of it: models trained on another do not open it.
 - *true by arithmetic*: it holds, and a count shows it without a measurement.
 - *not yet measured*: a part or a gate lacks a number, which is named.
 
@@ -28,7 +29,7 @@ seeds. The paper's claims and those of later papers are two families, each corre
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -184,13 +185,17 @@ class Known:
         self.nothing = Sample(self.records.iloc[:0])
         self._made: dict[tuple[tuple[str, ...], bool, str], list[_Group]] = {}
 
-    def groups(self, part: Part, scales: Sequence[str]) -> Iterator[_Group]:
-        """The groups of records that may decide a part, the first choice first."""
+    def groups(self, part: Part, scales: Sequence[str], texts: Collection[str] = ()) -> Iterator[_Group]:
+        """The groups of records that may decide a part, the first choice first.
+
+        Of these `texts` alone, if there is a group of one.
+        """
         for scale in scales:
             key = part.experiments, part.by_model, scale
             if key not in self._made:
                 self._made[key] = self._make(part, scale)
-            yield from self._made[key]
+            of_texts = [group for group in self._made[key] if group.corpus_used in texts]
+            yield from of_texts or self._made[key]
 
     def _make(self, part: Part, scale: str) -> list[_Group]:
         rows = self.records[self.records["source"].isin(part.experiments) & (self.records["scale"] == scale)]
@@ -229,10 +234,12 @@ def lacked_by(part: Part, sample: Sample) -> list[str]:
     return _computed(part, sample)[2]
 
 
-def measure(part: Part, known: Known, scales: Sequence[str], paper: float | None = None) -> Finding:
+def measure(
+    part: Part, known: Known, scales: Sequence[str], paper: float | None = None, texts: Collection[str] = ()
+) -> Finding:
     """The part by the first group of records with all its numbers; else the numbers that the best group lacks."""
     least_missing = lacked_by(part, known.nothing)
-    for group in known.groups(part, scales):
+    for group in known.groups(part, scales, texts):
         found = []
         for sample in group.samples:
             values, errors, missing = _computed(part, sample)
@@ -279,8 +286,8 @@ def _decided(
     )  # fmt: skip
 
 
-def _gate(gate: Gate, known: Known, scale: str) -> GateFinding:
-    found = measure(gate.part, known, (scale,))
+def _gate(gate: Gate, known: Known, scale: str, texts: Collection[str] = ()) -> GateFinding:
+    found = measure(gate.part, known, (scale,), texts=texts)
     return GateFinding(gate.letter, scale, {None: UNKNOWN, True: OPEN, False: SHUT}[found.obeys], gate.why, found)
 
 
@@ -309,7 +316,8 @@ def _judge(claim: Claim, known: Known, published: Known) -> Verdict:
         findings.append(measure(part, known, COUNTED_SCALES, of_paper))
     scale = max((finding.scale for finding in findings if finding.scale), key=COUNTED_SCALES.index, default="")
     asked = [gate for gate in GATES if gate.letter in claim.gates and scale not in ("", "paper")]
-    passed = tuple(_gate(gate, known, scale) for gate in asked)
+    texts = {finding.corpus_used for finding in findings if finding.scale == scale}
+    passed = tuple(_gate(gate, known, scale, texts) for gate in asked)
     verdict = _word(claim, scale, findings, [gate.state for gate in passed])
     return Verdict(
         claim.number, claim.title, claim.paper_place, verdict, scale, tuple(findings), claim.remark, passed, claim.paper
