@@ -16,7 +16,17 @@ from torch.utils.checkpoint import checkpoint
 
 from alibi.device import widest_dtype
 from alibi.errors import InputError, UnknownNameError
-from alibi.positions.base import COLUMN_ALIGNMENT, SPLIT, Bias, GateBias, LinearBias, MultipliedBias, NoBias
+from alibi.positions.base import (
+    COLUMN_ALIGNMENT,
+    SPLIT,
+    Bias,
+    DistanceBias,
+    GateBias,
+    GrowthBias,
+    LinearBias,
+    MultipliedBias,
+    NoBias,
+)
 from alibi.windowed_attention import WindowedAttention, flex_blocks
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -162,6 +172,27 @@ def _flex_attention(compiled: bool) -> Any:
     return torch.compile(flex_attention) if compiled else flex_attention
 
 
+# The compiled kernel takes no narrower heads.
+FLEX_LEAST_WIDTH = 16
+
+
+def _flex_blocks_that_fit(bias: Bias, dtype: torch.dtype, head_width: int) -> dict[str, int] | None:
+    """Sizes of FlexAttention's blocks where torch's own are too large for an H100, None where they fit.
+
+    Where `score_mod` reads a bias for each score, instead of computing it from a slope, Triton holds blocks of it in
+    shared memory, in float32, beside queries, keys and values. Of 232,448 bytes the kernel forward would need 247,808
+    for 16-bit heads of width 64, and the kernel back 265,216 for wider ones, up to 128, if the bias is dense. With
+    these sizes they need 132,096 and 182,272 at most. At other widths torch's blocks are no larger than these.
+    """
+    if dtype.itemsize > 2 or isinstance(bias, NoBias | LinearBias | GrowthBias | MultipliedBias):
+        return None
+    if head_width <= 64:
+        return {"BLOCK_N": 64}  # Keys in the kernel forward.
+    if head_width <= 128 and not isinstance(bias, DistanceBias):
+        return {"BLOCK_N1": 64, "BLOCK_M2": 64}  # Keys and queries in the kernel back, which each of its halves keeps.
+    return None
+
+
 def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype) -> Attend:
     """FlexAttention: on CUDA one fused kernel that computes the bias and skips blocks of future keys, forward and back.
 
@@ -190,8 +221,13 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         if not on_gpu and torch.is_grad_enabled() and q_BHTD.requires_grad:
             raise InputError("kernel flex has no backward pass on a CPU: choose baddbmm or sdpa")
-        attended: Tensor = apply(q_BHTD, k_BHSD, v_BHSD, score_mod=score_mod, block_mask=blocks)
-        return attended
+        options = _flex_blocks_that_fit(bias, q_BHTD.dtype, q_BHTD.shape[-1])
+        width = q_BHTD.shape[-1]
+        if width < FLEX_LEAST_WIDTH:
+            q_BHTD, k_BHSD, v_BHSD = (F.pad(x, (0, FLEX_LEAST_WIDTH - width)) for x in (q_BHTD, k_BHSD, v_BHSD))
+        given = {"score_mod": score_mod, "block_mask": blocks, "kernel_options": options}
+        attended: Tensor = apply(q_BHTD, k_BHSD, v_BHSD, scale=1 / math.sqrt(width), **given)
+        return attended[..., :width]
 
     return attend
 

@@ -372,6 +372,33 @@ def test_flex_refuses_what_it_can_not_do():
         causal_attention(bias, at, at, "flex")(*torch.randn(3, 1, 4, 3, 8).requires_grad_())
 
 
+BY_DISTANCE, DENSE = {"t5", "t5-16", "kerple", "sandwich"}, {"fire"}
+FORWARD, BACK = {"BLOCK_N": 64}, {"BLOCK_N1": 64, "BLOCK_M2": 64}
+
+
+@pytest.mark.parametrize(
+    ("head_width", "dtype", "expected"),
+    [
+        (64, torch.bfloat16, dict.fromkeys(BY_DISTANCE | DENSE, FORWARD)),
+        (128, torch.bfloat16, dict.fromkeys(DENSE, BACK)),
+        (64, torch.float32, {}),
+        (128, torch.float32, {}),
+        (256, torch.bfloat16, {}),
+    ],
+)
+def test_flex_takes_smaller_blocks_where_a_bias_read_for_each_score_would_not_fit(
+    head_width, dtype, expected, monkeypatch
+):
+    # Without a GPU it is only seen what the kernel is asked for; tests/test_gpu.py makes it.
+    asked = []
+    monkeypatch.setattr(attention, "_flex_attention", lambda on_gpu: lambda q, k, v, **given: asked.append(given) or q)
+    at, inputs = torch.arange(3), torch.randn(3, 1, 2, 3, head_width).to(dtype)
+    for name in METHODS:
+        causal_attention(method_named(name, 2 * head_width, 2).bias(), at, at, "flex")(*inputs)
+    options = {name: given["kernel_options"] for name, given in zip(METHODS, asked, strict=True)}
+    assert options == {name: expected.get(name) for name in METHODS}
+
+
 def small_model(name, kernel):
     shape = {"vocabulary_size": 60, "layers": 2, "width": 64, "heads": 4, "feedforward": 128, "longest": 40}
     return Decoder(ModelConfig(name, **shape), kernel)

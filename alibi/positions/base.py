@@ -206,7 +206,9 @@ class DistanceBias(Bias):
         by_distance_HN = self.by_distance(len(key_positions_S) - 1, torch.float32)
 
         def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return score + by_distance_HN[head, (query_positions_T[query] - key_positions_S[key]).clamp(min=0)]
+            # Keys after the query are masked, so any distance serves for them. `clamp` would give a single position's
+            # distance the shape [1], from which Inductor (torch 2.11) makes no kernel for the gradient of the numbers.
+            return score + by_distance_HN[head, (query_positions_T[query] - key_positions_S[key]).abs()]
 
         return biased
 
