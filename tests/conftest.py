@@ -1,6 +1,7 @@
 """What several test files share: the checkout, its chapters, the site as built from the stored notebooks, a browser."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -66,6 +67,13 @@ def process_as_it_started():
     torch.set_num_threads(THREADS)
     torch.set_flush_denormal(False)
     torch.manual_seed(0)
+
+
+def texts(notebook):
+    """What a chapter says: its Markdown cells and the captions of its figures, in their order, without badges."""
+    captions = {cell.id: cell.metadata.get("mystnb", {}).get("figure", {}).get("caption") for cell in notebook.cells}
+    found = [cell.source if cell.cell_type == "markdown" else captions[cell.id] for cell in notebook.cells]
+    return [re.sub(r"\{badge\}`\w+` *", "", text) for text in found if text]
 
 
 def page_models():

@@ -1,11 +1,14 @@
-"""The first page's table of chapters and its paths: every chapter once, under its part, with its own title."""
+"""The first page's table of chapters and its paths: every chapter once, under its part, with its own title.
+
+Also the figures: each has a name that links can use, a caption, and a text for those who do not see it."""
 
 import re
+from collections import Counter
 
 import nbformat
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, texts
 
 from alibi.book.build import chapters
 
@@ -51,3 +54,39 @@ def test_links_are_called_as_their_chapters_are():
     called = re.findall(r"\[([A-Z][^\]]+)\]\(([\w-]+)\.ipynb\)", INTRO)
     wrong = [(text, name) for text, name in called if text not in (TITLES[name], TITLES[name].split(":")[0])]
     assert called and wrong == []
+
+
+def figures(notebook):
+    """The cells that hold a picture, each with its outputs that are more than printed text."""
+    for cell in notebook.cells:
+        shown = [set(output["data"]) for output in cell.get("outputs", []) if "data" in output]
+        if any(kind.startswith("image/") for kinds in shown for kind in kinds):
+            yield cell, shown
+
+
+BOOK = {path.stem: nbformat.read(path, 4) for path in chapters(ROOT) if path.suffix == ".ipynb"}
+
+
+@pytest.mark.parametrize("chapter", BOOK)
+def test_each_picture_has_a_name_a_caption_and_a_text_of_what_it_shows(chapter):
+    for cell, shown in figures(BOOK[chapter]):
+        place = f"{chapter}.ipynb, cell {cell.id}"
+        assert len(shown) == 1, f"{place}: the caption is the picture's alone, so tables go into a cell of their own"
+        described = cell.metadata.get("mystnb", {})
+        figure, alt = described.get("figure", {}), described.get("image", {}).get("alt", "")
+        assert re.fullmatch(r"fig-[a-z0-9-]+", figure.get("name", "")), f"{place}: mystnb.figure.name is missing"
+        assert len(figure.get("caption", "").split()) > 5, f"{place}: mystnb.figure.caption is missing"
+        assert len(alt.split()) > 10 and not re.search(r"[$`{*]", alt), f"{place}: mystnb.image.alt is not a plain text"
+
+
+def test_no_two_figures_share_a_name_or_a_text():
+    described = [cell.metadata.mystnb for notebook in BOOK.values() for cell, _ in figures(notebook)]
+    assert len(described) > 80
+    for said in ([each.figure.name for each in described], [each.image.alt for each in described]):
+        assert [text for text, times in Counter(said).items() if times > 1] == []
+
+
+def test_a_link_to_a_figure_leads_to_one():
+    names = {cell.metadata.mystnb.figure.name for notebook in BOOK.values() for cell, _ in figures(notebook)}
+    said = "\n".join(text for notebook in BOOK.values() for text in texts(notebook))
+    assert set(re.findall(r"\{numref}`(.+?)`", said)) <= names

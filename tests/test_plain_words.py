@@ -4,7 +4,7 @@ import re
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import ROOT, texts
 
 from alibi.book.build import chapters
 
@@ -104,8 +104,7 @@ def cells_of(chapter):
 
 
 def prose(chapter):
-    texts = [cell.source for cell in cells_of(chapter) if cell.cell_type == "markdown"]
-    return [sentence for text in texts for sentence in sentences(text)]
+    return [sentence for text in texts(nbformat.read(PAGES[chapter], as_version=4)) for sentence in sentences(text)]
 
 
 def open_code(chapter):
@@ -132,10 +131,10 @@ def test_sentences_are_plain(chapter):
 
 @pytest.mark.parametrize("chapter", PAGES)
 def test_a_chapter_opens_with_one_minute_and_says_how_many_it_takes(chapter):
-    texts = [cell.source for cell in cells_of(chapter) if cell.cell_type == "markdown"]
-    boxes = [len(BOX.findall(text)) for text in texts]
-    assert boxes == [1] + [0] * (len(texts) - 1)
-    title, opening = texts[0].split("\n\n", 1)
+    written = [cell.source for cell in cells_of(chapter) if cell.cell_type == "markdown"]
+    boxes = [len(BOX.findall(text)) for text in written]
+    assert boxes == [1] + [0] * (len(written) - 1)
+    title, opening = written[0].split("\n\n", 1)
     assert re.fullmatch("# .+", title)
     box = BOX.match(opening)
     assert box, "the box stands between the title and the text"

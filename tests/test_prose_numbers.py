@@ -7,7 +7,7 @@ from dataclasses import replace
 import nbformat
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, texts
 
 from alibi.model import Decoder
 from alibi.optim import RECIPES, method_rate
@@ -23,8 +23,8 @@ BOOK = {chapter.stem: nbformat.read(chapter, as_version=4) for chapter in (ROOT 
 
 
 def says(chapter, *sentences):
-    """Asserts that the chapter's text has these words, whatever its line breaks."""
-    text = " ".join(" ".join(cell.source for cell in BOOK[chapter].cells if cell.cell_type == "markdown").split())
+    """Asserts that the chapter's text, captions included, has these words, whatever its line breaks."""
+    text = " ".join(" ".join(texts(BOOK[chapter])).split())
     for sentence in sentences:
         assert sentence in text, f"{chapter} does not say {sentence!r}"
 

@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
-from alibi.book import plots, reference, widgets
+from alibi.book import badges, plots, reference, widgets
 
 # This one file holds every TeX package; the smaller ones fetch a package when a page first uses it.
 MATHJAX = "tex-chtml-full.js"
@@ -35,6 +35,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """
     _mathjax_folder()
     reference.setup(app)
+    badges.setup(app)
     app.connect("config-inited", _configure)
     app.connect("builder-inited", _add_widgets)
     app.connect("html-page-context", _use_widgets)

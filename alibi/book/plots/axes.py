@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -53,9 +54,13 @@ def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
 
 
 def legend_above(figure: Figure, ncols: int, names: Sequence[str] = ()) -> None:
-    """One legend above all panels, of what the first of them holds; other names may be given."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, list(names) or labels, loc="outside upper center", ncols=ncols)
+    """One legend above all panels, of what they hold; other names may be given for what the first panel holds."""
+    shown: dict[str, Artist] = {}
+    for ax in figure.axes[: 1 if names else None]:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            shown.setdefault(label, handle)
+    if shown:
+        figure.legend(list(shown.values()), list(names or shown), loc="outside upper center", ncols=ncols)
 
 
 def doublings(low: float, high: float, start: float) -> list[float]:

@@ -158,6 +158,8 @@ def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
             ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], lw=1.2, label=f"{TITLES[method]}: the paper")
     for place, method in enumerate(order):
         points = chosen[(chosen.method == method) & measured].groupby("multiple").ratio.mean()
+        if points.empty:
+            continue
         ax.plot(
             points.index * 1.055 ** (place - (len(order) - 1) / 2), points, ls="", marker=MARKERS[method],
             color=COLOURS[method], ms=8, mec="black", mew=0.7,

@@ -21,10 +21,13 @@ def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: st
     rows = effects.loc[list(names)]
     y = pd.Series(range(len(rows)), rows.index)
     ax.set_xscale("log" if log else "linear")
-    ax.plot(rows.paper, y, "D", mfc="none", mec="0.25", ms=11, label="the paper")
+    if rows.paper.notna().any():
+        ax.plot(rows.paper, y, "D", mfc="none", mec="0.25", ms=11, label="the paper")
     ax.hlines(y, rows.start, rows.end, color="black", lw=1.5)
     for outcome, marker in (("holds", "o"), ("broken", "X"), ("undecided", "s")):
-        ours = rows[rows.outcome == outcome]
+        ours = rows[(rows.outcome == outcome) & rows.effect.notna()]
+        if ours.empty:
+            continue
         ax.plot(ours.effect, y[ours.index], marker, color="black", ms=7, label=f"measured: {outcome}")
     ax.plot(rows.low, y, "|k", rows.high, y, "|k", ms=16)
     if log:

@@ -1,7 +1,7 @@
 """Figures that move: the chapter holds their data, and on the site a script of this folder draws them.
 
-A cell draws the still figure and ends with `widget(...)`. The site's page then shows the moving figure in the place of
-the still one; in a notebook, in print and where scripting is off the still one stays.
+A cell draws the still figure, and the next one is `widget(...)`. The site's page then shows the moving figure in the
+place of the still one, above its caption; in a notebook, in print and where scripting is off the still one stays.
 """
 
 import json

@@ -248,8 +248,8 @@ const Widgets = (() => {
   }
 
   /**
-   * Makes every figure of this name on the page, and again each time that its width changes. The still figure before
-   * it goes only once that has worked.
+   * Makes every figure of this name on the page, and again each time that its width changes. It takes the place of the
+   * still picture of the cell before, which goes only once that has worked.
    * @param {string} name @param {string} label what the figure is called for those who do not see it @param {Maker} make
    */
   function add(name, label, make) {
@@ -260,6 +260,12 @@ const Widgets = (() => {
       root.setAttribute("role", "group");
       root.setAttribute("aria-label", label);
       root.hidden = false;
+      const still = root.closest(".cell")?.previousElementSibling?.querySelector("figure img");
+      if (still) {
+        // Into the figure, so that its caption stands below what moves.
+        root.closest(".output")?.setAttribute("hidden", "");
+        still.before(root);
+      }
       let drawn = 0;
       try {
         const draw = make(root, data);
@@ -273,8 +279,7 @@ const Widgets = (() => {
         root.hidden = true;
         throw wrong;
       }
-      const output = root.closest(".output") || root;
-      output.previousElementSibling?.classList.add("widget-still");
+      still?.classList.add("widget-still");
     }
   }
 
