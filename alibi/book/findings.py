@@ -229,7 +229,7 @@ def verdict_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
         for verdict in verdicts
         if verdict not in failed and any(part.outcome == claims.BROKEN for part in verdict.findings)
     ]
-    lines = [f"**Verdicts.** Of {len(verdicts)} claims: {'; '.join(each)}."]
+    lines = [f"Of {len(verdicts)} claims: {'; '.join(each)}."]
     for word, these in (("Failed", failed), ("Failed in a part, and not yet complete", in_part)):
         titles = "; ".join(f"{verdict.number}, *{verdict.title}*" for verdict in these) or "none"
         lines.append(f"**{word}:** {titles}.")
