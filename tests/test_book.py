@@ -9,11 +9,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from io import BytesIO
 
 import nbformat
 import pytest
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from alibi.book.build import KERNEL, BookError, build, changed, chapters, cleaned, execute, execute_all, refresh, render
 from alibi.book.parameters import ParameterError
@@ -21,6 +23,13 @@ from alibi.book.parameters import ParameterError
 pytestmark = pytest.mark.slow
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+
+
+def picture(pixels, width):
+    """A PNG in base64 with these bytes of red, green and blue."""
+    written = BytesIO()
+    Image.frombytes("RGB", (width, len(pixels) // 3 // width), pixels).save(written, "PNG")
+    return base64.b64encode(written.getvalue()).decode()
 
 
 def write(path, *cells):
@@ -276,7 +285,7 @@ def test_what_changes_from_run_to_run_is_left_out(root):
         (new_output("display_data", {"text/html": "<a href='file:///tmp/x.html'>x</a>"}), "/tmp/x.html"),
         (stdout("C:\\Users\\someone\n"), "C:"),
         (new_output("error", ename="ValueError", evalue="wrong", traceback=[]), "ValueError: wrong"),
-        (new_output("display_data", {"image/png": base64.b64encode(os.urandom(100_001)).decode()}), "100001 bytes"),
+        (new_output("display_data", {"image/png": picture(os.urandom(400 * 400 * 3), 400)}), "bytes (image/png), more"),
     ],
 )
 def test_what_does_not_belong_in_a_repository_is_refused_with_its_cell(root, output, told):
@@ -284,6 +293,16 @@ def test_what_does_not_belong_in_a_repository_is_refused_with_its_cell(root, out
     with pytest.raises(BookError) as refused:
         cleaned(path, path, root)
     assert "second.ipynb, cell 2 (cell-1)" in str(refused.value) and told in str(refused.value)
+
+
+def test_a_figure_is_stored_with_a_palette_that_keeps_its_colours(root):
+    line, white = bytes.fromhex("0072B2"), b"\xff\xff\xff"
+    drawn = picture((white * 150 + line * 50) * 200, 200)
+    path = messy(root / "book" / "second.ipynb", root, new_output("display_data", {"image/png": drawn}))
+    (output,) = json.loads(cleaned(path, path, root))["cells"][1]["outputs"]
+    with Image.open(BytesIO(base64.b64decode(output["data"]["image/png"]))) as stored:
+        assert stored.size == (200, 200) and len(output["data"]["image/png"]) < len(drawn)
+        assert [stored.convert("RGB").getpixel((x, 100)) for x in (10, 190)] == [tuple(white), tuple(line)]
 
 
 def test_markup_and_addresses_of_the_web_are_no_paths(root):

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import as_completed
 from functools import partial
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 import nbformat
 import yaml
 from nbformat import NotebookNode
+from PIL import Image
 
 from alibi import progress
 from alibi.book.parameters import ParameterError, parse
@@ -42,6 +44,8 @@ AT_A_TIME = 2
 # An interrupted chapter has this time to finish its training step and save a checkpoint.
 SECONDS_TO_STOP = 60.0
 FIGURE_BYTES = 100_000
+# Of a stored figure. Lines, bands and their soft edges need no more.
+FIGURE_COLOURS = 64
 NOTEBOOK_BYTES = 1_000_000
 HEADLINE = "headline"
 VERDICTS_BEGIN, VERDICTS_END = "<!-- verdicts, written by make notebooks -->", "<!-- end of the verdicts -->"
@@ -213,8 +217,9 @@ def render(source: Path, config: Path, output: Path) -> Path:
 def cleaned(source: Path, executed: Path, root: Path) -> str:
     """The source notebook with the outputs of its execution, without the parts that change from run to run.
 
-    Text outputs and figures stay. Execution counts, stderr, progress bars, timings, memory addresses, the path of the
-    checkout, files for the site, cells that papermill added, and the metadata of papermill and the kernel go.
+    Text outputs and figures stay, these in 64 colours. Execution counts, stderr, progress bars, timings, memory
+    addresses, the path of the checkout, files for the site, cells that papermill added, and the metadata of papermill
+    and the kernel go.
 
     Args:
         source: the chapter in book/.
@@ -264,6 +269,8 @@ def _cleaned_outputs(outputs: Iterable[NotebookNode], place: str, root: Path) ->
             continue
         else:
             for kind, content in output.data.items():
+                if kind == "image/png":
+                    content = output.data[kind] = _with_few_colours(content)
                 if kind.startswith("image/"):
                     _refuse_large(content, kind, place)
                 elif isinstance(content, str):
@@ -288,6 +295,17 @@ class _WithoutBars:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+def _with_few_colours(content: str) -> str:
+    """The PNG (base64) with a palette, which takes a third of the bytes; as it is if it has one or would grow."""
+    stored = base64.b64decode(content)
+    with Image.open(BytesIO(stored)) as image:
+        if image.mode == "P":
+            return content
+        written = BytesIO()
+        image.convert("RGB").quantize(FIGURE_COLOURS).save(written, "PNG", optimize=True)
+    return content if len(written.getvalue()) >= len(stored) else base64.b64encode(written.getvalue()).decode()
 
 
 def _refuse_large(content: str, kind: str, place: str) -> None:

@@ -7,6 +7,8 @@ and dashes say the same once more.
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from IPython.core.getipython import get_ipython
+from matplotlib_inline.config import InlineBackend
 
 from alibi.positions import METHODS, PAPER_METHODS
 
@@ -107,3 +109,7 @@ def use_style() -> None:
         # Text of a figure must not depend on what fonts a machine has.
         "font.family": "DejaVu Sans",
     }
+    if shell := get_ipython():
+        # Twice the pixels in the same width.
+        inline = InlineBackend.instance(parent=shell)
+        inline.shell, inline.figure_formats = shell, {"retina"}

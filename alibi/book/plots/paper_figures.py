@@ -53,8 +53,7 @@ def _pairs(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> Figu
                 panels.append((title.replace(", ", ",\n") + f", L = {length:g}", group))
     columns, rows = min(2, len(panels)), math.ceil(len(panels) / 2)
     size = (7.8, 3.9 * rows) if columns == 2 else (6.6, 4.2)
-    # Several rows are drawn at a lower resolution: a figure in the book has at most 100 kB.
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=110 if rows == 1 else 85)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     handles: dict[str, Artist] = {}
     for ax, (title, group) in zip(axes.flat, panels, strict=False):
         extrapolation(group, ax, protocol=protocol)
@@ -173,7 +172,7 @@ def figure_5(sides: Mapping[str, pd.DataFrame]) -> Figure:
         sides: rows by title: `paper_length` and `paper_eval_length` in the paper's tokens, `time` with its
             `time_unit`, and `point`, which is the same for all seeds of one moment in training.
     """
-    figure, axes = plt.subplots(len(sides), 2, figsize=(6.4, 3.3 * len(sides)), squeeze=False, dpi=90)
+    figure, axes = plt.subplots(len(sides), 2, figsize=(6.4, 3.3 * len(sides)), squeeze=False)
     for row, (title, rows) in zip(axes, sides.items(), strict=True):
         for ax, window in zip(row, (1024, 2048), strict=True):
             for method, length, line in (("alibi", window / 2, "-"), ("sinusoidal", window, "--")):
@@ -204,7 +203,7 @@ def figure_6(sides: Mapping[str, pd.DataFrame]) -> Figure:
     ratios = np.concatenate([part.ratio[part.method == "alibi"] for _, part in panels])
     top = 1.05 * math.exp(np.abs(np.log(ratios)).max())
     height = math.ceil(len(panels) / 2)
-    figure, axes = plt.subplots(height, 2, figsize=(6.4, 3.2 * height), squeeze=False, dpi=90)
+    figure, axes = plt.subplots(height, 2, figsize=(6.4, 3.2 * height), squeeze=False)
     for ax, (title, part) in zip(axes.flat, panels, strict=False):
         extrapolation(part, ax)
         ax.get_legend().remove()
@@ -281,7 +280,7 @@ def figure_9(sides: Mapping[str, pd.DataFrame]) -> Figure:
         sides: rows of `alibi.book.results.relative` by title.
     """
     half = 0.55 * max(np.ptp(np.log(rows.value)) for rows in sides.values())
-    figure, axes = plt.subplots(len(sides), 1, figsize=(6.4, 3.7 * len(sides)), squeeze=False, dpi=90)
+    figure, axes = plt.subplots(len(sides), 1, figsize=(6.4, 3.7 * len(sides)), squeeze=False)
     for ax, (title, rows) in zip(axes.flat, sides.items(), strict=True):
         runs = rows[rows.method == "alibi"].groupby("train_length")
         for (length, run), shade in zip(runs, _shades(len(runs)), strict=True):
