@@ -70,10 +70,11 @@ def process_as_it_started():
 
 
 def texts(notebook):
-    """What a chapter says: its Markdown cells and the captions of its figures, in their order, without badges."""
+    """What a chapter says: Markdown cells and captions of figures in order, badges left out, terms as they read."""
     captions = {cell.id: cell.metadata.get("mystnb", {}).get("figure", {}).get("caption") for cell in notebook.cells}
     found = [cell.source if cell.cell_type == "markdown" else captions[cell.id] for cell in notebook.cells]
-    return [re.sub(r"\{badge\}`\w+` *", "", text) for text in found if text]
+    without = [re.sub(r"\{badge\}`\w+` *", "", text) for text in found if text]
+    return [re.sub(r"\{term\}`([^`<]+?)(?:\s+<[^>]+>)?`", r"\1", text) for text in without]
 
 
 def page_models():

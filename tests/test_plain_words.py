@@ -11,6 +11,8 @@ from alibi.book.build import chapters
 PAGES = {path.stem: path for path in chapters(ROOT) if path.suffix == ".ipynb"}
 LONGEST = 40
 MEAN_BELOW = 20
+# Of a page's running text: captions, code and tables are not counted.
+WORDS = 1800
 
 # A chapter takes as many minutes as its words and its open code do at these rates, give or take the factor.
 WORDS_PER_MINUTE = 200
@@ -122,6 +124,13 @@ def test_sentences_are_short(chapter):
     counts = {sentence: word_count(sentence) for sentence in prose(chapter)}
     assert [sentence for sentence, words in counts.items() if words > LONGEST] == []
     assert sum(counts.values()) / len(counts) < MEAN_BELOW
+
+
+@each_chapter
+def test_a_page_is_read_to_its_end(chapter):
+    text = [cell.source for cell in cells_of(chapter) if cell.cell_type == "markdown"]
+    words = sum(word_count(sentence) for part in text for sentence in sentences(part))
+    assert words <= WORDS, f"{chapter} has {words} words: cut what another page tells, or make two pages of it"
 
 
 @each_chapter

@@ -98,7 +98,7 @@ def on_dark(colour: str) -> str:
 
 def use_style() -> None:
     """Seaborn's white grid with type that stays legible at the width of a phone."""
-    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=1.2)
     plt.rcParams |= {
         "figure.dpi": 110,
         "figure.figsize": (7.2, 4.2),
