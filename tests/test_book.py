@@ -356,6 +356,27 @@ def test_files_for_the_site_are_in_it_and_in_no_notebook(root):
     assert nbformat.read(second, as_version=4).cells[1].outputs == []
 
 
+def test_a_figure_of_the_site_offers_its_drawing_and_its_numbers(root):
+    second = root / "book" / "second.ipynb"
+    lines = ["import matplotlib.pyplot as plt", "from alibi.book import plots", "plots.use_style()"]
+    drawing = new_code_cell("\n".join([*lines, "plt.plot([1, 2], [3, 4])", "plt.show()"]))
+    described = {"figure": {"name": "fig-second", "caption": "It rises."}, "image": {"alt": "A line that rises."}}
+    drawing.metadata = {"mystnb": described}
+    write(second, new_markdown_cell("# Second"), drawing)
+    page = build(root)
+    html = (page.parent / "second.html").read_text()
+    for kind in ("svg", "csv"):
+        assert f'href="_static/figures/fig-second.{kind}"' in html
+        assert (page.parent / "_static" / "figures" / f"fig-second.{kind}").is_file()
+    assert 'id="fig-second"' in html and 'alt="A line that rises."' in html
+    refresh(root)
+    cell = nbformat.read(second, as_version=4).cells[1]
+    (output,) = cell.outputs
+    assert cell.metadata == {"mystnb": described} and set(output.data) == {"image/png", "text/plain"}
+    with Image.open(BytesIO(base64.b64decode(output.data["image/png"]))) as stored:
+        assert stored.width // 2 == output.metadata["image/png"]["width"]
+
+
 def test_a_warning_fails_the_build_each_time(root, tmp_path):
     (root / "book" / "third.md").write_text("# Third\n\nSee {cite}`nobody1999`.\n")
     for _ in range(2):

@@ -32,7 +32,7 @@ from PIL import Image
 
 from alibi import progress
 from alibi.book.parameters import ParameterError, parse
-from alibi.book.widgets import SITE_FILES, SITE_FOLDER
+from alibi.book.widgets import FIGURE_FILES, FIGURE_FOLDER, SITE_FILES, SITE_FOLDER
 from alibi.errors import UnknownNameError, UserError, bounded
 from alibi.interruption import Pool, UnfinishedError
 from alibi.paths import checkout
@@ -268,6 +268,7 @@ def _cleaned_outputs(outputs: Iterable[NotebookNode], place: str, root: Path) ->
         elif WIDGET in output.data or SITE_FILES in output.data:
             continue
         else:
+            output.data.pop(FIGURE_FILES, None)
             for kind, content in output.data.items():
                 if kind == "image/png":
                     content = output.data[kind] = _with_few_colours(content)
@@ -420,13 +421,18 @@ def _stage(root: Path) -> Path:
 
 
 def _site_files(root: Path, staging: Path) -> dict[Path, str]:
-    """What executed chapters give to the site alone, see `alibi.book.widgets.give_to_site`."""
-    executed = [nbformat.read(_executed(root, path.stem), as_version=4) for path in _notebooks(root)]
-    outputs = [
-        output.get("data", {}) for notebook in executed for cell in notebook.cells for output in cell.get("outputs", [])
-    ]
-    given = [data[SITE_FILES] for data in outputs if SITE_FILES in data]
-    return {staging / SITE_FOLDER / name: text for files in given for name, text in files.items()}
+    """What executed chapters give to the site alone, see `alibi.book.widgets.give_to_site`, and each figure's files."""
+    given: dict[str, str] = {}
+    for source in _notebooks(root):
+        described = {cell.get("id"): cell.metadata.get("mystnb", {}) for cell in nbformat.read(source, 4).cells}
+        for cell in nbformat.read(_executed(root, source.stem), as_version=4).cells:
+            name = described.get(cell.get("id"), {}).get("figure", {}).get("name")
+            for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+                given |= data.get(SITE_FILES, {})
+                if name:
+                    files = data.get(FIGURE_FILES, {})
+                    given |= {f"{FIGURE_FOLDER}/{name}.{kind}": text for kind, text in files.items()}
+    return {staging / SITE_FOLDER / name: text for name, text in given.items()}
 
 
 def _cleaned_chapters(root: Path) -> dict[Path, str]:

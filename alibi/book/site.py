@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
@@ -38,6 +39,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     badges.setup(app)
     app.connect("config-inited", _configure)
     app.connect("builder-inited", _add_widgets)
+    app.connect("doctree-resolved", _offer_files)
     app.connect("html-page-context", _use_widgets)
     app.connect("html-page-context", _describe)
     app.connect("build-finished", _finish)
@@ -68,6 +70,18 @@ def _add_widgets(app: Sphinx) -> None:
         colours = [f"--method-{name}: {seen(colour)};" for name, colour in plots.COLOURS.items()]
         rules.append("\n  ".join([f"{mode} {{", *colours]) + "\n}\n")
     (folder / COLOURS).write_text("".join(rules), encoding="utf-8")
+
+
+def _offer_files(app: Sphinx, document: nodes.document, page: str) -> None:
+    """Ends each figure's caption with links to its drawing and its numbers, if the chapters' execution left them."""
+    folder = Path(app.srcdir) / widgets.SITE_FOLDER / widgets.FIGURE_FOLDER
+    for figure in document.findall(nodes.figure):
+        for caption in figure.findall(nodes.caption):
+            files = [f"{name}.{kind}" for name in figure["ids"] for kind in ("svg", "csv")]
+            for file in [file for file in files if (folder / file).is_file()]:
+                address, kind = f"_static/{widgets.FIGURE_FOLDER}/{file}", file[-3:].upper()
+                link = f' <a class="figure-file" href="{address}" download>{kind}</a>'
+                caption += nodes.raw("", link, format="html")
 
 
 def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:

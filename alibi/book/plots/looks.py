@@ -10,6 +10,7 @@ import seaborn as sns
 from IPython.core.getipython import get_ipython
 from matplotlib_inline.config import InlineBackend
 
+from alibi.book.plots.files import offer
 from alibi.positions import METHODS, PAPER_METHODS
 
 # Of columns and rows in tables.
@@ -98,7 +99,7 @@ def on_dark(colour: str) -> str:
 
 def use_style() -> None:
     """Seaborn's white grid with type that stays legible at the width of a phone."""
-    sns.set_theme(context="notebook", style="whitegrid", font_scale=1.2)
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=1.1)
     plt.rcParams |= {
         "figure.dpi": 110,
         "figure.figsize": (7.2, 4.2),
@@ -108,8 +109,11 @@ def use_style() -> None:
         "lines.markersize": 5,
         # Text of a figure must not depend on what fonts a machine has.
         "font.family": "DejaVu Sans",
+        # The same drawing is the same SVG.
+        "svg.hashsalt": "alibi",
     }
     if shell := get_ipython():
         # Twice the pixels in the same width.
         inline = InlineBackend.instance(parent=shell)
         inline.shell, inline.figure_formats = shell, {"retina"}
+        offer(shell)

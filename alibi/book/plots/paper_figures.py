@@ -32,10 +32,10 @@ def _parts(records: pd.DataFrame, *sources: str) -> list[tuple[str, pd.DataFrame
     parts = []
     if len(paper):
         corpus, model = CORPUS_NAMES.get(paper.corpus.iloc[0], paper.corpus.iloc[0]), paper.model.dropna().iloc[0]
-        parts.append((f"The paper: {corpus}, {model} parameters", paper))
+        parts.append((f"The paper: {corpus},\n{model} parameters", paper))
     if measured.any():
         for (corpus, _), group in records[measured].groupby(["corpus_used", "scale"]):
-            parts.append((f"Measured: {corpus}, {group.parameters.max() / 1e6:.1f}M parameters", group))
+            parts.append((f"Measured: {corpus},\n{group.parameters.max() / 1e6:.1f}M parameters", group))
     return [(title, part) for title, part in parts if len(part)]
 
 

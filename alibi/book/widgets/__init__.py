@@ -25,6 +25,9 @@ MARK = 'data-widget="{}"'
 # A kind of output: texts by their paths below `_static`, which go into the site and not into the notebook.
 SITE_FILES = "application/vnd.alibi.site-files+json"
 SITE_FOLDER = "site-files"
+# A kind of output beside a picture: its drawing and numbers by the ends of their names, for the site alone.
+FIGURE_FILES = "application/vnd.alibi.figure-files+json"
+FIGURE_FOLDER = "figures"
 
 
 def widget(name: str, data: Mapping[str, Any]) -> HTML:

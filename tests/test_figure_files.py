@@ -1,0 +1,71 @@
+"""Each figure of the site offers its drawing and its numbers: those that were drawn, whatever draws them."""
+
+import io
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from alibi.book import plots
+from alibi.book.plots.files import files, numbers, offer
+from alibi.book.widgets import FIGURE_FILES
+
+
+@pytest.fixture
+def axes():
+    figure, axes = plt.subplots(1, 2)
+    yield axes
+    plt.close(figure)
+
+
+def test_curves_and_bars_are_told_with_their_panel_and_name(axes):
+    axes[0].semilogx([64, 128], [20.5, 19], label="ALiBi")
+    axes[0].axvline(64)
+    axes[1].bar([0, 1], [3, 4], label="speed")
+    told = numbers(axes[0].figure)
+    assert list(told.columns) == ["panel", "series", "x", "y"]
+    assert told.values.tolist() == [
+        [1, "ALiBi", 64, 20.5],
+        [1, "ALiBi", 128, 19],
+        [1, "", 64, 0],
+        [1, "", 64, 1],
+        [2, "speed", 0, 3],
+        [2, "speed", 1, 4],
+    ]
+
+
+def test_bars_that_lie_are_told_by_their_length(axes):
+    axes[0].barh(["a", "b"], [3, 4])
+    assert numbers(axes[0].figure)[["x", "y"]].values.tolist() == [[3, 0], [4, 1]]
+
+
+@pytest.mark.parametrize("draw", ["pcolormesh", "imshow"])
+def test_a_table_of_colours_is_told_by_row_and_column(axes, draw):
+    table = np.arange(6.0).reshape(2, 3)
+    getattr(axes[0], draw)(table)
+    told = numbers(axes[0].figure)
+    assert [table[int(y), int(x)] for x, y in told[["x", "y"]].values] == told.value.tolist() and len(told) == 6
+
+
+def test_the_files_are_an_svg_and_a_csv_that_reads_back(axes):
+    axes[0].plot([1, 2], [0.1, 1 / 3], label="a, b")
+    made = files(axes[0].figure)
+    assert ElementTree.fromstring(made["svg"]).tag.endswith("svg")
+    back = pd.read_csv(io.StringIO(made["csv"]))
+    assert back.series.tolist() == ["a, b", "a, b"] and back.y.tolist() == [0.1, 0.333333]
+
+
+def test_a_drawing_without_numbers_has_no_csv():
+    figure = plots.figure_3()
+    assert set(files(figure)) == {"svg"}
+    plt.close(figure)
+
+
+def test_a_kernel_shows_them_beside_the_picture(axes):
+    shell = InteractiveShell()
+    offer(shell)
+    data, _ = shell.display_formatter.format(axes[0].figure)
+    assert set(data[FIGURE_FILES]) == {"svg"} and "text/plain" in data
