@@ -96,25 +96,22 @@ def train(
 
 
 def _dry_run(run: RunSpec, gpus: int) -> None:
-    from alibi.configuration import configure
-    from alibi.corpora.corpus import load, name_at
+    from alibi.configuration import configure, corpus_of
     from alibi.planning import report
-    from alibi.scale import scale_named
 
-    corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
+    corpus = corpus_of(run)
     text = corpus.split("valid" if corpus.streamed else "train")
     print(report(configure(run, corpus), text.tokens, gpus))
 
 
 def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookkeeping) -> None:
     from alibi import train as training
-    from alibi.configuration import configure
-    from alibi.corpora.corpus import load, name_at
+    from alibi.configuration import configure, corpus_of
+    from alibi.corpora.corpus import load
     from alibi.evaluate import evaluate as measure
-    from alibi.scale import scale_named
     from alibi.weights import load_model
 
-    corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
+    corpus = corpus_of(run)
     evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
     if eval_corpus is not None:
         evaluated_on.require("valid")

@@ -10,7 +10,7 @@ import torch
 
 from alibi import processes
 from alibi.attention import choose_kernel
-from alibi.corpora.corpus import Corpus
+from alibi.corpora.corpus import Corpus, load, name_at
 from alibi.corpora.stream import lanes_for
 from alibi.device import DTYPES, absence, check_device, compiles, compute_dtype, is_here
 from alibi.errors import InputError, UnknownNameError, UserError, listed
@@ -94,6 +94,16 @@ class TrainConfig:
     """Shares in which a streamed training text is read (`alibi.corpora.stream`); 0 where it is not streamed."""
     official_tail_gap: bool = False
     """Whether the loss has the official training's tail gap (see `alibi.embedding.AdaptiveEmbedding`)."""
+
+
+def corpus_of(spec: RunSpec) -> Corpus:
+    """The text that this run is trained on, as much of it as its scale reads, see `alibi.corpora.corpus.load`.
+
+    Raises:
+        InputError: for an unknown scale, corpus or tokenisation.
+        alibi.corpora.corpus.CorpusError: if it can't be read.
+    """
+    return load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
 
 
 def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
@@ -295,7 +305,7 @@ def read_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
 def run_sha256(stored: dict[str, Any]) -> str:
     """SHA-256 of what a finished run's `CONFIG` holds, which is among the facts of its training."""
     facts = {name: value for name, value in stored["run"].items() if name != CONFIG_DIGEST}
-    return content_sha256(stored | {"run": facts}, "")
+    return content_sha256(stored | {"run": facts})
 
 
 def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfig:

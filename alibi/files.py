@@ -77,8 +77,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def content_sha256(content: Mapping[str, Any], digest: str) -> str:
-    """SHA-256 of what a JSON object holds, however it is laid out, but for the member `digest`, which holds that."""
+def content_sha256(content: Mapping[str, Any], digest: str | None = None) -> str:
+    """SHA-256 of the members of a JSON object, in any order, without the member that holds the digest itself."""
     others = {name: value for name, value in content.items() if name != digest}
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 

@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, read_run, require_device
+from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, corpus_of, read_run, require_device
 from alibi.corpora.articles import article_starts
-from alibi.corpora.corpus import Corpus, Split, load, name_at
+from alibi.corpora.corpus import Corpus, Split
 from alibi.device import give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
 from alibi.files import locked
@@ -416,7 +416,7 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
         InputError: for an unknown name or a number out of range.
         alibi.configuration.TrainingError: as `run_of`.
     """
-    corpus = load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
+    corpus = corpus_of(spec)
     return run_of(configure(spec, corpus), corpus, bookkeeping)
 
 

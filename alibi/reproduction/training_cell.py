@@ -313,29 +313,25 @@ def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, *
     )
 
 
-def grid(
-    methods: Sequence[str],
-    scale: str,
-    lengths: Sequence[int],
-    seeds: Sequence[int],
-    text: Text,
-    paper_corpus: str,
-    steps: int | None = None,
-) -> list[TrainingCell]:
-    """Every method at every training length; the first seed and the shortest lengths first.
+def extrapolation_cell(
+    spec: RunSpec, text: Text, lengths: Sequence[int], paper_corpus: str = "wikitext-103"
+) -> TrainingCell:
+    """This run, evaluated far past its own length.
 
-    Each is evaluated on the whole split in windows that don't overlap, on the same tokens by both protocols, and
-    against itself.
+    It is measured on the whole split in windows that don't overlap, on the same tokens by both protocols, and against
+    itself.
+
+    Args:
+        spec: of the run, made by `spec_of`.
+        text: that of the run.
+        lengths: the training lengths of the runs that it is compared with; each is one of its windows too.
+        paper_corpus: the paper's corpus that the text stands for.
     """
-    return [
-        TrainingCell(
-            spec_of(method, scale, length, text, seed, steps=steps),
-            paper_corpus,
-            text.evaluate,
-            measures=nonoverlapping(scale, length, lengths) + full_windows(scale, length),
-            against_itself=against_itself(scale, length),
-        )
-        for seed in seeds
-        for length in lengths
-        for method in methods
-    ]
+    length = spec.train_length or scale_named(spec.scale).train_length
+    return TrainingCell(
+        spec,
+        paper_corpus,
+        text.evaluate,
+        measures=nonoverlapping(spec.scale, length, lengths) + full_windows(spec.scale, length),
+        against_itself=against_itself(spec.scale, length),
+    )

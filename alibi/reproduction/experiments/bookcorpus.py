@@ -18,7 +18,7 @@ pairs, whose vocabulary is small enough for its models. --corpus chooses another
 
 from alibi.reproduction.experiments.wikitext103 import LENGTHS
 from alibi.reproduction.texts import Text, text_named
-from alibi.reproduction.training_cell import TrainingCell, grid
+from alibi.reproduction.training_cell import TrainingCell, extrapolation_cell, spec_of
 
 TEXTS = {
     "quick": Text("wikipedia-sample"),
@@ -30,5 +30,10 @@ TEXTS = {
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
     """ALiBi and sinusoidal at the three training lengths of Table 8."""
-    text = text_named(corpus, TEXTS[scale])
-    return grid(("alibi", "sinusoidal"), scale, LENGTHS[scale][:3], seeds, text, "bookcorpus")
+    text, lengths = text_named(corpus, TEXTS[scale]), LENGTHS[scale][:3]
+    return [
+        extrapolation_cell(spec_of(method, scale, length, text, seed), text, lengths, "bookcorpus")
+        for seed in seeds
+        for length in lengths
+        for method in ("alibi", "sinusoidal")
+    ]

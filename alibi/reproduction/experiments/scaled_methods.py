@@ -15,7 +15,7 @@ gpu and paper have the paper's lengths, 512 and 1024; here they train at 64 and 
 from alibi.positions import SCALED_METHODS
 from alibi.reproduction.experiments.wikitext103 import STEPS, TEXTS
 from alibi.reproduction.texts import text_named
-from alibi.reproduction.training_cell import TrainingCell, grid
+from alibi.reproduction.training_cell import TrainingCell, extrapolation_cell, spec_of
 
 METHODS = tuple(SCALED_METHODS.values())[::-1]
 LENGTHS = {"quick": (128,), "laptop": (64, 128), "gpu": (64, 128), "paper": (64, 128)}
@@ -23,5 +23,10 @@ LENGTHS = {"quick": (128,), "laptop": (64, 128), "gpu": (64, 128), "paper": (64,
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
     """Every scaled method at what stands for 512 and 1024."""
-    text = text_named(corpus, TEXTS[scale])
-    return grid(METHODS, scale, LENGTHS[scale], seeds, text, "wikitext-103", STEPS.get(scale))
+    text, lengths = text_named(corpus, TEXTS[scale]), LENGTHS[scale]
+    return [
+        extrapolation_cell(spec_of(method, scale, length, text, seed, steps=STEPS.get(scale)), text, lengths)
+        for seed in seeds
+        for length in lengths
+        for method in METHODS
+    ]

@@ -14,7 +14,7 @@ or falls with the tokens trained on, a scaled-down verdict holds for its budget 
 
 from alibi.reproduction.experiments.wikitext103 import TEXTS
 from alibi.reproduction.texts import text_named
-from alibi.reproduction.training_cell import TrainingCell, grid
+from alibi.reproduction.training_cell import TrainingCell, extrapolation_cell, spec_of
 from alibi.scale import scale_named
 
 METHODS = ("alibi", "sinusoidal", "none", "t5")
@@ -24,9 +24,10 @@ SHARES = {"quick": (1, 0.25, 4), "laptop": (1, 0.25, 4), "gpu": (1, 0.25, 4), "p
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
     """Each method at the scale's own length, the scale's own budget first and the longest last."""
     size, text = scale_named(scale), text_named(corpus, TEXTS[scale])
+    length = size.train_length
     return [
-        cell
+        extrapolation_cell(spec_of(method, scale, length, text, seed, steps=round(share * size.steps)), text, (length,))
         for seed in seeds
         for share in SHARES[scale]
-        for cell in grid(METHODS, scale, (size.train_length,), (seed,), text, "wikitext-103", round(share * size.steps))
+        for method in METHODS
     ]

@@ -26,7 +26,7 @@ from alibi.positions import PAPER_METHODS
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.texts import Text, text_named
-from alibi.reproduction.training_cell import TrainingCell, grid, spec_of
+from alibi.reproduction.training_cell import TrainingCell, extrapolation_cell, spec_of
 from alibi.scale import scale_named
 
 TEXTS = {
@@ -53,10 +53,11 @@ def runs(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -
     """
     lengths, text = LENGTHS[scale], text_named(corpus, TEXTS[scale])
     return [
-        cell
+        extrapolation_cell(spec_of(method, scale, length, text, seed, steps=STEPS.get(scale)), text, own)
         for seed in seeds
         for methods, own in ((PAPER_METHODS[::-1], lengths), (("none",), lengths[:2]))
-        for cell in grid(methods, scale, own, (seed,), text, "wikitext-103", STEPS.get(scale))
+        for length in own
+        for method in methods
     ]
 
 
