@@ -22,8 +22,9 @@ from alibi.run_spec import RunSpec
 from alibi.scale import Scale, scale_named
 
 CONFIG = "config.json"
-# Among the facts of a finished run: of its weights' file, and of everything else in its `CONFIG`. Older runs lack both.
-WEIGHTS_DIGEST, CONFIG_DIGEST = "weights_sha256", "config_sha256"
+# Among the facts of a finished run: of the files of its weights and metrics, and of everything else in its `CONFIG`.
+# Older runs lack some or all.
+WEIGHTS_DIGEST, METRICS_DIGEST, CONFIG_DIGEST = "weights_sha256", "metrics_sha256", "config_sha256"
 # Count this up when a change of the code moves the losses of runs by more than rounding: cached runs are then trained
 # again. For a change that moves the runs of one position method alone, count up the method's `version`.
 # tests/test_loss_trace.py fails when either is due.

@@ -11,12 +11,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, corpus_of, read_run, require_device
+from alibi.configuration import (
+    CONFIG,
+    METRICS_DIGEST,
+    TrainConfig,
+    TrainingError,
+    configure,
+    corpus_of,
+    read_run,
+    require_device,
+)
 from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import Corpus, Split
 from alibi.device import give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
-from alibi.files import locked
+from alibi.files import locked, sha256
 from alibi.measures.attention_distance import AttentionDistance, attention_distance
 from alibi.measures.receptive_field import ReceptiveField, receptive_field
 from alibi.measures.repeats import Repeats, repeats
@@ -28,7 +37,7 @@ from alibi.records import MEASURED_COLUMNS
 from alibi.run_cache import Measured, config_hash, lock_of, run_folder, store, stored
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.scale import scale_named
-from alibi.train import train
+from alibi.train import METRICS_FILE, train
 from alibi.weights import load_model
 
 if TYPE_CHECKING:
@@ -65,10 +74,22 @@ class Run:
         """Loss (nats), gradient norm and learning rate during training, a row every ten steps and at each validation.
 
         Rows without a validation have none of its perplexity, which is NaN there.
+
+        Raises:
+            alibi.configuration.TrainingError: if the file is missing or not as it was written.
         """
         import pandas as pd
 
-        return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+        path = self.folder / METRICS_FILE
+        try:
+            digest = sha256(path)
+        except OSError as wrong:
+            raise TrainingError(
+                f"{path} can't be read: {wrong}; restore it, or remove the run and train it again"
+            ) from wrong
+        if self.facts.get(METRICS_DIGEST, "") not in ("", digest):
+            raise TrainingError(f"{path} is not as it was written: restore it, or remove the run and train it again")
+        return pd.read_json(path, lines=True)
 
     def evaluation(
         self,

@@ -33,6 +33,7 @@ from alibi.checkpoint import Checkpoint
 from alibi.configuration import (
     CONFIG,
     CONFIG_DIGEST,
+    METRICS_DIGEST,
     WEIGHTS_DIGEST,
     TrainConfig,
     TrainingError,
@@ -67,7 +68,7 @@ from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.weights import WEIGHTS, check_weights
 from alibi.windows import TrainingOrder
 
-METRICS, CHECKPOINTS, LOCK = "metrics.jsonl", "checkpoints", ".lock"
+METRICS_FILE, CHECKPOINTS, LOCK = "metrics.jsonl", "checkpoints", ".lock"
 VALIDATION_TOKENS = 8192
 GIVE_BACK_EVERY = 64
 GOES_ON = "the same command goes on from there"
@@ -417,7 +418,8 @@ def _train(
     )
     if first:
         write_whole(folder / WEIGHTS, lambda path: save_file(weights, path))
-        finished = asdict(config) | {"run": facts | {WEIGHTS_DIGEST: sha256(folder / WEIGHTS)}}
+        digests = {WEIGHTS_DIGEST: sha256(folder / WEIGHTS), METRICS_DIGEST: sha256(folder / METRICS_FILE)}
+        finished = asdict(config) | {"run": facts | digests}
         finished["run"][CONFIG_DIGEST] = run_sha256(finished)
         text = json.dumps(finished, indent=2) + "\n"
         write_whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
@@ -496,7 +498,7 @@ def _metrics(folder: Path, done: int, tensorboard: bool) -> Iterator[Callable[[d
     if processes.rank():
         yield lambda row: None
         return
-    path = folder / METRICS
+    path = folder / METRICS_FILE
     kept = [json.dumps(row) + "\n" for row in _rows(path) if row["step"] < done]
     write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"))
     board = _tensorboard(folder, done) if tensorboard else None
