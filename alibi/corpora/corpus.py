@@ -19,8 +19,9 @@ import numpy as np
 from alibi.corpora import wikipedia_sample
 from alibi.corpora.cache import build, count_unknown, encoded_pieces, fault_of
 from alibi.corpora.folders import STAND_INS, from_folder, refuse_link_to_nothing
+from alibi.corpora.gpt2 import GPT2_SIZE
 from alibi.corpora.hub import HUB, from_hub
-from alibi.corpora.mixture import MIXTURES, from_mixture, training_digest
+from alibi.corpora.mixture import MIXTURES, VALIDATION_TOKENS, from_mixture, training_digest
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CorpusError, Source
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
@@ -102,7 +103,9 @@ class Corpus:
             ValueError: if there is no training split; those there are are listed.
             CorpusError: if a streamed text's files can't be found, or the corpus has no vocabulary of its own.
         """
-        return training_digest(self.name) if self.streamed else self.split("train").sha256
+        if self.streamed:
+            return training_digest(self.name) if self.source else ""
+        return self.split("train").sha256
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -225,7 +228,11 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
     """
     reading = _reading(name)
     known, given = HUB.get(reading.corpus), _given(reading.corpus) is not None
-    if known is None or given or not fault_of(_folder(reading, tokenisation), _source(reading, tokenisation)):
+    here = not fault_of(_folder(reading, tokenisation), _source(reading, tokenisation))
+    if reading.corpus in MIXTURES and not here:
+        valid = Split("valid", np.empty(0, np.uint16), VALIDATION_TOKENS, 0, 0, "")
+        return Corpus(name, "", "", "", "", "gpt2", GPT2_SIZE, 0, {"valid": valid}, Path())
+    if known is None or given or here:
         found = load(name, tokenisation)
         if known is None or "train" in found.splits:
             return found
