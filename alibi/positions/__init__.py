@@ -1,5 +1,4 @@
-"""The position methods, a file for each and one for ALiBi's variants. To add one, write a file and list it in
-`METHODS`."""
+"""The position methods, one file each, and one for ALiBi's variants. To add one, write a file and extend `METHODS`."""
 
 from alibi.errors import UnknownNameError
 from alibi.positions.alibi import ALiBi, slopes
