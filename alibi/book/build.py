@@ -45,7 +45,7 @@ FIGURE_BYTES = 100_000
 NOTEBOOK_BYTES = 1_000_000
 HEADLINE = "headline"
 VERDICTS_BEGIN, VERDICTS_END = "<!-- verdicts, written by make notebooks -->", "<!-- end of the verdicts -->"
-# A chapter's only metadata beside its text: everything else that tools write into it changes from run to run.
+# The only metadata kept in a chapter: everything else that tools write changes from run to run.
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CELL_METADATA = {"tags", "mystnb"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -124,7 +124,7 @@ def build(root: Path | None = None) -> Path:
 
 
 def refresh(root: Path | None = None) -> None:
-    """Executes the chapters that changed and writes the cleaned outputs of all into `book/`; on an error none.
+    """Executes the chapters that changed and writes the cleaned outputs of all into `book/`, or none after an error.
 
     The figure of the first chapter's cell `headline` goes to `book/headline.png` too, and the verdicts on the paper's
     claims go into the README, which shows both.
@@ -166,7 +166,7 @@ def execute_all(notebooks: Sequence[Path], root: Path) -> None:
     """Executes these chapters with their own parameters, two at a time.
 
     Raises:
-        BookError: if one fails; waiting chapters are then dropped.
+        BookError: if a chapter fails; waiting chapters are then dropped.
         alibi.interruption.UnfinishedError: after a signal; executed chapters are not executed again.
     """
     try:
@@ -213,8 +213,8 @@ def render(source: Path, config: Path, output: Path) -> Path:
 def cleaned(source: Path, executed: Path, root: Path) -> str:
     """The source notebook with the outputs of its execution, without the parts that change from run to run.
 
-    Text outputs and figures stay. Execution counts, stderr, progress bars, timings, memory addresses, the path of the
-    checkout, files for the site, cells that papermill added, and the metadata of papermill and the kernel go.
+    Text outputs and figures stay. It removes execution counts, stderr, progress bars, timings, memory addresses, the
+    path of the checkout, files for the site, cells that papermill added, and the metadata of papermill and the kernel.
 
     Args:
         source: the chapter in book/.
@@ -257,7 +257,7 @@ def _cleaned_outputs(outputs: Iterable[NotebookNode], place: str, root: Path) ->
                 continue
             output = nbformat.v4.new_output("stream", name="stdout", text=_without_paths(text, place, root))
             if kept and kept[-1].output_type == "stream":
-                # The clock decides where one stream is cut into two.
+                # The clock decides where a stream is cut into two outputs.
                 kept[-1].text += output.text
                 continue
         elif WIDGET in output.data or SITE_FILES in output.data:
@@ -331,7 +331,7 @@ def _run(source: Path, executed: Path, root: Path, values: Mapping[str, int | st
     # Without kernel folders jupyter starts this interpreter; an installed kernel may belong to another one.
     kernel = AsyncKernelManager(kernel_name=KERNEL["name"], kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     kernel.shutdown_wait_time = SECONDS_TO_STOP
-    # Cells write into the notebook; the process itself, above all when it dies, writes into a log.
+    # Cells write into the notebook; the process itself writes into a log, above all when it dies.
     with TemporaryFile() as log:
         setattr(kernel, "start_kernel", partial(kernel.start_kernel, stderr=log))  # noqa: B010
         try:
@@ -355,7 +355,7 @@ def _last_words(log: IO[bytes]) -> str:
 
 
 async def _end(kernel: "AsyncKernelManager") -> None:
-    """Ends the tasks that wait for the kernel, and the kernel: its own session gets none of this one's signals."""
+    """Ends the kernel and the tasks that wait for it: the kernel's own session gets none of this one's signals."""
     waiting = asyncio.all_tasks() - {asyncio.current_task()}
     for task in waiting:
         task.cancel()
@@ -402,7 +402,7 @@ def _stage(root: Path) -> Path:
 
 
 def _site_files(root: Path, staging: Path) -> dict[Path, str]:
-    """What executed chapters give to the site alone, see `alibi.book.widgets.give_to_site`."""
+    """The files that executed chapters give only to the site, see `alibi.book.widgets.give_to_site`."""
     executed = [nbformat.read(_executed(root, path.stem), as_version=4) for path in _notebooks(root)]
     outputs = [
         output.get("data", {}) for notebook in executed for cell in notebook.cells for output in cell.get("outputs", [])

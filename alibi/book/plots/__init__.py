@@ -1,6 +1,6 @@
 """The paper's figures and ours, from records; a method has one colour, marker and dash everywhere.
 
-Every function draws on axes that it is given or makes, and returns them.
+Every function draws on given or new axes, and returns them.
 """
 
 from alibi.book.plots.axes import band, legend_above, logarithmic, nice_ticks

@@ -1,7 +1,7 @@
 """The paper's figures, in its order, by its number.
 
-Each function takes the paper's rows, measured ones or both. Measured models are of other sizes, on other texts and
-machines, and so get a panel of their own.
+Each function takes the paper's rows, measured rows or both. Measured models have other sizes, texts and machines, and
+so get their own panels.
 """
 
 import math
@@ -45,7 +45,7 @@ def _stack(panels: int, height: float = 3.9) -> tuple[Figure, list[Axes]]:
 
 
 def _pairs(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> Figure:
-    """Extrapolation curves, a panel a training length, two panels a row."""
+    """Extrapolation curves, one panel a training length, two panels a row."""
     panels = []
     for title, part in _parts(records, *sources):
         for length, group in perplexities(part, protocol=protocol).groupby("train_length"):
@@ -80,7 +80,7 @@ def figure_1(records: pd.DataFrame) -> Figure:
 def figure_2(records: pd.DataFrame) -> Figure:
     """Figure 2 (Table 1): speed of training and inference (thousand words/s) and memory of training (GB).
 
-    Bars by training length (tokens) and method; a row of panels for the paper, one for each measured scale.
+    Bars by training length (tokens) and method; one row of panels for the paper, and one for each measured scale.
     """
     metrics = ["train_speed", "eval_speed", "train_memory"]
     parts = [(title, part[part.metric.isin(metrics)]) for title, part in _parts(records, "Table 1")]
@@ -167,7 +167,7 @@ def figure_4(records: pd.DataFrame) -> Figure:
 def figure_5(sides: Mapping[str, pd.DataFrame]) -> Figure:
     """Figure 5 (points read off it): perplexity per token against the time of training, nonoverlapping.
 
-    In panels of 1024 and 2048 tokens, ALiBi trained at half the length beside sinusoidal trained at it.
+    Panels of 1024 and 2048 tokens show ALiBi trained at half the length beside sinusoidal trained at the length.
 
     Args:
         sides: rows by title: `paper_length` and `paper_eval_length` in the paper's tokens, `time` with its
@@ -193,7 +193,7 @@ def figure_5(sides: Mapping[str, pd.DataFrame]) -> Figure:
 def figure_6(sides: Mapping[str, pd.DataFrame]) -> Figure:
     """Figure 6 (digitised) and Table 12: perplexity per token against evaluation length (tokens), nonoverlapping.
 
-    A panel for each training length; all span the same ratios about the perplexity at L.
+    One panel for each training length; all span the same ratios around the perplexity at L.
 
     Args:
         sides: rows of `alibi.book.results.relative` by title.
@@ -275,7 +275,7 @@ def figure_8(records: pd.DataFrame) -> Figure:
 def figure_9(sides: Mapping[str, pd.DataFrame]) -> Figure:
     """Figure 9 (Table 8): perplexity per token against evaluation length (tokens), nonoverlapping, both logarithmic.
 
-    ALiBi from each training length, sinusoidal at its own; all panels span the same ratios of perplexity.
+    ALiBi is drawn from each training length, sinusoidal at its own; all panels span the same ratios of perplexity.
 
     Args:
         sides: rows of `alibi.book.results.relative` by title.
@@ -306,5 +306,5 @@ def figure_11(records: pd.DataFrame, stride: int = 1) -> Figure:
 
 
 def _shades(count: int) -> list[Any]:
-    """Of ALiBi's blue, for models trained at different lengths, the shortest lightest."""
+    """Shades of ALiBi's blue for models trained at different lengths, the shortest lightest."""
     return list(sns.blend_palette(["#7FC4EE", COLOURS["alibi"], "#002A42"], count))

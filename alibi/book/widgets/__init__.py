@@ -1,7 +1,7 @@
 """Figures that move: the chapter holds their data, and on the site a script of this folder draws them.
 
-A cell draws the still figure and ends with `widget(...)`. The site's page then shows the moving figure in the place of
-the still one; in a notebook, in print and where scripting is off the still one stays.
+A cell draws the still figure and ends with `widget(...)`. The site's page then shows the moving figure in place of the
+still one; the still one stays in a notebook, in print and without scripting.
 """
 
 import json
@@ -16,23 +16,23 @@ from alibi.errors import UnknownNameError
 
 FOLDER = Path(__file__).parent
 SHARED = "shared.js"
-# Scripts that draw nothing and that a figure computes with.
+# Scripts that draw nothing: a figure computes with them.
 PARTS = {"try-it": ("bytepairs.js", "decoder.js")}
 NAMES = tuple(
     sorted(path.stem for path in FOLDER.glob("*.js") if path.name not in (SHARED, *chain.from_iterable(PARTS.values())))
 )
 MARK = 'data-widget="{}"'
-# A kind of output: texts by their paths below `_static`, which go into the site and not into the notebook.
+# A kind of output: texts by their paths below `_static`, which go into the site, not into the notebook.
 SITE_FILES = "application/vnd.alibi.site-files+json"
 SITE_FOLDER = "site-files"
 
 
 def widget(name: str, data: Mapping[str, Any]) -> HTML:
-    """The container of a moving figure, empty but for its data: `alibi.book.site` gives the page its script.
+    """The container of a moving figure, which holds only its data: `alibi.book.site` gives the page its script.
 
     Args:
-        name: of its script in this folder.
-        data: what the script draws; numbers, texts, lists and mappings.
+        name: name of its script in this folder.
+        data: data of the figure: numbers, texts, lists and mappings.
 
     Raises:
         ValueError: for an unknown name, and for an infinite number or one that is not a number.
@@ -45,7 +45,7 @@ def widget(name: str, data: Mapping[str, Any]) -> HTML:
 
 
 def give_to_site(files: Mapping[str, str]) -> None:
-    """Puts files into the site that is built from this execution: what a figure loads and no notebook should hold.
+    """Puts files into the site that is built from this execution: data that are too large for a notebook.
 
     Args:
         files: texts, by their paths below the site's `_static`.

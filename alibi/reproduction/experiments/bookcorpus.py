@@ -10,8 +10,8 @@ one plain matrix for the embedding.
     gpu      Toronto BookCorpus                    512, 1024, 3072    minutes on an H100
     paper    Toronto BookCorpus                    512, 1024, 3072    days on 8 V100s
 
-The text of quick has nothing to do with books: it shows that everything runs, and is no evidence. laptop reads byte
-pairs, whose vocabulary is small enough for its models. --corpus chooses another text.
+The text of quick is not from books: it shows that everything runs, and is not evidence. laptop reads byte pairs,
+because their vocabulary is small enough for its models. --corpus chooses another text.
 
     python -m alibi reproduce bookcorpus --scale laptop
 """

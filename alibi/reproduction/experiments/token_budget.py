@@ -1,7 +1,7 @@
 """Do small budgets flatter extrapolation? The same methods after a quarter, the whole and four times the tokens.
 
-The paper's models read 205 epochs, those of scale laptop less than two. If the perplexity past L, over that at L, rises
-or falls with the tokens trained on, a scaled-down verdict holds for its budget and not for the paper's.
+The paper's models read 205 epochs, those of scale laptop less than two. If the ratio of perplexity past L to perplexity
+at L changes with the number of training tokens, a scaled-down verdict holds for its budget and not for the paper's.
 
     scale    steps                   trained at L
     quick    75, 300, 1,200          128
