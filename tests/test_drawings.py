@@ -1,16 +1,21 @@
 """The drawings: their numbers are those of the methods, their colours those of the figures, and they can be read."""
 
+import math
 import re
 from xml.etree import ElementTree
 
 import nbformat
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
 from alibi.book import drawings, plots
 from alibi.book.build import chapters
 from alibi.book.drawings.sheet import WIDTH
+from alibi.records import paper_results
+from alibi.reproduction import claims
+from alibi.windows import evaluation_windows
 
 SVG = "{http://www.w3.org/2000/svg}"
 # CSS pixels that a phone of 390 leaves for a figure, and the least of type on it.
@@ -101,6 +106,72 @@ def test_each_head_fades_with_its_slope():
         np.testing.assert_allclose(found, np.repeat(weights[:, None], 3, axis=1), atol=0.01)
     told = words("reach_of_heads")
     assert told[-18:-2] == [text for head in range(1, 9) for text in (f"{2**head}", f"1/{2**head}")]
+
+
+def test_windows_are_those_of_the_evaluation():
+    rows = {}
+    for box in elements("windows", "rect")[1:-2]:
+        rows.setdefault(float(box.get("y")), []).append((round(float(box.get("x")) // 45), box.get("fill")))
+    scored = plots.COLOURS["alibi"]
+    found = [[(place, fill == scored) for place, fill in row] for row in rows.values()]
+    blocks = [[(place, True) for place in range(start, start + 4)] for start in (0, 4)]
+    steps = [[(start + k, k == 3) for k in range(4)] for start in range(1, 5)]
+    assert found == [*blocks, blocks[0], *steps]
+    for stride, shown in ((4, found[:2]), (1, found[2:])):
+        counted = [place for row in shown for place, counts in row if counts]
+        official = [place for w in evaluation_windows(8, 4, stride) for place in range(w.scored, w.end)]
+        assert counted == official
+
+
+def test_the_toll_is_the_loss_of_a_model_that_is_blind_beyond_the_window():
+    boxes = elements("toll_of_a_border", "rect")[1:-2]
+    heights = [float(box.get("height")) for box in boxes]
+    added = np.array(heights[1::2])
+    np.testing.assert_allclose(added / added[0], np.tile(np.log(8 / np.arange(1, 9)), 2) / np.log(8), atol=1e-5)
+    assert len(set(heights[::2])) == 1
+    paper = paper_results().query("train_length == 512 and eval_length == 512 and method == 'alibi'")
+    without, slid = (paper[paper.source == table].value.item() for table in ("Table 5", "Table 15"))
+    assert f"{512 * np.log(without / slid):.0f} nats in the" in words("toll_of_a_border")
+
+
+def test_buckets_begin_where_the_formula_has_them():
+    starts = [*range(16), *(math.ceil(16 * 8 ** (k / 16)) for k in range(16))]
+    rows = {}
+    for box in elements("t5_buckets", "rect")[1:]:
+        rows.setdefault(box.get("y"), []).append(float(box.get("x")))
+    near, far = rows.values()
+    np.testing.assert_allclose(far, np.multiply(far[1], starts), rtol=1e-5)
+    np.testing.assert_allclose(near, np.multiply(near[1], starts[: len(near)]), rtol=1e-5)
+    told = words("t5_buckets")
+    assert {"31 →", "113"} <= set(told) and {int(text) for text in told if text.isdigit()} <= {*starts, *range(32)}
+
+
+def test_ticks_are_the_numbers_that_bfloat16_holds():
+    lines = [
+        [point.split(",") for point in line.get("points").split()] for line in elements("bfloat16_numbers", "polyline")
+    ]
+    upright = [(float(y), float(x)) for (x, y), (x2, _) in lines[1:] if x == x2]
+    moved = [text.split(" → ") for text in words("bfloat16_numbers") if "→" in text]
+    assert [torch.tensor(int(number)).bfloat16().item() for number, _ in moved] == [int(lands) for _, lands in moved]
+    assert len(moved) == 5 and "139 stays" in words("bfloat16_numbers")
+    for row, start in enumerate(2**power for power in range(7, 13)):
+        ticks = sorted(x for y, x in upright if y == sorted({y for y, _ in upright})[row])
+        whole = torch.arange(start, start + 33)
+        held = (whole.bfloat16().int() == whole).nonzero()[:, 0].numpy()
+        np.testing.assert_allclose((np.array(ticks) - ticks[0]) / (ticks[-1] - ticks[0]), held / 32, atol=1e-4)
+
+
+def test_the_way_to_a_verdict_uses_the_words_of_the_scorecard():
+    told = words("claim_to_verdict")
+    assert {claims.REPRODUCED, claims.SEEN_ONCE, claims.NOT_REPRODUCED, claims.CONTRADICTED_ONCE} <= set(told)
+    assert [told.count(word) for word in (claims.INCONCLUSIVE, claims.HOLDS, claims.UNDECIDED, claims.BROKEN)] == [
+        2,
+        1,
+        1,
+        1,
+    ]
+    (claim,) = (claim for claim in claims.CLAIMS if claim.title in told)
+    assert claim.parts[0].rule in told and f"{claim.parts[0].high:g}" in told
 
 
 @pytest.mark.slow

@@ -4,5 +4,16 @@ They are drawn in the light colours of every figure, and a dark page turns them 
 """
 
 from alibi.book.drawings.attention import reach_of_heads, score_triangles, where_position_enters
+from alibi.book.drawings.evaluation import claim_to_verdict, toll_of_a_border, windows
+from alibi.book.drawings.rulers import bfloat16_numbers, t5_buckets
 
-__all__ = ["reach_of_heads", "score_triangles", "where_position_enters"]
+__all__ = [
+    "bfloat16_numbers",
+    "claim_to_verdict",
+    "reach_of_heads",
+    "score_triangles",
+    "t5_buckets",
+    "toll_of_a_border",
+    "where_position_enters",
+    "windows",
+]
