@@ -18,7 +18,6 @@ from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_NAMES, PAPER
 from alibi.book.plots.paper_figures import (
     figure_1,
     figure_2,
-    figure_3,
     figure_4,
     figure_5,
     figure_6,
@@ -41,7 +40,6 @@ __all__ = [
     "extrapolation",
     "figure_1",
     "figure_2",
-    "figure_3",
     "figure_4",
     "figure_5",
     "figure_6",

@@ -15,7 +15,6 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from alibi.book.plots.axes import band, far_apart, legend_above, logarithmic, nice_ticks
@@ -109,25 +108,6 @@ def _quantity(records: pd.DataFrame, ax: Axes) -> str:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}"))
         unit = f"thousand {unit}"
     return f"{METRIC_NAMES[metric]}\n({unit})"
-
-
-def figure_3(tokens: int = 5) -> Figure:
-    """Figure 3, drawn: the scores of queries and keys, and the penalty that ALiBi adds to each, for one head."""
-    figure, axes = plt.subplots(1, 2, figsize=(6.4, 3.1))
-    shades = ["0.94", *sns.light_palette(COLOURS["alibi"], 2 * tokens)[2:]]
-    for ax, title in zip(axes, ("scores", "+  penalty"), strict=True):
-        for query in range(tokens):
-            for key in range(query + 1):
-                back = query - key
-                penalty = ["0", "$-m$"][back] if back < 2 else f"$-{back}m$"
-                text = f"$q_{query + 1} k_{key + 1}$" if ax is axes[0] else penalty
-                shade = shades[0 if ax is axes[0] else back]
-                ax.add_patch(Rectangle((key, query), 1, 1, facecolor=shade, edgecolor="white", lw=2))
-                ax.text(key + 0.5, query + 0.5, text, ha="center", va="center")
-        ax.set(xlim=(0, tokens), ylim=(tokens, 0), title=title, xlabel="key", ylabel="query", xticks=[], yticks=[])
-        ax.set_aspect("equal")
-        sns.despine(ax=ax, left=True, bottom=True)
-    return figure
 
 
 def figure_4(records: pd.DataFrame) -> Figure:
