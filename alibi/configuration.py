@@ -22,8 +22,8 @@ from alibi.run_spec import RunSpec
 from alibi.scale import Scale, scale_named
 
 CONFIG = "config.json"
-# SHA-256 among the facts of a finished run: of its weights' file, of its metrics, and of the rest of its `CONFIG`. Older
-# runs lack some or all.
+# SHA-256 among the facts of a finished run: of its weights, of its metrics, and of the rest of its `CONFIG`. Older runs
+# lack some or all.
 WEIGHTS_DIGEST, METRICS_DIGEST, CONFIG_DIGEST = "weights_sha256", "metrics_sha256", "config_sha256"
 # Count this up when a change of the code moves the losses of runs by more than rounding: cached runs are then trained
 # again. For a change that moves the runs of one position method alone, count up the method's `version`.
