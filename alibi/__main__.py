@@ -20,7 +20,7 @@ PROGRAM = "python -m alibi"
 
 
 def main() -> None:
-    """Runs a command. An error that the user can mend is told in one line; any other is a bug and shows its traceback.
+    """Runs a command. It prints a user's error in one line; any other error is a bug and shows its traceback.
 
     Exit status 2: a wrong name or value. 1: the command failed. 75: stopped; finished work is kept, and the same
     command goes on. 128 plus the number of a signal: ended by that signal, as in shells.
@@ -53,9 +53,9 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Opens the null device in place of stdin, stdout or stderr, where the process was started without it.
+    """Opens the null device for stdin, stdout or stderr if the process was started without it.
 
-    Else the next opened file gets the stream's descriptor, and a library's messages are written into it.
+    Otherwise the next opened file would get the stream's descriptor, and a library's messages with it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -65,7 +65,7 @@ def _open_closed_streams() -> None:
 
 
 def _called(name: str, command: Callable[..., None]) -> Callable[..., None]:
-    """The command with its paths expanded; an error where torchrun starts one that takes a single process."""
+    """The command with its paths expanded; an error if torchrun starts a command for one process."""
     from alibi.paths import expanded
 
     @wraps(command)
@@ -78,7 +78,7 @@ def _called(name: str, command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _unread() -> bool:
-    """Whether nobody reads stdout any more, as after `| head`; the rest of its text is then discarded."""
+    """Whether nobody reads stdout any more, as after `| head`; if so, the rest of its text is discarded."""
     try:
         print(flush=True)
     except BrokenPipeError:

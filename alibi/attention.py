@@ -33,14 +33,14 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 Kernel = Callable[[Bias, Tensor, Tensor, float, torch.dtype], Attend]
 
-# Prepares the attention of one pass, with the arguments of `causal_attention`.
+# A function that prepares the attention of one pass, with the arguments of `causal_attention`.
 Prepare = Callable[[Bias, Tensor, Tensor, str, float, torch.dtype], Attend]
 
 
 def additive_mask(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """The bias, with minus infinity where the key is after the query: [T, S] or [H, T, S]."""
+    """The bias, with minus infinity for keys after the query: [T, S] or [H, T, S]."""
     future_TS = query_positions_T[:, None] < key_positions_S[None, :]
     bias_HTS = bias.dense(query_positions_T, key_positions_S, dtype)
     if bias_HTS is None:
@@ -89,7 +89,7 @@ def reference(
 def baddbmm(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
 ) -> Attend:
-    """Score product and bias in one batched call, scores in the inputs' dtype: the fastest on CPU at short lengths.
+    """Adds score product and bias in one batched call, in the inputs' dtype: the fastest on CPU at short lengths.
 
     With gates scores are float32 or wider, since 16 bits would round the running sums that they contain.
     """
@@ -119,8 +119,8 @@ def baddbmm(
 
 
 def sdpa(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype) -> Attend:
-    """torch's scaled_dot_product_attention: without a bias it skips future keys, with one it takes a mask."""
-    # is_causal aligns the mask to the upper left corner, which is right only where queries and keys are the same.
+    """torch's scaled_dot_product_attention: without a bias it skips future keys, with a bias it takes a mask."""
+    # is_causal aligns the mask to the upper left corner, which is right only if there are as many queries as keys.
     plain = isinstance(bias, NoBias) and len(query_positions_T) == len(key_positions_S)
     mask = None if plain else additive_mask(bias, query_positions_T, key_positions_S, dtype)
     if mask is not None and mask.dim() == 3:
@@ -177,24 +177,24 @@ FLEX_LEAST_WIDTH = 16
 
 
 def _flex_blocks_that_fit(bias: Bias, dtype: torch.dtype, head_width: int) -> dict[str, int] | None:
-    """Sizes of FlexAttention's blocks where torch's own are too large for an H100, None where they fit.
+    """Sizes of FlexAttention's blocks if torch's own are too large for an H100; None if they fit.
 
-    Where `score_mod` reads a bias for each score, instead of computing it from a slope, Triton holds blocks of it in
-    shared memory, in float32, beside queries, keys and values. Of 232,448 bytes the kernel forward would need 247,808
-    for 16-bit heads of width 64, and the kernel back 265,216 for wider ones, up to 128, if the bias is dense. With
-    these sizes they need 132,096 and 182,272 at most. At other widths torch's blocks are no larger than these.
+    If `score_mod` reads a bias for each score instead of computing it from a slope, Triton holds blocks of the bias in
+    shared memory, in float32, beside queries, keys and values. Shared memory has 232,448 bytes. For a dense bias the
+    forward kernel would need 247,808 with 16-bit heads of width 64, and the backward kernel 265,216 with wider heads,
+    up to 128. With these sizes they need at most 132,096 and 182,272. At other widths torch's blocks are no larger.
     """
     if dtype.itemsize > 2 or isinstance(bias, NoBias | LinearBias | GrowthBias | MultipliedBias):
         return None
     if head_width <= 64:
-        return {"BLOCK_N": 64}  # Keys in the kernel forward.
+        return {"BLOCK_N": 64}  # Keys in the forward kernel.
     if head_width <= 128 and not isinstance(bias, DistanceBias):
-        return {"BLOCK_N1": 64, "BLOCK_M2": 64}  # Keys and queries in the kernel back, which each of its halves keeps.
+        return {"BLOCK_N1": 64, "BLOCK_M2": 64}  # Keys and queries that the halves of the backward kernel keep.
     return None
 
 
 def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype) -> Attend:
-    """FlexAttention: on CUDA one fused kernel that computes the bias and skips blocks of future keys, forward and back.
+    """FlexAttention: on CUDA one fused kernel that computes the bias and skips blocks of future keys, in both passes.
 
     It also skips the blocks beyond a decay window. On a CPU it is for comparisons, forward only.
 
@@ -235,7 +235,7 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
 def within_decay_window(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
 ) -> Attend:
-    """Attention of each head to the keys within its decay window alone, forward and back; for a linear bias.
+    """Attention of each head to the keys within its decay window only, in both passes; for a linear bias.
 
     See `alibi.windowed_attention`. With a cache, where queries are fewer than keys, it is sdpa with a mask.
 
@@ -269,12 +269,12 @@ KERNELS: dict[str, Kernel] = {
 }
 # Kernels that hold a bias or score for every query and key at once; sdpa does so only with a bias.
 DENSE = ("reference", "baddbmm", "sdpa")
-# Beyond this number of pairs of a query and a key, queries are taken in blocks: 2,048 of each, or in training 4,096 of
-# each, since the backward pass computes a block again, which costs time.
+# Queries are taken in blocks beyond this number of query-key pairs: 2,048 of each, or 4,096 of each in training, where
+# the backward pass computes each block again and so costs time.
 PAIRS_AT_ONCE, PAIRS_AT_ONCE_IN_TRAINING = 2**22, 2**24
 # Scores in a block, over all windows and heads: 128 MiB in float32, and a kernel makes a few tensors of this size.
 SCORES_A_BLOCK = 2**25
-# From this number of keys on, the window kernel is the fastest on a CPU.
+# The window kernel is the fastest on a CPU from this number of keys on.
 DECAY_WINDOW_PAYS = 1024
 # With 247M parameters on an H100 a mask was the fastest for ALiBi at 512 keys, and columns at 3072; not timed between.
 COLUMNS_PAY_ON_CUDA = 2048
@@ -301,7 +301,7 @@ def choose_kernel(
         ValueError: for an unknown kernel (the message lists the known ones), or one that the device can't run.
     """
     if kernel == "automatic":
-        if isinstance(bias, MultipliedBias):  # The others only add.
+        if isinstance(bias, MultipliedBias):  # The other kernels only add a bias.
             return "flex" if device == "cuda" and not dropout else "reference"
         if _hides_keys(bias) and not dropout and not cached:
             if device == "cuda":
@@ -331,8 +331,8 @@ def causal_attention(
 ) -> Attend:
     """The attention of one pass, prepared once and applied in every layer.
 
-    In a long pass, kernels with a dense bias get the queries in blocks: beyond `PAIRS_AT_ONCE` memory grows with the
-    number of keys alone.
+    In a long pass, kernels with a dense bias get the queries in blocks: beyond `PAIRS_AT_ONCE` memory grows only with
+    the number of keys.
 
     Args:
         bias: the position method's bias of the scores.
@@ -362,11 +362,11 @@ def causal_attention(
 
 
 def gated(attend: Attend, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, log_gates_BHS: Tensor) -> Tensor:
-    """Attention by any kernel, where the score of query i and key j also gets the log gates of tokens j + 1 to i.
+    """Attention by any kernel that also adds the log gates of tokens j + 1 to i to the score of query i and key j.
 
-    Their sum is c_i - c_j with running sums c. The softmax cancels c_i, which all keys of a query have; -c_j is a
-    column of the keys, as ALiBi's positions are, so that no T x S tensor holds it. In 16 bits it is split into three
-    parts. The error of a score is that of its float32 sum: `|c_j| 2^-24`.
+    Their sum is c_i - c_j with running sums c. The softmax cancels c_i, which all keys of a query share; -c_j is a
+    column of the keys, as ALiBi's positions are, and needs no T x S tensor. In 16 bits it is split into three parts.
+    The error of a score is that of its float32 sum: `|c_j| 2^-24`.
     """
     head_width, dtype = q_BHTD.shape[-1], k_BHSD.dtype
     parts = 3 if dtype.itemsize == 2 else 1
@@ -402,7 +402,7 @@ def _in_blocks(
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         given = q_BHTD, k_BHSD, v_BHSD
         rows = max(1, SCORES_A_BLOCK // (q_BHTD.shape[0] * q_BHTD.shape[1] * keys))
-        # The last block first: it sees the most keys, and the memory that it frees fits all other blocks.
+        # The last block comes first: it sees the most keys, and the memory that it frees fits all other blocks.
         edges = [(start, min(start + rows, queries)) for start in range(0, queries, rows)][::-1]
         if torch.is_grad_enabled():
             blocks = [checkpoint(attend_block, *edge, *given, use_reentrant=False) for edge in edges]

@@ -25,7 +25,7 @@ from alibi.files import NO_ROOM, UNFINISHED, remove_folder, sha256, to_disk
 from alibi.progress import say
 
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
-# 000000002; an unfinished one is 000000002.PID.part, and one under replacement has PID 0.
+# 000000002; an unfinished one is 000000002.PID.part, and one that is being replaced has PID 0.
 NAME = re.compile(rf"([0-9]{{9,}})(\.[0-9]+{re.escape(UNFINISHED)})?")
 
 
@@ -44,7 +44,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
-    """Writes a checkpoint into the folder and removes all but the newest `keep`.
+    """Writes a checkpoint into the folder and keeps only the newest `keep`.
 
     Raises:
         CheckpointError: if it can't be written, for example to a full disk; earlier checkpoints stay.
@@ -97,7 +97,7 @@ def steps(folder: Path) -> list[int]:
 
 
 def _ours(folder: Path) -> Iterator[re.Match[str]]:
-    """Names of the subfolders that have the form of `save`'s."""
+    """Matches of the subfolders whose names have the form that `save` writes."""
     for path in folder.iterdir() if folder.is_dir() else ():
         name = NAME.fullmatch(path.name)
         if name and name[1] == f"{int(name[1]):09}" and path.is_dir() and not path.is_symlink():
@@ -113,7 +113,7 @@ def _remove_unfinished(folder: Path) -> None:
 def _errno(wrong: OSError | SafetensorError) -> int | None:
     if isinstance(wrong, OSError):
         return wrong.errno
-    # safetensors gives the number in its message only.
+    # safetensors gives the number only in its message.
     found = re.search(r"(?:os error|code:) (\d+)", str(wrong))
     return int(found[1]) if found else None
 

@@ -1,6 +1,6 @@
 """The commands: data, train, evaluate, generate, verify, bench, reproduce, records, scorecard, book.
 
-Each imports what it needs when it is called, so that a help text does not wait for torch.
+Each command imports its modules when it is called, so that a help text does not wait for torch.
 """
 
 import json
@@ -43,9 +43,9 @@ def data(
     wiki.train.tokens.
 
     Args:
-        name: as `CORPORA` says.
+        name: see `CORPORA`.
         tokenisation: words (by fairseq's rules), bytes (byte pairs), bert or gpt2; the corpus's own if left out.
-        streaming: read the hub's files without keeping a copy besides the tokens.
+        streaming: read the hub's files and keep only the tokens.
     """
     from alibi.corpora.corpus import load
     from alibi.corpora.report import describe
@@ -78,7 +78,7 @@ def train(
     checkpoint.
 
     Args:
-        run: what to train.
+        run: the run to train.
         out: output folder, made if missing; all processes must see it.
         eval_corpus: corpus to evaluate on, in the training vocabulary; if left out, the training corpus, where it has a
             validation split.
@@ -96,25 +96,22 @@ def train(
 
 
 def _dry_run(run: RunSpec, gpus: int) -> None:
-    from alibi.configuration import configure
-    from alibi.corpora.corpus import load, name_at
+    from alibi.configuration import configure, corpus_of
     from alibi.planning import report
-    from alibi.scale import scale_named
 
-    corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
+    corpus = corpus_of(run)
     text = corpus.split("valid" if corpus.streamed else "train")
     print(report(configure(run, corpus), text.tokens, gpus))
 
 
 def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookkeeping) -> None:
     from alibi import train as training
-    from alibi.configuration import configure
-    from alibi.corpora.corpus import load, name_at
+    from alibi.configuration import configure, corpus_of
+    from alibi.corpora.corpus import load
     from alibi.evaluate import evaluate as measure
-    from alibi.scale import scale_named
     from alibi.weights import load_model
 
-    corpus = load(name_at(scale_named(run.scale), run.corpus, run.tokenisation), run.tokenisation)
+    corpus = corpus_of(run)
     evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
     if eval_corpus is not None:
         evaluated_on.require("valid")
@@ -143,14 +140,14 @@ def _or_dash(value: float) -> str:
 
 
 def _trained_on(config: "TrainConfig") -> "Corpus":
-    """The corpus of a run; another text of that name is refused."""
+    """The corpus of a run; another text of the same name is refused."""
     from alibi.configuration import TrainingError
     from alibi.corpora.corpus import load
 
     corpus = load(config.corpus)
     if corpus.tokenisation != config.tokenisation:
         corpus = load(config.corpus, config.tokenisation)
-    # A streamed text's vocabulary is not taken from it.
+    # The vocabulary of a streamed text does not come from the text.
     if not corpus.streamed and (found := corpus.training_sha256) != config.stream_sha256:
         raise TrainingError(
             f"{corpus.name} (from {corpus.source}) has the training stream {found[:12]}, but the run was trained on "
@@ -244,7 +241,7 @@ def generate(
     Args:
         folder: output folder of a training run.
         prompt: text to continue.
-        tokens: how many tokens to add.
+        tokens: number of tokens to add.
         temperature: divides the logits; 0 always takes the most probable token.
         seed: of the sampling.
         device: cpu, cuda or mps; if left out, the device of the training where it is available, else the CPU.
@@ -271,7 +268,8 @@ def verify(folder: Positional[Path | None] = None) -> None:
     """Recompute the results of the official code, compare, and print each quantity with its verdict.
 
     Exit status 1 if any difference is larger than its tolerance. Tolerances follow from the rounding of float32 and
-    float64 (alibi/official/rounding.py), and so hold on any machine; "used" is the difference as a share of it.
+    float64 (alibi/official/rounding.py), and so hold on any machine; "used" is the difference as a share of the
+    tolerance.
 
     Args:
         folder: official vectors; the project's own if left out.
@@ -343,11 +341,11 @@ def reproduce(
     as_json: Annotated[bool, arg(name="json")] = False,
     dry_run: bool = False,
 ) -> None:
-    """Run missing cells of the experiments and append records to data/results/; stop and go on at any time.
+    """Run missing cells of the experiments and append records to data/results/; it can stop and go on at any time.
 
-    The cells that most claims wait for come first, then further seeds. Recorded cells are passed over, so the same
-    command goes on after a stop, by Ctrl-C or otherwise. Exit status 75: it was stopped, or its time was over, before
-    all cells were run. If a cell fails, a message names it, and the others are run.
+    The cells that most claims need come first, then further seeds. Recorded cells are skipped, so the same command goes
+    on after Ctrl-C or any other stop. Exit status 75: it was stopped, or its time was over, before all cells were run.
+    If a cell fails, a message names it, and the others are run.
 
     Args:
         experiment: a name of `alibi.reproduction.experiments.TABLES`, or all.
@@ -359,11 +357,12 @@ def reproduce(
         corpus: another text, such as wikipedia-sample, which needs no network, or a folder in ALIBI_DATA; the
             experiment's own if left out.
         device: cpu, cuda or mps (the GPU of a Mac); the scale's own if left out.
-        shard: I/N, such as 3/8: only the third of eight shares of the cells, for a machine or a task of a Slurm array
-            ($SLURM_ARRAY_TASK_ID/8). Shares have no cell and no training run in common; `records merge` joins them.
+        shard: I/N, such as 3/8: only the third of eight shares of the cells, for one machine or one task of a Slurm
+            array ($SLURM_ARRAY_TASK_ID/8). Shares have no cell and no training run in common; `records merge` joins
+            their records.
         list_only: show the cells, whether each is recorded, and the cost of the others on this machine; run nothing.
-        as_json: with --list, the same as one JSON document.
-        dry_run: as --list, with the whole configuration of the first cell.
+        as_json: with --list, print one JSON document.
+        dry_run: like --list, with the whole configuration of the first cell.
     """
     from alibi.reproduction import plan
     from alibi.reproduction.choice import Choice, seeds_named, shard_named
@@ -408,8 +407,8 @@ def reproduce(
 def records(action: Positional[Literal["merge"]], files: Positional[tuple[Path, ...]]) -> None:
     """Check records of other machines, and append them to data/results/ if all are right.
 
-    Numbers that are already recorded are passed over, so a whole file of results may be given. If there is a fault,
-    nothing is written, and a message has its line, column and value.
+    Numbers that are already recorded are skipped, so a whole file of results may be given. If there is a fault, nothing
+    is written, and a message names its line, column and value.
 
     Args:
         action: merge.
@@ -430,12 +429,12 @@ def records(action: Positional[Literal["merge"]], files: Positional[tuple[Path, 
 def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> None:
     """Judge the paper's claims, then those of later papers, by the records in data/results/.
 
-    Lengths are the paper's. Records of scale quick are no evidence; the rules are in alibi/reproduction/rules.py and
-    later_rules.py. Below the verdicts stand the gates of each scale, the verdicts in worlds in which the paper's claims
-    are false or empty (by the paper's numbers / by ours), and every change of a rule.
+    Lengths are the paper's. Records of scale quick do not count as evidence; the rules are in
+    alibi/reproduction/rules.py and later_rules.py. After the verdicts come the gates of each scale, the verdicts in
+    worlds where the paper's claims are false or empty (by the paper's numbers / by ours), and every change of a rule.
 
     Args:
-        json_file: file to write the verdicts to, with statistics, rules, effects, intervals and missing numbers.
+        json_file: file for the verdicts, with statistics, rules, effects, intervals and missing numbers.
     """
     from alibi.reproduction import nulls
     from alibi.reproduction.claim_tables import as_json, change_table, gate_table, table
@@ -465,7 +464,7 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
 
 
 def _console(width: int) -> "Console":
-    """A console as wide as the terminal; for a file or a pipe, of this width."""
+    """A console as wide as the terminal, or of this width for a file or a pipe."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else width, highlight=False)
@@ -502,7 +501,7 @@ def book(
         from alibi.reproduction.experiments import wikitext103
         from alibi.reproduction.runner import fill_cache
 
-        # Trained before the chapters, because here the progress bars are seen.
+        # The runs are trained before the chapters, because here the progress bars are visible.
         fill_cache(wikitext103.live())
     if refresh:
         building.refresh()
@@ -510,7 +509,7 @@ def book(
         building.build()
 
 
-# Of these torchrun may start several processes; the other commands would do the same work in each.
+# torchrun may start several processes of these commands; the others would do the same work in each process.
 SHARED_BY_PROCESSES = ("train", "evaluate")
 COMMANDS: dict[str, Callable[..., None]] = {
     "data": data,

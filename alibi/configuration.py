@@ -10,7 +10,7 @@ import torch
 
 from alibi import processes
 from alibi.attention import choose_kernel
-from alibi.corpora.corpus import Corpus
+from alibi.corpora.corpus import Corpus, load, name_at
 from alibi.corpora.stream import lanes_for
 from alibi.device import DTYPES, absence, check_device, compiles, compute_dtype, is_here
 from alibi.errors import InputError, UnknownNameError, UserError, listed
@@ -22,8 +22,9 @@ from alibi.run_spec import RunSpec
 from alibi.scale import Scale, scale_named
 
 CONFIG = "config.json"
-# Among the facts of a finished run: of its weights' file, and of everything else in its `CONFIG`. Older runs lack both.
-WEIGHTS_DIGEST, CONFIG_DIGEST = "weights_sha256", "config_sha256"
+# SHA-256 among the facts of a finished run: of its weights, of its metrics, and of the rest of its `CONFIG`. Older runs
+# lack some or all.
+WEIGHTS_DIGEST, METRICS_DIGEST, CONFIG_DIGEST = "weights_sha256", "metrics_sha256", "config_sha256"
 # Count this up when a change of the code moves the losses of runs by more than rounding: cached runs are then trained
 # again. For a change that moves the runs of one position method alone, count up the method's `version`.
 # tests/test_loss_trace.py fails when either is due.
@@ -79,7 +80,7 @@ class TrainConfig:
     """Tokens in one forward and backward pass of a process; the gradients of several passes add up to a batch."""
     # These fields have defaults because configurations stored before they existed lack them.
     data_seed: int | None = None
-    """Seed of the data order; None: that of the run."""
+    """Seed of the data order; None: the seed of the run."""
     compiled: bool = False
     """Whether torch.compile translates the model."""
     activation_checkpointing: bool = False
@@ -91,9 +92,19 @@ class TrainConfig:
     parallel: str = "ddp"
     """How they share the model: ddp or fsdp."""
     lanes: int = 0
-    """Shares in which a streamed training text is read (`alibi.corpora.stream`); 0 where it is not streamed."""
+    """Shares in which a streamed training text is read (`alibi.corpora.stream`); 0 if it is not streamed."""
     official_tail_gap: bool = False
     """Whether the loss has the official training's tail gap (see `alibi.embedding.AdaptiveEmbedding`)."""
+
+
+def corpus_of(spec: RunSpec) -> Corpus:
+    """The text that this run is trained on, cut to the part that its scale reads, see `alibi.corpora.corpus.load`.
+
+    Raises:
+        InputError: for an unknown scale, corpus or tokenisation.
+        alibi.corpora.corpus.CorpusError: if it can't be read.
+    """
+    return load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
 
 
 def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
@@ -101,8 +112,8 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
 
     Raises:
         InputError: for an unknown method, scale, kernel, device or dtype (the message lists the known ones), a number
-            out of range, a decay window that is not positive or has no linear bias, or processes that a batch or a
-            device can't be dealt to.
+            out of range, a decay window that is not positive or has no linear bias, or a batch or device that the
+            processes can't share.
     """
     if spec.method not in METHODS:
         raise UnknownNameError("position method", spec.method, METHODS)
@@ -185,7 +196,7 @@ def check_dealt(blocks: int, size: int) -> None:
     """Checks that a step's blocks can be dealt evenly to this number of processes.
 
     Raises:
-        InputError: if not; the message lists the numbers that they can be dealt to.
+        InputError: if not; the message lists the possible numbers of processes.
     """
     if size < 1 or blocks % size:
         fitting = [number for number in range(1, blocks + 1) if not blocks % number]
@@ -205,7 +216,7 @@ def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int)
     if spec.decay_window is not None:
         position_method(model.method, model.width, model.heads, model.longest).bias().within(spec.decay_window)
     if model.cutoffs and model.cutoffs[-1] >= vocabulary_size:
-        # As in the paper's BookCorpus models: a small vocabulary has no rare words to save on (p. 20).
+        # As in the paper's BookCorpus models: in a small vocabulary no rare words need narrow vectors (p. 20).
         model = replace(model, cutoffs=())
     return model
 
@@ -224,16 +235,16 @@ def require_device(config: TrainConfig) -> None:
 
 
 def evaluation_device(config: TrainConfig, asked: str | None, folder: Path) -> str:
-    """The device for a trained model: the one asked for, else that of its training, else the CPU, with a warning.
+    """The device for a trained model: the requested one, else the training's, else the CPU with a warning.
 
     Args:
         config: the run's configuration.
-        asked: cpu, cuda or mps; None where nobody asks.
+        asked: cpu, cuda or mps; None if no device was requested.
         folder: the run's folder, for the warning.
 
     Raises:
         ValueError: for an unknown device; the message lists the known ones.
-        TrainingError: if torch does not see the device that was asked for.
+        TrainingError: if torch does not see the requested device.
     """
     if asked is not None:
         check_device(asked)
@@ -293,13 +304,13 @@ def read_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
 
 
 def run_sha256(stored: dict[str, Any]) -> str:
-    """SHA-256 of what a finished run's `CONFIG` holds, which is among the facts of its training."""
+    """SHA-256 of a finished run's `CONFIG`, stored among the facts of its training."""
     facts = {name: value for name, value in stored["run"].items() if name != CONFIG_DIGEST}
-    return content_sha256(stored | {"run": facts}, "")
+    return content_sha256(stored | {"run": facts})
 
 
 def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfig:
-    """The configuration of stored fields; fields of later versions get their defaults, which one warning names.
+    """The configuration from stored fields; a missing newer field gets its default, and one warning names all of these.
 
     Args:
         stored: fields from JSON.
@@ -326,7 +337,7 @@ _JSON = {bool: "true or false", int: "an integer", float: "a finite number", str
 def _checked(
     kind: type[TrainConfig] | type[ModelConfig], stored: dict[str, Any], path: Path, of: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The stored fields, and the default of each that is missing."""
+    """The stored fields, and the defaults of the missing ones."""
     types, version = get_type_hints(kind), "it was written by another version of alibi, or edited"
     if unknown := [f"{of}{name}" for name in stored if name not in types]:
         raise TrainingError(f"{path} has unknown fields ({', '.join(unknown)}): {version}")

@@ -1,9 +1,9 @@
 """The decay window of a linear bias: how far a head sees, and a bound on the attention weight that it drops.
 
 A head of slope m lowers the score of a key at distance d by m d nats (section 3). Keys with m d > t weigh so little
-that they can be left out: of T queries each then meets t / m + 1 keys at most, and attention costs T t / m instead of
-T^2 / 2. The window is no part of the paper. It changes the model by at most the bound of `dropped_mass`.
-`alibi.windowed_attention` computes within it. Formats of numbers have such a window too, which nobody chose:
+that they can be left out: each of T queries then meets at most t / m + 1 keys, and attention costs T t / m instead of
+T^2 / 2. The paper has no such window. It changes the model by at most the bound of `dropped_mass`.
+`alibi.windowed_attention` computes within it. Number formats impose a window of their own by underflow: see
 `seen_keys`.
 """
 
@@ -43,7 +43,7 @@ def window_for(slope: float, score_range: float, mass: float) -> float:
     Args:
         slope: the model's smallest slope, which needs the widest window.
         score_range: R, the largest range of the model's scores.
-        mass: attention weight to lose at most, between 0 and 1.
+        mass: largest attention weight to lose, between 0 and 1.
 
     Raises:
         ValueError: if the slope is not positive, the range negative or the mass not between 0 and 1.
@@ -57,7 +57,7 @@ def window_for(slope: float, score_range: float, mass: float) -> float:
 
 
 def zero_below(dtype: torch.dtype) -> float:
-    """The largest number that a rounding to this dtype makes zero, half of the smallest that it holds.
+    """The largest number that rounds to zero in this dtype: half the smallest number above zero that it holds.
 
     2^-25 in float16, 2^-134 in bfloat16, 2^-150 in float32, subnormal numbers included.
     """
@@ -66,22 +66,23 @@ def zero_below(dtype: torch.dtype) -> float:
 
 
 def seen_keys(slope: float, keys: int, dtype: torch.dtype) -> int:
-    """How many keys, the nearest ones, have a weight above zero for the last query, weights kept in this dtype.
+    """Number of the nearest keys whose weight for the last query is above zero when weights are stored in this dtype.
 
     With equal scores the softmax gives the key at distance d the weight exp(-m d) / Z, with the sum
-    Z = (1 - exp(-m S)) / (1 - exp(-m)) over S keys. All weights of at most 2^-k (`zero_below`) become zero, those with
+    Z = (1 - exp(-m S)) / (1 - exp(-m)) over S keys. All weights of at most 2^-k (`zero_below`) become zero, that is, at
+    distances
 
         d >= (k ln 2 - ln Z) / m.
 
-    Such *underflow* blinds a head to the keys beyond, forward and back (Schroeder et al. 2026, arXiv 2608.03994).
+    This *underflow* hides farther keys from a head, in both passes (Schroeder et al. 2026, arXiv 2608.03994).
 
     Args:
         slope: m, above 0.
-        keys: S, the query's own included.
-        dtype: of the weights after the softmax, which is computed in more digits.
+        keys: S, including the query's own.
+        dtype: dtype of the weights after the softmax, which is computed in more digits.
 
     Raises:
-        ValueError: if the slope is not positive, or there is no key.
+        ValueError: if the slope is not positive, or `keys` is below 1.
     """
     if not slope > 0 or keys < 1:
         raise InputError(f"slope={slope}, keys={keys}: a slope is positive, and a query has a key at least, its own")

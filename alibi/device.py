@@ -1,7 +1,7 @@
 """Devices: their names, their abilities, and the settings of a fast CPU.
 
-All other code asks here, so that one place tells devices apart. `mps` is the GPU of a Mac: in torch it has no float64,
-no backward pass of FlexAttention, and no count of its peak memory.
+Only this module tells devices apart; all other code asks it. `mps` is the GPU of a Mac: in torch it has no float64, no
+backward pass of FlexAttention, and no count of its peak memory.
 """
 
 import ctypes
@@ -70,7 +70,7 @@ def device_name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     if device == "mps":
-        # Older torch has no public way to ask; "arm" is every Mac.
+        # Older torch has no public way to ask; the fallback says "arm" for every Mac.
         return f"{getattr(torch.backends.mps, 'get_name', platform.processor)()} (MPS)"
     return f"{_capabilities().get('cpu_name') or platform.processor() or platform.machine()} (CPU)"
 
@@ -81,9 +81,9 @@ def kind_of(name: str) -> str:
 
 
 def compute_dtype(device: str) -> str:
-    """bfloat16 where the device multiplies it natively (CUDA; CPUs with AVX512-BF16 or AMX), else float32.
+    """bfloat16 if the device multiplies it natively (CUDA; CPUs with AVX512-BF16 or AMX), else float32.
 
-    On MPS float32: not every Apple GPU multiplies bfloat16, and torch does not say which. `--dtype` chooses.
+    MPS gets float32: some Apple GPUs can't multiply bfloat16, and torch does not say which. `--dtype` overrides it.
     """
     capabilities = _capabilities()
     # torch may use less than the CPU has: ATEN_CPU_CAPABILITY can limit it.
@@ -121,11 +121,12 @@ def settle_cpu(threads: int) -> None:
     """Prepares this process for work on a CPU, before its first parallel work: threads, small numbers, memory.
 
     Under a bias the weights of far tokens underflow, and subnormal numbers slow a CPU two- to threefold: this sets them
-    to zero. glibc returns large blocks to the system and faults them in again at each step, which costs a fifth of the
-    step's time: this makes it keep them.
+    to zero. glibc returns large blocks to the system and faults them in again at each step, a fifth of the step's time:
+    this makes it keep them.
 
     Args:
-        threads: the run's number, cut to this machine's cores: more threads than cores wait for each other.
+        threads: number for the run; at most this machine's cores are used, since more threads would wait for each
+            other.
     """
     torch.set_num_threads(min(threads, max(os.cpu_count() or 1, torch.get_num_threads())))
     torch.set_flush_denormal(True)
@@ -136,7 +137,7 @@ def settle_cpu(threads: int) -> None:
 
 
 def give_back_memory() -> None:
-    """Returns free memory to the system, which glibc keeps after `settle_cpu`; call it now and then.
+    """Returns to the system the free memory that glibc keeps after `settle_cpu`; call it now and then.
 
     Where the sizes of tensors differ from step to step, as in the bands of an adaptive softmax, the kept memory
     fragments: a small model took 10 MiB more at each step.
@@ -193,7 +194,7 @@ def set_random_state(device: str, state: torch.Tensor) -> None:
 def peak_memory(device: str) -> int:
     """Peak bytes so far: allocated on the GPU, or resident of this process.
 
-    On MPS the bytes that Metal has given to this process: torch keeps them for later use, so they hardly ever fall.
+    On MPS: the bytes that Metal has given to this process, which hardly ever fall, because torch keeps them for later.
     """
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
@@ -201,7 +202,7 @@ def peak_memory(device: str) -> int:
         return torch.mps.driver_allocated_memory()
     if sys.platform == "win32":
         return 0
-    # On Linux a new program starts with the ru_maxrss of the process that began it; this peak is its own.
+    # On Linux ru_maxrss starts at the value of the parent process; this peak is the process's own.
     status = Path("/proc/self/status")
     if status.is_file() and "VmHWM:" in (told := status.read_text(encoding="utf-8")):
         return 1024 * int(told.split("VmHWM:")[1].split()[0])

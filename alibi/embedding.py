@@ -28,7 +28,7 @@ def cross_entropy_in_chunks(
         logits: gives the scores of all classes, [n, columns], for rows [n, width].
         hidden_NC: rows.
         classes_N: the class of each row.
-        columns: number of classes; the more there are, the fewer rows a chunk has.
+        columns: number of classes; with more classes a chunk has fewer rows.
     """
 
     def loss(hidden_nC: Tensor, classes_n: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class AdaptiveEmbedding(nn.Module):
         out:  ln p(w) = ln softmax([E_0 h ; K h])[w]                                       for w in band 0,
               ln p(w) = ln softmax([E_0 h ; K h])[c_1 + b - 1] + ln softmax(E_b P_b^T h)[w - c_b]   in band b >= 1,
 
-    with one row of K for each band after the first. P_0 acts on the input only. Input and output share tables and
+    with one row of K for each band after the first. P_0 acts only on the input. Input and output share tables and
     projections; K belongs to the softmax.
 
     Args:
@@ -151,7 +151,7 @@ class AdaptiveEmbedding(nn.Module):
         return lambda hidden_NC: F.linear(self._drop(hidden_NC @ self.projections[band]), self.tables[band])
 
     def weights_of_every_token(self) -> int:
-        """Number of output weights that multiply every token; a rare token needs its band's as well."""
+        """Number of output weights that multiply every token; a rare token also needs the weights of its band."""
         return self.tables[0].numel() + self.classes_KC.numel()
 
     def log_probabilities(self, hidden_NC: Tensor) -> Tensor:
@@ -171,8 +171,8 @@ class AdaptiveEmbedding(nn.Module):
             hidden_NC: residual stream after the last layer.
             targets_N: token ids.
             official_tail_gap: leave out the term inside the band for the word c_b + 1 of each band b >= 1, as the
-                official training criterion does, which takes that word for padding. The official evaluation keeps
-                the term. For comparisons with official training only.
+                official training criterion does: it takes that word for padding. The official evaluation keeps the
+                term. Only for comparisons with official training.
         """
         hidden_NC = self._drop(hidden_NC)
         classes_N, terms = targets_N, []

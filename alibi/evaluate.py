@@ -24,12 +24,12 @@ from alibi.windows import (
     windows_in_windows,
 )
 
-# To be counted up when a change of the code moves what is measured by more than rounding: the cache's evaluations are
-# then made anew.
+# Count this up when a change of the code moves measurements by more than rounding: cached evaluations are then made
+# again.
 PROTOCOL = 1
 # Tokens run at once.
 BATCH_TOKENS = 8192
-# Tokens in a block, which stands for an article in a text that marks none.
+# Tokens in a block, which stands for an article where the text marks none.
 BLOCK = 1024
 
 
@@ -38,15 +38,15 @@ def _none() -> np.ndarray:
 
 
 def standard_error(nats_A: np.ndarray, tokens_A: np.ndarray) -> float:
-    r"""Standard error of a mean loss over tokens, which vary by article: of the ratio of two sums over articles.
+    r"""Standard error of a mean loss over tokens whose difficulty varies by article: a ratio of sums over articles.
 
     With sums $x_a$ over the $n_a$ tokens of each of $A$ articles, and the mean $r = \sum x_a / \sum n_a$, it is
     $\sqrt{A / (A - 1) \sum (x_a - r n_a)^2} / \sum n_a$ (Cochran, *Sampling Techniques*, section 6.4): tokens of one
-    article are alike, and those of different articles are taken as independent.
+    article may depend on each other, and articles are taken as independent.
 
     Args:
         nats_A: sum over the tokens of each article.
-        tokens_A: number of them; articles without any don't count.
+        tokens_A: number of tokens of each article; articles without tokens don't count.
 
     Returns:
         In the unit of the sums; not a number for fewer than two articles.
@@ -77,9 +77,9 @@ class Evaluation:
     tokens_by_position: np.ndarray
     """Tokens scored at each position, [length]."""
     nats_by_article: np.ndarray = field(default_factory=_none)
-    """Sum of -ln p in each article that has scored tokens, in their order; none in evaluations kept from before."""
+    """Sum of -ln p in each article that has scored tokens, in text order; empty in older evaluations."""
     squares_by_article: np.ndarray = field(default_factory=_none)
-    """Sum of its squares (nats^2) in each of these articles."""
+    """Sum of (-ln p)^2 (nats^2) in each of these articles."""
     tokens_by_article: np.ndarray = field(default_factory=_none)
     """Tokens scored in each of these articles."""
 
@@ -94,9 +94,9 @@ class Evaluation:
         return standard_error(self.nats_by_article, self.tokens_by_article)
 
     def change_from(self, other: "Evaluation") -> tuple[float, float]:
-        """Mean loss less that of another evaluation of the same tokens, and the standard error of this difference.
+        """Mean loss minus another evaluation's loss on the same tokens, and the standard error of this difference.
 
-        The difference is taken token by token, so what makes a text hard for both cancels.
+        The difference is taken token by token, so difficulty of the text that both share cancels.
 
         Raises:
             ValueError: if other tokens were scored.
@@ -108,10 +108,10 @@ class Evaluation:
 
     @property
     def word_perplexity(self) -> float:
-        """exp of the loss for each white-space separated word, which compares across vocabularies.
+        """exp of the loss for each white-space separated word, which can be compared across vocabularies.
 
-        Infinite where that is more than a float holds, as in a script without spaces, whose words are whole lines; not
-        a number for a text without words.
+        Infinite if a float can't hold it, as in a script without spaces, whose words are whole lines; not a number for
+        a text without words.
         """
         return _exp(self.nats / self.words) if self.words else math.nan
 
@@ -122,7 +122,7 @@ class Evaluation:
 
     @property
     def remark(self) -> str:
-        """Why there is no perplexity per word, or no finite one; empty where there is."""
+        """The reason why the perplexity per word is missing or infinite; empty if it is finite."""
         if not self.words:
             return "there is no perplexity per word, for want of words"
         if math.isinf(self.word_perplexity):
@@ -151,10 +151,10 @@ def _batches(windows: Iterable[Window], batch_tokens: int) -> Iterator[list[Wind
 def token_losses(
     model: Decoder, tokens: np.ndarray, end_of_line: int, windows: list[Window], batch_tokens: int | None, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """-ln p (float64, not a number where no window scores) and position in its window (from 0) of each token.
+    """-ln p of each token (float64; not a number if no window scores it) and its position in its window (from 0).
 
-    Several processes deal the batches of windows out among them; each gets every loss, and sums in the order of tokens,
-    so that no digit depends on their number. Of a model that is spread over them each computes all.
+    Several processes share the batches of windows. Each gets every loss and sums in the order of tokens, so that no
+    digit depends on the number of processes. If a model is spread over the processes, each computes all windows.
     """
     stream = torch.from_numpy(shift(tokens, end_of_line)).to(model.device)
     sums = float64_device(model.device)
@@ -182,7 +182,7 @@ def token_losses(
 
 
 def article_numbers(tokens: int, starts: np.ndarray | None) -> np.ndarray:
-    """Number of the article of each token, [tokens]; of its block, where articles are not known."""
+    """Number of each token's article, [tokens]; of its block if articles are not known."""
     starts = np.arange(0, tokens, BLOCK) if starts is None else starts
     return np.searchsorted(starts, np.arange(tokens), side="right") - 1
 
@@ -201,7 +201,7 @@ def evaluate(
 ) -> Evaluation:
     """Scores tokens of a split once each, in float32 or the model's wider dtype, losses summed in float64.
 
-    Where the device has no float64 the CPU sums.
+    If the device has no float64, the CPU sums.
 
     Args:
         model: a trained decoder; it is put into evaluation mode.
@@ -209,12 +209,13 @@ def evaluate(
         end_of_line: id of the end-of-line token, the source of the first target.
         length: tokens in a window at most, which need not be the training length.
         stride: new tokens a window; None for nonoverlapping windows.
-        prefix: read only so many tokens from the split's start; None reads all. Words and bytes are those of the
-            split, by the share of its tokens that is scored.
-        batch_tokens: run at once, but one window at least; None takes `BATCH_TOKENS`. It changes the speed alone.
-        skip: tokens at the start that are context and not scored. With the longest window that is compared, every
-            window of a sliding evaluation is full, and all lengths and both protocols score the same tokens.
-        sample: score only about so many tokens, spread evenly, see `alibi.windows.scored_tokens`; None scores all.
+        prefix: number of tokens to read from the split's start; None reads all. Words and bytes are counted for the
+            whole split and multiplied by the scored share of its tokens.
+        batch_tokens: tokens run at once, at least one window; None takes `BATCH_TOKENS`. It changes only the speed.
+        skip: tokens at the start that are only context. If it is the longest window of a comparison, every sliding
+            window is full, and all lengths and both protocols score the same tokens.
+        sample: approximate number of tokens to score, spread evenly, see `alibi.windows.scored_tokens`; None scores
+            all.
         starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
 
     Raises:
@@ -250,22 +251,22 @@ def evaluate(
 
 @dataclass(frozen=True)
 class AgainstItself:
-    r"""What a longer window costs a model: the loss of each token there less its loss with a window of L at most.
+    r"""The cost of a longer window: each token's loss in it minus the token's loss in a window of at most L.
 
     $$d(p) = \frac{1}{K} \sum_{k=1}^{K} \big( \ell_k(p \mid 1, \ldots, p - 1) -
     \ell_k(p \mid p - c, \ldots, p - 1) \big)$$
 
     Over $K$ windows, $\ell_k(p | \cdot)$ is $-\ln$ of the probability of the token at position $p$ of window $k$, given
-    the tokens at these positions and the one that the window starts from. The longer window gives them all. The
-    shorter ones lie in it: the first has its positions 1 to L, so $d$ is 0 there but for rounding, and each of the
-    others gives `stride` tokens, the last of them with L tokens of window and the first with L - stride + 1.
+    the tokens at these positions and the one that the window starts from. The longer window gives them all. The shorter
+    windows lie in it. The first has its positions 1 to L, so there $d$ is 0 up to rounding. Each later one scores
+    `stride` tokens: the first sees L - stride + 1 tokens of window, the last sees L.
 
-    It needs no second model, and what makes a text hard cancels. It is positive where the model fails to read past L,
-    negative where it gains from farther context, and 0 where it does neither.
+    $d$ needs no second model, and the difficulty of the text cancels. It is positive where the model fails to read past
+    L, negative where it gains from farther context, and 0 where it does neither.
     """
 
     length: int
-    """Tokens in a shorter window at most, L."""
+    """Most tokens in a shorter window, L."""
     window: int
     """Tokens in a longer window."""
     stride: int
@@ -273,7 +274,7 @@ class AgainstItself:
     nats: np.ndarray
     """Sum of the differences in each article, [window / stride, articles]: a row for `stride` positions."""
     tokens: np.ndarray
-    """Tokens that it is the sum of."""
+    """Number of tokens in each of these sums."""
 
     def between(self, first: int, last: int) -> tuple[float, float]:
         """Mean difference (nats) over the positions `first` to `last` (from 1), and its standard error over articles.
@@ -286,7 +287,7 @@ class AgainstItself:
         return float(nats_A.sum() / tokens_A.sum()), standard_error(nats_A, tokens_A)
 
     def tokens_between(self, first: int, last: int) -> int:
-        """How many tokens these positions have; raises as `between`."""
+        """Number of tokens at these positions; raises the errors of `between`."""
         return int(self.tokens[self._rows(first, last)].sum())
 
     def _rows(self, first: int, last: int) -> slice:
@@ -309,7 +310,7 @@ def against_itself(
 ) -> AgainstItself:
     """Compares a model's loss in long windows with its own loss on the same tokens in shorter ones.
 
-    The long windows are consecutive blocks of the split, those that are full.
+    The long windows are consecutive full blocks of the split.
 
     Args:
         model: a trained decoder; it is put into evaluation mode.
@@ -318,9 +319,9 @@ def against_itself(
         length: tokens in a shorter window at most, L; a divisor of `window`.
         window: tokens in a longer window.
         stride: new tokens that each of the shorter windows brings; a divisor of `length`.
-        sample: at least so many tokens, in long windows that are spread evenly over the text; None takes all.
-        prefix: read only so many tokens from the split's start; None reads all.
-        batch_tokens: run at once; None takes `BATCH_TOKENS`.
+        sample: least number of tokens, in long windows that are spread evenly over the text; None takes all.
+        prefix: number of tokens to read from the split's start; None reads all.
+        batch_tokens: tokens run at once; None takes `BATCH_TOKENS`.
         starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
 
     Raises:

@@ -77,8 +77,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def content_sha256(content: Mapping[str, Any], digest: str) -> str:
-    """SHA-256 of what a JSON object holds, however it is laid out, but for the member `digest`, which holds that."""
+def content_sha256(content: Mapping[str, Any], digest: str | None = None) -> str:
+    """SHA-256 of the members of a JSON object, in any order; the member `digest` is left out."""
     others = {name: value for name, value in content.items() if name != digest}
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
@@ -94,7 +94,7 @@ def remove_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, timeout: float = -1) -> Iterator[None]:
-    """Holds a lock that one process has at a time.
+    """Holds a lock; only one process can hold it at a time.
 
     On a file system without locks a second file is the lock while it exists.
 
@@ -111,7 +111,7 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     lock: BaseFileLock = FileLock(path, timeout)
     try:
         lock.acquire()
-    except (OSError, NotImplementedError) as wrong:  # Older releases of filelock raise the latter.
+    except (OSError, NotImplementedError) as wrong:  # Older releases of filelock raise NotImplementedError.
         if isinstance(wrong, OSError) and wrong.errno not in _NO_LOCKS:
             raise
         lock = SoftFileLock(f"{path}.exists", timeout)

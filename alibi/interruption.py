@@ -1,8 +1,8 @@
 """Ctrl-C and other requests to end: how a command, a training run and a child process answer them.
 
 One interruption may arrive as several signals: a terminal, `make`, Slurm and systemd signal every process of a group,
-and a parent ends its children besides. So repeated SIGTERMs count once, children leave SIGINT to their parent, and only
-a second SIGINT, which a person types, ends a process in the middle of its work.
+and a parent also ends its children. So repeated SIGTERMs count once, children leave SIGINT to their parent, and only a
+second SIGINT, which a person types, ends a process in the middle of its work.
 """
 
 import _thread
@@ -68,9 +68,9 @@ def noted() -> Iterator[list[signal.Signals]]:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Ends the block by KeyboardInterrupt with the signal's name, so that context managers and finally clauses run.
+    """A signal raises KeyboardInterrupt with its name in the block, so that context managers and finally clauses run.
 
-    Meanwhile only SIGINT raises again.
+    After the first signal only SIGINT raises again.
     """
     received: list[int] = []
 
@@ -128,7 +128,7 @@ def _watch(end: Connection) -> None:
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """Blocks signals while a child starts: before its call of `follow` it would answer them with a traceback."""
+    """Blocks signals while a child starts: until it calls `follow`, a signal would end it with a traceback."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -144,9 +144,9 @@ def starting() -> Iterator[None]:
 
 
 class Pool(ProcessPoolExecutor):
-    """Spawned processes that end with this one, and at once if Ctrl-C or another request to end leaves the block.
+    """Spawned processes that end with this one; Ctrl-C or another request to end stops them at once.
 
-    After an ordinary exception running tasks finish, and waiting ones are dropped.
+    After an ordinary exception, running tasks finish and waiting tasks are dropped.
     """
 
     def __init__(self, workers: int, tasks_per_child: int | None = None) -> None:

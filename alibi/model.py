@@ -47,7 +47,7 @@ class ModelConfig:
     """Nats of a linear bias that a head sees (`alibi.decay_window`); None sets no limit."""
 
     def __post_init__(self) -> None:
-        # JSON gives it back as a list.
+        # JSON returns it as a list.
         object.__setattr__(self, "cutoffs", tuple(self.cutoffs))
 
 
@@ -66,7 +66,7 @@ class KeyValueCache:
         """Appends a layer's new keys, values and log gates, all with positions in their third dimension.
 
         Returns:
-            The earlier ones and the new ones, in the same order.
+            The layer's earlier and new keys, values and log gates, in the order of `new`.
         """
         if layer == len(self.layers):
             self.layers.append(list(new))
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
             self.embedding = TiedEmbedding(config.vocabulary_size, config.width)
         layers = [Layer(config) for _ in range(config.layers)]
         self.layers = nn.ModuleList(layers)
-        # Last: a method that draws random numbers then changes no other weight of the same seed.
+        # Last, so that a method that draws random numbers changes no other weight of the same seed.
         self.positions = position_method(config.method, config.width, config.heads, config.longest)
         for layer in layers:
             layer.gate = self.positions.gate()
@@ -155,7 +155,7 @@ class Decoder(nn.Module):
 
     @contextmanager
     def attention_by(self, prepare: Prepare) -> Iterator[None]:
-        """Passes in this block have their attention from `prepare`, which may change or record it."""
+        """In this block passes get their attention from `prepare`, which may change or record it."""
         before, self._prepare_attention = self._prepare_attention, prepare
         try:
             yield
@@ -164,7 +164,7 @@ class Decoder(nn.Module):
 
     @contextmanager
     def positions_by(self, positions: PositionMethod) -> Iterator[None]:
-        """Passes in this block have their positions by another method, such as the model's own interpolated."""
+        """In this block passes use another position method, such as the model's own interpolated."""
         before, self.positions = self.positions, positions
         try:
             yield
@@ -229,7 +229,7 @@ class Decoder(nn.Module):
 
         Args:
             sources_BT: token ids.
-            targets_BT: the token that follows each.
+            targets_BT: the token that follows each source.
             context: number of tokens at the start that are read and not scored.
             official_tail_gap: see `AdaptiveEmbedding.negative_log_likelihood`.
         """
@@ -245,8 +245,8 @@ class Decoder(nn.Module):
     def training_flops(self, length: int) -> float:
         """Floating point operations for each token of a training step: 6 N + 12 layers width length.
 
-        N counts the weights that multiply each token: the layers' matrices and the output matrix (of an adaptive
-        softmax the first band with its classes). As usual attention counts in full, though half of it is masked.
+        N counts the weights that multiply each token: the layers' matrices and the output matrix (with an adaptive
+        softmax, its first band and classes). Attention counts in full, as usual, though half of it is masked.
         """
         matrices = sum(p.numel() for p in self.layers.parameters() if p.dim() == 2)
         output = self.embedding.weights_of_every_token()

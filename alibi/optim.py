@@ -118,13 +118,13 @@ def cosine_restarts(
 def method_rate(travel: float, learning_rate: float, steps: int) -> float:
     """The factor of the learning rate for a method's own parameters, from the budget alone.
 
-    Each step of Adam is about as long as the rate of that step, and these sum up to steps * learning_rate / 2 under a
+    Each step of Adam is about as long as its learning rate, and the rates sum up to steps * learning_rate / 2 under a
     cosine. The factor makes the sum equal to `travel`; it is at least 1, and at most 30.
 
     Args:
         travel: nats that a parameter must be able to move (`alibi.positions.PositionMethod.travel`).
-        learning_rate: the highest.
-        steps: of the whole run.
+        learning_rate: the highest rate.
+        steps: number of steps of the whole run.
     """
     return min(LARGEST_METHOD_RATE, max(1.0, round(2 * travel / (steps * learning_rate), 2)))
 
@@ -134,8 +134,8 @@ def adamw(
 ) -> torch.optim.AdamW:
     """AdamW with betas (0.9, second_beta). Matrices decay by 0.1; biases, norms and position parameters do not.
 
-    The method's own parameters have a learning rate of their own: the model's times `method_factor`, or where that is
-    None, times `method_rate`.
+    The method's own parameters have their own learning rate: the model's times `method_factor` or, if that is None,
+    times `method_rate`.
     """
     methods = [module for module in model.modules() if isinstance(module, PositionMethod)]
     placed = {id(p) for method in methods for p in method.parameters()}
@@ -152,7 +152,7 @@ def adamw(
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, warmup_steps: int, steps: int, last_share: float = 0.1) -> LambdaLR:
-    """Linear warm-up over `warmup_steps`, then a cosine from the highest rate to `last_share` of it at `steps`."""
+    """Linear warm-up over `warmup_steps`, then a cosine from the highest rate down to its `last_share` at `steps`."""
 
     def share(step: int) -> float:
         if step < warmup_steps:
@@ -179,8 +179,9 @@ def adamw_small_batch_recipe(
 ) -> Recipe:
     """AdamW with betas (0.9, 0.999), one cosine to zero, gradients clipped to norm 1: for batches of few tokens.
 
-    A batch of 1,536 tokens misses most words. A second moment over 20 steps (0.95) has forgotten a word when it comes
-    again; one over 1,000 steps has not. After 600 steps of 768 tokens the loss of ALiBi was 0.09 nats lower.
+    A batch of 1,536 tokens misses most words. A second moment over 20 steps (0.95) has forgotten a word before it comes
+    again; a second moment over 1,000 steps (0.999) has not. After 600 steps of 768 tokens the loss of ALiBi was 0.09
+    nats lower.
     """
     optimizer = adamw(model, learning_rate, steps, method_factor, second_beta=0.999)
     return optimizer, warmup_cosine(optimizer, warmup_steps, steps, last_share=0.0), 1.0
@@ -191,7 +192,7 @@ def paper_recipe(
 ) -> Recipe:
     """The paper's recipe: Nesterov with momentum 0.99, a cosine after the warm-up, gradients clipped to norm 0.1.
 
-    Its steps are as long as the gradient makes them, so that the method's own parameters need no factor.
+    Its steps grow with the gradient, so the method's own parameters need no factor.
     """
     optimizer = NAG(model.parameters(), learning_rate)
     period = max(1, steps - warmup_steps)

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent
 def expanded(path: str | Path) -> Path:
     """The path with `~` or `~name` at its start replaced by that home folder.
 
-    A shell does so only at the start of a word, so not in `--out=~/x` or in a variable.
+    A shell replaces it only at the start of a word: not in `--out=~/x`, nor in a variable.
 
     Raises:
         ValueError: if the home folder is unknown.
@@ -61,7 +61,7 @@ def texts_folder() -> Path | None:
 
 
 def check_output(path: Path, make_folder: bool = False) -> None:
-    """Checks that a file can be written, before the work whose result goes there; leaves an existing one unchanged.
+    """Checks that a file can be written, before the work that fills it; an existing file stays unchanged.
 
     Args:
         path: the file.
@@ -75,7 +75,7 @@ def check_output(path: Path, make_folder: bool = False) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             path.open("ab").close()
-        else:  # Writing through a broken link makes a file in the folder at its end.
+        else:  # Writing to a broken link makes a file in the folder that it points to.
             TemporaryFile(dir=path.resolve().parent).close()
     except OSError as wrong:
         folder = path.resolve().parent if path.is_symlink() else path.parent

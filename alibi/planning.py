@@ -1,8 +1,8 @@
-"""What a run will need before it is paid for: parameters, memory by part, time on a number of GPUs.
+"""Planning of a run before it is paid for: parameters, memory by part, time on a number of GPUs.
 
-Memory is counted, not modelled: two steps of the run's own code are taken with torch's fake tensors, which have shapes
-and no data, and the bytes of every tensor are added up while it lives. So any method, recipe, kernel and dtype is
-counted as it is written, in seconds, on a machine that could not hold it.
+Memory is counted, not modelled: the run's own code takes two steps with torch's fake tensors, which have shapes and no
+data, and the bytes of every tensor count while it lives. So any method, recipe, kernel and dtype is counted exactly as
+its code allocates, in seconds, on a machine that could not hold the run.
 """
 
 import weakref
@@ -26,27 +26,27 @@ from alibi.optim import RECIPES
 from alibi.positions import Bias, NoBias
 from alibi.progress import duration
 
-# What runs of these sizes reach of the rate of large matrix products: a guess, for estimates alone.
+# The share of the rate of large matrix products that runs of these sizes reach: a guess, only for estimates.
 USUAL_SHARE = 0.4
-# Floating point operations a second of dense products in 16 bits, by the makers' data sheets.
+# Floating point operations a second of dense products in 16 bits, from the makers' data sheets.
 CARDS = {"V100": 125e12, "A100": 312e12, "H100": 989e12}
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a process holds in a training step, by part; the parts are not all there at once."""
+    """Bytes that a process holds in a training step, by part; the parts do not all exist at once."""
 
     weights: int
     gradients: int
     optimiser: int
-    """Its state, such as momentum."""
+    """The optimiser's state, such as momentum."""
     activations: int
-    """Kept from the layers' passes for the way back, with 16-bit copies of weights; of one pass of `tokens_at_once`."""
+    """Tensors that one pass of `tokens_at_once` keeps for the backward pass, with 16-bit copies of weights."""
     logits: int
-    """What the loss holds at most beside them, forward and back: a chunk of logits with its gradient, above all."""
+    """The most that the loss holds beside them, in both passes: mainly a chunk of logits with its gradient."""
     peak: int
-    """The most that is there at once."""
+    """The most bytes held at once."""
 
 
 class _Held(TorchDispatchMode):
@@ -78,14 +78,15 @@ class _Held(TorchDispatchMode):
 
 
 def memory(config: TrainConfig, tokens: np.ndarray) -> Memory:
-    """The memory of a training step of one process that has the whole model, counted as the module's docstring says.
+    """The memory of a training step in one process that has the whole model; the module's docstring says how it counts.
 
-    Counted is a model that is not compiled; a compiled one needs less. On CUDA fused kernels are counted as torch's
-    fused attention for CPUs, which keeps the same: outputs, and a number for each row of scores.
+    The model is not compiled; a compiled one needs less. Fused CUDA kernels are counted as torch's fused attention for
+    CPUs, which keeps the same tensors: outputs, and a number for each row of scores.
 
     Args:
-        config: of the run; its processes share the batch.
-        tokens: of its training text, whose shares of the vocabulary's bands size an adaptive softmax.
+        config: configuration of the run; its processes share the batch.
+        tokens: tokens of its training text; their shares of the vocabulary's bands set the sizes in an adaptive
+            softmax.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -105,23 +106,23 @@ def memory(config: TrainConfig, tokens: np.ndarray) -> Memory:
 
 
 def in_ddp(alone: Memory) -> Memory:
-    """The memory of one of several processes under DDP, where `memory` found this for one with its share of the batch.
+    """The memory of one of several DDP processes, from the memory of a process alone with the same share of the batch.
 
-    DDP's buckets hold the gradients all step long, and in the second step there are two sets of them, since it puts
-    them into the order in which gradients came.
+    DDP's buckets hold the gradients for the whole step. The second step has two sets of buckets, since DDP sorts them
+    into the order in which gradients came.
     """
     return replace(alone, gradients=2 * alone.gradients, peak=alone.peak + 2 * alone.gradients)
 
 
 def in_fsdp(config: TrainConfig, alone: Memory) -> Memory:
-    """The same under FSDP, at most.
+    """The memory of one of several FSDP processes, at most.
 
-    Each process holds its part of weights, gradients and optimiser state. Gathered are the weights outside the layers,
-    and those of the layer at work and of the next; of their gradients one layer's.
+    Each process holds its part of weights, gradients and optimiser state. It also gathers the weights outside the
+    layers, those of the current and the next layer, and the gradients of one layer.
 
     Args:
-        config: of the run.
-        alone: what `memory` found for it.
+        config: configuration of the run.
+        alone: the result of `memory` for it.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -144,11 +145,11 @@ def _fused(bias: Bias, queries_T: Tensor, keys_S: Tensor, kernel: str, dropout: 
 
 
 def _plan(model: Decoder, config: TrainConfig, tokens: np.ndarray) -> None:
-    """Replaces in a model of fake tensors what reads data or depends on the device that is planned for."""
+    """Replaces the parts of a model that need data or the planned device, which fake tensors lack."""
     dropout = config.model.attention_dropout
     model.kernel = choose_kernel(config.device, config.train_length, True, model.bias(), config.kernel, dropout)
     if config.device == "cuda" and model.kernel in ("sdpa", "columns"):
-        # Fused kernels draw it without a tensor; the one for CPUs has none.
+        # Fused kernels draw dropout without a tensor; the one for CPUs has no dropout.
         model.config = replace(model.config, attention_dropout=0.0)
     if isinstance(embedding := model.embedding, AdaptiveEmbedding):
         shares = np.histogram(tokens, embedding.edges)[0] / len(tokens)
@@ -162,7 +163,7 @@ def _plan(model: Decoder, config: TrainConfig, tokens: np.ndarray) -> None:
 def _step(
     model: Decoder, optimizer: torch.optim.Optimizer, clip: float, config: TrainConfig, held: _Held
 ) -> tuple[int, int, int]:
-    """Takes a step; bytes of gradients, and the most of activations and of logits in one of its passes."""
+    """Takes a step; returns the bytes of gradients, and the most bytes of activations and of logits in a pass."""
     rows = config.batch_tokens // config.train_length // config.processes
     at_once = max(1, config.tokens_at_once // config.train_length)
     losses = model.embedding.negative_log_likelihood
@@ -202,11 +203,11 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
 
     Args:
         config: of the run.
-        tokens: of its training text.
+        tokens: tokens of its training text.
         gpus: processes, each with a GPU of its own; 1 on a CPU.
 
     Raises:
-        InputError: if the run is on a CPU, or a step's blocks can't be dealt evenly to them.
+        InputError: if the run is on a CPU, or a step's blocks can't be dealt evenly to the GPUs.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 

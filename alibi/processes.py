@@ -1,9 +1,9 @@
-"""Several processes that torchrun started, at work on one run: joining, agreeing, sharing, and what an early end tells.
+"""Several processes that torchrun started for one run: joining, agreeing, sharing, and messages about an early end.
 
-torch's process groups carry it: NCCL between GPUs, gloo between CPUs. Without torchrun there is one process, no group
-is made, and each function here gives back what it is given.
+They use torch's process groups: NCCL between GPUs, gloo between CPUs. Without torchrun there is one process and no
+group, and each function here returns its argument.
 
-All processes take the same calls in the same order. The first one, rank 0, reads and writes files and talks; the
+All processes make the same calls in the same order. The first one, rank 0, reads and writes files and prints; the
 others stay silent.
 """
 
@@ -22,17 +22,17 @@ from torch import Tensor, nn
 
 from alibi.errors import UserError, told
 
-# How long a process waits for the others before it takes one for hung: longer than a save or a compilation takes.
+# A process that waits longer than this takes another one for hung: a save or a compilation takes less.
 PATIENCE = timedelta(minutes=10)
-# The launcher looks ten times a second which process ended. One that only lost the others ends later, so that the
-# launcher names the process that ended first.
+# The launcher checks ten times a second which process ended. A process that only lost the others ends after this delay,
+# so that the launcher names the process that ended first.
 SECONDS_TO_BE_SEEN = 2.0
 
 Value = TypeVar("Value")
 
 
 class ProcessLostError(UserError, RuntimeError):
-    """Another process of the run ended or hangs; what was saved is whole, and the same command goes on."""
+    """Another process of the run ended or hangs; saved files are whole, and the same command goes on."""
 
 
 def launched() -> bool:
@@ -56,19 +56,19 @@ def _grouped() -> bool:
 
 @contextmanager
 def group() -> Iterator[None]:
-    """Joins the processes that torchrun started, each with the GPU of its local rank, for the block.
+    """Joins the processes that torchrun started for the block; each takes the GPU of its local rank.
 
-    Of errors that several processes raise, one is told: the first. The others end with the same exit status.
+    If several processes raise errors, only the first one is printed. The others end with the same exit status.
 
     Raises:
-        ProcessLostError: if another process ended, or did not answer within `PATIENCE`, when its number is told.
-        SystemExit: in a process whose error another one tells.
+        ProcessLostError: if another process ended, or did not answer within `PATIENCE`; the message names it.
+        SystemExit: in the other processes, after an error.
     """
     if not launched():
         yield
         return
     store, number, size = next(dist.rendezvous("env://", timeout=PATIENCE))
-    # A restart finds the same store, with the addresses of processes that have ended.
+    # A restart finds the same store, with the addresses of ended processes.
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -98,7 +98,7 @@ def _silent() -> Iterator[None]:
 
 
 def _first(store: Any, key: str) -> bool:
-    """Whether no other process has asked this; so too if the store is gone with the process that held it."""
+    """Whether this process is the first to ask; also true if the store is gone with the process that held it."""
     try:
         return bool(store.add(key, 1) == 1)
     except RuntimeError:
@@ -111,7 +111,7 @@ def _is_of_group(wrong: RuntimeError) -> bool:
 
 
 def _lost(store: Any, number: int, size: int, wrong: RuntimeError) -> str:
-    """What happened to the others, after a wait in which they too notice, or the launcher ends this process."""
+    """A message about the other processes, after a wait in which they notice too or the launcher ends this one."""
     silent: list[int] = []
     with suppress(RuntimeError):
         store.set(f"answer {number}", "here")
@@ -122,7 +122,7 @@ def _lost(store: Any, number: int, size: int, wrong: RuntimeError) -> str:
         which = ", ".join(map(str, silent)) or "unknown"
         what = f"process {which} of {size} did not answer within {PATIENCE.total_seconds() / 60:g} minutes"
     else:
-        # Some that still wait for the lost one are silent too.
+        # Processes that still wait for the lost one are silent too.
         which = f"process {silent[0]}" if len(silent) == 1 else "a process"
         what = f"{which} of {size} ended, and so the others; torchrun names the one that was first"
     if isinstance(wrong, dist.DistError):
@@ -149,7 +149,7 @@ def from_all(value: Value) -> list[Value]:
 
 
 def wait() -> None:
-    """Returns when every process has called it."""
+    """Waits until every process has called it."""
     if _grouped():
         dist.barrier()
 
@@ -171,17 +171,17 @@ def highest(number: int) -> int:
 
 
 def whole(tensor: Tensor) -> Tensor | None:
-    """All of a tensor in the first process, None in the others; each may hold a part of it, as under FSDP."""
+    """The whole tensor in the first process, None in the others; each may hold a part of it, as under FSDP."""
     if _grouped() and isinstance(tensor, _sharded()):
         tensor = tensor.full_tensor()
-        # On a GPU there may be no room for all of them.
+        # A GPU may have no room for all tensors.
         return None if rank() else tensor.cpu()
     return None if rank() else tensor
 
 
 @torch.no_grad()
 def fill(tensor: Tensor, value: Tensor | None) -> None:
-    """Sets a tensor, of which each process may hold a part, to the first process's value; the others have none."""
+    """Sets a tensor to the value that the first process has; each process may hold a part of the tensor."""
     if _grouped():
         given = torch.empty(tensor.shape, dtype=tensor.dtype) if value is None else value
         value = given.to(tensor.device, tensor.dtype).contiguous()
@@ -196,25 +196,25 @@ def fill(tensor: Tensor, value: Tensor | None) -> None:
 
 
 def replicated(tensor: Tensor) -> Tensor:
-    """A number that each process may hold a part of, whole in every process."""
+    """A number, whole in every process, though each process may hold only a part of it."""
     return tensor.full_tensor() if _grouped() and isinstance(tensor, _sharded()) else tensor
 
 
 def shard(model: nn.Module, units: Iterable[nn.Module], device: str) -> None:
     """Spreads weights, gradients and so the optimiser's state over the processes, by torch's FSDP2.
 
-    A unit's weights are gathered for its own passes, those outside any unit for the whole pass of the model. Weights
+    A unit's weights are gathered for its own passes, and weights outside the units for the model's whole pass. Weights
     stay float32, as in one process.
 
     Args:
-        model: on its device, the same in every process; made to shards in place.
-        units: modules of it, such as its layers.
+        model: on its device, the same in every process; its weights become shards in place.
+        units: modules of the model, such as its layers.
         device: cpu or cuda.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    # It warns of views that are written to, and nothing writes to the losses.
+    # It warns against writing to views, and nothing writes to the losses.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
     mesh = init_device_mesh(device, (count(),))
     for unit in units:

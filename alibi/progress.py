@@ -1,6 +1,6 @@
 """Progress of work: a bar at a terminal and in a notebook, a line a minute in a log.
 
-An output that nobody reads any more ends no work.
+Work goes on when nobody reads its output any more.
 """
 
 import sys
@@ -53,12 +53,12 @@ def say(message: str) -> None:
 
 @cache
 def say_once(message: str) -> None:
-    """As `say`, of each message the first time alone."""
+    """Like `say`, but each message is written only once."""
     say(message)
 
 
 def duration(seconds: float) -> str:
-    """Such as 40 s, 12 min, 3.5 h, 20 days or 480 years."""
+    """The time in a readable unit: 40 s, 12 min, 3.5 h, 20 days or 480 years."""
     for size, unit in ((365 * 86_400, "years"), (86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.3g} {unit}"

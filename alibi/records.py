@@ -24,7 +24,7 @@ MEASURED_COLUMNS = [
     "dtype", "commit", "config_hash", "seconds", "date", "skipped", "sample", "seen", "first_distance", "last_distance",
     "layer", "head", "learning_rate", "method_rate", "interpolation", "data_seed", "distractors",
 ]
-# Columns that came later: a file without one has records for which it is empty.
+# Later columns: in a file without one of them, it is empty for every record.
 LATER_COUNTS = (
     "skipped", "sample", "seen", "first_distance", "last_distance", "layer", "head", "data_seed", "distractors",
 )
@@ -36,7 +36,7 @@ COUNTS = (
 )
 # fmt: on
 VALUE_FORMAT = "%.7g"
-# The last column of a file, SHA-256 of the other cells of a row in 12 digits. Files that were written before lack it.
+# The last column of a file: SHA-256 of the row's other cells, in 12 digits. Older files lack it.
 ROW_DIGEST = "row_sha256"
 TRUTHS = ("equal_time", "compiled", "smoke")
 TYPES = (
@@ -48,17 +48,17 @@ TYPES = (
 
 
 class RecordsError(UserError, RuntimeError):
-    """A file of records can't be read, or is no file of records; nothing is written over it."""
+    """A file can't be read, or does not hold records; it is not overwritten."""
 
 
 def paper_results() -> "pd.DataFrame":
     """Every number of the paper's tables and the digitised points of Figures 5 to 7, one number a row.
 
     Columns: source (table or figure), page, corpus, split, model, method, train_length, eval_length (tokens),
-    protocol (nonoverlapping or sliding_window), stride (tokens), equal_time (true for a run that stopped early, so that
-    it took no longer than the one it is compared with), gpu_hours (of training before the value was taken, where that
-    is in the middle of it), metric, value, unit, provenance (printed or digitised) and note, a remark for readers. A
-    value that is missing is a cell that ran out of memory, as its note says.
+    protocol (nonoverlapping or sliding_window), stride (tokens), equal_time (true for a run that stopped early, to take
+    no longer than the run it is compared with), gpu_hours (hours of training before a value that was measured during
+    training), metric, value, unit, provenance (printed or digitised) and note, a remark for readers. A missing value is
+    a cell that ran out of memory; its note says so.
     """
     import pandas as pd
 
@@ -67,20 +67,21 @@ def paper_results() -> "pd.DataFrame":
 
 
 def measured_results(experiment: str = "") -> "pd.DataFrame":
-    """The measured records of an experiment, or of all, in the columns of `MEASURED_COLUMNS`; none is an empty table.
+    """The measured records of one experiment or of all, in the columns of `MEASURED_COLUMNS`; the table may be empty.
 
-    `source` names the experiment, `corpus` the paper's set and `corpus_used` what was read, `train_length` our length
-    and `paper_length` the one that it stands for. A loss or perplexity is a mean over `tokens_scored` tokens: those
-    from the start of the split up to `prefix` (missing: all) but for the first `skipped`, which are context (missing:
-    none); of these a `sample` of about so many, spread evenly (missing: all); at the positions `first_position` to
-    `last_position` of the window (from 1; missing: all), within `decay_window` nats (missing: no limit). Of
-    what a run reads, `seen` is how many tokens of a window may be seen (w), `first_distance` to `last_distance` how far
-    before a token its last occurrence is (0: nowhere), and `layer` and `head` count from 1. An answer that is retrieved
-    has so many `distractors` in its window. `learning_rate` is the highest, and `method_rate` the factor of it for the
-    method's own parameters (missing: `alibi.optim.method_rate`'s); `data_seed` is the seed of the data order (missing:
-    `seed`). Where the slopes or angles of a trained run were rescaled for the evaluation, `interpolation` says how (pi,
-    ntk or yarn, each by L_valid / L; see `alibi.positions.interpolation`). A speed or time has the attention `kernel`,
-    and whether the model was `compiled`. The numbers of a `smoke` run mean nothing.
+    `source` names the experiment, `corpus` the paper's set and `corpus_used` the text that was read; `train_length` is
+    our length and `paper_length` the paper's length that it stands for. A loss or perplexity is a mean over
+    `tokens_scored` tokens. They come from the first `prefix` tokens of the split (missing: all), without the first
+    `skipped`, which are only context (missing: none). `sample` is the approximate number of them that were scored,
+    spread evenly (missing: all). They stand at the positions `first_position` to `last_position` of the window (from 1;
+    missing: all) and see keys within `decay_window` nats (missing: no limit). `seen` is the number w of tokens of a
+    window that may be seen; the last occurrence of a token lies `first_distance` to `last_distance` tokens back (0: it
+    has none); `layer` and `head` count from 1. `distractors` is the number of distractors in the window of a retrieved
+    answer. `learning_rate` is the highest one, and `method_rate` its factor for the method's own parameters (missing:
+    that of `alibi.optim.method_rate`); `data_seed` is the seed of the data order (missing: `seed`). `interpolation`
+    says how an evaluation rescaled the slopes or angles of a trained run (pi, ntk or yarn, each by L_valid / L; see
+    `alibi.positions.interpolation`). Speeds and times have the attention `kernel`, and `compiled`: whether the model
+    was compiled. The numbers of a `smoke` run mean nothing.
     """
     import pandas as pd
 
@@ -117,7 +118,7 @@ def _read(path: Path, types: dict[str, type[str]]) -> "pd.DataFrame":
 
 
 def row_sha256(row: Mapping[Any, str]) -> str:
-    """What a row has in the column `ROW_DIGEST`; columns that it leaves empty do not count.
+    """The digest of a row for the column `ROW_DIGEST`; empty cells do not count.
 
     Args:
         row: the cells as the file has them, by column.
@@ -126,23 +127,23 @@ def row_sha256(row: Mapping[Any, str]) -> str:
 
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:
-    """Adds records to the file of an experiment, whole or not at all, however many processes add at a time."""
+    """Adds records to the file of an experiment, all or none; several processes may add at the same time."""
     with held(experiment):
         add(experiment, rows)
 
 
 @contextmanager
 def held(*experiments: str) -> Iterator[None]:
-    """No other process adds to the files of these experiments in the block."""
+    """Keeps other processes from adding to the files of these experiments while the block runs."""
     (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
     with ExitStack() as holding:
-        for experiment in sorted(set(experiments)):  # In one order, so that no two wait for each other.
+        for experiment in sorted(set(experiments)):  # In one order, so that no two processes wait for each other.
             holding.enter_context(locked(cache_folder() / "locks" / f"{experiment}.lock"))
         yield
 
 
 def add(experiment: str, rows: "pd.DataFrame") -> None:
-    """As `append`, where the file is `held`."""
+    """Like `append`, for a file that is already `held`."""
     import pandas as pd
 
     path = results_folder() / f"{experiment}.csv"

@@ -1,4 +1,4 @@
-"""Where a run lies in the cache: the key of its configuration, and the files in which its measurements are kept."""
+"""Places of runs in the cache: the key of a configuration, and the files of a run's measurements."""
 
 import hashlib
 import json
@@ -21,22 +21,21 @@ from alibi.paths import cache_folder
 from alibi.positions import METHODS
 from alibi.progress import say
 
-# Of a measurement, in its file; files that were written before lack it.
+# SHA-256 of a measurement, in its file; older files lack it.
 DIGEST = "sha256"
 
 Measured = TypeVar("Measured", Evaluation, AgainstItself, Truncation, AttentionDistance, Repeats, ReceptiveField)
 
 
 def config_hash(config: TrainConfig, machine: str = "") -> str:
-    """Twelve hexadecimal digits that stand for a configuration, and the machine and the recipe that it is trained by.
+    """Twelve hexadecimal digits that stand for a configuration, its recipe and the machine that trains it.
 
-    Fields with their default value are left out, so that a new field keeps the hashes of earlier runs. Of the code,
-    only `alibi.configuration.RECIPE` and the version of the run's own position method count: see there when to count
-    them up.
+    Fields with their default value are left out, so that a new field keeps the hashes of earlier runs. Code counts only
+    by `alibi.configuration.RECIPE` and by the version of the run's position method: see there when to count them up.
 
     Args:
-        config: of a run.
-        machine: name of the device that trained it, by `device_name`; empty for this machine's.
+        config: configuration of a run.
+        machine: `device_name` of the device that trained it; empty for this machine's.
     """
     key = _chosen(config) | {
         "model": _chosen(config.model),
@@ -53,7 +52,7 @@ def _chosen(config: TrainConfig | ModelConfig) -> dict[str, Any]:
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """Where the run of this configuration lies, or will lie, in the cache."""
+    """The folder of this configuration's run in the cache, which may not exist yet."""
     name = f"{config.model.method}-{config.scale}-{config.train_length}-seed{config.seed}-{config_hash(config)}"
     return cache_folder() / "runs" / name
 
@@ -80,7 +79,7 @@ def stored(kind: type[Measured], path: Path) -> Measured | None:
 
 
 def store(found: Measured, path: Path) -> None:
-    """Writes a measurement into this file, whole or not at all."""
+    """Writes a measurement into this file, which is then whole or absent."""
     content = {
         name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(found).items()
     }

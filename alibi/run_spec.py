@@ -7,7 +7,7 @@ from alibi.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """A training run as it is asked for; None stands for the default of the scale, the corpus or the machine.
+    """A request for a training run; None stands for the default of the scale, the corpus or the machine.
 
     `alibi.configuration.configure` turns it into the complete configuration.
     """
@@ -25,7 +25,7 @@ class RunSpec:
     seed: int = 1
     """seed of weights, data order and dropout."""
     data_seed: int | None = None
-    """seed of the data order alone; that of the run if left out."""
+    """seed of the data order alone; the seed of the run if left out."""
     steps: int | None = None
     """optimiser steps; the scale's own number if left out."""
     learning_rate: float | None = None
@@ -44,8 +44,8 @@ class RunSpec:
     dtype: str | None = None
     """dtype of the computation, bfloat16 or float32; the device's native one if left out."""
     tokens_at_once: int | None = None
-    """tokens in one forward and backward pass; fewer than a step's take several passes and less memory; the scale's
-    own if left out."""
+    """tokens in one forward and backward pass; a smaller number takes more passes for a step and less memory; the
+    scale's own if left out."""
     compiled: bool | None = None
     """translate the model with torch.compile; if left out, on CUDA only."""
     activation_checkpointing: bool = False
@@ -55,8 +55,8 @@ class RunSpec:
     """how the processes of torchrun share a run: ddp (each has the whole model) or fsdp (each has a part of its
     weights, gradients and optimiser state); ddp if left out."""
     lanes: int | None = None
-    """shares in which a streamed text is read, side by side: a number that the processes divide and that divides the
-    blocks of a step, such as the number of processes; 2 if left out, or 1 where a step has an odd number of blocks."""
+    """number of shares of a streamed text that are read side by side: a multiple of the number of processes, and a
+    divisor of the blocks in a step; if left out 2, or 1 for an odd number of blocks."""
     official_tail_gap: bool = False
     """leave out of the loss the terms that the official training leaves out (see `alibi.embedding`)."""
 

@@ -1,4 +1,4 @@
-"""Trained runs, cached by the content of their configuration: asked for, found or trained, evaluated once."""
+"""Trained runs, cached by the content of their configuration: trained once, and each measured once."""
 
 import math
 import os
@@ -11,12 +11,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alibi.configuration import CONFIG, TrainConfig, TrainingError, configure, read_run, require_device
+from alibi.configuration import (
+    CONFIG,
+    METRICS_DIGEST,
+    TrainConfig,
+    TrainingError,
+    configure,
+    corpus_of,
+    read_run,
+    require_device,
+)
 from alibi.corpora.articles import article_starts
-from alibi.corpora.corpus import Corpus, Split, load, name_at
+from alibi.corpora.corpus import Corpus, Split
 from alibi.device import give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
-from alibi.files import locked
+from alibi.files import locked, sha256
 from alibi.measures.attention_distance import AttentionDistance, attention_distance
 from alibi.measures.receptive_field import ReceptiveField, receptive_field
 from alibi.measures.repeats import Repeats, repeats
@@ -28,7 +37,7 @@ from alibi.records import MEASURED_COLUMNS
 from alibi.run_cache import Measured, config_hash, lock_of, run_folder, store, stored
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 from alibi.scale import scale_named
-from alibi.train import train
+from alibi.train import METRICS_FILE, train
 from alibi.weights import load_model
 
 if TYPE_CHECKING:
@@ -36,8 +45,8 @@ if TYPE_CHECKING:
 
 SMOKE_TOKENS = 1024
 METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"}
-# The loss against itself is recorded between these multiples of L, up to the end of the long window, and from L to
-# that end.
+# The loss against itself is recorded between these multiples of L up to the end of the long window, and from L to that
+# end.
 AGAINST_ITSELF = (0, 1, 1.125, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 7, 8)
 
 
@@ -49,7 +58,7 @@ class Run:
     corpus: Corpus
     folder: Path
     smoke: bool = False
-    """Trained for a few steps only, to see that everything runs; its numbers mean nothing."""
+    """Trained only for a few steps, to see that everything runs; its numbers mean nothing."""
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -58,17 +67,29 @@ class Run:
 
     @cached_property
     def model(self) -> Decoder:
-        """The trained model, on the device it was trained on where that is here, else on the CPU."""
+        """The trained model, on the device of its training if this machine has it, else on the CPU."""
         return load_model(self.folder)
 
     def metrics(self) -> "pd.DataFrame":
         """Loss (nats), gradient norm and learning rate during training, a row every ten steps and at each validation.
 
-        Rows without a validation have none of its perplexity, which is NaN there.
+        Rows without a validation have NaN for its perplexity.
+
+        Raises:
+            alibi.configuration.TrainingError: if the file is missing or not as it was written.
         """
         import pandas as pd
 
-        return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+        path = self.folder / METRICS_FILE
+        try:
+            digest = sha256(path)
+        except OSError as wrong:
+            raise TrainingError(
+                f"{path} can't be read: {wrong}; restore it, or remove the run and train it again"
+            ) from wrong
+        if self.facts.get(METRICS_DIGEST, "") not in ("", digest):
+            raise TrainingError(f"{path} is not as it was written: restore it, or remove the run and train it again")
+        return pd.read_json(path, lines=True)
 
     def evaluation(
         self,
@@ -83,7 +104,7 @@ class Run:
     ) -> Evaluation:
         """The loss over a split at this window length, measured once and kept beside the weights.
 
-        If it can't be kept, a warning says so, and it is measured each time.
+        If it can't be stored, a warning says so, and it is measured each time.
 
         Args:
             length: tokens in a window, L_valid.
@@ -91,14 +112,14 @@ class Run:
             split: of the text.
             prefix: number of tokens to read from its start; None reads all.
             text: the text to read, in the vocabulary of the run; the corpus of the run if left out.
-            skip: tokens at the start that are context and not scored.
+            skip: tokens at the start that are only context and not scored.
             sample: approximate number of tokens to score, spread evenly over the text; None scores all.
             interpolation: rescales slopes or angles for windows past L, a kind of `alibi.positions.interpolation`; None
                 reads by positions as trained.
 
         Raises:
-            ValueError: for an unknown split or interpolation (the known are listed), or a length, stride or skip out of
-                range.
+            ValueError: for an unknown split or interpolation (the message lists the known ones), or a length, stride or
+                skip out of range.
         """
         prefix, skip = self._cut(prefix, skip)
         name = f"{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}"
@@ -126,19 +147,20 @@ class Run:
         sample: int | None = None,
         text: Corpus | None = None,
     ) -> AgainstItself:
-        """The loss in windows longer than the training length L, less that of the same tokens in windows of L.
+        """The loss in windows longer than the training length L, minus the loss of the same tokens in windows of L.
 
-        Measured once and kept, as an evaluation is.
+        It is measured once and stored, like an evaluation.
 
         Args:
             window: tokens in a longer window, a multiple of L.
-            stride: new tokens that each window of L brings, a divisor of L.
+            stride: new tokens in each window of L, a divisor of L.
             split: of the text.
             sample: least number of tokens, in windows spread evenly over the text; None takes all.
             text: the text to read, in the vocabulary of the run; the corpus of the run if left out.
 
         Raises:
-            ValueError: for an unknown split (the known are listed), one shorter than a window, or other lengths.
+            ValueError: for an unknown split (the message lists the known ones), a split shorter than a window, or other
+                lengths.
         """
         length, (prefix, _) = self.config.train_length, self._cut(None)
         if self.smoke:
@@ -158,7 +180,7 @@ class Run:
         split: str = "valid",
         text: Corpus | None = None,
     ) -> Truncation:
-        """The loss of windows' last tokens where only the last w may be seen; measured once and kept.
+        """The loss of windows' last tokens when only the last w may be seen; measured once and stored.
 
         Arguments and errors as for `alibi.measures.truncation.truncation`, split and text as for `evaluation`.
         """
@@ -171,7 +193,7 @@ class Run:
     def attention_distance(
         self, length: int, last: int, windows: int | None = None, split: str = "valid", text: Corpus | None = None
     ) -> AttentionDistance:
-        """How far back each head looks on text; measured once and kept.
+        """The distance that each head looks back on text; measured once and stored.
 
         Arguments and errors as for `alibi.measures.attention_distance.attention_distance`, split and text as for
         `evaluation`.
@@ -190,7 +212,7 @@ class Run:
         split: str = "valid",
         text: Corpus | None = None,
     ) -> Repeats:
-        """The loss of repeated tokens by the distance of their last occurrence; measured once and kept.
+        """The loss of repeated tokens by the distance of their last occurrence; measured once and stored.
 
         Arguments and errors as for `alibi.measures.repeats.repeats`, split and text as for `evaluation`.
         """
@@ -203,7 +225,7 @@ class Run:
     def receptive_field(
         self, length: int, windows: int | None = None, split: str = "valid", text: Corpus | None = None
     ) -> ReceptiveField:
-        """How far back the gradient of the last token's loss goes; measured once and kept.
+        """The distance that the gradient of the last token's loss reaches back; measured once and stored.
 
         Arguments and errors as for `alibi.measures.receptive_field.receptive_field`, split and text as for
         `evaluation`.
@@ -239,12 +261,12 @@ class Run:
         """The measurement of this name, read from its file, or made now and written there.
 
         Args:
-            kind: of the measurement.
-            name: says all that it depends on beside the run, the text and its split.
+            kind: class of the measurement.
+            name: names everything that the measurement depends on besides the run, the text and its split.
             split: of the text.
             text: as for `evaluation`.
             measure: called with the model, the split and the end-of-line token.
-            by_article: also call it with `starts`, the places where articles begin, for errors over articles.
+            by_article: also call it with `starts`, the first tokens of articles, for errors over articles.
         """
         text = text or self.corpus
         text.require(split)
@@ -257,7 +279,7 @@ class Run:
                 holding.enter_context(locked(lock_of(self.folder)))
             except OSError as wrong:
                 refusal = wrong
-            if (kept := stored(kind, path)) is not None:  # By another process, while this one waited.
+            if (kept := stored(kind, path)) is not None:  # Another process made it while this one waited.
                 return kept
             settle_cpu(self.config.threads)
             stream = text.encoded_by(self.corpus, split)
@@ -286,13 +308,13 @@ class Run:
         sample: int | None = None,
         interpolation: str | None = None,
     ) -> "pd.DataFrame":
-        """Perplexity per token, per word and bits per byte at these window lengths, with provenance.
+        """Perplexity per token, perplexity per word and bits per byte at these window lengths, with provenance.
 
-        One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`. Arguments as for `evaluation`; `corpus` is
-        the paper's set, by which our records join its numbers; `corpus_used` names the text that was read. The metric
-        loss_standard_error is that of the mean loss (nats a token) over articles. Where tokens are skipped, and windows
-        are longer than L, loss_change is the mean loss less that of the same tokens in windows of L, and has a standard
-        error too.
+        One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`. Arguments are as for `evaluation`; the
+        column `corpus` is the paper's set, which joins our records with its numbers, and `corpus_used` names the text
+        that was read. The metric loss_standard_error is the standard error of the mean loss (nats a token) over
+        articles. If tokens are skipped and windows are longer than L, loss_change is the mean loss minus the loss of
+        the same tokens in windows of L, and has a standard error too.
         """
         import pandas as pd
 
@@ -331,8 +353,9 @@ class Run:
     ) -> "pd.DataFrame":
         """The metric loss_against_itself (nats a token, see `alibi.evaluate.AgainstItself`), with provenance.
 
-        A row for each range of positions between those of `AGAINST_ITSELF`, and one for all past L; each with its
-        standard error over articles. `eval_length` is the longer window; arguments as for `against_itself`.
+        One row for each range of positions between the multiples `AGAINST_ITSELF` of L, and one for all positions past
+        L; each has its standard error over articles. `eval_length` is the longer window; arguments are as for
+        `against_itself`.
         """
         import pandas as pd
 
@@ -384,13 +407,13 @@ class Run:
 
 
 def metrics_of(length: int, train_length: int, skip: int) -> dict[str, str]:
-    """Each metric that `Run.records` has of an evaluation, and its unit."""
+    """The metrics that `Run.records` takes from an evaluation, and their units."""
     changes = ("loss_change", "loss_change_standard_error") if skip and length > train_length else ()
     return METRICS | dict.fromkeys(("loss_standard_error", *changes), "nats")
 
 
 def ranges_against_itself(train_length: int, window: int, stride: int) -> list[tuple[int, int]]:
-    """Ranges of positions of a long window for the loss against itself, the first position of each left out.
+    """Ranges of positions of a long window for the loss against itself, without the first position of each.
 
     They lie between the multiples `AGAINST_ITSELF` of the training length; the last range is all positions past it.
     """
@@ -400,12 +423,12 @@ def ranges_against_itself(train_length: int, window: int, stride: int) -> list[t
 
 
 def _in_nats(values: dict[str, float]) -> list[dict[str, Any]]:
-    """Metric, value and unit of each of these; a standard error that a single article does not have is left out."""
+    """Metric, value and unit of each of these; a single article has no standard error, which is left out."""
     return [{"metric": m, "value": value, "unit": "nats"} for m, value in values.items() if not math.isnan(value)]
 
 
 def trained(method: str, **chosen: Any) -> Run:
-    """The finished run with this position method: `cached_run`, for `RunSpec(method=method, **chosen)`."""
+    """The finished run with this position method: `cached_run` of `RunSpec(method=method, **chosen)`."""
     return cached_run(RunSpec(method=method, **chosen))
 
 
@@ -416,19 +439,19 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
         InputError: for an unknown name or a number out of range.
         alibi.configuration.TrainingError: as `run_of`.
     """
-    corpus = load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
+    corpus = corpus_of(spec)
     return run_of(configure(spec, corpus), corpus, bookkeeping)
 
 
 def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
     """The finished run of this configuration: from the cache, or trained now with a progress bar.
 
-    If the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, it trains only that
-    many steps, and a line on stderr says so; the evaluated text is then cut to `SMOKE_TOKENS`.
+    If the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, it trains only
+    these steps, and a line on stderr says so; evaluations then read only `SMOKE_TOKENS`.
 
     Raises:
-        alibi.configuration.TrainingError: if the training fails, the scale's device is not there, or the run has to be
-            trained and the cache can't be written.
+        alibi.configuration.TrainingError: if the training fails, the scale's device is missing, or the run is not
+            cached and the cache can't be written.
     """
     require_device(config)
     folder, smoke = run_folder(config), False
@@ -452,7 +475,7 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
 
 
 def _beginnings(corpus: Corpus) -> Corpus:
-    """The corpus with the first `SMOKE_TOKENS` of each split but the training one."""
+    """The corpus with only the first `SMOKE_TOKENS` of each split except the training split."""
 
     def beginning(split: Split) -> Split:
         share = min(1.0, SMOKE_TOKENS / max(1, len(split.tokens)))

@@ -32,12 +32,12 @@ class Scale:
     threads: int | None
     """CPU threads, fixed for bits that repeat; None keeps torch's choice."""
     device: str
-    """What runs it where none is asked for: cpu, or cuda."""
-    # Of a corpus of the hub, none of which has to be fetched whole for a small budget; see `alibi.corpora.reading`.
+    """The device of a run that asks for none: cpu or cuda."""
+    # For a corpus of the hub: a small budget need not fetch all of it; see `alibi.corpora.reading`.
     train_words: int | None = None
-    """Words of training text that are read, from its beginning; None reads all."""
+    """Words to read from the beginning of the training text; None reads all."""
     vocabulary_size: int | None = None
-    """Entries of a vocabulary of words: the most frequent of what is read, any other is <unk>; None keeps all."""
+    """Words in a vocabulary of words: the most frequent that are read, others are <unk>; None keeps all."""
 
 
 def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> ModelConfig:

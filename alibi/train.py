@@ -3,9 +3,9 @@
 A run may end at any moment, by a signal, a crash or a full disk. The same call then goes on from its last checkpoint
 and ends in the same bits as a run without a stop (same machine, torch version, threads, kernel and processes).
 
-Several processes (`alibi.processes`) deal the blocks of each batch out among them, in the order of a single one: loss,
-gradient and weights are the same but for rounding, and a checkpoint fits any number of them. With dropout each process
-draws masks of its own, so that its runs equal those of another number of processes in distribution alone.
+Several processes (`alibi.processes`) share the blocks of each batch, in the order of a single process: loss, gradient
+and weights are the same up to rounding, and a checkpoint fits any number of processes. With dropout each process draws
+its own masks, so that runs with other numbers of processes agree only in distribution.
 """
 
 import json
@@ -33,6 +33,7 @@ from alibi.checkpoint import Checkpoint
 from alibi.configuration import (
     CONFIG,
     CONFIG_DIGEST,
+    METRICS_DIGEST,
     WEIGHTS_DIGEST,
     TrainConfig,
     TrainingError,
@@ -67,7 +68,7 @@ from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.weights import WEIGHTS, check_weights
 from alibi.windows import TrainingOrder
 
-METRICS, CHECKPOINTS, LOCK = "metrics.jsonl", "checkpoints", ".lock"
+METRICS_FILE, CHECKPOINTS, LOCK = "metrics.jsonl", "checkpoints", ".lock"
 VALIDATION_TOKENS = 8192
 GIVE_BACK_EVERY = 64
 GOES_ON = "the same command goes on from there"
@@ -92,19 +93,19 @@ def train(
     The loss of a step is the mean negative log-likelihood of its tokens, in nats. A finished run of this configuration
     stays as it is. An unfinished one resumes, in the dtype in which it began (another machine may choose another).
 
-    In a group of processes each of them calls this; the first one alone reads and writes the folder.
+    Every process of a group calls this; only the first reads and writes the folder.
 
     Args:
         config: configuration of the run.
-        corpus: its training split is the text, its validation split is for the metrics.
+        corpus: its training split is the text, and its validation split is for the metrics.
         folder: output folder, made if missing.
         bookkeeping: checkpoints, validation, metrics and progress bar.
         exact_dtype: refuse to resume a run that began in another dtype.
 
     Raises:
         TrainingError: if the folder holds a run of another configuration (the message names the fields), can't be
-            written or is in use by another process; if the device is missing, the corpus is another one, the processes
-            are not as many as configured, or the loss or gradient is not finite.
+            written or is in use by another process; if the device is missing, the corpus or the number of processes is
+            not the configured one, or the loss or gradient is not finite.
         StoppedError: after SIGTERM, SIGHUP or SIGINT, when the step is finished and its checkpoint saved.
         KeyboardInterrupt: at the second SIGINT, at once.
         alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or all checkpoints are damaged.
@@ -138,7 +139,7 @@ def train(
 
 
 def _finished(config: TrainConfig, folder: Path, exact_dtype: bool) -> bool:
-    """Whether the folder holds this run, finished; raises TrainingError for another run."""
+    """Whether the folder holds this run and it is finished; raises TrainingError for another run."""
     if not (folder / CONFIG).is_file():
         return False
     _same_run(read_config(folder), config, folder, exact_dtype)
@@ -166,7 +167,7 @@ def _check_stream(config: TrainConfig, corpus: Corpus) -> None:
 
 
 def _same_run(stored: TrainConfig, asked: TrainConfig, folder: Path, exact_dtype: bool) -> TrainConfig:
-    """The configuration asked for, in the stored dtype; raises TrainingError if the stored run is another one."""
+    """The requested configuration, in the stored dtype; raises TrainingError if the stored run is another one."""
     kept = asked if exact_dtype else replace(asked, dtype=stored.dtype)
     learned, machine = differences(stored, kept)
     if learned:
@@ -182,7 +183,7 @@ def _same_run(stored: TrainConfig, asked: TrainConfig, folder: Path, exact_dtype
 
 
 class _Losses(nn.Module):
-    """The loss of each token as a module's forward pass, which is what torch's DDP takes."""
+    """The loss of each token as a module's forward pass, because torch's DDP wraps a module."""
 
     def __init__(self, model: Decoder, losses: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -196,7 +197,7 @@ class Training:
     """The state of a run: model, optimiser, schedule, and the number of steps done.
 
     Each process has its share of a batch's blocks, and torch averages the gradients: with DDP after the last pass of a
-    step, with FSDP after each pass, so that no process ever holds all of them.
+    step, with FSDP after each pass, so that no process ever holds all gradients.
     """
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
@@ -209,8 +210,8 @@ class Training:
         self.losses: Callable[..., Tensor] = self.model.negative_log_likelihood
         if config.compiled:
             try:
-                # Not the whole model: one translation serves all layers, and the bands of an adaptive softmax, whose
-                # sizes differ from step to step, would ask for new ones all the time.
+                # Not the whole model: one compilation serves all layers, while the bands of an adaptive softmax change
+                # size at each step and would be compiled again and again.
                 for layer in self.model.layers:
                     layer.compile()
             except (RuntimeError, OSError) as wrong:  # No compiler for this system or Python, or no room for its cache.
@@ -261,7 +262,7 @@ class Training:
         return mean, gradient_norm
 
     def _averaging(self, last: bool) -> AbstractContextManager[None]:
-        """The context of a pass; with DDP the processes' gradients are averaged in the last one of a step."""
+        """The context of a pass; with DDP the processes' gradients are averaged in a step's last pass."""
         if last or not isinstance(self.losses, DistributedDataParallel):
             return nullcontext()
         delayed: AbstractContextManager[None] = self.losses.no_sync()
@@ -269,7 +270,7 @@ class Training:
 
     @contextmanager
     def _compiling(self) -> Iterator[None]:
-        """Adds a remedy to a compiler's error, which comes in the first pass, before any weight has changed."""
+        """Adds a remedy to a compiler's error; the first pass raises it, before any weight has changed."""
         try:
             yield
         except (RuntimeError, OSError) as wrong:
@@ -286,7 +287,7 @@ class Training:
         return TrainingError(f"the model can't be compiled here: {told}; {remedy} trains without a compiler")
 
     def checkpoint(self) -> Checkpoint:
-        """The complete state of the run; in processes other than the first, without its tensors."""
+        """The complete state of the run; only the first process gets its tensors."""
         optimizer = self.optimizer.state_dict()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for number, state in optimizer["state"].items():
@@ -305,7 +306,7 @@ class Training:
         return Checkpoint(self.done, whole, facts)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights by name; in processes other than the first, none."""
+        """The weights by name; only the first process gets them."""
         return _whole(self.model.state_dict())
 
     def _random_states(self) -> dict[str, Tensor]:
@@ -313,10 +314,10 @@ class Training:
         return {"cpu": torch.get_rng_state()} | ({} if state is None else {self.config.device: state})
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continues from a checkpoint, to the same bits as the run that saved it with as many processes.
+        """Continues from a checkpoint; with the same number of processes, to the same bits as the run that saved it.
 
         Args:
-            checkpoint: a state; in processes other than the first its tensors are not read.
+            checkpoint: a state; only the first process reads its tensors.
 
         Raises:
             TrainingError: if the checkpoint's weights or optimiser state do not fit this model.
@@ -358,7 +359,7 @@ class Training:
 
 
 def _order(config: TrainConfig, corpus: Corpus) -> TrainingOrder | TokenStream:
-    """The steps' blocks for this process, of a text that is kept or of one that is streamed."""
+    """The steps' blocks for this process, from a stored or a streamed text."""
     length, batch = config.train_length, config.batch_tokens // config.train_length
     seed = config.seed if config.data_seed is None else config.data_seed
     process, of = processes.rank(), config.processes
@@ -417,7 +418,8 @@ def _train(
     )
     if first:
         write_whole(folder / WEIGHTS, lambda path: save_file(weights, path))
-        finished = asdict(config) | {"run": facts | {WEIGHTS_DIGEST: sha256(folder / WEIGHTS)}}
+        digests = {WEIGHTS_DIGEST: sha256(folder / WEIGHTS), METRICS_DIGEST: sha256(folder / METRICS_FILE)}
+        finished = asdict(config) | {"run": facts | digests}
         finished["run"][CONFIG_DIGEST] = run_sha256(finished)
         text = json.dumps(finished, indent=2) + "\n"
         write_whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
@@ -471,7 +473,7 @@ def _loop(
                 saved = training.checkpoint()
                 if processes.rank() == 0:
                     checkpoints.save(folder / CHECKPOINTS, saved, bookkeeping.keep)
-                # The others wait here for the first, and a signal may have come meanwhile.
+                # The other processes wait here for the first, and a signal may have come meanwhile.
                 stopping = _signal(received)
             if training.done % GIVE_BACK_EVERY == 0:
                 give_back_memory()
@@ -484,7 +486,7 @@ def _loop(
 
 def _validate(training: Training, corpus: Corpus) -> float:
     split, length = corpus.splits["valid"], training.config.train_length
-    with torch.compiler.set_stance("force_eager"):  # Translating the layers for these shapes would take longer.
+    with torch.compiler.set_stance("force_eager"):  # Compiling the layers for these shapes would take longer.
         found = evaluate(training.model, split, corpus.end_of_line, length, prefix=VALIDATION_TOKENS)
     training.model.train()
     return found.perplexity
@@ -492,11 +494,11 @@ def _validate(training: Training, corpus: Corpus) -> float:
 
 @contextmanager
 def _metrics(folder: Path, done: int, tensorboard: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Appends rows to metrics.jsonl, from step `done` on, and to TensorBoard's files if asked; in the first process."""
+    """Appends rows from step `done` on to metrics.jsonl and, if asked, TensorBoard's files; in the first process."""
     if processes.rank():
         yield lambda row: None
         return
-    path = folder / METRICS
+    path = folder / METRICS_FILE
     kept = [json.dumps(row) + "\n" for row in _rows(path) if row["step"] < done]
     write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"))
     board = _tensorboard(folder, done) if tensorboard else None
@@ -522,7 +524,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 yield json.loads(line)
-            except ValueError:  # Half a line, the last one of a killed process.
+            except ValueError:  # Half a line, left by a killed process.
                 return
 
 

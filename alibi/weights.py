@@ -1,4 +1,4 @@
-"""The weights of a finished run: read back into a model, and checked before that."""
+"""The weights of a finished run: checked, then read into a model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
 
     Args:
         folder: folder of the run.
-        device: cpu, cuda or mps; None takes that of the training, or with a warning the CPU if that is missing.
+        device: cpu, cuda or mps; None takes the device of the training or, with a warning, the CPU if that is missing.
 
     Raises:
         ValueError: for an unknown device; the message lists the known ones.
@@ -57,10 +57,10 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
 
 
 def check_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:
-    """Checks that weights by name are this model's, by name and shape, and finite.
+    """Checks that the weights have this model's names and shapes, and are finite.
 
     Raises:
-        TrainingError: if they are not; the message begins with `where` and names the first that is wrong.
+        TrainingError: if not; the message begins with `where` and names the first wrong weight.
     """
     right = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}

@@ -1,6 +1,6 @@
 """Attention within the decay window of a linear bias (`alibi.decay_window`), which skips the keys beyond it.
 
-`WindowedAttention` is for CPUs, forward and back; `flex_blocks` tells FlexAttention on a GPU which blocks to compute.
+`WindowedAttention` is for CPUs, in both passes; `flex_blocks` tells FlexAttention on a GPU which blocks to compute.
 
 Letters in tensor names: B batch, H heads, T positions, D head width, N blocks of queries (with the batch), R queries in
 a block, W keys that a block meets.
@@ -20,18 +20,18 @@ from alibi.positions.base import LinearBias
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
-# Queries in a block: small blocks compute few keys beyond the window, larger products are faster at long windows.
+# Queries in a block: small blocks compute few keys beyond the window, large ones are faster for long windows.
 SMALLEST_BLOCK, LARGEST_BLOCK = 128, 512
 # A block grows while the window holds more than this number of blocks.
 BLOCKS_IN_WINDOW = 8
-# Scores of a piece: a few megabytes, which stay in the cache of a CPU.
+# Scores of a piece: a few megabytes, so that they stay in a CPU's cache.
 SCORES_AT_ONCE = 2**22
 # Positions in a block of FlexAttention.
 FLEX_BLOCK = 128
 
 
 class _Head(NamedTuple):
-    """One head's bias of a block of queries, for the keys in the block and before it."""
+    """One head's bias for a block of queries and the keys in and before the block."""
 
     mask_RW: Tensor
     before: int
@@ -52,7 +52,7 @@ def _heads(bias: LinearBias, length: int, dtype: torch.dtype) -> list[_Head]:
         block = SMALLEST_BLOCK
         while block < LARGEST_BLOCK and BLOCKS_IN_WINDOW * block < min(reach, length):
             block *= 2
-        # Whole blocks, so that the keys of two pieces overlap by whole blocks; never more keys than precede a block.
+        # Whole blocks, so that the keys of two pieces overlap by whole blocks; at most the keys before a block.
         before = min(math.ceil(min(reach, length) / block), (length - 1) // block) * block
         positions_W = torch.arange(before + block, device=slope.device)
         one = replace(bias, slopes_H=slope[None])
@@ -80,7 +80,7 @@ def _pieces(head: _Head, length: int, batch: int) -> Iterator[_Piece]:
 
 
 def _blocks(x_BTD: Tensor, size: int, step: int) -> Tensor:
-    """[B, T, D] as blocks of `size` positions that begin `step` apart: [N, size, D], a view where the batch is one."""
+    """[B, T, D] as blocks of `size` positions that begin `step` apart: [N, size, D], a view if the batch is one."""
     return x_BTD.unfold(1, size, step).transpose(2, 3).reshape(-1, size, x_BTD.shape[-1])
 
 
@@ -126,7 +126,7 @@ class _Windowed(torch.autograd.Function):
         batch, _, length, head_width = q_BHTD.shape
         wide = torch.promote_types(q_BHTD.dtype, torch.float32)
         dq_BHTD = torch.empty_like(q_BHTD)
-        # A key's gradient sums over many blocks, for which 16 bits are too few.
+        # A key's gradient is a sum over many blocks: 16 bits are too few.
         dk_BHTD, dv_BHTD = (torch.zeros(k_BHTD.shape, dtype=wide, device=k_BHTD.device) for _ in range(2))
         # For each query, the sum over keys of the weight times its gradient.
         shared_BHT1 = (dout_BHTD.to(wide) * out_BHTD).sum(dim=-1, keepdim=True).to(q_BHTD.dtype)
@@ -147,7 +147,7 @@ class _Windowed(torch.autograd.Function):
 
 
 class WindowedAttention:
-    """softmax(q k^T / sqrt(D) + bias) v over the keys within each head's reach, in memory that grows with T alone.
+    """softmax(q k^T / sqrt(D) + bias) v over the keys within each head's reach, in memory that grows only with T.
 
     Queries and keys have the same consecutive positions. A head's queries are cut into blocks. One dense product
     multiplies a block's queries with the keys of the block and of the blocks before it that the window reaches.
@@ -171,7 +171,7 @@ class WindowedAttention:
 
 
 def flex_blocks(bias: LinearBias, query_positions_T: Tensor, key_positions_S: Tensor) -> "BlockMask":
-    """For FlexAttention: the blocks of keys that each head and block of queries sees, and those that it sees whole.
+    """For FlexAttention: the blocks of keys that each head and block of queries sees in part or whole.
 
     Only the ends of the blocks are compared, so that no T x S tensor is made; positions are consecutive.
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alibi.errors import InputError
 
-# Tokens in a piece of a sample: several windows of a sliding evaluation, and short beside an article.
+# Tokens in a piece of a sample: long enough for several sliding windows, and much shorter than an article.
 PIECE = 64
 
 
@@ -28,16 +28,16 @@ class TrainingOrder:
     """Nonoverlapping blocks of the training length, shuffled anew each epoch; step -> batch, without state.
 
     The order depends on the stream, the length, the batch size and the seed alone, so every method sees the same
-    data, and any step can be asked for directly. The last tokens that fill no block are left out.
+    data, and any step can be computed directly. Tokens at the end that do not fill a block are left out.
 
     Args:
         tokens: the stream.
         end_of_line: id of the end-of-line token.
         length: tokens in a block.
         batch: blocks in a step.
-        seed: of the shuffling.
-        process: which of several processes this is, from 0; a step gives it an equal part of the blocks.
-        processes: how many there are; they divide the batch.
+        seed: seed of the shuffling.
+        process: number of this process, from 0; each process gets an equal part of a step's blocks.
+        processes: number of processes, a divisor of the batch.
 
     Raises:
         ValueError: if the stream does not fill one batch.
@@ -63,7 +63,7 @@ class TrainingOrder:
         self.length, self.batch, self.seed = length, batch, seed
         self.steps_an_epoch = self.blocks // batch
         self._own = slice(process * batch // processes, (process + 1) * batch // processes)
-        self._orders: dict[int, np.ndarray] = {}  # of the epoch at hand: drawn once, not at each step
+        self._orders: dict[int, np.ndarray] = {}  # of the current epoch: drawn once, not at each step
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Sources and targets of this step (from 0) for this process, int64 [its blocks, length] each."""
@@ -71,13 +71,13 @@ class TrainingOrder:
         return taken[:, :-1], taken[:, 1:]
 
     def _block(self, start: int) -> np.ndarray:
-        # A stream on disk may be larger than memory: no more is read than a block.
+        # A stream on disk may be larger than memory, so only the block is read.
         if start == 0:
             return shift(self.tokens[: self.length], self.end_of_line)
         return self.tokens[start - 1 : start + self.length].astype(np.int64)
 
     def where(self, step: int) -> tuple[int, int, list[int]]:
-        """Epoch, batch of the epoch, and the first target of each block in the stream, of this step (all from 0)."""
+        """Epoch, batch in the epoch, and the first target of each block in the stream, for this step (all from 0)."""
         epoch, place = divmod(step, self.steps_an_epoch)
         if epoch not in self._orders:
             self._orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(self.blocks)}
@@ -85,7 +85,7 @@ class TrainingOrder:
         return epoch, place, (blocks * self.length).tolist()
 
     def described(self, step: int) -> str:
-        """Where the text of this step is, for a message."""
+        """The place of this step's text, for a message."""
         epoch, place, starts = self.where(step)
         return (
             f"batch {place} of epoch {epoch}, blocks of {self.length} tokens from {', '.join(map(str, starts))} of the "
@@ -93,17 +93,17 @@ class TrainingOrder:
         )
 
     def position(self, step: int) -> dict[str, Any]:
-        """Where this step begins, for a checkpoint's reader: `resume` needs none of it."""
+        """The place where this step begins, only for people who read a checkpoint: `resume` does not need it."""
         epoch, place, _ = self.where(step)
         return {"epoch": epoch, "batch_of_epoch": place}
 
     def resume(self, positions: Sequence[Mapping[str, Any]]) -> None:
-        """Nothing, because any step can be asked for."""
+        """Does nothing, because any step can be computed directly."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Targets [start, end) of the stream are run, and those from `scored` on count."""
+    """The model reads targets [start, end) of the stream; those from `scored` on count."""
 
     start: int
     scored: int
@@ -111,7 +111,7 @@ class Window:
 
 
 def check_window(length: int, stride: int | None) -> None:
-    """Refuses windows that can't be evaluated in.
+    """Refuses an impossible window length or stride.
 
     Args:
         length: tokens in a window at most, L_valid.
@@ -152,17 +152,17 @@ def evaluation_windows(tokens: int, length: int, stride: int | None = None, skip
 
 
 def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.ndarray:
-    """Which tokens of a stream count, bool [tokens]: a sample that is spread evenly over all that is not skipped.
+    """Marks the tokens of a stream that count, bool [tokens]: a sample spread evenly over the tokens after `skip`.
 
     The stream after `skip` is cut into pieces of `PIECE` tokens, and every k-th piece counts, from the first on. k is
-    the largest number that leaves at least `sample` tokens and that neither 2 nor 3 divides: so pieces fall on all
-    places of a window alike, if it is a power of two or thrice one long. Windows of every length and stride can score
-    these same tokens, and the text between them is context.
+    the largest number not divisible by 2 or 3 that leaves at least `sample` tokens: pieces then fall evenly on all
+    places of a window whose length is a power of two, or three times one. Windows of every length and stride can score
+    the same tokens, and the text between them is context.
 
     Args:
         tokens: length of the stream.
         skip: tokens at the start that don't count.
-        sample: how many tokens count at least; None, or more than there are, takes all.
+        sample: least number of tokens that count; None, or more than the stream has, takes all.
     """
     counted = np.arange(tokens) >= skip
     if sample is not None:
@@ -173,15 +173,15 @@ def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.n
 
 
 def spread_windows(tokens: int, length: int, windows: int | None = None) -> range:
-    """Where each of the full windows begins that are taken of a stream, consecutive blocks: all, or a sample.
+    """The starts of full windows in a stream, cut into consecutive blocks: all of them, or a sample.
 
     Args:
         tokens: length of the stream.
         length: tokens in a window.
-        windows: how many are taken at least, every k-th, from the first on; None, or more than there are, takes all.
+        windows: least number of windows, every k-th from the first on; None, or more than there are, takes all.
 
     Raises:
-        ValueError: if the stream does not fill one window, or none is asked for.
+        ValueError: if the stream does not fill one window, or `windows` is below 1.
     """
     if windows is not None and windows < 1:
         raise InputError(f"windows={windows}: take at least one, or None for all")
@@ -193,11 +193,11 @@ def spread_windows(tokens: int, length: int, windows: int | None = None) -> rang
 
 
 def windows_of_last_tokens(start: int, length: int, last: int, seen: int, stride: int = 1) -> Iterator[Window]:
-    """Windows of at most `seen` tokens that score the last tokens of a longer one, and read nothing before it.
+    """Windows of at most `seen` tokens that score the last tokens of a longer window, and read nothing before it.
 
-    The longer window is [start, start + length). Each shorter one scores `stride` of its `last` tokens (or `seen`,
-    where that is fewer), the last of them with `seen` tokens of window; at stride 1 each token has exactly these. Where
-    `seen` is the length, the longer window itself scores them.
+    The longer window is [start, start + length). Each shorter window scores `stride` of its `last` tokens, at most
+    `seen`; the last token that it scores sees `seen` tokens, and at stride 1 every token does. If `seen` is at least
+    the length, the longer window itself scores them.
     """
     end = start + length
     if seen >= length:

@@ -1,9 +1,8 @@
 """A thousand bits flipped at random in files that hold numbers: each is told or changes nothing that is read.
 
 What can't be told: files that were written before they had digests (finished runs, manifests of corpora, measurements
-and records; their formats are read on), a corpus's file above 1 GiB whose bits change without its time after its first
-check, and `metrics.jsonl`, the curves of a training, which have none. A flip in the name of a digest makes a file pass
-for an older one: what is read of it is the same.
+and records; their formats are read on), and a corpus's file above 1 GiB whose bits change without its time after its
+first check. A flip in the name of a digest makes a file pass for an older one: what is read of it is the same.
 """
 
 import dataclasses
@@ -26,6 +25,7 @@ from alibi.records import MEASURED_COLUMNS, append, measured_results
 from alibi.reproduction.merging import merge
 from alibi.run_cache import store, stored
 from alibi.run_spec import RunSpec
+from alibi.runs import Run
 from alibi.train import Training, train
 from alibi.weights import load_model
 
@@ -37,7 +37,7 @@ FLIPS = {
     "checkpoint": {checkpoint.TENSORS: 120, checkpoint.FACTS: 80, checkpoint.MANIFEST: 50},
     "words": {"train.bin": 40, "train.txt": 40, "dict.txt": 60, "manifest.json": 90},
     "bytes": {"valid.bin": 30, "valid.txt": 30, "tokenizer.json": 60, "manifest.json": 40},
-    "run": {"model.safetensors": 90, "config.json": 110},
+    "run": {"model.safetensors": 70, "config.json": 90, "metrics.jsonl": 40},
     "measurement": {"evaluation.json": 60},
     "records": {"efficiency.csv": 60},
     "sent": {"efficiency.csv": 40},
@@ -133,7 +133,8 @@ def a_run(folder, monkeypatch, name):
     def read():
         config, facts = read_run(folder)
         facts = {name: facts.get(name) for name in ("parameters", "tokens", "seconds", "device", "commit")}
-        return {"config": config, "facts": facts, "weights": load_model(folder).state_dict()}
+        weights, metrics = load_model(folder).state_dict(), Run(config, corpus, folder).metrics()
+        return {"config": config, "facts": facts, "weights": weights, "metrics": metrics}
 
     return Kind(folder, read)
 

@@ -399,6 +399,8 @@ def test_an_outline_is_the_corpus_or_its_published_sizes(data, monkeypatch):
     sizes = corpus.outline("wikitext-103")
     assert (sizes.source, sizes.vocabulary_size, sizes.split("train").words) == ("", 267_744, 103_227_021)
     assert corpus.outline("bookcorpus").vocabulary_size == 28_996
+    mixture = corpus.outline("c4+roberta")
+    assert (mixture.vocabulary_size, mixture.split("valid").words, mixture.training_sha256) == (50_257, 649_000, "")
     assert unbuilt(data.parent / "cache"), "nothing was fetched"
     with pytest.raises(ValueError, match="unknown corpus 'nothing'"):
         corpus.outline("nothing")

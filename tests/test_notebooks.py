@@ -87,7 +87,8 @@ def test_code_cells_are_plain(chapter):
 @each_chapter
 def test_code_that_draws_or_sets_up_is_folded(chapter):
     cells = code_cells(chapter)
-    drawing = [cell for cell in cells if any("image/png" in output.get("data", {}) for output in cell.outputs)]
+    kinds = {"image/png", "image/svg+xml"}
+    drawing = [cell for cell in cells if any(kinds & output.get("data", {}).keys() for output in cell.outputs)]
     (place,) = [number for number, cell in enumerate(cells) if has_tag(cell, "parameters")]
     open_ones = [cell.id for cell in [*cells[place : place + 2], *drawing] if not has_tag(cell, "hide-input")]
     assert open_ones == [], "tag them hide-input"

@@ -102,6 +102,7 @@ def test_pages_and_figures_follow_the_systems_colours(site, visit, scheme):
     figure = page.locator(".cell:not(.tag_keep-colours) > .cell_output img").first
     filters = figure.evaluate("image => getComputedStyle(image).filter")
     assert filters == ("none" if scheme == "light" else f"invert({INVERTED}) hue-rotate(180deg)")
+    assert figure.evaluate("image => getComputedStyle(image).padding") == "0px", "the theme frames pictures"
     blue = figure.evaluate("image => getComputedStyle(image).getPropertyValue('--method-alibi')").strip()
     assert blue == (plots.COLOURS["alibi"] if scheme == "light" else plots.on_dark(plots.COLOURS["alibi"]))
 

@@ -49,7 +49,7 @@ FIGURE_COLOURS = 64
 NOTEBOOK_BYTES = 1_000_000
 HEADLINE = "headline"
 VERDICTS_BEGIN, VERDICTS_END = "<!-- verdicts, written by make notebooks -->", "<!-- end of the verdicts -->"
-# A chapter's only metadata beside its text: everything else that tools write into it changes from run to run.
+# The only metadata kept in a chapter: everything else that tools write changes from run to run.
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CELL_METADATA = {"tags", "mystnb"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -128,7 +128,7 @@ def build(root: Path | None = None) -> Path:
 
 
 def refresh(root: Path | None = None) -> None:
-    """Executes the chapters that changed and writes the cleaned outputs of all into `book/`; on an error none.
+    """Executes the chapters that changed and writes the cleaned outputs of all into `book/`, or none after an error.
 
     The figure of the first chapter's cell `headline` goes to `book/headline.png` too, and the verdicts on the paper's
     claims go into the README, which shows both.
@@ -170,7 +170,7 @@ def execute_all(notebooks: Sequence[Path], root: Path) -> None:
     """Executes these chapters with their own parameters, two at a time.
 
     Raises:
-        BookError: if one fails; waiting chapters are then dropped.
+        BookError: if a chapter fails; waiting chapters are then dropped.
         alibi.interruption.UnfinishedError: after a signal; executed chapters are not executed again.
     """
     try:
@@ -262,7 +262,7 @@ def _cleaned_outputs(outputs: Iterable[NotebookNode], place: str, root: Path) ->
                 continue
             output = nbformat.v4.new_output("stream", name="stdout", text=_without_paths(text, place, root))
             if kept and kept[-1].output_type == "stream":
-                # The clock decides where one stream is cut into two.
+                # The clock decides where a stream is cut into two outputs.
                 kept[-1].text += output.text
                 continue
         elif WIDGET in output.data or SITE_FILES in output.data:
@@ -350,7 +350,7 @@ def _run(source: Path, executed: Path, root: Path, values: Mapping[str, int | st
     # Without kernel folders jupyter starts this interpreter; an installed kernel may belong to another one.
     kernel = AsyncKernelManager(kernel_name=KERNEL["name"], kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     kernel.shutdown_wait_time = SECONDS_TO_STOP
-    # Cells write into the notebook; the process itself, above all when it dies, writes into a log.
+    # Cells write into the notebook; the process itself writes into a log, above all when it dies.
     with TemporaryFile() as log:
         setattr(kernel, "start_kernel", partial(kernel.start_kernel, stderr=log))  # noqa: B010
         try:
@@ -374,7 +374,7 @@ def _last_words(log: IO[bytes]) -> str:
 
 
 async def _end(kernel: "AsyncKernelManager") -> None:
-    """Ends the tasks that wait for the kernel, and the kernel: its own session gets none of this one's signals."""
+    """Ends the kernel and the tasks that wait for it: the kernel's own session gets none of this one's signals."""
     waiting = asyncio.all_tasks() - {asyncio.current_task()}
     for task in waiting:
         task.cancel()

@@ -1,4 +1,4 @@
-"""Tables that a reviewer of a reproduction asks for: what differs, how runs were trained, what they cost and where."""
+"""Tables that a reviewer of a reproduction asks for: differences, hyperparameters, and costs by machine."""
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -20,7 +20,7 @@ def _size(name: str) -> str:
 
 
 def differences(scale: str) -> Styler:
-    """What differs between the paper's WikiText-103 runs and those of a scale: item, paper, ours, why, effect."""
+    """Differences between the paper's WikiText-103 runs and a scale's: item, paper, ours, why, effect."""
     ours, paper = scale_named(scale), SCALES["paper"]
     steps = STEPS.get(scale, ours.steps)
     tokens, theirs = steps * ours.batch_tokens, paper.steps * paper.batch_tokens
@@ -78,7 +78,7 @@ def differences(scale: str) -> Styler:
 
 
 def hyperparameters() -> Styler:
-    """Each scale's recipe, the same for all methods, and the factor of the rate of T5's table, by the one rule."""
+    """Each scale's recipe, the same for all methods, and the factor of the rate of T5's table, by the common rule."""
     shown = pd.DataFrame(
         {
             name: {
@@ -99,9 +99,9 @@ def hyperparameters() -> Styler:
 
 
 def budget(records: pd.DataFrame) -> Styler:
-    """Runs, hours of a core and kilowatt hours by experiment, scale and machine; a run counts once in each experiment.
+    """Runs, core hours and kilowatt hours by experiment, scale and machine; a run counts once in each experiment.
 
-    Runs on CPUs alone, which train on one thread. Energy is hours times `WATTS_A_CORE`: an estimate of its order, not a
+    Only runs on CPUs count; they train on one thread. Energy is hours times `WATTS_A_CORE`: a rough estimate, not a
     reading.
     """
     runs = records.dropna(subset="seconds").drop_duplicates(RUN)

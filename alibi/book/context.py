@@ -1,4 +1,4 @@
-"""What longer context offers, counted by a trigram with a cache, and how much of it each model takes."""
+"""The gain that longer context offers, counted by a trigram with a cache, and the part of it that each model takes."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,15 +9,15 @@ from alibi.book import plots
 from alibi.reproduction.evidence import TRIGRAM_WITH_CACHE
 from alibi.reproduction.protocols import CACHE, SLIDING
 
-# Rows that share these scored the same tokens, in the vocabulary of one run's training text.
+# Rows with equal values here scored the same tokens, in the vocabulary of one run's training text.
 TOKENS = ["corpus_used", "train_length", "seed", "skipped", "sample"]
 
 
 def gains(records: pd.DataFrame) -> pd.DataFrame:
-    r"""Nats a token that each model, and the control, gains from more context, on the same tokens: column `nats`.
+    r"""Nats a token that each model and the control gain from more context, on the same tokens: column `nats`.
 
-    $\ln \mathrm{PPL}(W_0) - \ln \mathrm{PPL}(W)$, W the words of context: those of a full sliding window, or those in
-    the cache. $W_0$ is the shortest of the windows. Records that lack the control, or windows, are left out.
+    $\ln \mathrm{PPL}(W_0) - \ln \mathrm{PPL}(W)$, with W words of context, in a full sliding window or in the cache.
+    $W_0$ is the shortest window. Records without the control or without windows are left out.
     """
     chosen = (records.metric == "perplexity") & (records.split == "valid") & records.skipped.notna()
     rows = records[chosen & records.protocol.isin([CACHE, SLIDING]) & records.value.notna()]
@@ -34,7 +34,7 @@ def gains(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def offered_and_taken(gained: pd.DataFrame) -> Figure:
-    """Nats gained against words of context, a panel a training length; bands are least to greatest of several seeds.
+    """Nats gained against words of context, one panel a training length; bands go from the least to the greatest seed.
 
     Args:
         gained: from `gains`, not empty.
@@ -52,7 +52,7 @@ def offered_and_taken(gained: pd.DataFrame) -> Figure:
         ax.axhline(0, color="0.35", lw=1)
         ax.axvline(length, color="0.35", lw=1, ls=":")
         ax.set(title=f"trained at {length:g}", ylabel="nats gained")
-        # What fails leaves the panel downwards.
+        # A curve that fails leaves the panel downwards.
         ax.set_ylim(-own.nats.max() - 0.01, 1.1 * own.nats.max() + 0.01)
     shortest, longest = gained.eval_length.min(), gained.eval_length.max()
     plots.logarithmic(ax, [shortest * 2**power for power in range(20) if shortest * 2**power <= longest])

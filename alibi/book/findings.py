@@ -1,4 +1,4 @@
-"""What was found, in sentences: written from the records, so that they are as true with new ones as with none."""
+"""Findings in sentences, written from the records, so that they stay true with new records or none."""
 
 import math
 from collections import Counter
@@ -29,7 +29,7 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _against(ratio: float) -> str:
-    """A ratio of two perplexities in words that go before the second."""
+    """A ratio of two perplexities in words, for a place before the second."""
     per_cent = 100 * (ratio - 1)
     if abs(per_cent) < 0.05:
         return "equal to"
@@ -37,9 +37,9 @@ def _against(ratio: float) -> str:
 
 
 def growth(records: pd.DataFrame, method: str, multiple: float) -> dict[float, float]:
-    """Perplexity at multiple x L over that at L, by training length, mean over seeds, without overlap.
+    """Perplexity at multiple x L over perplexity at L, by training length, mean over seeds, without overlap.
 
-    Between two windows the logarithm is interpolated, since the paper's tables step by hundreds of tokens.
+    Between two windows log perplexity is interpolated, since the paper's tables step by hundreds of tokens.
     """
     rows = results.relative(records).query("method == @method and multiple >= 1").dropna(subset="ratio")
     found = {}
@@ -53,7 +53,7 @@ def growth(records: pd.DataFrame, method: str, multiple: float) -> dict[float, f
 
 
 def _word(at_2: Sequence[float], farthest: Sequence[float]) -> str:
-    """What becomes of a method past L, by the two thresholds of the rules."""
+    """A word for a method's perplexity past L, by the two thresholds of the rules."""
     if min(at_2) >= FAILS:
         return "fails"
     if min(farthest) >= FAILS:
@@ -62,14 +62,14 @@ def _word(at_2: Sequence[float], farthest: Sequence[float]) -> str:
 
 
 def past_length(paper: pd.DataFrame, measured: pd.DataFrame, multiples: Sequence[float] = (1.125, 2, 16)) -> Markdown:
-    """For each method the change of its perplexity from L to longer windows, here and in the paper, over all L.
+    """For each method, the change of perplexity from L to longer windows, here and in the paper, over all L.
 
-    *Holds* is at most 0.5 % above that at L, *fails* is 10 % above at every L, as in the rules of the claims.
+    *Holds* is at most 0.5 % above perplexity at L, *fails* is 10 % above at every L, as in the rules of the claims.
 
     Args:
         paper: rows of the paper's tables.
         measured: from `results.results`.
-        multiples: of L, in rising order, 2 among them.
+        multiples: multiples of L, in rising order, with 2 among them.
     """
     told = []
     for method in plots.PAPER_ORDER:
@@ -84,7 +84,7 @@ def past_length(paper: pd.DataFrame, measured: pd.DataFrame, multiples: Sequence
 
 
 def _ranges(curves: Mapping[float, Mapping[float, float]]) -> str:
-    """From the least to the greatest over training lengths of the ratios to the perplexity at L, by multiple of L."""
+    """The least and greatest ratio to the perplexity at L over training lengths, by multiple of L."""
     at: dict[float, list[float]] = {}
     for ratios in curves.values():
         for multiple, ratio in ratios.items():
@@ -97,7 +97,7 @@ def _ranges(curves: Mapping[float, Mapping[float, float]]) -> str:
 
 
 def _by_multiple(records: pd.DataFrame, method: str, multiples: Sequence[float]) -> dict[float, dict[float, float]]:
-    """Perplexity over that at L by training length and multiple, where there are any."""
+    """Perplexity over perplexity at L, by training length and multiple, without missing ones."""
     found: dict[float, dict[float, float]] = {}
     for multiple in multiples:
         for length, ratio in growth(records, method, multiple).items():
@@ -106,7 +106,7 @@ def _by_multiple(records: pd.DataFrame, method: str, multiples: Sequence[float])
 
 
 def at_own_length(records: pd.DataFrame) -> pd.DataFrame:
-    """Perplexity at L of each method (a column), a row for each training length in tokens; mean over seeds."""
+    """Perplexity at L, a column for each method and a row for each training length in tokens; mean over seeds."""
     own = results.relative(records).query("multiple == 1")
     own = own.pivot_table(index="train_length", columns="method", values="value")
     return own.reindex(columns=plots.PAPER_ORDER)
@@ -139,7 +139,7 @@ def order_at_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
 
 
 def short_against_long(measured: pd.DataFrame, short: float = 512, long: float = 3072) -> Markdown:
-    """ALiBi trained short against sinusoidal trained long, both read long, and whether that opponent is a fair one.
+    """ALiBi trained short against sinusoidal trained long, both read long, and whether this rival is a fair one.
 
     Args:
         measured: from `results.results`.
@@ -168,10 +168,10 @@ def short_against_long(measured: pd.DataFrame, short: float = 512, long: float =
 
 
 def full_windows(measured: pd.DataFrame) -> Markdown:
-    """For each method how perplexity changes from L to 2 L and to the longest window under full sliding windows.
+    """For each method, the change of perplexity from L to 2 L and to the longest window, in full sliding windows.
 
     Args:
-        measured: from `results.results`; records that let the first windows grow are left out.
+        measured: from `results.results`; records whose first windows grow are left out.
     """
     rows = plots.perplexities(measured, protocol=SLIDING)
     rows = rows[rows.skipped.notna()]
@@ -196,7 +196,7 @@ def _curve(rows: pd.DataFrame) -> dict[float, float]:
 
 
 def of_claims(numbers: Sequence[int | str]) -> Markdown:
-    """The verdicts on these claims, a line for each, with every part that is measured."""
+    """The verdicts on these claims, a line for each, with every measured part."""
     told = []
     for verdict in claims.both_scorecards():
         if verdict.number not in numbers:
@@ -216,7 +216,7 @@ def _numbered(verdicts: Iterable[claims.Verdict]) -> str:
 
 
 def verdict_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
-    """How many claims have which verdict, and the ones that failed by their titles, those that failed in part too."""
+    """The number of claims with each verdict, and the titles of those that failed, or failed in a part."""
     counts = Counter(verdict.verdict for verdict in verdicts)
     each = []
     for word in claims.VERDICTS:
@@ -237,7 +237,7 @@ def verdict_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
 
 
 def why(verdict: claims.Verdict) -> str:
-    """What decided a verdict, in a few words: the gate that is shut, the broken part, or what is missing."""
+    """The reason of a verdict in a few words: the shut gate, the broken part, or the missing records."""
     if verdict.verdict == claims.NOT_MEASURABLE:
         shut = [gate.letter for gate in verdict.gates if gate.state == claims.SHUT]
         return f"shut: gate{'s' if len(shut) > 1 else ''} {_joined(shut)}"

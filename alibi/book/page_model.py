@@ -1,6 +1,6 @@
 """Small trained models for a page of the book: trained, rounded to sixteen bits, and written as scripts.
 
-A page that is opened as a file may load scripts and nothing else, so each model is one. The script `NAME.js` sets
+A page that is opened as a file may load only scripts, so each model is a script. The script `NAME.js` sets
 `Decoder.files["NAME"]` to an object of
 
     method, vocabulary_size, layers, width, heads, feedforward   as in `alibi.model.ModelConfig`
@@ -39,22 +39,22 @@ from alibi.run_spec import RunSpec
 from alibi.runs import Run, run_of
 from alibi.windows import evaluation_windows, shift
 
-# What decoder.js can compute.
+# Methods that decoder.js can compute.
 METHODS = ("alibi", "sinusoidal")
 BYTES = 4_000_000
-"""Of all files of the page at most."""
+"""Largest size of all files of the page together."""
 WINDOWS = 16
 """Training lengths in the longest window."""
 
 
 def page_run(method: str, train_length: int = 128, steps: int | None = None, seed: int = 1) -> Run:
-    """The finished run of a model for the page: by the recipe of scale quick and on its text, with a smaller shape.
+    """The finished run of a model for the page: the recipe and text of scale quick, with a smaller shape.
 
     Args:
         method: a name of `METHODS`.
         train_length: L in tokens.
-        steps: optimiser steps; None takes those of the scale.
-        seed: of weights and data order.
+        steps: optimiser steps; None takes the scale's.
+        seed: seed of weights and data order.
 
     Raises:
         InputError: for a number out of range.
@@ -63,20 +63,20 @@ def page_run(method: str, train_length: int = 128, steps: int | None = None, see
     spec = RunSpec(method=method, train_length=train_length, steps=steps, seed=seed)
     corpus = load(spec.corpus)
     config = configure(spec, corpus)
-    # With eight heads of whole fours of columns, the largest of which two fit into BYTES.
+    # The largest shape with eight heads, each a multiple of 4 columns, of which two fit into BYTES.
     small = replace(config.model, layers=3, width=96, heads=8, feedforward=384)
     return run_of(replace(config, model=small), corpus)
 
 
 def rounded(model: Decoder) -> Decoder:
-    """A copy of the model, on the CPU and in float32, with weights rounded to float16: what the page computes with."""
+    """A copy of the model for the page: on the CPU, in float32, with weights rounded to float16."""
     copy = Decoder(model.config)
     copy.load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
     return copy.eval()
 
 
 def described(run: Run) -> str:
-    """What a page must say of the models: parameters, shape, training, text, seed and scale of this run."""
+    """The description of the models for a page: parameters, shape, training, text, seed and scale of this run."""
     model, facts = run.config.model, run.facts
     return (
         f"Two tiny models, of {facts['parameters']:,} parameters each: {model.layers} layers of width {model.width}, "
@@ -90,7 +90,7 @@ def model_script(model: Decoder) -> str:
     """The script of a model.
 
     Raises:
-        InputError: for a model that the page can't compute: another method or embedding, or heads whose width is no
+        InputError: for a model that the page can't compute: another method or embedding, or heads whose width is not a
             multiple of 4.
     """
     config, positions = model.config, model.positions
@@ -130,10 +130,10 @@ def vocabulary_script(corpus: Corpus) -> str:
 
 
 def scripts(runs: Sequence[Run]) -> dict[str, str]:
-    """The files of the page, by their paths below `_static`: the vocabulary, and a model of each run.
+    """The files of the page, by their paths below `_static`: the vocabulary, and a model for each run.
 
     Raises:
-        InputError: as `model_script` and `vocabulary_script`, and if they are larger than `BYTES`.
+        InputError: as `model_script` and `vocabulary_script`, and if the files are larger than `BYTES`.
     """
     files = {"models/vocabulary.js": vocabulary_script(runs[0].corpus)}
     files |= {f"models/{run.config.model.method}.js": model_script(run.model) for run in runs}
@@ -147,11 +147,11 @@ def _compact(content: Mapping[str, object]) -> str:
 
 
 def passages(corpus: Corpus, tokens: int, count: int = 3) -> dict[str, str]:
-    """The beginnings of the first articles of the validation text, by title; none is picked.
+    """The beginnings of the first articles of the validation text, by title; nobody picked them.
 
     Args:
-        corpus: of the models.
-        tokens: in a passage at most; it ends at the end of a word.
+        corpus: corpus of the models.
+        tokens: most tokens in a passage, which ends at the end of a word.
         count: number of articles.
     """
     lines = corpus.text("valid").splitlines()
@@ -166,7 +166,7 @@ def passages(corpus: Corpus, tokens: int, count: int = 3) -> dict[str, str]:
 
 @torch.no_grad()
 def losses(model: Decoder, tokens: Sequence[int], end_of_line: int, window: int) -> np.ndarray:
-    """-ln p of each token (nats), read in consecutive windows: what the page shows, computed by torch."""
+    """-ln p of each token (nats), read in consecutive windows: the page's numbers, computed by torch."""
     stream = torch.from_numpy(shift(np.asarray(tokens), end_of_line))
     parts = []
     for part in evaluation_windows(len(tokens), window):
@@ -177,7 +177,7 @@ def losses(model: Decoder, tokens: Sequence[int], end_of_line: int, window: int)
 
 @torch.no_grad()
 def looked_at(model: Decoder, sources_T: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """After these tokens, which begin a window: ln p of the next, [vocabulary], and each layer's last row of attention.
+    """ln p of the token after these, which begin a window, [vocabulary], and each layer's last row of attention.
 
     Returns:
         ln p, and for each layer the weights of its heads over the tokens, [heads, T].

@@ -1,4 +1,4 @@
-"""The chapters' parameters: one table, by which the command line and each chapter's first cell check values."""
+"""The chapters' parameters in one table; the command line and each chapter's first cell check values by it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Number:
         return f"a whole number from {self.smallest} to {self.largest}"
 
     def admits(self, value: object) -> bool:
-        """Whether the value has the right type and is in range; True and False are no numbers."""
+        """Whether the value has the right type and is in range; True and False are not numbers."""
         return type(value) is int and self.smallest <= value <= self.largest
 
     def read(self, text: str) -> object:
-        """The number that the text spells, or the text itself, which `admits` refuses."""
+        """The number in the text, or the text itself, which `admits` refuses."""
         try:
             return int(text)
         except ValueError:

@@ -1,4 +1,4 @@
-"""Pages of reference that the site writes from the code: each command's own help, and the docstrings of the package."""
+"""Reference pages that the site makes from the code: each command's help, and the docstrings of the package."""
 
 import io
 import os
@@ -15,27 +15,27 @@ from sphinx.util.docutils import SphinxDirective
 
 from alibi.commands import COMMANDS
 
-# Letters in a line of a command's help: what a page of 1400 pixels shows.
+# Letters in a line of a command's help, as many as a page of 1400 pixels shows.
 COLUMNS = 84
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 # A formula, or code in single quotes.
 MARKED = re.compile(r"\$([^$\n]+)\$|(?<![`:])`([^`\n]+)`(?!`)")
-# A line that ends with a colon, then lines that are set in: as they are, in a fixed width.
+# A line that ends with a colon, then indented lines: they are shown unchanged, in a fixed width.
 SET_IN = re.compile(r"^( *)(\S.*):\n\n(?=\1 {4}\S)", re.MULTILINE)
 
 
 def setup(app: Sphinx) -> None:
     """Registers the directive `commands`, and the reading of docstrings, with Sphinx."""
     app.add_directive("commands", Commands)
-    # Before napoleon, which takes the sections of docstrings apart.
+    # Runs before napoleon, which takes the sections of docstrings apart.
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
 
 
 def help_of(name: str) -> str:
-    """What `python -m alibi NAME --help` prints, in lines of at most `COLUMNS` letters.
+    """The output of `python -m alibi NAME --help`, in lines of at most `COLUMNS` letters.
 
     Args:
-        name: of `alibi.commands.COMMANDS`.
+        name: a name of `alibi.commands.COMMANDS`.
     """
     out = io.StringIO()
     plain = {"COLUMNS": str(COLUMNS), "TERM": "dumb", "NO_COLOR": "1"}
@@ -43,7 +43,7 @@ def help_of(name: str) -> str:
         tyro.cli(COMMANDS[name], prog=f"python -m alibi {name}", args=["--help"])
     lines = []
     for line in (line.rstrip() for line in out.getvalue().splitlines()):
-        # tyro folds the text of options and not what stands before them.
+        # tyro folds the text of options, but not the text before them.
         lines += [line] if len(line) <= COLUMNS or line.startswith(" ") else wrap(line, COLUMNS)
     return "\n".join(lines).strip()
 
@@ -63,7 +63,7 @@ class Commands(SphinxDirective):
 
 
 def as_restructured_text(app: Sphinx | None, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
-    """Rewrites a docstring's formulas and code, which are marked as in Markdown, in place."""
+    """Rewrites in place a docstring's formulas and code, which are marked as in Markdown."""
     text = FORMULA.sub(lambda found: "\n.. math::\n\n   " + " ".join(found[1].split()) + "\n", "\n".join(lines))
     text = MARKED.sub(lambda found: f":math:`{found[1]}`" if found[1] else f"``{found[2]}``", text)
     lines[:] = SET_IN.sub(r"\1\2::\n\n", text).split("\n")

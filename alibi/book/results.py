@@ -1,4 +1,4 @@
-"""Measured records beside the paper's numbers: which are shown, what a caption must say of them, what they cost."""
+"""Measured records beside the paper's numbers: their choice, captions and costs."""
 
 from collections.abc import Sequence
 
@@ -16,24 +16,24 @@ from alibi.reproduction.plan import listing, states
 from alibi.reproduction.runner import reproduce
 from alibi.scale import SCALES
 
-# The paper's tables have other lengths than ours; what lies so near stands beside.
+# The paper's tables have other lengths than ours; numbers at lengths within this share stand side by side.
 NEAR = 0.03
-# A number of theirs and one of ours share these.
+# Columns that a number of theirs and one of ours share.
 PAIRED = ["method", "paper_length", "paper_eval_length"]
-# What a run is: its records share these.
+# The identity of a run: its records share these columns.
 RUN = ["source", "scale", "method", "train_length", "seed", "corpus_used", "tokens_trained", "parameters"]
 
 
 def results(experiments: str | Sequence[str], scale: str = "") -> pd.DataFrame:
-    """The measured records of experiments at a scale, or at the largest that has any; none is an empty table.
+    """The measured records of experiments at a scale, or at the largest that has any; the table may be empty.
 
-    Of runs on several texts those on the one nearest to the paper's are shown, as claims prefer it, and of equals those
-    that were trained longest: numbers of different texts do not compare. The new column `paper_eval_length` is the
-    evaluation length in the paper's tokens, as `paper_length` is the training length in them.
+    If there are runs on several texts, it takes the text nearest to the paper's, as claims do, and among equals the
+    longest training: numbers of different texts do not compare. The new column `paper_eval_length` is the evaluation
+    length in the paper's tokens, as `paper_length` is the training length.
 
     Args:
         experiments: one name, or several that train the same runs.
-        scale: its name; empty for the largest that has records.
+        scale: name of the scale; empty for the largest that has records.
 
     Raises:
         ValueError: if no scale has this name.
@@ -51,7 +51,7 @@ def results(experiments: str | Sequence[str], scale: str = "") -> pd.DataFrame:
 
 
 def _nearest_texts(records: pd.DataFrame) -> list[str]:
-    """For each of the paper's corpora, of the texts that were used for it the one that is shown."""
+    """For each of the paper's corpora, the shown one of the texts that were used for it."""
     texts = records.groupby(["corpus", "corpus_used"], as_index=False).tokens_trained.max()
     far = [claims.substitution(corpus, used) for corpus, used in zip(texts.corpus, texts.corpus_used, strict=True)]
     nearest = texts.assign(far=far, tokens=-texts.tokens_trained.astype(float)).sort_values(["far", "tokens"])
@@ -59,7 +59,7 @@ def _nearest_texts(records: pd.DataFrame) -> list[str]:
 
 
 def described(records: pd.DataFrame) -> str:
-    """What the caption of a figure says of measured records: scale, model, text, seeds, device and commit."""
+    """The description of measured records for a caption: scale, model, text, seeds, device and commit."""
     if records.empty:
         return "Not yet measured."
 
@@ -77,26 +77,26 @@ def described(records: pd.DataFrame) -> str:
 
 
 def caption(records: pd.DataFrame, name: str = "") -> Markdown:
-    """What `described` says, in italics as it stands under a figure, after the name of these records."""
+    """A caption under a figure, in italics: the name of these records, then `described`."""
     return Markdown(f"*{name}{described(records)}*")
 
 
 def complete(experiment: str, scale: str, seeds: int = 1) -> None:
-    """Measures and records what an experiment lacks at a scale, after a list of its cells and their time."""
+    """Measures and records an experiment's missing cells at a scale, after a list of all cells and their time."""
     named = chosen(Choice(experiment, scale, seeds=range(seeds)))
     print(listing(states(named)))
     reproduce(named)
 
 
 def cost(records: pd.DataFrame) -> str:
-    """The time that the training of these records' runs took, such as "8 runs, 3.5 h of training"."""
+    """The training time of these records' runs, such as "8 runs, 3.5 h of training in all"."""
     runs = records.dropna(subset="seconds").drop_duplicates(RUN)
     many = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
     return f"{many}, {duration(float(runs.seconds.sum()))} of training in all"
 
 
 def _nearest(ours: pd.DataFrame, paper: pd.DataFrame, factor: float = 1) -> pd.DataFrame:
-    """Our rows by `PAIRED`, each with the paper's nearest window at the same L; its lengths are times the factor."""
+    """Our rows by `PAIRED`, each with the paper's nearest window at the same L; our lengths are times the factor."""
     theirs = paper[(paper.metric == "perplexity") & (paper.split == "valid")].dropna(subset="value")
     theirs = theirs.assign(
         paper_length=factor * theirs.train_length.astype(float),
@@ -115,10 +115,10 @@ def beside(
     decimals: int = 2,
     same_length: pd.DataFrame | None = None,
 ) -> Styler:
-    """Perplexities of the paper and ours, where both were evaluated at the same length within 3 %, and the difference.
+    """Perplexities of the paper and ours at evaluation lengths that agree within 3 %, and the difference.
 
-    Lengths are ours in the paper's tokens (times the scale's factor); of several seeds the mean and the standard
-    deviation. Models and texts are others, so levels differ; the ratio to the same model's perplexity at L compares.
+    Lengths are ours in the paper's tokens (times the scale's factor); several seeds give mean and standard deviation.
+    Models and texts differ, so levels differ; the ratio to the same model's perplexity at L can be compared.
 
     Args:
         paper: rows of the paper's tables.
@@ -126,7 +126,8 @@ def beside(
         caption: of the table.
         decimals: of perplexities.
         same_length: rows of the paper's tables, for two more columns: the paper's perplexity in the same protocol, and
-            that over the one at L, where L and L_valid are our own numbers of tokens, not those that they stand for.
+            its ratio to the one at L, at L and L_valid equal to our own numbers of tokens, not to the lengths that they
+            stand for.
     """
     protocol = measured.protocol.iloc[0] if len(measured) else ""
     ours = plots.perplexities(measured, protocol=protocol)
@@ -168,7 +169,7 @@ def beside(
 
 
 def verdicts(numbers: Sequence[int | str]) -> Styler:
-    """The verdicts that the records support on these claims, each part with its rule, the paper's value and ours."""
+    """The verdicts on these claims by the records, each part with its rule, the paper's value and ours."""
     judged = [verdict for verdict in claims.both_scorecards() if verdict.number in numbers]
     rows = []
     for verdict in judged:
@@ -180,17 +181,18 @@ def verdicts(numbers: Sequence[int | str]) -> Styler:
             rows.append((f"{verdict.number}", part.statistic, part.rule, paper, effect, spread, seeds, holds))
     names = ["claim", "statistic", "rule", "the paper", "measured", "95 % interval", "seeds", "the rule"]
     shown = pd.DataFrame(rows, columns=names).set_index(["claim", "statistic"])
-    # The verdict first: a narrow screen shows the beginning of a line.
+    # The verdict comes first: a narrow screen shows the beginning of a line.
     told = [f"{verdict.number} {verdict.verdict}: {verdict.title}" for verdict in judged]
     numbered = ", ".join(str(verdict.number) for verdict in judged)
     return tables.styled(shown, "<br>".join([f"Claims {numbered}:", *told]))
 
 
 def relative(records: pd.DataFrame) -> pd.DataFrame:
-    """Perplexities without overlap, of the paper or measured, each beside the same model's at its training length.
+    """Perplexities without overlap, of the paper or measured, each with its ratio to the same model's at L.
 
-    Adds `multiple`, L_valid / L, and `ratio`, perplexity over that at L (missing where that is); numbers are floats,
-    lengths in the paper's tokens, `paper_length` and `paper_eval_length`. Of equal rows the last counts.
+    Adds `multiple`, L_valid / L, and `ratio`, perplexity over perplexity at L (missing if the latter is); numbers are
+    floats, and lengths are in the paper's tokens, `paper_length` and `paper_eval_length`. The last of equal rows
+    counts.
     """
     keys = ["method", "paper_length", "seed"]
     rows = plots.perplexities(records)
@@ -206,5 +208,5 @@ def relative(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves(paper: pd.DataFrame, measured: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
-    """The paper's rows of these tables and the measured records in one frame, as the functions of `plots` take them."""
+    """The paper's rows of these tables and the measured records in one frame, for the functions of `plots`."""
     return pd.concat([paper[paper.source.isin(sources)], measured], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Verdicts as pages show them: a table, the effects behind them, and the details of each claim to unfold."""
+"""Verdicts for pages: a table, the effects behind them, and the details of each claim to unfold."""
 
 from collections.abc import Sequence
 from html import escape
@@ -18,17 +18,17 @@ NUMBERS = ["low", "high", "paper", "effect", "start", "end"]
 
 
 def left(rows: pd.DataFrame, caption: str) -> Styler:
-    """A table of texts, which stand at the left of their cells."""
+    """A table of texts, aligned to the left of their cells."""
     return tables.styled(rows, caption).set_table_styles(LEFT, overwrite=False)  # type: ignore[arg-type]
 
 
 def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False) -> Styler:
-    """A row for each claim: title, verdict, what decided it, and the smallest scale with the fewest seeds.
+    """A row for each claim: title, verdict, the reason, and the smallest scale with the fewest seeds.
 
     Args:
         verdicts: of `claims.scorecard`.
         caption: of the table.
-        whose: names the paper as well, where verdicts are on several.
+        whose: also name the paper, for verdicts on several papers.
     """
     rows = {}
     for verdict in verdicts:
@@ -47,7 +47,7 @@ def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False)
 def effects(asked: Sequence[Claim], verdicts: Sequence[claims.Verdict]) -> pd.DataFrame:
     """A row for each part of each claim, such as 1b: the rule's range, the paper's value, ours with its interval.
 
-    In the columns of `alibi.book.plots.forest`.
+    It has the columns of `alibi.book.plots.forest`.
     """
     rows = {}
     for claim, verdict in zip(asked, verdicts, strict=True):

@@ -14,12 +14,12 @@ from sphinx.errors import ExtensionError
 
 from alibi.book import badges, plots, reference, widgets
 
-# This one file holds every TeX package; the smaller ones fetch a package when a page first uses it.
+# This file holds every TeX package; the smaller ones fetch a package when a page first uses it.
 MATHJAX = "tex-chtml-full.js"
 MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
 STYLE = "widgets.css"
 COLOURS = "colours.css"
-# Of a page's description, characters: search engines show about so many.
+# Characters of a page's description: search engines show about this number.
 DESCRIPTION = 200
 CARD = "headline.png"
 MISSING = """<!DOCTYPE html>
@@ -60,7 +60,7 @@ def _configure(app: Sphinx, config: Config) -> None:
 
 
 def _add_widgets(app: Sphinx) -> None:
-    """Copies the scripts and writes the methods' colours, before Sphinx takes the checksums of what pages load."""
+    """Copies the scripts and writes the methods' colours, before Sphinx takes checksums of the pages' files."""
     folder = Path(app.outdir) / "_static" / "widgets"
     folder.mkdir(parents=True, exist_ok=True)
     for file in [*widgets.FOLDER.glob("*.js"), widgets.FOLDER / STYLE]:
@@ -85,7 +85,7 @@ def _offer_files(app: Sphinx, document: nodes.document, page: str) -> None:
 
 
 def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
-    """Loads the scripts of the figures that a page has, after its text."""
+    """Makes a page load the scripts of its figures, after its text."""
     if needed := widgets.scripts(context.get("body", "")):
         for style in (COLOURS, STYLE):
             app.add_css_file(f"widgets/{style}")
@@ -94,9 +94,9 @@ def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any],
 
 
 def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
-    """Tells search engines and previews of links what a page is: its title, its first paragraph, the first figure.
+    """Describes a page for search engines and previews of links: its title, its first paragraph, the first figure.
 
-    The first paragraph after the box, if the page opens with one.
+    If the page opens with a box, the first paragraph after it counts.
     """
     body = re.sub(r'<div class="[^"]*\badmonition\b.*?</div>', "", context.get("body", ""), flags=re.DOTALL)
     paragraph = re.search(r"<p>(.*?)</p>", body, re.DOTALL)
@@ -126,7 +126,7 @@ def _finish(app: Sphinx, exception: Exception | None) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
     if (given := Path(app.srcdir) / widgets.SITE_FOLDER).is_dir():
-        # Not before: the theme loads every script that it finds in _static, on each page.
+        # Only now: the theme would load every script that it finds in _static, on each page.
         shutil.copytree(given, site / "_static", dirs_exist_ok=True)
     if (card := Path(app.srcdir) / CARD).is_file():
         shutil.copyfile(card, site / "_static" / CARD)

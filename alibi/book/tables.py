@@ -1,4 +1,4 @@
-"""Tables as the book shows them: records by what heads rows and columns, and any texts under a caption."""
+"""Tables for the book: records by the columns that head rows and columns, and any texts under a caption."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Seq
 
     Args:
         records: the rows to show.
-        caption: number of the table and what its cells are.
+        caption: number of the table, and the meaning of its cells.
         rows: columns of the records that head the rows.
         columns: columns of the records that head the columns.
     """
@@ -42,8 +42,9 @@ def table(records: pd.DataFrame, caption: str, rows: Sequence[str], columns: Seq
 
 
 def styled(texts: pd.DataFrame, caption: str) -> Styler:
-    """A table of texts as the book shows it: a caption above, and wide ones scroll by themselves on a narrow screen."""
-    # A fixed id: the same records give the same page. Ids of cells, which nothing uses, would double its size.
+    """A table of texts for the book, with its caption above; a wide table scrolls by itself on a narrow screen."""
+    # A fixed id, so that the same records give the same page. Ids of cells would double its size, and nothing uses
+    # them.
     uuid = "-".join(re.findall("[a-z0-9]+", caption.split(":")[0].lower()))
     shown = Styler(texts, uuid=uuid, cell_ids=False)
     shown = shown.set_caption(caption).set_table_attributes(

@@ -1,1 +1,1 @@
-"""Names to token streams: where text comes from, the sample that needs no network, vocabularies, the cached corpus."""
+"""Corpora from names to token streams: sources of text, a sample that needs no network, vocabularies, the cache."""

@@ -1,4 +1,4 @@
-"""Where the articles of a token stream begin: what a mean over tokens varies by is the article, not the token."""
+"""The first tokens of articles in a stream: the loss varies by article, so errors of means are taken over articles."""
 
 import numpy as np
 
@@ -7,15 +7,15 @@ from alibi.corpora.source import is_title
 
 
 def article_starts(corpus: Corpus, split: str, tokens: np.ndarray, end_of_line: int) -> np.ndarray | None:
-    """The first token of each article of a stream, None if its text marks fewer than two.
+    """The place of each article's first token in a stream; None if its text marks fewer than two articles.
 
-    An article begins at its title, a line such as " = Title = ", the first one with the stream.
+    An article begins at its title, a line such as " = Title = "; the first article begins with the stream.
 
     Args:
         corpus: the text that the stream encodes.
-        split: of it.
+        split: name of the split.
         tokens: the stream, or a beginning of it, in any vocabulary.
-        end_of_line: id of the end-of-line token, which ends every line and stands nowhere else.
+        end_of_line: id of the end-of-line token, which ends every line and appears nowhere else.
     """
     if corpus.splits[split].articles < 2:
         return None

@@ -16,7 +16,7 @@ def bert_vocabulary() -> "WordPieceVocabulary":
     """The vocabulary of the cased BERT, whose 28,996 word pieces are the paper's "29K" (p. 20).
 
     Raises:
-        CorpusError: if it can't be fetched, or is another one.
+        CorpusError: if it can't be fetched, or a different vocabulary is there.
     """
     from alibi.corpora.vocabulary import WordPieceVocabulary
 

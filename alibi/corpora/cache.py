@@ -1,6 +1,6 @@
 """The cache of a corpus: text, token streams, vocabulary and a manifest with the SHA-256 of each, built once.
 
-Text of any size is read, counted and encoded in pieces: memory holds a piece and the vocabulary.
+Text of any size is read, counted and encoded in pieces: memory holds only a piece and the vocabulary.
 """
 
 import json
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Counted up whenever the text, the splits or the encoding of a corpus change, so that older caches are rebuilt.
+# Count this up when the text, the splits or the encoding of a corpus change, so that older caches are rebuilt.
 FORMAT = 3
-# Text that is encoded at once, which bounds the memory of encoding.
+# Text that is encoded at once; it bounds the memory of encoding.
 BYTES_A_BATCH = 1 << 20
 LINES_A_REFRESH = 10_000
-# A process checks a file once, and again when its size or time has changed. Above this size, `CHECKED` keeps that it
-# was checked for later processes.
+# A process checks a file once, and again when its size or time has changed. Above this size, `CHECKED` tells later
+# processes that a file was checked.
 CHECKED_ONCE = 1 << 30
 CHECKED = "checked.json"
-# Of the manifest itself, in it; manifests that were written before lack it.
+# SHA-256 of the manifest itself, in it; older manifests lack it.
 OWN_DIGEST = "manifest_sha256"
-# Vocabularies that are fetched; the others are learned from the training split.
+# Fetched vocabularies; the others are learned from the training split.
 FETCHED = {"bert": bert_vocabulary, "gpt2": gpt2_vocabulary}
 
 
 def fault_of(folder: Path, source: Source | None) -> str | None:
-    """Why the cache in `folder` can't be used, or None if it can."""
+    """The reason why the cache in `folder` can't be used, or None if it can."""
     identity = source.identity if source else None
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        # A copy that was made from a folder, which is not here now, stands for the hub's: its source is on record.
+        # A copy made from a folder that is missing now replaces the hub's text: the manifest records its source.
         other = identity is not None and manifest["identity"] != identity
         copied = manifest["identity"].startswith("folder ") and not (identity or "").startswith("folder ")
         if manifest["format"] != FORMAT or (other and not copied):
@@ -62,7 +62,7 @@ def fault_of(folder: Path, source: Source | None) -> str | None:
 
 
 def _changed(folder: Path, digests: Mapping[str, str]) -> list[str]:
-    """The files that are not as written."""
+    """The files that changed since they were written."""
     states = {file: _state(folder / file) for file in digests}
     try:
         checked = json.loads((folder / CHECKED).read_bytes())
@@ -77,7 +77,7 @@ def _changed(folder: Path, digests: Mapping[str, str]) -> list[str]:
     large = {file: state for file, state in states.items() if state[0] > CHECKED_ONCE and file not in changed}
     if large.keys() - known:
         text = json.dumps(large)
-        with suppress(OSError):  # Where nothing can be written, every load checks.
+        with suppress(OSError):  # If it can't be written, every load checks again.
             write_whole(folder / CHECKED, lambda path: path.write_text(text, encoding="utf-8"))
     return changed
 
@@ -94,7 +94,7 @@ def _state(path: Path) -> list[int]:
 
 
 def build(folder: Path, source: Source) -> None:
-    """Build the cache in `folder`, once however many processes ask, and never seen half written."""
+    """Build the cache in `folder`; only one of several processes builds it, and none sees it half written."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.parent / f".{folder.name}.lock"):
@@ -105,7 +105,7 @@ def build(folder: Path, source: Source) -> None:
                 logger.warning("%s is rebuilt: %s", folder, fault)
             scratch = folder.parent / f".{folder.name}.building"
             if scratch.exists():
-                shutil.rmtree(scratch)  # of a build that was killed
+                shutil.rmtree(scratch)  # left by a killed build
             scratch.mkdir()
             try:
                 _write(scratch, source)
@@ -114,7 +114,7 @@ def build(folder: Path, source: Source) -> None:
                 scratch.rename(folder)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as wrong:  # Of the cache alone: faults of the source are CorpusErrors.
+    except OSError as wrong:  # Only of the cache: faults of the source are CorpusErrors.
         raise CorpusError(
             f"{source.name} can't be kept in {folder} ({told(wrong)}): make room there, or set ALIBI_CACHE to a folder "
             "that can be written to"
@@ -128,7 +128,7 @@ def _write(folder: Path, source: Source) -> None:
         raise InputError(f"{reading}: a vocabulary of {source.tokenisation} has a size of its own; leave it out")
     if source.fetched:
         say(source.fetched)
-    # Fetched first: a download that fails should not come after the long work.
+    # Fetched first, so that a download fails before the long work.
     given = FETCHED[source.tokenisation]() if source.tokenisation in FETCHED else None
     sizes = _write_texts(folder, source)
     vocabulary = given or _learned(folder, source)
@@ -176,7 +176,7 @@ def _write_texts(folder: Path, source: Source) -> dict[str, dict[str, int]]:
     """Writes the text of every split, and returns its sizes.
 
     Raises:
-        CorpusError: if a split is empty, or not as large as published.
+        CorpusError: if a split is empty or its size is not the published one.
     """
     enough = source.reading.train_words
     bar = progress_bar(total=enough, unit=" words", unit_scale=True, desc="reading train", delay=1, leave=False)
@@ -197,7 +197,7 @@ def _write_texts(folder: Path, source: Source) -> dict[str, dict[str, int]]:
                             break
     for split, text in list(texts.items()):
         if not text.bytes and enough is not None and split != "train":
-            del texts[split]  # The beginning holds none of it.
+            del texts[split]  # The beginning holds none of this split.
             (folder / f"{split}.txt").unlink()
         else:
             _check_size(source, split, text)
@@ -222,7 +222,7 @@ def _check_size(source: Source, split: str, text: _Text) -> None:
 
 
 def _batches(path: Path, what: str) -> Iterator[list[str]]:
-    """The lines of a text, `BYTES_A_BATCH` at a time, with a bar that says what is done with them."""
+    """The lines of a text, `BYTES_A_BATCH` at a time, with a progress bar named `what`."""
     bar = progress_bar(
         total=path.stat().st_size, unit="B", unit_scale=True, desc=f"{what} {path.stem}", delay=1, leave=False
     )
@@ -247,20 +247,20 @@ def _learned(folder: Path, source: Source) -> "Vocabulary | None":
 
 
 def encoded_pieces(path: Path, vocabulary: "Vocabulary") -> Iterator[np.ndarray]:
-    """The stream of a text, piece by piece."""
+    """The token ids of a text, piece by piece."""
     return (vocabulary.encode_lines(lines) for lines in _batches(path, "encoding"))
 
 
 def _encode(folder: Path, split: str, vocabulary: "Vocabulary") -> int:
-    """Writes the stream of a split, and returns how many of its tokens stand for unknown words."""
+    """Writes the stream of a split; returns the number of its tokens that stand for unknown words."""
     unknown = 0
     with (folder / f"{split}.bin").open("wb") as file:
         for ids in encoded_pieces(folder / f"{split}.txt", vocabulary):
             unknown += count_unknown(ids, vocabulary)
-            file.write(ids.tobytes())  # numpy's tofile is silent where a disk is full
+            file.write(ids.tobytes())  # numpy's tofile is silent if the disk is full
     return unknown
 
 
 def count_unknown(ids: np.ndarray, vocabulary: "Vocabulary") -> int:
-    """How many of these tokens stand for words that the vocabulary lacks."""
+    """The number of these tokens that stand for words outside the vocabulary."""
     return 0 if vocabulary.unknown is None else int((ids == vocabulary.unknown).sum())

@@ -1,9 +1,9 @@
-"""Names to token streams: a corpus is read, cut into splits and encoded once, and memory-mapped from then on.
+"""Corpora by name: each is read, cut into splits and encoded once, and then memory-mapped.
 
-`load` is the one entrance. It builds `corpora/NAME` in the cache folder (`alibi.corpora.cache`): each split as `.bin`
-(raw token ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each. Every
-process checks them at its first load and after each change; a file above 1 GiB is checked by the first process alone.
-Numpy alone opens the cache, and a copy of it feeds a machine without network.
+Start with `load`. It builds `corpora/NAME` in the cache folder (`alibi.corpora.cache`): each split as `.bin` (raw token
+ids) and `.txt` (the text they encode), the vocabulary, and `manifest.json` with the SHA-256 of each. Every process
+checks them at its first load and after each change; only the first process checks a file above 1 GiB. Numpy is enough
+to open the cache, and a machine without network can use a copy of it.
 """
 
 import hashlib
@@ -19,8 +19,9 @@ import numpy as np
 from alibi.corpora import wikipedia_sample
 from alibi.corpora.cache import build, count_unknown, encoded_pieces, fault_of
 from alibi.corpora.folders import STAND_INS, from_folder, refuse_link_to_nothing
+from alibi.corpora.gpt2 import GPT2_SIZE
 from alibi.corpora.hub import HUB, from_hub
-from alibi.corpora.mixture import MIXTURES, from_mixture, training_digest
+from alibi.corpora.mixture import MIXTURES, VALIDATION_TOKENS, from_mixture, training_digest
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CorpusError, Source
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
@@ -42,12 +43,12 @@ class Split:
     Attributes:
         name: train, valid or test.
         tokens: ids [tokens], read-only; every line of the text ends with the end-of-line token.
-        lines: of the text. WikiText's published number of tokens counts words and lines together.
-        words: whitespace-separated words of the text, which perplexity per word is normalised by.
-        bytes: UTF-8 bytes of the text with the newline of each line, which bits per byte are normalised by.
-        articles: number of articles, lines such as " = Title = "; none is in two splits.
-        sha256: of the bytes of the stream.
-        unknown: tokens that stand for words that the vocabulary lacks.
+        lines: lines of the text. WikiText's published number of tokens counts words and lines together.
+        words: whitespace-separated words of the text, the unit of perplexity per word.
+        bytes: UTF-8 bytes of the text with the newline of each line, the unit of bits per byte.
+        articles: number of articles, by lines such as " = Title = "; no article is in two splits.
+        sha256: SHA-256 of the bytes of the stream.
+        unknown: number of tokens that stand for words outside the vocabulary.
     """
 
     name: str
@@ -62,20 +63,20 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """The token streams of a corpus, and where they are from.
+    """The token streams of a corpus, and their source.
 
     Attributes:
-        name: as `load` takes it.
-        description: of the text, in a few words.
+        name: the name that `load` takes.
+        description: a few words about the text.
         licence: of the text.
         citation: of the text.
-        source: the file, folder or repository it was read from.
+        source: the file, folder or repository of the text.
         tokenisation: words, bytes, bert or gpt2.
         vocabulary_size: number of entries; token ids are [0, vocabulary_size). 0 without a vocabulary of its own.
         end_of_line: id of the end-of-line token.
-        splits: those that it has of train, valid and test. A corpus without a training split has no vocabulary of its
-            own and no tokens: `encoded_by` encodes it in another's.
-        folder: where it is cached.
+        splits: whichever of train, valid and test the corpus has. A corpus without a training split has no vocabulary
+            and no tokens of its own: `encoded_by` encodes it with another corpus's vocabulary.
+        folder: its folder in the cache.
     """
 
     name: str
@@ -91,7 +92,7 @@ class Corpus:
 
     @property
     def streamed(self) -> bool:
-        """Whether its training text is never at hand at once: `alibi.corpora.stream` gives it."""
+        """Whether `alibi.corpora.stream` reads the training text piece by piece, so that it is never stored whole."""
         return self.name in MIXTURES
 
     @cached_property
@@ -99,17 +100,19 @@ class Corpus:
         """SHA-256 of the training split's tokens, or of a streamed text's files.
 
         Raises:
-            ValueError: if there is no training split; those there are are listed.
+            ValueError: if there is no training split; the message lists the splits.
             CorpusError: if a streamed text's files can't be found, or the corpus has no vocabulary of its own.
         """
-        return training_digest(self.name) if self.streamed else self.split("train").sha256
+        if self.streamed:
+            return training_digest(self.name) if self.source else ""
+        return self.split("train").sha256
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The vocabulary that encoded it; reading that of subwords needs the `tokenizers` package.
+        """The vocabulary of its tokens; a vocabulary of subwords needs the `tokenizers` package.
 
         Raises:
-            CorpusError: if it has none of its own.
+            CorpusError: if the corpus has no vocabulary of its own.
         """
         self._needs_vocabulary()
         kind = VOCABULARIES[self.tokenisation]
@@ -119,7 +122,7 @@ class Corpus:
         """A split in the corpus's own vocabulary.
 
         Raises:
-            ValueError: if there is no such split; those there are are listed.
+            ValueError: for an unknown split; the message lists the known ones.
             CorpusError: if the corpus has no vocabulary of its own.
         """
         self.require(split)
@@ -127,10 +130,10 @@ class Corpus:
         return self.splits[split]
 
     def encoded_by(self, other: "Corpus", split: str) -> Split:
-        """A split of this corpus in the vocabulary of another, so that a model of that one can be evaluated on it.
+        """A split of this corpus in the vocabulary of another, for models that were trained on the other.
 
         Raises:
-            ValueError: if there is no such split; those there are are listed.
+            ValueError: for an unknown split; the message lists the known ones.
         """
         if other.name == self.name and other.tokenisation == self.tokenisation:
             return self.split(split)
@@ -142,19 +145,19 @@ class Corpus:
         return replace(self.splits[split], tokens=tokens, sha256=digest, unknown=count_unknown(tokens, vocabulary))
 
     def text(self, split: str) -> str:
-        """The text of a split, a heading or a paragraph a line.
+        """The text of a split, one heading or paragraph a line.
 
         Raises:
-            ValueError: if there is no such split; the message lists them.
+            ValueError: for an unknown split; the message lists the known ones.
         """
         self.require(split)
         return (self.folder / f"{split}.txt").read_bytes().decode()
 
     def require(self, *splits: str) -> None:
-        """Nothing, if all of these splits are there.
+        """Checks that the corpus has all of these splits.
 
         Raises:
-            ValueError: if one is not; those there are are listed.
+            ValueError: if one is missing; the message lists the splits of the corpus.
         """
         for split in splits:
             if split not in self.splits:
@@ -175,19 +178,20 @@ class Corpus:
 
 
 def load(name: str, tokenisation: str | None = None, *, streaming: bool = False) -> Corpus:
-    """The corpus of this name, from the cache, where it is built first if it is missing or not what was written.
+    """The corpus of this name, from the cache; it is built there first if it is missing or damaged.
 
-    A folder `$ALIBI_DATA/NAME` comes first, then a copy in the cache, made from any folder, then the hub or a package.
+    A folder `$ALIBI_DATA/NAME` comes first, then a cached copy that was made from any folder, then the hub or a
+    package.
 
     Args:
         name: a folder of `$ALIBI_DATA`, or a name of `KNOWN`; "NAME, first 20M words, vocabulary 32768" reads the
             first 20 million words of its training split, and keeps 32,768 entries (see `alibi.corpora.reading`).
         tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split), bert (cased word
             pieces) or gpt2 (its byte pairs); None takes the corpus's own.
-        streaming: read the hub's files without keeping a copy of them besides the cache's.
+        streaming: read the hub's files without storing them; only the cache is kept.
 
     Raises:
-        ValueError: if no corpus has this name; the message lists those that there are.
+        ValueError: for an unknown name; the message lists the known ones.
         CorpusError: if it has to be built and its source is missing, altered or unreadable, or the cache can't be
             written.
     """
@@ -201,7 +205,7 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
         _tell_once(source.remark)
     if fault := fault_of(folder, source):
         if source is None and (folder / "manifest.json").is_file():
-            raise CorpusError(f"{folder} is {fault}, and what it was built from is not here: restore it, or remove it")
+            raise CorpusError(f"{folder} is {fault}, and its source is not here: restore it, or remove it")
         build(folder, source or find(name, tokenisation, streaming))
     manifest = json.loads((folder / "manifest.json").read_bytes())
     splits = {}
@@ -215,9 +219,9 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
 
 
 def outline(name: str, tokenisation: str | None = None) -> Corpus:
-    """The corpus as `load` gives it if that takes no download, else its published sizes: what an estimate needs.
+    """The corpus that `load` returns if that takes no download, else only its published sizes, for an estimate.
 
-    A corpus of sizes alone has no source, tokens, digests or cached text.
+    A corpus with only sizes has no source, tokens, digests or cached text.
 
     Raises:
         ValueError: as `load`.
@@ -225,7 +229,11 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
     """
     reading = _reading(name)
     known, given = HUB.get(reading.corpus), _given(reading.corpus) is not None
-    if known is None or given or not fault_of(_folder(reading, tokenisation), _source(reading, tokenisation)):
+    here = not fault_of(_folder(reading, tokenisation), _source(reading, tokenisation))
+    if reading.corpus in MIXTURES and not here:
+        valid = Split("valid", np.empty(0, np.uint16), VALIDATION_TOKENS, 0, 0, "")
+        return Corpus(name, "", "", "", "", "gpt2", GPT2_SIZE, 0, {"valid": valid}, Path())
+    if known is None or given or here:
         found = load(name, tokenisation)
         if known is None or "train" in found.splits:
             return found
@@ -237,13 +245,13 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
 
 
 def name_at(scale: "Scale", name: str, tokenisation: str | None = None) -> str:
-    """What a run at this scale reads of a corpus: of the hub's no more than the scale says, of a reader's own all.
+    """The corpus name that a run at this scale reads: a hub corpus is cut to the scale's words, a reader's own is not.
 
-    A stand-in that is read by words has a vocabulary as large as that of the corpus that it stands for.
+    A stand-in that is read by words gets a vocabulary as large as the one of the corpus that it stands for.
 
     Args:
-        scale: with `train_words` and `vocabulary_size`.
-        name: as for `load`; one that says how much is read stays as it is.
+        scale: its `train_words` and `vocabulary_size` are used.
+        name: as for `load`; a name that already says how much is read is returned unchanged.
         tokenisation: as for `load`.
     """
     known, words, size = HUB.get(name), scale.train_words, scale.vocabulary_size
@@ -268,35 +276,35 @@ def _folder(reading: Reading, tokenisation: str | None) -> Path:
 def _reading(name: str) -> Reading:
     reading = Reading.named(name)
     corpus = reading.corpus
-    # A path leads out of the folders in which names are looked up, and files there would be replaced.
+    # A path would leave the folders of corpora, and files there would be replaced.
     if not corpus or corpus.startswith(".") or Path(corpus).name != corpus or "/" in corpus or "\\" in corpus:
         raise InputError(f"unknown corpus {name!r}: put text into a folder of ALIBI_DATA and give the folder's name")
     return reading
 
 
 def find(name: str, tokenisation: str | None = None, streaming: bool = False) -> Source:
-    """Where the corpus of this name is read from; nothing is read yet.
+    """The source of the corpus of this name; nothing is read yet.
 
     Raises:
         ValueError: if there is no such corpus; those there are are listed.
-        CorpusError: if its folder in `$ALIBI_DATA` holds no split, one twice or in part, or a link to nothing.
+        CorpusError: if its folder in `$ALIBI_DATA` holds no split, a split twice or in part, or a broken link.
     """
     if (source := _source(_reading(name), tokenisation, streaming)) is not None:
         return source
     data = texts_folder()
-    others = f"ALIBI_DATA is {data}" if data else "folders of text in ALIBI_DATA are others; it is not set"
+    others = f"ALIBI_DATA is {data}" if data else "folders of text in ALIBI_DATA would be others; it is not set"
     raise InputError(f"unknown corpus {name!r}; choose from {listed(names())} ({others})")
 
 
 def names(*holding: str) -> list[str]:
-    """What `load` knows: the corpora of the package, folders in `$ALIBI_DATA`, and what is in the cache.
+    """The names that `load` knows: corpora of the package, folders in `$ALIBI_DATA`, and cached corpora.
 
     Args:
-        holding: splits that a corpus must have to be among them; whether its files can be read is not looked at.
+        holding: list only corpora with these splits; their files are not opened.
     """
     data, cached = texts_folder(), cache_folder() / "corpora"
     given = {path.name for path in data.iterdir() if path.is_dir()} if data is not None and data.is_dir() else set()
-    # A folder that another tokenisation is cached in bears that in its name.
+    # The folder's name also has the tokenisation, if that is not the corpus's own.
     manifests = cached.glob("*/manifest.json")
     whole = {path.parent.name for path in manifests if f'"{path.parent.name}"' in path.read_text("utf-8")}
     every = sorted(name for name in {*KNOWN, *given, *whole} if not name.startswith("."))
@@ -304,7 +312,7 @@ def names(*holding: str) -> list[str]:
 
 
 def split_names(name: str) -> tuple[str, ...]:
-    """The splits that a corpus has; whether its files can be read is not looked at.
+    """The splits that a corpus has; its files are not opened.
 
     Raises:
         ValueError: as `find`.
@@ -325,7 +333,7 @@ def _splits(name: str) -> set[str]:
 
 def _given(name: str) -> Path | None:
     data = texts_folder()
-    # The sample is the package's own: a folder of its name would pass for it. A mixture's holds a folder for each part.
+    # A folder must not pass for the package's own sample. A mixture's folder holds a folder for each part.
     if data is None or name == "wikipedia-sample" or name in MIXTURES:
         return None
     try:
@@ -336,7 +344,7 @@ def _given(name: str) -> Path | None:
 
 
 def _source(reading: Reading, tokenisation: str | None, streaming: bool = False) -> Source | None:
-    """What a cache must have been built from; None where any will do."""
+    """The source that a cache must have been built from; None if any will do."""
     if (given := _given(reading.corpus)) is not None:
         return from_folder(reading, given, tokenisation)
     if reading.corpus == "wikipedia-sample":

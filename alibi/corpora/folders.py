@@ -1,7 +1,7 @@
-"""Corpora in folders of the reader's own: which file is which split, and its lines.
+"""Corpora in the reader's own folders: the files of each split, and their lines.
 
-Files are opened here, one by one: `datasets` takes a name of a file for a pattern, and tells a server of every file
-that it opens.
+This module opens the files itself: `datasets` takes a file's name for a pattern, and tells a server of every file that
+it opens.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from alibi.corpora.reading import Reading
 from alibi.corpora.source import CC_BY_SA, SPLITS, CorpusError, Pass, Source, lines_of
 from alibi.errors import UnknownNameError, listed, told
 
-# Names of the splits in files and among people: the hub says validation where we say valid.
+# Names of the splits in files and in use: the hub says validation where we say valid.
 SPELLINGS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
 KINDS, COMPRESSIONS = ("tokens", "txt", "raw"), ("", ".xz", ".gz", ".zst")
 ROWS_AT_ONCE = 1000  # bounds the memory of reading: a row may be a document
@@ -30,16 +30,16 @@ FILES = [".parquet", *(f".{kind}{compression}" for kind in KINDS for compression
 
 @dataclass(frozen=True, kw_only=True)
 class StandIn:
-    """What a folder of this name holds."""
+    """The text that a folder of this name holds."""
 
     description: str
     licence: str
     citation: str
     tokenisation: str
     seen: int = 1
-    """How often a word must be seen to be an entry of a vocabulary of words."""
+    """Least number of occurrences of a word that enters a vocabulary of words."""
     evaluated_on: str | None = None
-    """The corpus whose validation text its models read, where the folder has none."""
+    """The corpus whose validation text its models are evaluated on if the folder has none."""
 
 
 STAND_INS = {
@@ -66,14 +66,14 @@ STAND_INS = {
     ),
 }
 
-# A split's file: train.txt, the hub's shard train-00000-of-00002.parquet, or with a name before, wiki.train.tokens.
+# A split's file: train.txt, the hub's shard train-00000-of-00002.parquet, or with a prefix, wiki.train.tokens.
 _SPLIT = "|".join(SPELLINGS)
 _SPLIT_FILE = re.compile(
     rf"(?P<before>.+\.)?(?P<split>{_SPLIT})(?:-(?P<shard>\d+)-of-(?P<shards>\d+))?"
     rf"(?P<ending>{'|'.join(map(re.escape, FILES))})",
     re.IGNORECASE,
 )
-# A file that may have been meant as a split: with the name of one between signs, or the ending of a text.
+# A file that may be meant as a split: with a split's name as a part of its own, or with the ending of a text.
 _SIMILAR = re.compile(rf"(?<![^\W_])(?:{_SPLIT})(?![^\W_])|\.(?:parquet|{'|'.join(KINDS)})(?:\.|$)", re.IGNORECASE)
 EXPECTED = (
     "files such as train.txt, validation-00000-of-00001.parquet or wiki.test.tokens.xz, by the names "
@@ -85,7 +85,7 @@ def split_named(name: str) -> str:
     """Train, valid or test, from any spelling of `SPELLINGS`.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: for any other name.
     """
     if name.lower() not in SPELLINGS:
         raise UnknownNameError("split", name, SPLITS)
@@ -93,10 +93,10 @@ def split_named(name: str) -> str:
 
 
 def refuse_link_to_nothing(path: Path) -> None:
-    """Refuses a link that would pass for a file or folder that is not there.
+    """Refuses a broken link, which would look like a missing file or folder.
 
     Raises:
-        CorpusError: which names both ends.
+        CorpusError: if the link is broken; the message names both ends.
     """
     if path.is_symlink() and not path.exists():
         raise CorpusError(
@@ -105,10 +105,10 @@ def refuse_link_to_nothing(path: Path) -> None:
 
 
 def split_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
-    """The files of each split in a folder, shards in order, and the names there that look like a split and are none.
+    """The files of each split in a folder, shards in order, and names there that only look like a split.
 
     Raises:
-        CorpusError: if a split is there in two forms or a shard of it is not, or one of its names is a link to nothing.
+        CorpusError: if a split is there in two forms, lacks a shard, or has a broken link.
     """
     matches: dict[str, list[tuple[re.Match[str], Path]]] = {split: [] for split in SPLITS}
     similar = []
@@ -141,12 +141,12 @@ def _whole(folder: Path, split: str, there: Sequence[tuple[re.Match[str], Path]]
 def from_folder(reading: Reading, folder: Path, tokenisation: str | None) -> Source:
     """The splits that a folder holds: {train,valid,test}.{tokens,txt,raw,parquet}, plain or with .xz, .gz or .zst.
 
-    Any of the three may be absent. The validation split may be called validation, val or dev as well, a split may lie
-    in the hub's shards, and a name may stand before, as in `wiki.train.tokens`. Files named .tokens are taken as words,
+    Any of the three may be absent. The validation split may also be called validation, val or dev, a split may be in
+    the hub's shards, and names may have a prefix, as in `wiki.train.tokens`. Files named .tokens are read as words,
     others as bytes, unless the corpus's name is known.
 
     Raises:
-        CorpusError: if the folder holds no split, one in two forms or in part, or can't be read.
+        CorpusError: if the folder holds no split, a split in two forms or in part, or can't be read.
     """
     name = reading.corpus
     try:
@@ -199,14 +199,14 @@ def _file_lines(path: Path) -> Iterator[str]:
         raise
     except UnicodeDecodeError as wrong:
         raise CorpusError(f"{path} is not UTF-8: {wrong}; convert it first") from wrong
-    except Exception as wrong:  # Of five libraries, one for each kind of file.
+    except Exception as wrong:  # Five libraries raise it, one for each kind of file.
         raise CorpusError(f"{path} can't be read ({told(wrong)}); is it whole?") from wrong
     if empty:
         raise CorpusError(f"{path} is empty")
 
 
 def _text_lines(path: Path) -> Iterator[str]:
-    # Unlike other libraries this one notices a file that is cut short; Python has it from 3.14 on.
+    # Unlike others, this library notices a truncated file; Python has it from 3.14 on.
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:

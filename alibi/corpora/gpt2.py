@@ -1,4 +1,4 @@
-"""The byte pairs of GPT-2, taken for the paper's models of 1.3B parameters, whose vocabulary it does not name."""
+"""The byte pairs of GPT-2: our vocabulary for the paper's models of 1.3B parameters, since the paper names none."""
 
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,10 @@ GPT2_SIZE = 50_257
 
 
 def gpt2_vocabulary() -> "GPT2Vocabulary":
-    """The 50,257 byte pairs of GPT-2, which RoBERTa's makers read this text with too.
+    """The 50,257 byte pairs of GPT-2, with which RoBERTa's makers read this text too.
 
     Raises:
-        CorpusError: if it can't be fetched, or is another one.
+        CorpusError: if it can't be fetched, or a different vocabulary is there.
     """
     from alibi.corpora.vocabulary import GPT2Vocabulary
 

@@ -1,4 +1,4 @@
-"""The corpora of the Hugging Face hub: one table, read by `datasets`, which runs no scripts of theirs."""
+"""The corpora of the Hugging Face hub, in one table; `datasets` reads them and runs none of their scripts."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ HELD_OUT_DOCUMENTS = 500
 BYTES_A_REQUEST = 2 << 20
 # Entries of a vocabulary of byte pairs, the same for every corpus.
 BYTE_PAIRS = 4096
-# The branch on which the hub keeps parquet files of data sets that a script once read.
+# The hub's branch of parquet files for data sets that a script once read.
 PARQUET = "refs/convert/parquet"
 WIKITEXT_REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
 MERITY = "Merity, Xiong, Bradbury and Socher (2017). Pointer Sentinel Mixture Models. ICLR."
@@ -30,30 +30,30 @@ OWN_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 @dataclass(frozen=True, kw_only=True)
 class HubCorpus:
-    """A corpus of the hub: what it is, where it lies, how it is cut into splits, how large it is."""
+    """A corpus of the hub: its description, place, splits and sizes."""
 
     description: str
     licence: str
     citation: str
     repository: str
     configuration: str | None
-    """Which of the repository's sets of parquet files; None where it has one."""
+    """One of the repository's sets of parquet files; None if it has only one."""
     revision: str
-    """A commit; where the hub alone made the files, their branch."""
+    """A commit, or the branch of files that only the hub made."""
     splits: Mapping[str, str]
-    """Our splits, and what the hub calls them; of one that is dealt, the split train alone."""
+    """Our splits and the hub's names for them; only train if `deal` cuts the splits."""
     deal: Callable[[int], str] | None = None
-    """Our split of a row, by its number, where the hub has no held-out text."""
+    """Our split of a row, by the row's number, if the hub has no held-out text."""
     deal_version: str = ""
-    """Changes when the rule does."""
+    """Changes when `deal`'s rule does."""
     tokenisation: str
     vocabulary_size: int
     sizes: Mapping[str, int]
-    """White-space tokens of our splits with the ends of their lines."""
+    """White-space tokens of our splits, with the ends of lines."""
     exact: bool
-    """Whether these numbers were published for this very text, so that others are refused; else they are estimates."""
+    """Whether `sizes` were published for this very text, so that other sizes are refused; else they are estimates."""
     megabytes: int
-    """Of the files of the training split."""
+    """Size of the training split's files."""
 
     @property
     def where(self) -> str:
@@ -62,15 +62,15 @@ class HubCorpus:
         return f"{files} at {self.revision}"
 
     def entries(self, tokenisation: str | None) -> int:
-        """How large the vocabulary of a tokenisation is; None takes the corpus's own."""
+        """Size of the vocabulary of a tokenisation; None takes the corpus's own."""
         fixed = {"bytes": BYTE_PAIRS, "bert": BERT_CASED_SIZE, "gpt2": GPT2_SIZE}
         return fixed.get(tokenisation or self.tokenisation, self.vocabulary_size)
 
 
 def bookcorpus_split(sentence: int) -> str:
-    """The split of a sentence: of blocks of 4096 one in a thousand each for validation and test, by SHA-256.
+    """The split of a sentence: by SHA-256, one block of 4096 in a thousand goes to validation, one to test.
 
-    The paper takes the split of Khandelwal et al. (2020), whose counts it does not give.
+    The paper takes the split of Khandelwal et al. (2020), and does not give its counts.
     """
     block = sentence // SENTENCES_A_BLOCK
     number = int(hashlib.sha256(f"bookcorpus {block}".encode()).hexdigest(), 16) % 1000
@@ -80,7 +80,7 @@ def bookcorpus_split(sentence: int) -> str:
 def openwebtext_split(document: int) -> str:
     """The split of a document: the first 500 are validation text, the next 500 test text.
 
-    So a reader of the beginning alone has the same held-out text as one of the whole.
+    So a reader of only the beginning has the same held-out text as a reader of the whole.
     """
     return ("valid", "test", "train")[min(document // HELD_OUT_DOCUMENTS, 2)]
 
@@ -141,7 +141,7 @@ HUB: dict[str, HubCorpus] = {
         deal_version=str(HELD_OUT_DOCUMENTS),
         tokenisation="bytes",
         vocabulary_size=BYTE_PAIRS,
-        # Of 8,013,769 documents with 39.8 GB of text, at 6.1 bytes a word.
+        # From 8,013,769 documents with 39.8 GB of text, at 6.1 bytes a word.
         sizes={"train": 6_500_000_000, "valid": 405_000, "test": 405_000},
         exact=False,
         megabytes=24_200,
@@ -150,7 +150,7 @@ HUB: dict[str, HubCorpus] = {
 
 
 def from_hub(reading: Reading, tokenisation: str | None, streaming: bool) -> Source:
-    """A corpus of `HUB`; nothing is read yet. Of a beginning, no more than that is fetched."""
+    """A corpus of `HUB`; nothing is read yet. If a beginning is asked for, only that is fetched."""
     corpus = HUB[reading.corpus]
     streaming = streaming or reading.train_words is not None
     ways = _ways_out(reading, tokenisation, "tokens" if corpus.tokenisation == "words" else "txt")
@@ -175,7 +175,7 @@ def from_hub(reading: Reading, tokenisation: str | None, streaming: bool) -> Sou
 
 
 def _ways_out(reading: Reading, tokenisation: str | None, ending: str) -> str:
-    """What whoever can't reach the hub may do."""
+    """The ways out for a user who can't reach the hub."""
     chosen = f" --tokenisation {tokenisation}" if tokenisation else ""
     copy = " (a copy in HF_HOME serves too)" if reading.train_words is None else ""
     files = ", ".join(f"{split}.{ending}" for split in SPLITS)
@@ -195,7 +195,7 @@ def _pass(reading: Reading, corpus: HubCorpus, split: str, streaming: bool, ways
                     ours = corpus.deal(number) if corpus.deal else split
                     for line in lines_of(row, corpus.where):
                         yield ours, line
-        except Exception as wrong:  # Of four libraries: their words are passed on with what to do.
+        except Exception as wrong:  # Four libraries raise it: their words are passed on, with remedies.
             raise CorpusError(
                 f"{reading} can't be read from {corpus.where}: {reason(wrong)}. Three ways out:\n{ways}"
             ) from wrong
@@ -221,7 +221,7 @@ def _rows(corpus: HubCorpus, split: str, streaming: bool) -> Generator[Any, None
 
 
 def _small_requests() -> Any:
-    """Of pyarrow: requests of a few megabytes, where 32 are usual; a beginning that is read may be no longer."""
+    """pyarrow's options for requests of a few megabytes instead of 32, since a beginning may be no longer."""
     import pyarrow
     import pyarrow.dataset
 
@@ -230,7 +230,7 @@ def _small_requests() -> Any:
 
 
 def _check_revision(rows: Any, revision: str) -> None:
-    # Out of reach of the hub, datasets takes a copy of any revision, whose files lie in a folder of that name.
+    # Without the hub, datasets takes a copy of any revision; its files lie in a folder named by the revision.
     copies = [str(file["filename"]) for file in getattr(rows, "cache_files", [])]
     if re.fullmatch(r"[0-9a-f]{40}", revision) and not all(revision in copy for copy in copies):
         raise CorpusError(f"the copy at hand is of another revision: {copies[0]}")

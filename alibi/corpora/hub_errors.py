@@ -1,6 +1,6 @@
-"""Why the hub did not give what was asked for, in words that are true of the case.
+"""The reason why the hub did not give a file, in words that fit the case.
 
-The libraries tell several cases by one error, and drop the one that it came from; its name is left in their words.
+The libraries raise one error for several cases and drop its cause; only the cause's name is left in their message.
 """
 
 import re
@@ -11,7 +11,7 @@ from alibi.errors import told
 
 _REFUSED = "the hub gives it only to accounts with access: ask on its page there, then log in (hf auth login)"
 _UNKNOWN = "the hub has no such repository, revision, split or file"
-# The first that is found among the errors' names and words.
+# The first pattern that the errors' names and words match counts.
 _MEANINGS = {
     r"OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids to ask the hub, and no copy is here",
     r"GatedRepo|gated dataset": _REFUSED,
@@ -27,7 +27,7 @@ _MEANINGS = {
 
 
 def reason(error: BaseException) -> str:
-    """What kept a text of the hub away, and the libraries' own words in parentheses."""
+    """The reason why a text of the hub is missing, with the libraries' own words in parentheses."""
     if isinstance(error, CorpusError):
         return str(error)
     words = " ".join(_words(error))

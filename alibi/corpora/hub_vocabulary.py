@@ -19,10 +19,10 @@ def hub_vocabulary(
 
     Args:
         kind: class of the vocabulary.
-        repository: of a model.
-        size: number of entries that it must have.
+        repository: repository of a model.
+        size: required number of entries.
         revision: a commit; None takes the newest.
-        another: how another vocabulary is chosen, for the message of an error.
+        another: advice on choosing another vocabulary, for error messages.
 
     Raises:
         CorpusError: if it can't be fetched or read, or has another number of entries.

@@ -1,13 +1,14 @@
 """The text of the paper's models of 1.3B parameters as a mixture of its parts, streamed in the paper's proportion.
 
 The paper reads 461 GB: RoBERTa's corpus, 161 GB, and the English part of CC-100, 300 GB (section 4.3). Nobody offers it
-as one. Here each part is a repository of the Hugging Face hub, or a folder of the reader's own, `$ALIBI_DATA/NAME/PART`
-with files .parquet or .json (column text) or .txt (an empty line after each document), each also compressed; a folder
-comes first. `datasets` interleaves the parts; a part that ends before the largest one begins again.
+as one corpus. Here each part is a repository of the Hugging Face hub, or a folder of the reader's own,
+`$ALIBI_DATA/NAME/PART`, with files .parquet or .json (column text) or .txt (an empty line after each document), plain
+or compressed; a folder comes first. `datasets` interleaves the parts; a part that ends before the largest one begins
+again.
 
-What `datasets` 5.2 does not do, and is done here instead: its shuffle buffer is lost when a position is loaded, so that
-`alibi.corpora.stream` shuffles; interleaving forgets a split by node (huggingface/datasets issue 7868), so that files
-are dealt out before.
+Two gaps of `datasets` 5.2 are filled here: it loses its shuffle buffer when a position is loaded, so
+`alibi.corpora.stream` shuffles; and interleaving forgets a split by node (huggingface/datasets issue 7868), so files
+are dealt out before it.
 """
 
 import hashlib
@@ -33,28 +34,28 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
 PIECE, HELD_OUT_PIECE = 1 << 16, 1 << 12  # bytes
-PIECES_AT_ONCE = 512  # that a stream holds in its buffers: 32 MB of text, about 8 million tokens
+PIECES_AT_ONCE = 512  # in a stream's buffers: 32 MB of text, about 8 million tokens
 VALIDATION_TOKENS = 649_000  # "649K tokens" (section 4.3)
 CRAWLED = "the pages' authors hold the rights of their texts; Common Crawl's terms of use"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of a mixture: what it is, how much of it the paper reads, where it lies."""
+    """A part of a mixture: its description, the paper's amount of it, and its place."""
 
     description: str
     licence: str
     citation: str
     gigabytes: float
-    """In the paper's text, which the proportions follow."""
+    """Size in the paper's text, which sets the part's proportion."""
     repository: str | None = None
-    """Of the hub; None where no repository holds the part, so that a folder must."""
+    """Repository of the hub; None if none holds the part, so that a folder must."""
     revision: str = ""
     files: str = ""
     """A pattern of the paths in the repository."""
     rows_a_document: int = 1
     remedy: str = ""
-    """How to fill the folder where no repository holds the part."""
+    """Advice on filling the folder if no repository holds the part."""
 
 
 # RoBERTa's makers give 16 GB for the BookCorpus and Wikipedia together: divided as BERT's 0.8 and 2.5 billion words.
@@ -140,16 +141,16 @@ MIXTURES: dict[str, dict[str, Part]] = {
 
 
 def part_files(mixture: str) -> dict[str, list[str]]:
-    """The files of each part, sorted: of a folder of the reader's own, else of the hub, at a commit.
+    """The files of each part, sorted: from the reader's own folder, else from the hub at a commit.
 
     Raises:
-        CorpusError: if a part has none, or the hub does not give them.
+        CorpusError: if a part has no files, or the hub does not give them.
     """
     return {name: _files(mixture, name, part) for name, part in MIXTURES[mixture].items()}
 
 
 def training_digest(mixture: str) -> str:
-    """SHA-256 that stands for a mixture's training text: of its files' names, and of how they are read.
+    """SHA-256 that stands for a mixture's training text: of its files' names and the settings of reading them.
 
     Raises:
         CorpusError: if a part's files can't be found.
@@ -158,13 +159,13 @@ def training_digest(mixture: str) -> str:
 
 
 def files_digest(files: Mapping[str, Sequence[str]]) -> str:
-    """SHA-256 of the names of a mixture's files, by part, and of how they are read."""
+    """SHA-256 of the names of a mixture's files, by part, and of the settings of reading them."""
     named = {part: [_identity(file) for file in paths] for part, paths in files.items()}
     return hashlib.sha256(json.dumps([named, PIECE, PIECES_AT_ONCE, HELD_OUT_OF]).encode()).hexdigest()
 
 
 def _identity(file: str) -> str:
-    """An address on the hub with its commit, or a file's name and size, which stay when its folder is moved."""
+    """A file's address on the hub with its commit, or its name and size, which stay when its folder is moved."""
     return file if "://" in file else f"{Path(file).name} {Path(file).stat().st_size}"
 
 
@@ -200,18 +201,18 @@ def interleaved(
     lanes: int = 1,
     held_out: bool = False,
 ) -> "IterableDataset":
-    """Pieces of the parts' text in the paper's proportion, of all files or of one of several lanes'.
+    """Pieces of the parts' text in the paper's proportion, from all files or from those of one lane.
 
-    The lanes together have every piece of every file once, and each has its own. If a part has fewer files than there
-    are lanes, several lanes share a file: each reads all of it, and they take its pieces in turn.
+    Every piece of every file is in exactly one lane. If a part has fewer files than lanes, several lanes share a file:
+    each reads the whole file, and they take its pieces in turn.
 
     Args:
         mixture: a name of `MIXTURES`.
-        files: of its parts, as `part_files` gives them.
-        seed: of the order of files, and of the part that comes next.
-        lane: from 0.
-        lanes: how many there are.
-        held_out: the held-out documents alone, or all others.
+        files: files of its parts, from `part_files`.
+        seed: seed of the order of files, and of the choice of the next part.
+        lane: number of the lane, from 0.
+        lanes: number of lanes.
+        held_out: take only the held-out documents, or only the others.
     """
     from datasets import Features, IterableDataset, Value, interleave_datasets
 
@@ -219,7 +220,7 @@ def interleaved(
     for number, (name, part) in enumerate(parts.items()):
         order = np.random.default_rng([seed, number]).permutation(len(files[name]))
         shuffled = [files[name][place] for place in order]
-        sharing = -(-(lanes - lane % len(shuffled)) // len(shuffled))  # lanes on each of this one's files
+        sharing = -(-(lanes - lane % len(shuffled)) // len(shuffled))  # lanes that share each of this lane's files
         size = HELD_OUT_PIECE if held_out else PIECE
         shards = [
             Shard(name, file, part.rows_a_document, held_out, size, lane // len(shuffled), sharing)
@@ -228,7 +229,7 @@ def interleaved(
         given = {"shards": shards}
         rows.append(IterableDataset.from_generator(pieces, Features({"text": Value("string")}), gen_kwargs=given))
     total = sum(part.gigabytes for part in parts.values())
-    # All lanes would draw the same parts at the same time with one seed.
+    # With one seed all lanes would draw the same parts at the same time.
     own = int(np.random.SeedSequence([seed, lane]).generate_state(1)[0])
     shares = [part.gigabytes / total for part in parts.values()]
     return interleave_datasets(rows, shares, seed=own, stopping_strategy="all_exhausted")
@@ -240,15 +241,15 @@ def from_mixture(reading: Reading, tokenisation: str | None) -> Source:
     The training text is streamed, by `alibi.corpora.stream.TokenStream`, and never kept.
 
     Raises:
-        ValueError: if the beginning of the training text, or another tokenisation, is asked for.
+        ValueError: for a request of the beginning of the training text, or of another tokenisation.
     """
     name = reading.corpus
     if not reading.whole:
-        raise InputError(f"{reading}: the training text of {name} is streamed; leave out how much of it is read")
+        raise InputError(f"{reading}: the training text of {name} is streamed; leave out its number of words")
     if tokenisation not in (None, "gpt2"):
-        raise InputError(f"{name} is read in GPT-2's byte pairs, for want of training text here; not {tokenisation!r}")
+        raise InputError(f"{name} is read in GPT-2's byte pairs, as no training text is here; not {tokenisation!r}")
     parts = MIXTURES[name].items()
-    # Who has a folder of a part has another text: its files are looked up, and the hub's are not.
+    # A folder of a part makes another text: its files are looked up, and the hub's are not.
     data = texts_folder()
     own = [part for part, _ in parts if data is not None and (data / name / part).is_dir()]
     where = [

@@ -1,6 +1,6 @@
-"""What is read of a corpus: all of it, or the beginning of its training text in a vocabulary of a given size.
+"""The part of a corpus that is read: all, or the beginning of its training text in a vocabulary of a given size.
 
-The name says so, wherever a corpus is named: on the command line, in the cache, in a run's configuration, in records.
+The corpus's name holds it everywhere: on the command line, in the cache, in a run's configuration, in records.
 """
 
 import re
@@ -17,20 +17,21 @@ _SPECIAL_ENTRIES = 4
 
 @dataclass(frozen=True)
 class Reading:
-    """A corpus, and how much of it is read: "wikitext-103, first 20M words, vocabulary 32768".
+    """A corpus and the part that is read: "wikitext-103, first 20M words, vocabulary 32768".
 
     Raises:
-        ValueError: for no words, or a vocabulary that holds none.
+        ValueError: for no words, or a vocabulary without room for a word.
     """
 
     corpus: str
     train_words: int | None = None
-    """Whole lines from the beginning of the training split, until they hold so many words; None reads all."""
+    """Words to read: whole lines from the beginning of the training split until they hold this number; None reads
+    all."""
     vocabulary_size: int | None = None
-    """Entries of a vocabulary of words, the most frequent of what is read; None takes every word."""
+    """Entries of a vocabulary of words, the most frequent that are read; None takes every word."""
 
     def __post_init__(self) -> None:
-        """Refuses numbers that leave nothing."""
+        """Refuses numbers that leave no text or no word."""
         if self.train_words == 0 or (self.vocabulary_size is not None and self.vocabulary_size <= _SPECIAL_ENTRIES):
             raise InputError(
                 f"{self}: choose at least one word, and a vocabulary above its {_SPECIAL_ENTRIES} special entries"
@@ -38,7 +39,7 @@ class Reading:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """The reading of this name; a name that says nothing of it is that of the whole corpus."""
+        """The reading that a name stands for; a plain name stands for the whole corpus."""
         match = _NAME.fullmatch(name)
         assert match, "the first group takes anything"
         words, size = match["words"], match["size"]
@@ -49,7 +50,7 @@ class Reading:
         )
 
     def __str__(self) -> str:
-        """The name, whose numbers are exact."""
+        """The name, with exact numbers."""
         name = self.corpus
         if self.train_words is not None:
             millions, rest = divmod(self.train_words, 1_000_000)
@@ -58,5 +59,5 @@ class Reading:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether the whole corpus is read."""
         return self.train_words is None and self.vocabulary_size is None

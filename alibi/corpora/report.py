@@ -1,4 +1,4 @@
-"""What a reader is told of a corpus: sizes of its splits, where it is from, and its first lines."""
+"""The report on a corpus: sizes of its splits, its source, and its first lines."""
 
 from itertools import islice
 
@@ -7,7 +7,7 @@ from alibi.corpora.corpus import Corpus
 
 
 def describe(corpus: Corpus) -> str:
-    """What `python -m alibi data NAME` prints: the sizes of the splits, provenance, cache, and lines of text."""
+    """The output of `python -m alibi data NAME`: sizes of the splits, provenance, cache folder, and lines of text."""
     splits = corpus.splits.values()
     rows = [(s.name, s.articles, s.lines, s.words, len(s.tokens), s.bytes, s.unknown) for s in splits]
     rows.append(("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])))

@@ -1,7 +1,7 @@
-"""The documents of one file of a large corpus, and the pieces of text that a mixture deals in.
+"""The documents of one file of a large corpus, and the pieces of text that a mixture is made of.
 
-A file that fails is opened again and read on from the next document; one that goes on failing is named in an error.
-Nothing of it is left out silently.
+A file that fails is opened again and read on from the next document; if it keeps failing, an error names it. No text is
+left out silently.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from alibi.corpora.source import CorpusError, lines_of
 from alibi.errors import listed
 from alibi.progress import say
 
-# Documents out of so many that are held out: their first 649 thousand tokens are met in the first 3 GB or so.
+# One document in this number is held out: the first 3 GB or so then contain 649 thousand held-out tokens.
 HELD_OUT_OF = 1000
 TRIES = 4
 ROWS_AT_ONCE, BYTES_AT_ONCE = 32, 1 << 20  # bound the memory of reading
@@ -26,23 +26,23 @@ ROWS_AT_ONCE, BYTES_AT_ONCE = 32, 1 << 20  # bound the memory of reading
 
 @dataclass(frozen=True)
 class Shard:
-    """A file, and which pieces of it are read."""
+    """A file, and the pieces of it that are read."""
 
     part: str
     file: str
     """A path, or an address that fsspec opens, such as hf://datasets/NAME@COMMIT/PATH."""
     rows_a_document: int
     held_out: bool
-    """Whether the held-out documents are read, or all others."""
+    """Whether to read the held-out documents or all others."""
     piece: int
     """Bytes of a piece."""
     first: int = 0
-    """Of `every` pieces the one with this number is read."""
+    """Number of the piece to read out of each `every` pieces."""
     every: int = 1
 
 
 def held_out(document: list[str]) -> bool:
-    """Whether a document is held out: one in a thousand, by the SHA-256 of its text, so equal ones are together."""
+    """Whether a document is held out: one in a thousand, by SHA-256 of its text, so that equal ones stay together."""
     digest = hashlib.sha256("\n".join(document).encode()).digest()
     return int.from_bytes(digest[:8]) % HELD_OUT_OF == 0
 
@@ -50,11 +50,12 @@ def held_out(document: list[str]) -> bool:
 def pieces(shards: list[Shard]) -> Iterator[dict[str, str]]:
     """The text of these files in pieces of about equal size, in the column text: a generator for `datasets`.
 
-    A piece is whole lines; piece k ends with the line that fills k times its size, so that a long line makes the next
-    one shorter and the mean is right. An empty line ends each document. The last piece of a file is what remains.
+    A piece is whole lines; piece k ends with the line that fills k times the size of a piece, so that a long line makes
+    the next piece shorter and the mean is right. An empty line ends each document. The last piece of a file has the
+    remaining lines.
 
     Raises:
-        CorpusError: if a file can't be read, again and again; it is named.
+        CorpusError: if a file can't be read after several tries; the message names it.
     """
     for shard in shards:
         lines: list[str] = []
@@ -72,7 +73,7 @@ def pieces(shards: list[Shard]) -> Iterator[dict[str, str]]:
 
 
 def documents(shard: Shard) -> Iterator[list[str]]:
-    """The documents of a file, each its lines; a reading that fails is taken up again after the last one given.
+    """The documents of a file, each a list of lines; after a failure reading goes on behind the last document given.
 
     Raises:
         CorpusError: if it fails several times without giving a document, or the file holds no text.
@@ -84,9 +85,9 @@ def documents(shard: Shard) -> Iterator[list[str]]:
                 given, failures = given + 1, 0
                 yield document
             return
-        except (CorpusError, FileNotFoundError) as wrong:  # Of another shape, or absent: it stays so.
+        except (CorpusError, FileNotFoundError) as wrong:  # Another format, or absent: opening it again does not help.
             raise CorpusError(f"{shard.part}: {shard.file} can't be read: {reason(wrong)}") from wrong
-        except Exception as wrong:  # Of several libraries and the network.
+        except Exception as wrong:  # Several libraries and the network raise it.
             failures += 1
             place = f"{shard.part}: {shard.file} failed after {given:,} documents"
             if failures == TRIES:
@@ -115,7 +116,7 @@ def _documents(shard: Shard) -> Iterator[list[str]]:
 def _parquet(file: IO[bytes]) -> Iterator[object]:
     from pyarrow.parquet import ParquetFile
 
-    # A column's bytes are read as they are needed: pre-buffering would hold a whole group of rows.
+    # A column's bytes are read when they are needed: pre-buffering would hold a whole group of rows.
     rows = ParquetFile(file, buffer_size=BYTES_AT_ONCE, pre_buffer=False)
     if "text" not in rows.schema_arrow.names:
         raise CorpusError(f"the columns are {listed(rows.schema_arrow.names)}; expected one named text")
@@ -124,7 +125,7 @@ def _parquet(file: IO[bytes]) -> Iterator[object]:
 
 
 def _separated(lines: IO[str]) -> Iterator[list[str]]:
-    """Documents of a text in which empty lines stand between them, as in CC-100."""
+    """Documents of a text that has empty lines between them, as in CC-100."""
     document: list[str] = []
     for line in lines:
         if line.strip():

@@ -1,9 +1,9 @@
-"""Training batches from a mixture that is too large to keep: read, tokenised, shuffled and cut into blocks on the way.
+"""Training batches from a mixture that is too large to store: read, tokenised, shuffled and cut on the fly.
 
-The text runs in lanes, each a share of the files with its own order, so that several processes read it together: each
-has some of the lanes, and their batches are those of one process. A lane reads a buffer of text, cuts its tokens into
-blocks and gives them in a shuffled order, then reads the next. Its position is where the buffer began and how many
-blocks were given: loading it reads that buffer again, and the next batch is the one that would have come.
+The text is divided into lanes, each a share of the files with its own order. Several processes read it together: each
+has some of the lanes, and together they give the batches of a single process. A lane reads a buffer of text, cuts its
+tokens into blocks, gives them in a shuffled order, and reads the next buffer. Its position is the buffer's beginning
+and the number of blocks given: loading a position reads that buffer again and goes on with the same next batch.
 """
 
 import math
@@ -28,15 +28,15 @@ LANES = 2  # each takes 0.15 GB of memory: open files of every part, and a buffe
 
 
 def lanes_for(batch: int, processes: int, asked: int | None = None) -> int:
-    """The number of lanes of a stream: they share a batch's blocks evenly, and the processes share them evenly.
+    """The number of lanes of a stream: a multiple of the processes, and a divisor of a batch's blocks.
 
     Args:
         batch: blocks in a step, of all processes together.
-        processes: that share each batch.
+        processes: number of processes that share each batch.
         asked: a number of lanes; None takes the largest common divisor of the batch and `LANES`.
 
     Raises:
-        InputError: if the lanes don't divide the batch, or the processes the lanes.
+        InputError: if the lanes don't divide the batch, or the processes don't divide the lanes.
     """
     lanes = math.gcd(batch, LANES) if asked is None else asked
     if lanes < 1 or batch % lanes or lanes % processes:
@@ -52,21 +52,22 @@ def lanes_for(batch: int, processes: int, asked: int | None = None) -> int:
 class TokenStream:
     """Blocks of a mixture's tokens for training: step -> batch, in order, from a position that can be saved.
 
-    As in fairseq each line of a document ends with the end-of-line token, and an empty line ends the document. The
-    lanes' order depends on files, seed and number of lanes alone, not on the number of processes.
+    As in fairseq, each line of a document ends with the end-of-line token, and an empty line ends the document. The
+    lanes' order depends only on files, seed and number of lanes, not on the number of processes.
 
     Args:
         mixture: a name of `alibi.corpora.mixture.MIXTURES`.
-        vocabulary: of the tokens; GPT-2's is our assumption for the paper's.
+        vocabulary: vocabulary of the tokens; we assume GPT-2's for the paper's models.
         length: tokens in a block.
         batch: blocks in a step, of all processes together.
-        seed: of the shuffling.
-        process: which of the processes this is, from 0; it has the blocks that are its equal part of the batch.
-        processes: how many there are.
-        lanes: shares of the text, each with open files and a buffer of its own; see `lanes_for`.
+        seed: seed of the shuffling.
+        process: number of this process, from 0; each process has an equal part of the batch's blocks.
+        processes: number of processes.
+        lanes: number of shares of the text, each with its own open files and buffer; see `lanes_for`.
 
     Raises:
-        ValueError: if there is no such mixture, or batch, lanes and processes don't divide.
+        ValueError: for an unknown mixture, or if the lanes don't divide the batch, or the processes don't divide the
+            lanes.
         CorpusError: if a part's files can't be found.
     """
 
@@ -112,8 +113,8 @@ class TokenStream:
         """Sources and targets of the next step (from 0) that this process trains on, int64 [its blocks, length] each.
 
         Raises:
-            ValueError: if it is not the next one.
-            CorpusError: if a file can't be read, or all text has been.
+            ValueError: if the step is not the next one.
+            CorpusError: if a file can't be read, or the text is used up.
         """
         self._require(step)
         blocks = [next(lane) for lane in self._lanes.values() for _ in range(self._blocks_a_lane)]
@@ -126,12 +127,12 @@ class TokenStream:
             raise ValueError(f"step {step}: a stream gives its steps in order, and the next one is {self.step}")
 
     def described(self, step: int) -> str:
-        """Where the text of this step is, for a message."""
+        """The place of this step's text, for a message."""
         reading = self._reading
         return f"step {step} of the stream {reading['mixture']} with seed {reading['seed']} in {reading['lanes']} lanes"
 
     def position(self, step: int) -> dict[str, Any]:
-        """Where the next step begins, for JSON: of this process's lanes.
+        """The place where the next step begins in this process's lanes, for JSON.
 
         Raises:
             ValueError: if the step is not the next one.
@@ -141,10 +142,10 @@ class TokenStream:
         return {"step": step, "reading": self._reading, "lanes": lanes}
 
     def resume(self, positions: Sequence[Mapping[str, Any]]) -> None:
-        """Goes on from the positions that all processes saved at one step; there may have been more or fewer then.
+        """Goes on from the positions that all processes saved at one step; their number may have been another one.
 
         Raises:
-            CorpusError: if they are of other files, or of another setting; the message names it.
+            CorpusError: if they belong to other files or another setting; the message names the difference.
         """
         for what, value in self._reading.items():
             if (saved := positions[0]["reading"].get(what)) != value:
@@ -166,7 +167,8 @@ class _Lane:
         self._rows, self._vocabulary, self._length, self._seed = rows, vocabulary, length, seed
         self._pieces_a_buffer = pieces
         self._pieces: Iterator[dict[str, str]] | None = None
-        # Of the buffer at hand: where its text began, the tokens kept from the one before, its number, blocks given.
+        # The current buffer: the place where its text began, tokens kept from the last buffer, its number, blocks
+        # given.
         self._start: dict[str, Any] = rows.state_dict()
         self._rest = np.array([vocabulary.end_of_line], vocabulary.dtype)
         self._buffer = self._given = 0
@@ -188,9 +190,9 @@ class _Lane:
         assert self._pieces is not None
         texts = [piece["text"] for piece in islice(self._pieces, self._pieces_a_buffer)]
         if not texts:
-            raise CorpusError(f"all text of lane {self._seed[1]} has been read: the mixture holds no more")
+            raise CorpusError(f"all text of lane {self._seed[1]} has been read: the mixture has no more")
         encoded = [self._vocabulary.encode_lines(text.split("\n")) for text in texts]
-        # The last token of a block is the source of the next one's first target, so it is kept.
+        # The last token of a block is the source of the next block's first target, so it is kept.
         self._tokens = np.concatenate([self._rest, *encoded])
         blocks = (len(self._tokens) - 1) // self._length
         self._order = np.random.default_rng([*self._seed, self._buffer]).permutation(blocks)

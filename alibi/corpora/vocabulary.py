@@ -25,7 +25,7 @@ class Vocabulary(ABC):
         FILE: name of the file that `save` writes in the folder of a corpus.
         size: number of entries; ids are [0, size).
         end_of_line: id of the end-of-line token.
-        unknown: id of the entry for words that have none of their own; None if all have one.
+        unknown: id of the entry for words outside the vocabulary; None if every text can be encoded.
         dtype: the smallest unsigned integers that hold every id.
     """
 
@@ -61,7 +61,7 @@ class Vocabulary(ABC):
         return self.encode_lines(text.split("\n"))[:-1].tolist()
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of these ids, the end-of-line token as a newline; of byte pairs, what is no UTF-8 as U+FFFD.
+        """The text of these ids, with a newline for the end-of-line token, and U+FFFD for bytes that are not UTF-8.
 
         Raises:
             ValueError: if an id is outside [0, size).
@@ -70,12 +70,12 @@ class Vocabulary(ABC):
         if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
             raise InputError(f"ids {stream.min()} to {stream.max()}: they must lie in [0, {self.size})")
         lines = np.split(stream, np.flatnonzero(stream == self.end_of_line))
-        # Every piece but the first begins with the end-of-line token that it was split at.
+        # Every piece except the first begins with the end-of-line token of its split.
         return "\n".join(self._texts([lines[0].tolist(), *(line[1:].tolist() for line in lines[1:])]))
 
 
 class SubwordVocabulary(Vocabulary):
-    """Pieces of words, as a `tokenizer.json` of the `tokenizers` library describes them.
+    """Pieces of words, described by a `tokenizer.json` of the `tokenizers` library.
 
     Args:
         tokenizer_json: contents of that file.
@@ -97,7 +97,7 @@ class SubwordVocabulary(Vocabulary):
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        # "</s>" spelt out in a text is four characters of that text, never the end of a line.
+        # "</s>" written in a text is four characters of that text, never the end of a line.
         self._tokenizer.encode_special_tokens = True
         self.size = self._tokenizer.get_vocab_size()
         end_of_line = self._tokenizer.token_to_id(self.END)
@@ -144,11 +144,11 @@ class BytePairVocabulary(SubwordVocabulary):
     def train(cls, lines: Iterable[str], size: int = 4096) -> Self:
         """The vocabulary learned from these lines: the end of a line, the 256 bytes, then merges, most frequent first.
 
-        The same lines give the same vocabulary. Lines with fewer distinct pairs than that give fewer entries.
+        The same lines give the same vocabulary. Lines with too few distinct pairs give fewer entries.
 
         Args:
             lines: training text, without newlines.
-            size: entries wanted, the end-of-line token and the 256 bytes included.
+            size: number of entries, with the end-of-line token and the 256 bytes.
 
         Raises:
             ValueError: if size is below 257.
@@ -171,17 +171,17 @@ class BytePairVocabulary(SubwordVocabulary):
 
 
 class WordPieceVocabulary(SubwordVocabulary):
-    """Word pieces (Devlin et al. 2019); the paper's BookCorpus models read those of the cased BERT, 28,996 (p. 20).
+    """Word pieces (Devlin et al. 2019); the paper's BookCorpus models read the cased BERT's 28,996 (p. 20).
 
-    The end of a line is BERT's own separator. A word that can't be written in pieces is `[UNK]`, and white space is not
-    kept: text does not come back as it was.
+    The end of a line is BERT's own separator. A word that can't be written in pieces is `[UNK]`, and white space is
+    lost: decoding does not restore the text.
     """
 
     END = "[SEP]"
 
     @property
     def lower_cases(self) -> bool:
-        """Whether it reads a capital letter as the small one."""
+        """Whether it reads capital letters as small ones."""
         normalizer = self._tokenizer.normalizer
         return normalizer is not None and normalizer.normalize_str("A") != "A"
 
@@ -193,26 +193,26 @@ class GPT2Vocabulary(SubwordVocabulary):
 
 
 class WordVocabulary(Vocabulary):
-    """Words, by fairseq's rules: what the paper's WikiText-103 models read.
+    """Words by fairseq's rules, which the paper's WikiText-103 models read.
 
     The entries are `<s>`, `<pad>`, `</s>`, `<unk>`, then the words by falling count, ties by code point, then
-    `madeupword0000` and so on until their number is a multiple of 8. A line is split on white space. A word that is
-    no entry, and a literal `<unk>`, is id 3.
+    `madeupword0000` and so on until their number is a multiple of 8. A line is split on white space. A word without an
+    entry and a literal `<unk>` are id 3.
 
     Args:
         words: entries after the four special ones, in order.
-        counts: how often the training text has each; 0 for the made-up ones.
+        counts: number of occurrences of each in the training text; 0 for the made-up ones.
 
     Attributes:
         size: number of entries; ids are [0, size).
         end_of_line: id of the end-of-line token.
-        unknown: id of the entry that stands for every other word.
-        symbols: the entries, a word's id its place.
-        counts: of the entries after the special ones.
+        unknown: id of the entry for every other word.
+        symbols: the entries; a word's id is its place.
+        counts: number of occurrences of the entries after the special ones.
         dtype: the smallest unsigned integers that hold every id.
 
     Raises:
-        ValueError: if a word is there twice.
+        ValueError: if a word is given twice.
     """
 
     FILE = "dict.txt"
@@ -236,8 +236,8 @@ class WordVocabulary(Vocabulary):
 
         Args:
             lines: training text, without newlines.
-            seen: a word enters if it is there so often; the paper takes every word.
-            size: entries at most, the special ones included, before the made-up ones; None keeps every word.
+            seen: least number of occurrences of a word that enters; the paper takes every word.
+            size: most entries, with the special ones and without the made-up ones; None keeps every word.
         """
         found: Counter[str] = Counter()
         for line in lines:
@@ -252,10 +252,10 @@ class WordVocabulary(Vocabulary):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The vocabulary saved at `path`, fairseq's `dict.txt`: a word and its count a line.
+        """The vocabulary saved at `path`, fairseq's `dict.txt`: each line has a word and its count.
 
         Raises:
-            ValueError: if a line is no word and count.
+            ValueError: if a line is not a word and a count.
         """
         pairs = []
         for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
@@ -266,7 +266,7 @@ class WordVocabulary(Vocabulary):
         return cls([word for word, _ in pairs], [count for _, count in pairs])
 
     def save(self, path: Path) -> None:
-        """Write the `dict.txt` that `load`, and fairseq, read."""
+        """Write the `dict.txt` that `load` and fairseq read."""
         pairs = zip(self.symbols[len(self.SPECIAL) :], self.counts, strict=True)
         path.write_text("".join(f"{word} {count}\n" for word, count in pairs), encoding="utf-8")
 

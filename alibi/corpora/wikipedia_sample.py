@@ -1,4 +1,4 @@
-"""The corpus that is there without a network: articles of Wikipedia that the gensim package carries, cleaned."""
+"""The corpus that needs no network: cleaned Wikipedia articles that come with the gensim package."""
 
 import bz2
 import hashlib
@@ -13,22 +13,22 @@ from alibi.files import sha256
 
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 DUMP_SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
-HELD_OUT = 0.05  # of the words, in validation and in test each
+HELD_OUT = 0.05  # share of the words in validation, and the same in test
 
 # Templates whose first argument is part of the sentence; all others are removed with their contents.
 SPOKEN = r"[Nn]owrap|[Nn]ihongo|[Aa]ngbr|[Vv]r|[Kk]eypress|[Vv]al|[Qq]uote|[Qq]uotation|IPA|[Aa]s of|RailGauge|US\$"
 FORMULA = "\N{REPLACEMENT CHARACTER}"
 
-# Wikitext that gensim's filter would leave in pieces, replaced beforehand and in this order.
+# Wikitext that gensim's filter would leave in pieces; it is replaced first, in this order.
 BEFORE_FILTER: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"<!--.*?-->", ""),  # first, as comments hide the starts of lines
     (r"<ref\b[^<>]*/>|<ref\b.*?</ref>", ""),  # gensim ends a footnote at the first /> in it
-    (r"<math\b.*?</math>", FORMULA),  # marks its paragraph, which doesn't read without it
+    (r"<math\b.*?</math>", FORMULA),  # marks its paragraph, which makes no sense without it
     (r"<(gallery|source|timeline)\b.*?</\1>", ""),  # no prose inside
-    # Images go with their captions, which hold links: gensim cuts a caption at the first.
+    # Images are removed with their captions, which hold links: gensim cuts a caption at its first link.
     (r"\[\[(?:File|Image|Category):(?:[^\[\]]|\[\[[^\[\]]*\]\]|\[[^\[\]]*\])*\]\] *", ""),
     (r"(?m)^\[\[[a-z-]{2,10}:[^\[\]|]*\]\]$", ""),  # the article in other languages
-    # Links, before the bars in them are taken for those between the arguments of a template.
+    # Links, before their bars are taken for bars between the arguments of a template.
     (r"\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]", r"\1"),
     (r"\{\{[Cc]onvert *\|([^|{}]+)(?:\|([-–x]|to|and|or)\|([^|{}]+))?\|([^|{}]+)[^{}]*\}\}", r"\1 \2 \3 \4"),
     (r"\{\{(?:[Ll]ang|[Tt]ransl)(?:-\w+)*\|(?:[^{}|]*\|)*([^{}|=]+)\}\}", r"\1"),  # foreign words
@@ -36,14 +36,14 @@ BEFORE_FILTER: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\{\{('s?)\}\}", r"\1"),  # an apostrophe after italics
     (rf"\{{\{{(?:{SPOKEN})\|(?:\w+=)?([^{{}}|]+)[^{{}}]*\}}\}}", r"\1"),
 ]
-TABLE = r"(?m)^[ :*]*\{\|(?:(?!^[ :*]*\{\|).)*?^\s*\|\}"  # the innermost, as tables hold tables
+TABLE = r"(?m)^[ :*]*\{\|(?:(?!^[ :*]*\{\|).)*?^\s*\|\}"  # the innermost table first, since tables hold tables
 AFTER_FILTER = [
     (r"(?m)^(?:[*#:;|!{}]|  ).*$", "\n"),  # list items, remnants of tables, listings of programs
     (r"(?m)^(==+.*?==+)\s*$", r"\n\n\1\n\n"),  # a heading stands alone
-    (r"(?<=\S)[^\S\n]*\n[^\S\n]*(?=\S)", " "),  # a paragraph runs over lines, until an empty one
+    (r"(?<=\S)[^\S\n]*\n[^\S\n]*(?=\S)", " "),  # a paragraph goes on until an empty line
     (r"[^\S\n]+", " "),
     (r"''+(?='s\b)|''+", ""),  # bold and italic; the ''Times'''s keeps its apostrophe
-    (r"\([ ,;:]*(?:or|and)?[ ,;:]*\)", ""),  # parentheses that held templates alone
+    (r"\([ ,;:]*(?:or|and)?[ ,;:]*\)", ""),  # parentheses that held only templates
     (r"\([ ,;:]+", "("),
     (r"[ ,;:]+\)", ")"),
     (r"(?<![.,;]) +([,;.])(?=\s)(?! \.)", r"\1"),  # space before punctuation, where a template stood
@@ -101,10 +101,10 @@ def _find_dump() -> Path:
 
 
 def read() -> dict[str, list[list[str]]]:
-    """The articles of each split, an article being its lines.
+    """The articles of each split, each a list of lines.
 
     Raises:
-        CorpusError: if gensim is missing, or carries another file.
+        CorpusError: if gensim is missing, or comes with another file.
     """
     dump = _find_dump()
     from gensim.corpora.wikicorpus import extract_pages
@@ -112,15 +112,15 @@ def read() -> dict[str, list[list[str]]]:
     with bz2.open(dump) as file:
         pages = extract_pages(file, filter_namespaces=("0",))  # articles, not pages about Wikipedia
         articles = {title: _clean(title, wikitext) for title, wikitext, _ in pages}
-    # Nothing is left of a redirect, which reads as a list item, nor of a page that is all lists.
+    # Nothing is left of a redirect, which looks like a list item, or of a page that is only lists.
     return deal({title: lines for title, lines in articles.items() if lines})
 
 
 def deal(articles: dict[str, list[str]]) -> dict[str, list[list[str]]]:
     """Articles, title to lines, dealt whole to the splits.
 
-    In the order of the SHA-256 of their titles: to validation until it holds 5 % of the words, then to test until it
-    does, and the rest to training.
+    In the order of the SHA-256 of their titles: to validation until it has 5 % of the words, then to test until it has
+    5 %, and the rest to training.
     """
     words = {title: sum(len(line.split()) for line in lines) for title, lines in articles.items()}
     held = {"train": 0, "valid": 0, "test": 0}
@@ -152,6 +152,6 @@ def source(reading: Reading, tokenisation: str | None) -> Source:
 
 
 def _lines() -> Generator[tuple[str, str], None, None]:
-    # Training text last: who reads its beginning alone has the held-out text too.
+    # Training text comes last, so that a reader of only its beginning has the held-out text too.
     dealt = read()
     return ((split, line) for split in reversed(SPLITS) for article in dealt[split] for line in article)

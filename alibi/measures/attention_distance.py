@@ -1,4 +1,4 @@
-"""Attention distance: how far back each head of each layer looks on text, and how much at the window's first token."""
+"""Attention distance: how far back each head looks on text, and its weight on the window's first token."""
 
 from dataclasses import dataclass
 from itertools import count
@@ -27,7 +27,7 @@ class AttentionDistance:
     """
 
     queries: int
-    """Queries that it is a mean over, in all windows."""
+    """Number of queries in the mean, over all windows."""
     weights: np.ndarray
     """Mean weight at each distance from 0, [layers, heads, length]; each head's sum is 1."""
     first: np.ndarray
@@ -43,7 +43,7 @@ class AttentionDistance:
 
     @property
     def median(self) -> np.ndarray:
-        """Distance in tokens within which half of the weight lies, [layers, heads]."""
+        """Smallest distance in tokens that covers half of the weight, [layers, heads]."""
         return (self.weights.cumsum(axis=-1) >= 0.5).argmax(axis=-1)
 
     def share_past(self, length: int) -> np.ndarray:
@@ -65,7 +65,7 @@ class _Recorder:
         self.last, self.queries = last, 0
         self.weights_LHN = torch.zeros(*shape, length, dtype=torch.float64, device=device)
         self.first_LH = torch.zeros(shape, dtype=torch.float64, device=device)
-        # Of each window's own mean distance.
+        # Sum and squares of the windows' mean distances, for the standard error.
         self.windows = 0
         self.sums_LH, self.squares_LH = torch.zeros(2, *shape, dtype=torch.float64, device=device)
 
@@ -127,14 +127,14 @@ def attention_distance(
     windows: int | None = None,
     batch_tokens: int | None = None,
 ) -> AttentionDistance:
-    r"""Where the attention of each head goes on text, by its distance and on the window's first token.
+    r"""The attention weight of each head on text, by distance and on the window's first token.
 
     $$a_{l,h}(d) = \frac{1}{K n} \sum_{k=1}^{K} \sum_{i=T-n+1}^{T} A^{(k)}_{l,h}(i, i - d)$$
 
     over $K$ windows of $T$ = `length` tokens and the last $n$ = `last` queries of each, with $A$ the weights after the
-    softmax. Queries at the end have nearly the same number of keys before them; `bias_distance` is what a head has
-    there if all its scores are equal. A first token that gets much weight, whatever it is, is called an attention sink
-    (Xiao et al. 2024).
+    softmax. Queries at the end have nearly the same number of keys before them; `bias_distance` gives a head's distance
+    there if all its scores are equal. A first token that gets much weight, whatever token it is, is called an attention
+    sink (Xiao et al. 2024).
 
     Args:
         model: a trained decoder; it is put into evaluation mode.
@@ -142,8 +142,8 @@ def attention_distance(
         end_of_line: id of the end-of-line token, the source of the first target.
         length: tokens in a window, T.
         last: queries at the end of each window that count, n.
-        windows: at least so many, spread evenly over the text; None takes all.
-        batch_tokens: run at once; None takes `alibi.evaluate.BATCH_TOKENS`. It changes the speed alone.
+        windows: least number of windows, spread evenly over the text; None takes all.
+        batch_tokens: tokens run at once; None takes `alibi.evaluate.BATCH_TOKENS`. It changes only the speed.
 
     Raises:
         ValueError: for a number out of range, or a text shorter than one window.
@@ -151,7 +151,7 @@ def attention_distance(
     if not 1 <= last <= length:
         raise InputError(f"last={last}: choose 1 to the length of {length} tokens")
     tokens = np.asarray(split.tokens)
-    # The loss itself is not asked for: that of one token a window costs least.
+    # The loss itself is not needed: one scored token in each window costs least.
     whole = [Window(at, at + length - 1, at + length) for at in spread_windows(len(tokens), length, windows)]
     recorder = _Recorder(model, length, last)
     with model.attention_by(recorder.prepare):
@@ -166,12 +166,12 @@ def attention_distance(
 
 @torch.no_grad()
 def bias_distance(model: Decoder, length: int) -> AttentionDistance:
-    r"""The attention distance that the model's bias alone gives: of the last query of a window, all scores equal.
+    r"""The attention distance from the model's bias alone: for a window's last query, if all scores are equal.
 
     $$a_h(d) = e^{b_h(d)} / \sum_{e=0}^{T-1} e^{b_h(e)}$$
 
     For ALiBi $b_h(d) = -m_h d$, a geometric series with mean $1 / (e^{m_h} - 1)$ in long windows; without a bias every
-    token has 1 / T. It is what a slope allows; scores, and the gates of a method that has them, move it on text.
+    token has 1 / T. It is the distance that a slope allows; on text, scores and a method's gates move it.
 
     Args:
         model: a decoder, trained or not.

@@ -19,9 +19,9 @@ class ReceptiveField:
     """Each input token's share of the gradient, by its distance from the last one; see `receptive_field`."""
 
     windows: int
-    """Windows that it is a mean over."""
+    """Number of windows in the mean."""
     shares: np.ndarray
-    """Mean share at each distance from 0, the last input token, [length]; they sum to 1."""
+    """Mean share at each distance from 0 (the last input token), [length]; they sum to 1."""
     cumulative_standard_error: np.ndarray
     """Standard error of `cumulative` over windows, [length]; not a number for a single window."""
 
@@ -31,7 +31,7 @@ class ReceptiveField:
         return self.shares.cumsum()
 
     def tokens(self, share: float = 0.99) -> int:
-        """The fewest last tokens that together have this share; the whole window if only all have it.
+        """The smallest number of last tokens that together have this share, at most the whole window.
 
         Raises:
             ValueError: if the share is not between 0 and 1.
@@ -49,7 +49,7 @@ def receptive_field(
     windows: int | None = None,
     batch_tokens: int | None = None,
 ) -> ReceptiveField:
-    r"""The cumulative normalised gradient of Chi et al. (2023), before it is summed up.
+    r"""The normalised gradient by distance; its running sum is the measure of Chi et al. (2023).
 
     $$s(d) = \frac{1}{K} \sum_{k=1}^{K} \frac{g_k(T - d)}{\sum_{j=1}^{T} g_k(j)}, \qquad
     g_k(j) = \Big\lVert \frac{\partial \, {-\ln P(x_{k,T+1} \mid x_{k,1}, \ldots, x_{k,T})}}{\partial e_{k,j}}
@@ -57,16 +57,16 @@ def receptive_field(
 
     over $K$ windows of $T$ = `length` tokens, with $e_{k,j}$ the vector that the embedding gives for token $j$, before
     positions are added. The receptive field is the smallest d with $s(0) + \ldots + s(d - 1) \ge 0.99$. Chi et al. find
-    that a method extrapolates where the training length covers it. A gradient tells what a small change of an input
-    would do; that a far token matters little by it does not show that nothing could be read from there.
+    that a method extrapolates where the training length covers it. A gradient shows the effect of a small change of an
+    input; a small gradient at a far token does not prove that nothing can be read from there.
 
     Args:
         model: a trained decoder; it is put into evaluation mode.
         split: the text.
         end_of_line: id of the end-of-line token, the source of the first target.
         length: tokens in a window, T.
-        windows: at least so many, spread evenly over the text; None takes all.
-        batch_tokens: run at once, but one window at least; None takes `alibi.evaluate.BATCH_TOKENS`.
+        windows: least number of windows, spread evenly over the text; None takes all.
+        batch_tokens: tokens run at once, at least one window; None takes `alibi.evaluate.BATCH_TOKENS`.
 
     Raises:
         ValueError: for a text shorter than one window, a number out of range, or a kernel without a backward pass.
@@ -91,7 +91,7 @@ def receptive_field(
 
 
 def _gradient_norms(model: Decoder, sources_BT: Tensor, targets_BT: Tensor) -> Tensor:
-    """Norm of the gradient of each window's last loss by the embedding of each of its tokens, [B, T]."""
+    """Norm of the gradient of each window's last loss with respect to the embedding of each of its tokens, [B, T]."""
     embedded: list[Tensor] = []
 
     def as_leaf(module: nn.Module, given: tuple[Tensor, ...], embedded_BTC: Tensor) -> Tensor:

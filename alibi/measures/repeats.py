@@ -13,7 +13,7 @@ from alibi.windows import shift, spread_windows, windows_of_last_tokens
 
 
 def last_occurrence(tokens_T: np.ndarray) -> np.ndarray:
-    """Distance (tokens, 1 and more) of each token to the last one before it that is the same; 0 if there is none."""
+    """Distance (in tokens, from 1) of each token to the last equal token before it; 0 if there is none."""
     order = np.argsort(tokens_T, kind="stable")
     before, after = order[:-1], order[1:]
     distances_T = np.zeros(len(tokens_T), np.int64)
@@ -22,7 +22,7 @@ def last_occurrence(tokens_T: np.ndarray) -> np.ndarray:
 
 
 def distance_bands(longest: int) -> list[tuple[int, int]]:
-    """Shortest and longest distance of each row in windows of at most so many tokens; (0, 0) for first occurrences."""
+    """Shortest and longest distance of each row in windows of up to `longest` tokens; (0, 0): first occurrences."""
     return [(0, 0), *((2**b, min(2 ** (b + 1) - 1, longest)) for b in range(longest.bit_length()))]
 
 
@@ -30,7 +30,7 @@ def distance_bands(longest: int) -> list[tuple[int, int]]:
 class Repeats:
     """The loss of the same tokens in windows of several lengths, by the distance of their last occurrence.
 
-    Row 0 has first occurrences: tokens that are nowhere before in the longest window. Row b has those whose last
+    Row 0 has first occurrences: tokens that appear nowhere before in the longest window. Row b has tokens whose last
     occurrence is 2^(b-1) to 2^b - 1 tokens before them. A window of w tokens holds it if the distance is at most w.
     """
 
@@ -39,7 +39,7 @@ class Repeats:
     nats: np.ndarray
     """Sum of -ln p, [W, rows, articles]."""
     tokens: np.ndarray
-    """Tokens that it is the sum of, the same for every length, [rows, articles]."""
+    """Number of tokens in each sum, the same for every length, [rows, articles]."""
 
     @property
     def distances(self) -> list[tuple[int, int]]:
@@ -53,9 +53,9 @@ class Repeats:
         return self.nats.sum(axis=2) / np.where(tokens, tokens, np.nan)
 
     def change(self, length: int, than: int, row: int) -> tuple[float, float]:
-        """Mean loss of a row in windows of `length` tokens less that in windows of `than`, and its standard error.
+        """Mean loss of a row in windows of `length` tokens minus its loss in windows of `than`, and the standard error.
 
-        Negative where the longer window helps. The error is over articles; see `alibi.evaluate.standard_error`.
+        It is negative where the longer window helps. The error is over articles; see `alibi.evaluate.standard_error`.
 
         Raises:
             ValueError: if a length was not measured, or the row has no tokens.
@@ -80,15 +80,16 @@ def repeats(
     batch_tokens: int | None = None,
     starts: np.ndarray | None = None,
 ) -> Repeats:
-    r"""Who can copy from far back: the loss of repeated tokens, by the distance of their last occurrence.
+    r"""A test of copying from far back: the loss of repeated tokens by the distance of their last occurrence.
 
     $$\ell_w(b) = \frac{1}{|S_b|} \sum_{i \in S_b} -\ln P(x_i \mid x_{i-w}, \ldots, x_{i-1}), \qquad
     S_b = \{ i : 2^{b-1} \le i - \max \{ j < i : x_j = x_i \} < 2^b \}$$
 
     for windows of $w$ = each of `lengths`; $S_0$ are first occurrences. The tokens are the last ones of the longest
-    windows, the same for every w, and the last occurrence is sought in the longest window. A model that copies gains
+    windows, the same for every w, and the last occurrence is searched in the longest window. A model that copies gains
     in the rows whose distance w just covers; a longer window that helps first occurrences as much helps by topic, not
-    by copying. Such a split is Sun et al.'s (2021), who found that far context helps only tokens that can be copied.
+    by copying. Sun et al. (2021) split tokens in this way, and found that far context helps only tokens that can be
+    copied.
 
     Args:
         model: a trained decoder; it is put into evaluation mode.
@@ -96,10 +97,9 @@ def repeats(
         end_of_line: id of the end-of-line token, the source of the first target.
         lengths: tokens in a window, each w.
         last: tokens scored at the end of each longest window.
-        windows: at least so many, spread evenly over the text; None takes all.
-        stride: new tokens that each shorter window brings (at most w): the last of them sees w tokens, the first
-            w - stride + 1.
-        batch_tokens: run at once; None takes `alibi.evaluate.BATCH_TOKENS`. It changes the speed alone.
+        windows: least number of windows, spread evenly over the text; None takes all.
+        stride: new tokens in each shorter window (at most w): the last of them sees w tokens, the first w - stride + 1.
+        batch_tokens: tokens run at once; None takes `alibi.evaluate.BATCH_TOKENS`. It changes only the speed.
         starts: first token of each article, the first one 0; None takes blocks of `alibi.evaluate.BLOCK` tokens.
 
     Raises:

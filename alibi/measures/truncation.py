@@ -1,4 +1,4 @@
-"""Truncation: the loss of the last tokens of a window, when only the last w keys may be seen."""
+"""Truncation: the loss of a window's last tokens when only the last w tokens may be seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ FORMS = ("attention", "window")
 
 @dataclass(frozen=True)
 class LastKeys(Bias):
-    """Another bias, and minus infinity at distances of w and more: a query sees itself and the w - 1 keys before it.
+    """Another bias, with minus infinity from distance w on: a query sees itself and the w - 1 keys before it.
 
     Raises:
         ValueError: if w is not positive, or the other bias is a factor of the scores.
@@ -28,7 +28,7 @@ class LastKeys(Bias):
 
     bias: Bias
     seen: int
-    """Keys that a query sees, its own among them, w."""
+    """w, the number of keys that a query sees, including its own."""
 
     def __post_init__(self) -> None:
         if self.seen < 1:
@@ -37,7 +37,7 @@ class LastKeys(Bias):
             raise InputError("a MultipliedBias is not added to scores, so keys can't be hidden by another summand")
 
     def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[heads, T, S], or [T, S] where the other bias is none."""
+        """[heads, T, S], or [T, S] if the other bias is none."""
         hidden_TS = query_positions_T[:, None] - key_positions_S[None, :] >= self.seen
         bias_HTS = self.bias.dense(query_positions_T, key_positions_S, dtype)
         if bias_HTS is None:
@@ -57,7 +57,7 @@ class LastKeys(Bias):
 
 
 def last_keys(seen: int) -> Prepare:
-    """Causal attention in which each query sees the last `seen` keys alone, for `Decoder.attention_by`."""
+    """Causal attention in which each query sees only the last `seen` keys, for `Decoder.attention_by`."""
     return lambda bias, *of_pass: causal_attention(LastKeys(bias, seen), *of_pass)
 
 
@@ -80,7 +80,7 @@ class Truncation:
         return self.nats.sum(axis=1) / self.tokens.sum()
 
     def change(self, seen: int) -> tuple[float, float]:
-        """Mean loss with the last `seen` tokens less that with the whole window (nats), and its standard error.
+        """Mean loss with the last `seen` tokens minus the loss with the whole window (nats), and its standard error.
 
         The difference is taken token by token, and the error over articles; see `alibi.evaluate.standard_error`.
 
@@ -106,38 +106,38 @@ def truncation(
     batch_tokens: int | None = None,
     starts: np.ndarray | None = None,
 ) -> Truncation:
-    r"""The loss of the last tokens of windows where only the last w tokens may be seen, of the same tokens for all w.
+    r"""The loss of the last tokens of windows when only the last w tokens may be seen; the same tokens for all w.
 
     $$\ell(w) = \frac{1}{K n} \sum_{k=1}^{K} \sum_{p=T-n+1}^{T} -\ln P_w(x_{k,p+1} \mid x_{k,1}, \ldots, x_{k,p})$$
 
-    over $K$ windows of $T$ = `length` tokens and the targets of their last $n$ = `last` tokens. What a model uses is
-    where the curve flattens. $P_w$ has two forms:
+    over $K$ windows of $T$ = `length` tokens and the targets of their last $n$ = `last` tokens. The curve flattens at
+    the number of tokens that the model uses. $P_w$ has two forms:
 
-    - "attention": in every layer a query sees the last w keys, its own among them; positions stay as they are. What
-      a token knows moves on through the layers, so the loss can depend on the last (w - 1) x layers + 1 tokens. With w
-      = L, the training length, it is the windowed control of Chi et al. (2023), at evaluation.
-    - "window": the window itself is shortened to its last w tokens, as in a sliding evaluation of length w. Nothing
-      farther is read, in any layer, and positions count from the shorter window's start.
+    - "attention": in every layer a query sees the last w keys, including its own; positions do not change. Information
+    moves on through the layers, so the loss can depend on the last (w - 1) x layers + 1 tokens. With w = L, the
+    training length, it is the windowed control of Chi et al. (2023), at evaluation.
+    - "window": the window itself is shortened to its last w tokens, as in a sliding evaluation of length w. No layer
+    reads farther tokens, and positions count from the shorter window's start.
 
-    Both are the whole window's loss at w = T.
+    At w = T both give the whole window's loss.
 
     Args:
         model: a trained decoder; it is put into evaluation mode.
         split: the text.
         end_of_line: id of the end-of-line token, the source of the first target.
         length: tokens in a window, T.
-        seen: each w, from 1 to the length; the length is measured too if it is not among them.
+        seen: each w, from 1 to the length; the length is always measured too.
         last: tokens scored at the end of each window, n.
         form: attention or window.
-        windows: at least so many, spread evenly over the text; None takes all.
-        stride: new tokens that each shortened window brings (at most w): the last of them sees w tokens, the first
-            w - stride + 1. For the form "window" alone.
-        batch_tokens: run at once; None takes `alibi.evaluate.BATCH_TOKENS`. It changes the speed alone.
+        windows: least number of windows, spread evenly over the text; None takes all.
+        stride: new tokens in each shortened window (at most w): the last of them sees w tokens, the first w - stride +
+            1. Only for the form "window".
+        batch_tokens: tokens run at once; None takes `alibi.evaluate.BATCH_TOKENS`. It changes only the speed.
         starts: first token of each article, the first one 0; None takes blocks of `alibi.evaluate.BLOCK` tokens.
 
     Raises:
-        ValueError: for an unknown form, a number out of range, a text shorter than one window, or a position method
-            that multiplies scores, whose keys "attention" can't hide.
+        ValueError: for an unknown form, a number out of range, a text shorter than one window, or the form "attention"
+            with a position method that multiplies scores, since its keys can't be hidden.
     """
     if form not in FORMS:
         raise UnknownNameError("form of truncation", form, FORMS)

@@ -1,1 +1,1 @@
-"""Equality with the official code: its vectors, each quantity computed again, and how far rounding may move it."""
+"""Equality with the official code: its vectors, the recomputed quantities, and bounds on their rounding errors."""

@@ -3,10 +3,11 @@
 Rounded to a unit u (2^-24 in float32, 2^-53 in float64), a sum of n products has a random error. Its standard deviation
 is at most sqrt(n) u of the sum of the absolute products, for any order of the terms (Higham and Mary 2019, A New
 Approach to Probabilistic Rounding Error Analysis). An exact sum has the same error if its factors are off by sqrt(n) u.
-So `bounds` computes the quantity in float64, exact for this purpose, and again with each weight, each module's result
-and each backward gradient multiplied by 1 + sqrt(n) u or 1 - sqrt(n) u, with random signs from a fixed seed. The root
-mean square of the changes is the standard deviation of the quantity; it does not depend on this machine's rounding. Two
-computations that both round, ours and the official one, may differ by `DEVIATIONS` standard deviations.
+So `bounds` computes the quantity in float64, exact for this purpose. Then it multiplies each weight, each module's
+result and each backward gradient by 1 + sqrt(n) u or 1 - sqrt(n) u, with random signs from a fixed seed, and computes
+the quantity again. The root mean square of the changes is the standard deviation of the quantity; it does not depend on
+this machine's rounding. Two computations that both round, ours and the official one, may differ by `DEVIATIONS`
+standard deviations.
 """
 
 import math
@@ -39,7 +40,7 @@ def bounds(
 
     Args:
         model: makes a new model in float64.
-        quantities: computes the quantities from a model, which it may train. The entries of one share a bound.
+        quantities: computes the quantities from a model, which it may train. The entries of a quantity share a bound.
         error: rounding error of each computation, from `relative_error`.
         slopes_error: relative error of the linear bias, if larger.
     """

@@ -1,7 +1,7 @@
 """A folder of vectors from the official code: its files, and the model with its weights.
 
 `config.json` has shape, dictionary and flags, `weights.safetensors` the official state dict; the other files hold the
-official code's results for them. Any shape will do, with any number of heads.
+official code's results for them. Any shape and any number of heads will do.
 """
 
 import json
@@ -21,7 +21,7 @@ from alibi.errors import UserError
 from alibi.model import Decoder, ModelConfig
 from alibi.positions import slopes
 
-# The paper's architecture. This model can't reproduce vectors of another one.
+# The paper's architecture: this model can't reproduce vectors of another one.
 ARCHITECTURE = {
     "decoder_normalize_before": True,
     "no_decoder_final_norm": True,
@@ -57,7 +57,7 @@ class Vectors:
         """The path of a file of the folder."""
         path = self.folder / name
         if not path.is_file():
-            raise VectorsError(f"{self.folder} lacks {name}: it is no complete folder of official vectors")
+            raise VectorsError(f"{self.folder} lacks {name}: the folder of official vectors is incomplete")
         return path
 
     def json(self, name: str) -> Any:
@@ -74,7 +74,7 @@ class Vectors:
         except VectorsError:
             raise
         except Exception as wrong:  # safetensors does not export its own error for annotation.
-            raise VectorsError(f"{self.folder / name} is no complete safetensors file: {wrong}") from wrong
+            raise VectorsError(f"{self.folder / name} is not a complete safetensors file: {wrong}") from wrong
 
     def lines(self, split: str) -> list[str]:
         """The text of a split."""
@@ -113,7 +113,7 @@ class Vectors:
         return ids
 
     def split(self, split: str) -> Split:
-        """The same as a split to evaluate on."""
+        """The token ids as a split to evaluate on."""
         stream = self.stream(split)
         return Split(split, stream, words=len(stream), bytes=len(stream), articles=1, sha256="")
 
@@ -149,7 +149,7 @@ class Vectors:
 def by_official_name(model: Decoder, of: Callable[[nn.Parameter], Tensor] = lambda p: p.data) -> dict[str, Tensor]:
     """The model's parameters, or the result of `of` for each, under their names in the official code.
 
-    The official attention has three matrices, this one stacks them: the three are views of its rows.
+    The official attention has three matrices, and ours stacks them: the three results are views of its rows.
     """
     embedding = model.embedding
     assert isinstance(embedding, AdaptiveEmbedding)

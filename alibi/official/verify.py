@@ -39,9 +39,10 @@ class Check:
 
     quantity: str
     difference: float
-    """Of the entry that came nearest to its tolerance; absolute, or relative where the quantity says so."""
+    """Difference of the entry that came nearest to its tolerance; absolute, or relative if the quantity's name says
+    so."""
     tolerance: float
-    """Zero for counts, else derived from the rounding error of the quantity where it is set."""
+    """Zero for counts, else derived from the quantity's rounding error; see the place where it is set."""
 
     @property
     def passed(self) -> bool:
@@ -50,7 +51,7 @@ class Check:
 
     @property
     def share(self) -> float:
-        """The difference as a share of the tolerance; NaN where the tolerance is zero."""
+        """The difference as a share of the tolerance; NaN if the tolerance is zero."""
         return self.difference / self.tolerance if self.tolerance else math.nan
 
 
@@ -74,7 +75,7 @@ def _nearest(quantity: str, found: Quantities, expected: Quantities, tolerances:
 
 
 def _summands(vectors: Vectors) -> int:
-    """Products in the longest sum of a pass: over the width, a window, a step's tokens, a softmax with its bands."""
+    """Products in the longest sum of a pass: over width, window, a step's tokens, or a softmax with its bands."""
     options = vectors.options
     edges = [0, *_cutoffs(vectors), len(vectors.config["dictionary"]["symbols"])]
     windows = [entry["length"] for entries in vectors.reference["evaluation"].values() for entry in entries]
@@ -88,7 +89,7 @@ def _cutoffs(vectors: Vectors) -> list[int]:
 
 
 def _row_error(vectors: Vectors) -> float:
-    """Relative error of the official bias row, float32 in float64 runs too; 0 where slopes are powers of two."""
+    """Relative error of the official bias row, which is float32 even in float64 runs; 0 if slopes are powers of two."""
     row_HS = vectors.tensors("alibi.safetensors")["bias_row"].double()
     heads, keys = row_HS.shape
     exact_HS = torch.tensor(slopes(heads), dtype=torch.float64)[:, None] * torch.arange(keys)
@@ -148,7 +149,7 @@ def _named(entry: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def parameters(vectors: Vectors) -> Iterator[Check]:
-    """Parameter counts, tied ones once; and the equality, in the official weights, of tensors that we tie."""
+    """Parameter counts (tied ones once), and equality in the official weights of the tensors that we tie."""
     count = vectors.model().parameter_count()
     yield Check("parameters: difference in number", abs(count - vectors.config["derived"]["parameters"]), 0)
     with torch.device("meta"):
@@ -160,7 +161,7 @@ def parameters(vectors: Vectors) -> Iterator[Check]:
 
 
 def bias(vectors: Vectors) -> Iterator[Check]:
-    """Slopes, and the attention under our relative bias and under the official absolute row."""
+    """Slopes, and attention with our relative bias and with the official absolute row."""
     stored = vectors.tensors("alibi.safetensors")
     row_HS = stored["bias_row"].double()
     heads, keys = row_HS.shape
@@ -174,7 +175,7 @@ def bias(vectors: Vectors) -> Iterator[Check]:
         (scores_HTS + added).masked_fill(future_TS, -math.inf).softmax(-1)
         for added in (linear.dense(at, at, torch.float64), row_HS[:, None])
     )
-    # Their row is float32: its rounding is the tolerance, zero where slopes are powers of two.
+    # Their row is float32: its rounding is the tolerance, zero if slopes are powers of two.
     yield Check("attention weights under the bias", _largest(ours - theirs), float(row_HS.max()) * 2**-23)
 
 
@@ -196,7 +197,7 @@ def perplexities(vectors: Vectors, dtype: torch.dtype = torch.float64) -> Iterat
 
 
 def _loss_bounds(vectors: Vectors, dtype: torch.dtype) -> dict[str, float]:
-    """Bounds on the difference from the official loss, in nats: of a "token", and of the "mean" of a split.
+    """Bounds on the difference from the official loss, in nats: for a "token", and for the "mean" of a split.
 
     Perplexity is the exponential of the mean, so the bound of the mean is the relative bound of perplexity.
     """
@@ -309,7 +310,7 @@ def training(vectors: Vectors) -> Iterator[Check]:
     expected = {name: torch.tensor(values, dtype=torch.float64) for name, values in stored.items()}
     found = _three_steps(vectors.model(), vectors)
     tolerances = _bounds(vectors, torch.float32, lambda exact: _three_steps(exact, vectors))
-    # Each of these is itself a sum, of losses or of squares.
+    # Each of these is itself a sum of losses or of squares.
     summing = DEVIATIONS * relative_error(_summands(vectors), torch.float32)
     tolerances = {name: tolerances[name] + summing * float(found[name].max()) for name in found}
     for quantity, pattern in {
@@ -406,7 +407,7 @@ def sinusoids(vectors: Vectors) -> Iterator[Check]:
         else:
             continue
         differences.append(_largest(found - expected))
-    # The official angles are float32, so that their error grows with the row; ours are float64.
+    # The official angles are float32, so their error grows with the row; ours are float64.
     yield Check("sinusoid", _largest(differences), rows_seen * 2**-23)
 
 

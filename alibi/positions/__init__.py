@@ -1,4 +1,4 @@
-"""The position methods, one file each, ALiBi's variants in one. A new one is a file and its class in `METHODS`."""
+"""The position methods, one file each, and one for ALiBi's variants. To add one, write a file and extend `METHODS`."""
 
 from alibi.errors import UnknownNameError
 from alibi.positions.alibi import ALiBi, slopes
@@ -45,9 +45,9 @@ METHODS: dict[str, type[PositionMethod]] = {
 PAPER_METHODS = ("sinusoidal", "rotary", "t5", "alibi")
 # ALiBi with other slopes, another growth, or multiplied.
 VARIANTS = tuple(method.name for method in _VARIANTS)
-# Methods of other papers, most of them later, and the control that one of these compares with.
+# Methods of other papers, most of them later, and a control from one of these papers.
 LATER_METHODS = tuple(method.name for method in _LATER)
-# The paper's four by name, and what each is called with constants for an eighth of its lengths.
+# The paper's four by name, and the name of each with constants for an eighth of its lengths.
 SCALED_METHODS = {method.unscaled: method.name for method in _SCALED}
 
 
@@ -58,7 +58,7 @@ def position_method(name: str, width: int, heads: int, longest: int = 0) -> Posi
         name: a name of `METHODS`.
         width: width of the residual stream.
         heads: number of attention heads, which divides the width.
-        longest: the training length, for a method that is made for one (`needs_longest`); the others ignore it.
+        longest: the training length, for methods that need it (`needs_longest`); other methods ignore it.
 
     Raises:
         ValueError: for an unknown name (the message lists the known ones), or numbers that do not fit the method.

@@ -37,7 +37,7 @@ class ALiBi(PositionMethod):
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
-        # Not saved with the weights, because the head count decides them. They are rounded only where they are used.
+        # Not saved with the weights, because the head count decides them. They are rounded only at their use.
         self.register_buffer("slopes_H", torch.tensor(slopes(heads), dtype=torch.float64), persistent=False)
 
     def bias(self) -> LinearBias:

@@ -2,7 +2,7 @@
 
 A position method answers five questions, each with a default of "nothing": the vectors added to the token embeddings,
 the rotation of queries and keys, their scale, the bias of scores, and a gate that lowers scores by what a layer reads.
-All positions are absolute, those that a bias gets from its kernel too, so that the answers are right with a key-value
+All positions are absolute, also those that a kernel gives to a bias, so that the answers are right with a key-value
 cache.
 """
 
@@ -28,8 +28,8 @@ COLUMN_ALIGNMENT = 8
 class Bias:
     """A summand of attention scores; a kernel looks at the kind of bias, never at its position method.
 
-    Positions of keys are consecutive, and no query comes after the last key: so a bias knows from the number of keys
-    which distances there are, and a GPU need not wait until a maximum has reached the host.
+    Positions of keys are consecutive, and no query comes after the last key: so the number of keys gives the distances,
+    and a GPU need not wait until a maximum has reached the host.
 
     One value has three forms: a dense tensor, a function of single scores, and columns that extend queries and keys.
     `MultipliedBias` is a factor of the scores instead.
@@ -42,9 +42,9 @@ class Bias:
         raise NotImplementedError
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod | None:
-        """The bias as FlexAttention takes it: (score, batch, head, query, key) -> score, or None; float32.
+        """The bias in FlexAttention's form: (score, batch, head, query, key) -> score, or None; float32.
 
-        Read from the dense form, unless a kind of bias has a way without a T x S tensor.
+        It reads the dense form, unless a kind of bias has a way without a T x S tensor.
         """
         bias_HTS = self.dense(query_positions_T, key_positions_S)
         if bias_HTS is None:
@@ -58,7 +58,8 @@ class Bias:
     def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """Columns for queries [heads, E] and keys [S, E] whose product is the bias, up to a constant of the query.
 
-        None for no bias. With these columns a causal kernel without a bias computes one, without a T x S tensor.
+        None for no bias. With these columns a causal kernel that has no bias argument adds the bias, without a T x S
+        tensor.
 
         Raises:
             ValueError: if this kind of bias has no columns, or the positions have no exact ones in this dtype.
@@ -104,7 +105,7 @@ class LinearBias(Bias):
 
     slopes_H: Tensor
     decay_window: float | None = None
-    """In nats; None lets every head see all keys."""
+    """Decay window in nats; None lets every head see all keys."""
 
     def __post_init__(self) -> None:
         if self.decay_window is not None and not self.decay_window > 0:
@@ -119,7 +120,7 @@ class LinearBias(Bias):
         """The same slopes with this decay window.
 
         Raises:
-            ValueError: if it is not positive.
+            ValueError: if the window is not positive.
         """
         return replace(self, decay_window=decay_window)
 
@@ -189,7 +190,7 @@ class LinearBias(Bias):
 
 
 class DistanceBias(Bias):
-    """A bias that the head and the distance decide: bias[h, i, j] = by_distance[h, i - j]."""
+    """A bias that depends only on head and distance: bias[h, i, j] = by_distance[h, i - j]."""
 
     def by_distance(self, longest: int, dtype: torch.dtype) -> Tensor:
         """The bias of each head at the distances 0 to `longest`: [heads, longest + 1]."""
@@ -206,8 +207,8 @@ class DistanceBias(Bias):
         by_distance_HN = self.by_distance(len(key_positions_S) - 1, torch.float32)
 
         def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            # Keys after the query are masked, so any distance serves for them. `clamp` would give a single position's
-            # distance the shape [1], from which Inductor (torch 2.11) makes no kernel for the gradient of the numbers.
+            # Keys after the query are masked, so any distance will do for them. `clamp` would give a single position's
+            # distance the shape [1], for which Inductor (torch 2.11) can't make the kernel of the gradient.
             return score + by_distance_HN[head, (query_positions_T[query] - key_positions_S[key]).abs()]
 
         return biased
@@ -251,7 +252,7 @@ class GrowthBias(Bias):
 
 @dataclass(frozen=True)
 class MultipliedBias(Bias):
-    """A linear bias as a factor: score * -slopes[h] * (i - j). Kernels that only add refuse it."""
+    """A linear bias as a factor: score * -slopes[h] * (i - j). Kernels that only add a bias refuse it."""
 
     slopes_H: Tensor
 
@@ -280,8 +281,8 @@ class MultipliedBias(Bias):
 class PositionMethod(nn.Module):
     """A way to give a transformer the positions of its tokens.
 
-    A method is a file with a subclass, and the class in `alibi.positions.METHODS`. It has no fixed length: positions
-    are arguments, and any position gets an answer (but see `limited`).
+    To add a method, write a file with a subclass and list the class in `alibi.positions.METHODS`. A method has no fixed
+    length: positions are arguments, and any position gets an answer (unless it is `limited`).
 
     Args:
         width: width of the residual stream.
@@ -297,14 +298,14 @@ class PositionMethod(nn.Module):
     version: ClassVar[int] = 1
     """Count this up when a change moves the losses of this method's models: its cached runs are then trained again."""
     needs_longest: ClassVar[bool] = False
-    """Whether the method is made for a training length: the size of its table, or of its window."""
+    """Whether the method needs the training length, for the size of its table or window."""
     limited: ClassVar[bool] = False
-    """Whether the method has a table of positions, and none past its end."""
+    """Whether the method has a table of positions, and no answer past its end."""
     travel: ClassVar[float] = 0.0
-    """How far each of the method's own parameters must be able to move in a training run, in nats.
+    """Nats that each of the method's own parameters must be able to move in a training run.
 
-    A step of Adam is hardly longer than its learning rate, however steep the loss. That suits weights, many of which
-    act together. A single parameter that must change by several nats may need a larger rate (`alibi.optim`).
+    A step of Adam is hardly longer than its learning rate, however steep the loss. That suits weights, because many act
+    together. A single parameter that must change by several nats may need a larger rate (`alibi.optim`).
     """
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
@@ -314,10 +315,10 @@ class PositionMethod(nn.Module):
         self.width, self.heads, self.head_width = width, heads, width // heads
 
     def check_length(self, length: int) -> None:
-        """Refuses a text of this length, in tokens, that has positions without an answer.
+        """Refuses a length, in tokens, for which some position has no answer.
 
         Raises:
-            ValueError: if a table of positions ends before it.
+            ValueError: if the table of positions is shorter.
         """
 
     def embeddings(self, positions_T: Tensor) -> Tensor | None:
@@ -331,7 +332,7 @@ class PositionMethod(nn.Module):
     def scale(
         self, q_BHTD: Tensor, k_BHSD: Tensor, query_positions_T: Tensor, key_positions_S: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Rotated queries and all keys, cached ones too, each multiplied by a factor of its position."""
+        """Rotated queries and all keys, also cached ones, each multiplied by a factor of its position."""
         return q_BHTD, k_BHSD
 
     def bias(self) -> Bias:
@@ -341,7 +342,7 @@ class PositionMethod(nn.Module):
     def gate(self) -> nn.Module | None:
         """A new module for one layer, or None: the layer's normalised input [B, T, width] to log gates [B, H, T].
 
-        The score of query i and key j gets the sum of the log gates of the tokens after j up to i. The module belongs
-        to its layer, with the learning rate and weight decay of the layer's other weights.
+        The score of query i and key j gets the sum of the log gates of tokens j + 1 to i. The module belongs to its
+        layer, with the learning rate and weight decay of the layer's other weights.
         """
         return None

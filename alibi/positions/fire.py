@@ -1,4 +1,4 @@
-"""FIRE (Li et al. 2024): a small network of the distance, relative to how far the query could look back."""
+"""FIRE (Li et al. 2024): a small network of the distance, as a share of the tokens that the query can look back on."""
 
 from dataclasses import dataclass
 
@@ -47,9 +47,9 @@ class FunctionBias(Bias):
 class Fire(PositionMethod):
     """Adds f(psi(i - j) / psi(max(i, L'))) with psi(x) = log(c x + 1); f is a network with 32 hidden units and a ReLU.
 
-    Distances are shares of what a query can look back, at least of L', so that a longer text asks for nothing outside
-    (0, 1) (Li et al. 2024, arXiv:2310.04418, section 3). c and L' are learned; the layers share everything. c begins at
-    0.1 and L' at a quarter of the training length. The output has no constant, which the softmax would cancel.
+    Distances are shares of the query's position, at least of L', so that inputs stay in (0, 1) in longer texts (Li et
+    al. 2024, arXiv:2310.04418, section 3). c and L' are learned; the layers share everything. c begins at 0.1 and L' at
+    a quarter of the training length. The output has no constant, because the softmax would cancel it.
 
     Raises:
         ValueError: without a training length.
@@ -65,7 +65,7 @@ class Fire(PositionMethod):
             raise InputError(f"longest={longest}: FIRE needs the training length, of which its threshold is a share")
         self.hidden, self.output = nn.Linear(1, HIDDEN), nn.Linear(HIDDEN, heads, bias=False)
         self.c = nn.Parameter(torch.tensor(INITIAL_C))
-        # As a multiple of where it begins: a step of Adam is as long for a number near 1 as for one near 100.
+        # As a multiple of its first value: a step of Adam is as long for a number near 1 as for one near 100.
         self.multiple = nn.Parameter(torch.tensor(1.0))
         self.threshold = INITIAL_SHARE * longest
 

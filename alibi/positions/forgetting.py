@@ -1,4 +1,4 @@
-"""The forgetting transformer, FoX (Lin et al. 2025): each token decides how far the heads forget what came before."""
+"""The forgetting transformer, FoX (Lin et al. 2025): each token decides how much the heads forget earlier tokens."""
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,8 @@ INITIAL_DEVIATION = 0.02
 class ForgetGate(nn.Linear):
     """log f = log sigmoid(w_h . x + b_h) for each head h and token, from the layer's normalised input.
 
-    Weights begin normal with deviation 0.02 and b as 0, as in the authors' code: each token then halves the attention
-    weight of all tokens before it.
+    Weights begin normal with standard deviation 0.02 and b at 0, as in the authors' code: each token then halves the
+    attention weight of all tokens before it.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -28,18 +28,18 @@ class ForgetGate(nn.Linear):
 
 
 class Forgetting(PositionMethod):
-    """Adds c_i - c_j, where c_t is the sum of log f of the tokens up to t (Lin et al. 2025, arXiv:2503.02130).
+    """Adds c_i - c_j, where c_t is the sum of log f over tokens up to t (Lin et al. 2025, arXiv:2503.02130).
 
     The gates f are between 0 and 1 and come from the layer's input, see `ForgetGate`; every layer has its own. A
-    constant gate f = exp(-m) is ALiBi with slope m. This is the gate alone, without the other changes of the paper's
-    "Pro" block, which have nothing to do with positions.
+    constant gate f = exp(-m) is ALiBi with slope m. This is only the gate, without the other changes of the paper's
+    "Pro" block, which do not concern positions.
     """
 
     name = "forgetting"
     title = "Forgetting (FoX)"
 
     def bias(self) -> GateBias:
-        """Nothing but the gates."""
+        """No bias except the gates."""
         return GateBias()
 
     def gate(self) -> ForgetGate:

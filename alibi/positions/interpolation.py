@@ -1,15 +1,15 @@
-"""Reading further without training: slopes or angles of a trained model, rescaled for windows longer than L.
+"""Interpolation: slopes or angles of a trained model, rescaled for windows longer than L without more training.
 
-With a = L_valid / L, the window that is evaluated divided by the training length:
+With a = L_valid / L, the evaluated window divided by the training length:
 
 - `pi`, position interpolation: ALiBi's slopes m_h / a (Al-Khateeb et al. 2023, arXiv:2310.13017), rotary's angles
   p theta_k / a (Chen et al. 2023, arXiv:2306.15595). Both squeeze the positions of the window into those of training.
-- `ntk` for ALiBi: m_h / a^((h - 1) / (H - 1)) (github.com/keezen/ntk_alibi). The steepest head stays, the flattest is
-  interpolated.
+- `ntk` for ALiBi: m_h / a^((h - 1) / (H - 1)) (github.com/keezen/ntk_alibi). The steepest head stays, and the flattest
+is interpolated.
 - `yarn` for rotary (Peng et al. 2024, arXiv:2309.00071): pairs that turn often within L stay, pairs that turn less than
-  once are interpolated, those between are mixed; scores are multiplied by (0.1 ln a + 1)^2.
+once are interpolated, and the others are mixed; scores are multiplied by (0.1 ln a + 1)^2.
 
-This is a choice of an evaluation and not of a model: nothing is learned, and a stored run knows nothing of it.
+It is a setting of an evaluation, not of a model: nothing is learned, and a stored run does not contain it.
 """
 
 import copy
@@ -24,12 +24,12 @@ from alibi.positions.alibi import ALiBi
 from alibi.positions.base import PositionMethod
 from alibi.positions.rotary import Rotary, frequencies, rotate
 
-# Turns within L from which a pair stays as it is, and below which it is interpolated.
+# A pair with at least the first number of turns within L stays; with less than the second it is interpolated.
 MANY_TURNS, FEW_TURNS = 32, 1
 
 
 def ntk_slopes(slopes_H: Tensor, factor: float) -> Tensor:
-    """m_h / a^((h - 1) / (H - 1)), where h counts the heads from the steepest on; H is at least 2.
+    """m_h / a^((h - 1) / (H - 1)), where h counts the heads from the steepest; H is at least 2.
 
     For powers of two the steepest head is the first. For other head counts the source leaves the order open.
     """
@@ -40,8 +40,8 @@ def ntk_slopes(slopes_H: Tensor, factor: float) -> Tensor:
 def yarn_frequencies(head_width: int, train_length: int, factor: float) -> Tensor:
     """The angle at position 1 of each pair: (1 - g_k) theta_k / a + g_k theta_k, [K], float64.
 
-    A pair makes n turns within L if k = D ln(L / 2 pi n) / (2 ln 10000). g falls from 1 to 0 between the pairs of 32
-    turns and of 1 turn, which are rounded outwards, linear in k: as in the authors' code.
+    A pair makes n turns within L if k = D ln(L / 2 pi n) / (2 ln 10000). g falls linearly in k from 1 at the pair of 32
+    turns to 0 at the pair of 1 turn, both rounded outwards, as in the authors' code.
     """
 
     def pair(turns: int) -> float:
@@ -49,13 +49,13 @@ def yarn_frequencies(head_width: int, train_length: int, factor: float) -> Tenso
 
     low, high = max(math.floor(pair(MANY_TURNS)), 0), min(math.ceil(pair(FEW_TURNS)), head_width - 1)
     theta_K = frequencies(head_width)
-    # The least width of the ramp is the authors' too.
+    # The least width of the ramp is also the authors'.
     kept_K = 1 - ((torch.arange(len(theta_K)) - low) / max(high - low, 0.001)).clamp(0, 1)
     return (1 - kept_K) * theta_K / factor + kept_K * theta_K
 
 
 class _RescaledRotary(Rotary):
-    """Rotary with other angles, and vectors multiplied by a factor."""
+    """Rotary with other angles and with vectors multiplied by a factor."""
 
     def __init__(self, width: int, heads: int, frequencies_K: Tensor, magnitude: float) -> None:
         super().__init__(width, heads)
@@ -102,13 +102,13 @@ def interpolated(method: PositionMethod, kind: str, train_length: int, window: i
     """The position method of a trained model for windows longer than those of training.
 
     Args:
-        method: the model's; it stays as it is.
+        method: the model's method, which is not changed.
         kind: pi or ntk for alibi, pi or yarn for rotary.
         train_length: L.
         window: L_valid; up to L the method itself is returned.
 
     Raises:
-        ValueError: for a method or kind that is not there (the message lists the known ones), or lengths below 1.
+        ValueError: for an unknown method or kind (the message lists the known ones), or lengths below 1.
     """
     if method.name not in INTERPOLATIONS:
         raise UnknownNameError("position method to interpolate", method.name, INTERPOLATIONS)

@@ -24,12 +24,12 @@ class LogarithmicBias(DistanceBias):
 
 
 class Kerple(PositionMethod):
-    """Adds -r1 ln(1 + r2 (i - j)) with r1, r2 > 0, two learned numbers a head that the layers share.
+    """Adds -r1 ln(1 + r2 (i - j)) with r1, r2 > 0: two learned numbers for each head, shared by the layers.
 
-    The kernel of Chi et al. (2022, arXiv:2205.09921) that extrapolates best; -r1 (i - j), another of theirs, is ALiBi
-    with learned slopes. r1 begins uniform in (0, 2) and r2 in (0, 1), both at least 0.01, as in the authors' code. It
-    keeps them positive by clamping at 0.01; here they are exponentials of the learned numbers, which have a gradient
-    everywhere.
+    This kernel of Chi et al. (2022, arXiv:2205.09921) extrapolates best; another of their kernels, -r1 (i - j), is
+    ALiBi with learned slopes. r1 begins uniform in (0, 2) and r2 in (0, 1), both at least 0.01, as in the authors'
+    code. That code keeps them positive by clamping at 0.01; here they are exponentials of learned numbers, which have a
+    gradient everywhere.
     """
 
     name = "kerple"

@@ -8,7 +8,7 @@ from torch import Tensor
 from alibi.device import float64_device
 from alibi.positions.base import DistanceBias, PositionMethod
 
-# D of the sinusoids, the paper's hyperparameter and not the model's width.
+# D of the sinusoids: the paper's hyperparameter, not the model's width.
 SINUSOID_WIDTH = 128
 
 
@@ -24,7 +24,7 @@ class SinusoidBias(DistanceBias):
         # In float64: float32 angles are off by more than 1e-4 beyond a few thousand positions.
         distance_N = torch.arange(longest + 1, dtype=torch.float64, device=computes)
         product_N = torch.zeros_like(distance_N)
-        # One frequency at a time, in memory that grows with the distances alone.
+        # One frequency at a time, so that memory grows only with the distances.
         for k_2 in range(0, SINUSOID_WIDTH, 2):
             product_N += (distance_N * 10000.0 ** (-k_2 / SINUSOID_WIDTH)).cos() - 1
         return (self.ratios_H.to(computes)[:, None] * product_N).to(dtype).to(self.ratios_H.device)
@@ -35,7 +35,7 @@ class Sandwich(PositionMethod):
 
     p_i . p_j = sum_k cos((i - j) / 10000^(2k / D)) falls about as -log(i - j), with ripples (Chi et al. 2023,
     arXiv:2212.10356, section 5). The paper divides it by 8 h / H, the exponents of ALiBi's slopes. D / 2 is subtracted
-    here, so that distance 0 has the bias 0, as in the other methods; the softmax cancels it.
+    here, so that distance 0 has the bias 0, as in the other methods; the softmax cancels the difference.
     """
 
     name = "sandwich"

@@ -1,7 +1,7 @@
 """The paper's methods with constants for an eighth of its lengths: 64 tokens for 512.
 
-A run at scale quick or laptop divides the paper's lengths by eight and leaves the methods as they are. These divide the
-methods too, so that a comparison of both tells how much of a result at reduced length is the length's own.
+A run at scale quick or laptop divides the paper's lengths by eight and keeps the methods' constants. Here the constants
+are divided too: a comparison of both shows the effect of the length itself.
 """
 
 from typing import ClassVar
@@ -16,15 +16,15 @@ from alibi.positions.sinusoidal import FIRST_ROW, Sinusoidal, sinusoid
 from alibi.positions.t5 import T5Bias, bucket
 
 FACTOR = 8
-"""By which lengths are divided."""
+"""The divisor of the lengths."""
 BASE = 10000.0 / FACTOR
-"""Of rotary and sinusoidal: the longest wavelength is an eighth."""
+"""Base of rotary and sinusoidal: the longest wavelength is an eighth."""
 BUCKETS = 16
 LONGEST_DISTANCE = 128 // FACTOR
 
 
 class ScaledSinusoidal(Sinusoidal):
-    """Sinusoids of base 1250, whose slowest turn is eight times as fast."""
+    """Sinusoids of base 1250: the slowest one turns eight times as fast."""
 
     name = "sinusoidal-base"
     title = "Sinusoidal, base 1250"
@@ -50,10 +50,10 @@ class ScaledRotary(Rotary):
 
 
 def bucket_of_16(distance: Tensor) -> Tensor:
-    """The bucket of a distance: one each for 0 to 7, then 8 that widen up to 16; the last begins at 15.
+    """The bucket of a distance: one each for 0 to 7, then 8 wider ones up to 16; the last begins at 15.
 
     32 buckets up to 128 would leave five untrained at 64 tokens. With these, 59 % of the pairs in a block of 64 fall
-    into the last one, where the paper's 512 tokens and 32 buckets have 61 %.
+    into the last bucket; with the paper's 512 tokens and 32 buckets, 61 % do.
     """
     return bucket(distance, BUCKETS, LONGEST_DISTANCE)
 
@@ -72,7 +72,7 @@ class ScaledT5Bias(T5Bias):
 
 
 class ScaledALiBi(ALiBi):
-    """ALiBi with eight times the slopes, so that -m (i - j) at 64 tokens is what it is at 512 in the paper."""
+    """ALiBi with eight times the slopes, so that -m (i - j) at 64 tokens equals the paper's at 512."""
 
     name = "alibi-x8"
     title = "ALiBi, slopes x 8"

@@ -1,7 +1,7 @@
-"""Variants of ALiBi that the paper tried and dropped (sections 3 and 5, footnote 11), and two more of the kind.
+"""Variants of ALiBi that the paper tried and dropped (sections 3 and 5, footnote 11), and two similar ones.
 
-The paper gives neither numbers nor code for them, so each docstring tells the paper's words from our choices. None is
-among the methods that the paper compares.
+The paper gives neither numbers nor code for them, so each docstring separates the paper's words from our choices. The
+paper's comparisons include none of them.
 """
 
 import math
@@ -23,7 +23,7 @@ class LearnedSlopes(PositionMethod):
     training was 3% slower (p. 5, footnote 11). They may fall below zero, since the paper names no constraint.
 
     They have the learning rate of all other weights: slopes lie in (0, 1), and a quick run of AdamW can move one by a
-    third of that, many times the first slopes of the flatter half of the heads.
+    third of this range, many times the initial slopes of the flatter half of the heads.
     """
 
     name = "alibi-learned"
@@ -83,7 +83,7 @@ class _PaperSlopes(PositionMethod):
 
 
 class Quadratic(_PaperSlopes):
-    """Adds -slope * d^2 for the distance d = i - j: each further token adds a larger penalty than the last one.
+    """Adds -slope * d^2 for the distance d = i - j: each further token adds a larger penalty than the one before.
 
     Growth faster than linear was worse (the official FAQ). All growth functions here are 0 at distance 0 and 1 at
     distance 1, so that a slope is the penalty of the nearest neighbour, as in ALiBi.
@@ -127,8 +127,8 @@ def logarithmic(distance: Tensor) -> Tensor:
 class Logarithmic(_PaperSlopes):
     """Adds -slope * log2(1 + d) for the distance d, which multiplies attention weights by a power of 1 + d.
 
-    Growth slower than linear; see `Quadratic`. With learned slopes and scales it is KERPLE's logarithmic kernel (Chi et
-    al. 2022).
+    Its growth is slower than linear; see `Quadratic`. With learned slopes and scales it is KERPLE's logarithmic kernel
+    (Chi et al. 2022).
     """
 
     name = "alibi-logarithmic"
@@ -142,7 +142,7 @@ class Logarithmic(_PaperSlopes):
 class Multiplied(_PaperSlopes):
     """Multiplies each score by ALiBi's bias instead of adding it: q k^T / sqrt(D) * (-slope * (i - j)).
 
-    "Multiplying attention scores by the bias (instead of adding, as in ALiBi) degraded performance" (p. 9), taken
+    This takes "Multiplying attention scores by the bias (instead of adding, as in ALiBi) degraded performance" (p. 9)
     literally. Each token's score for itself is then 0, and scores of either sign grow with the distance: far keys get
     extreme weights instead of small ones. The negative sign does not matter, since queries and keys are learned.
     Factors that fall with the distance (Wu et al. 2021, with a ReLU on the scores) are another method.

@@ -14,10 +14,10 @@ WINDOWS_IN_L = 4
 
 @dataclass(frozen=True)
 class WindowBias(LinearBias):
-    """0 for the nearest keys, minus infinity for the others: a linear bias of slope 0 that hides."""
+    """0 for the nearest keys, minus infinity for the others: a linear bias of slope 0 that hides keys."""
 
     keys: int = 1
-    """w: a query sees this number of keys, its own token's among them."""
+    """w: the number of keys that a query sees, including its own token's."""
 
     @property
     def hides(self) -> bool:
@@ -33,11 +33,11 @@ class Window(PositionMethod):
     """Adds 0 to scores at distances below w = L / 4, and minus infinity beyond; nothing is learned.
 
     "When two tokens are distant, ALiBi becomes highly similar to windowed attention" (Chi et al. 2023,
-    arXiv:2212.10356, section 1). A window lets n layers read n (w - 1) + 1 tokens. A quarter of the training length L
-    is the widest for which four layers read at most L, so that no longer window of text shows them anything new.
+    arXiv:2212.10356, section 1). With it n layers read n (w - 1) + 1 tokens. A quarter of the training length L is the
+    largest w for which four layers read at most L, so that a longer window of text shows them nothing new.
 
-    With w = L nothing would be hidden in training. Such a model is `none`, whose attention is cut when it is evaluated:
-    `alibi.measures.truncation`.
+    With w = L nothing would be hidden in training. For that case, cut the attention of a model without positions
+    (`none`) in evaluation: `alibi.measures.truncation`.
 
     Raises:
         ValueError: without a training length.

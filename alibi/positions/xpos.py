@@ -14,7 +14,7 @@ LONGEST_PASS = 32_768
 
 
 class XPos(Rotary):
-    """Rotates as rotary does, then multiplies pair k of a query at i by zeta_k^i, and that of a key at j by zeta_k^-j.
+    """Rotates as rotary does, then multiplies pair k by zeta_k^i in a query at i, and by zeta_k^-j in a key at j.
 
     Their product has zeta_k^(i - j) with zeta_k = ((2k / D + 0.4) / 1.4)^(1 / 512) for head width D, so that pairs that
     turn fast also fade fast (Sun et al. 2022, arXiv:2212.10554, section 3; constants as in the authors' code). Only
@@ -30,7 +30,7 @@ class XPos(Rotary):
         """Rotated queries and keys, scaled.
 
         Raises:
-            ValueError: for a pass of more than 32,768 positions, whose factors float32 can't hold.
+            ValueError: for a pass of more than 32,768 positions: float32 can't hold their factors.
         """
         if (keys := len(key_positions_S)) > LONGEST_PASS:
             raise InputError(f"{keys} positions: the factors of xPos fit {LONGEST_PASS}; choose shorter windows")

@@ -1,1 +1,1 @@
-"""The reproduction: experiments as data, the cells they are made of, what runs them, and what records say of claims."""
+"""The reproduction: experiments as data, their cells, the runner, and verdicts on claims by records."""

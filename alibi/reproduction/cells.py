@@ -1,4 +1,4 @@
-"""What the runner asks of a cell, the part of an experiment that is run and recorded at once."""
+"""The interface of a cell: the part of an experiment that is run and recorded at once."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,15 +26,15 @@ class Cell(Protocol):
 
     @property
     def title(self) -> str:
-        """Its name in a listing, which no other cell of the experiment at this scale has."""
+        """Its name in a listing, unique in the experiment at this scale."""
 
     @property
     def device(self) -> str:
-        """The device that runs it: the one asked for, or the scale's own."""
+        """The device that runs it: the requested one, or the scale's own."""
 
     @property
     def trains(self) -> RunSpec | None:
-        """The training run that it needs, which other cells may need too."""
+        """The training run that it needs; other cells may need the same run."""
 
     @property
     def texts(self) -> tuple[str | None, ...]:
@@ -42,15 +42,15 @@ class Cell(Protocol):
 
     @property
     def measurements(self) -> int:
-        """How many evaluations it makes."""
+        """Number of its evaluations."""
 
     @property
     def alone(self) -> bool:
-        """Whether nothing else may run beside it."""
+        """Whether it must run alone on the machine."""
 
     @property
     def absent(self) -> str | None:
-        """The corpus that it needs and that would have to be fetched."""
+        """The corpus that it needs and that must be fetched first, if there is one."""
 
     def on(self, device: str) -> "Cell":
         """The same cell on another device."""
@@ -59,10 +59,10 @@ class Cell(Protocol):
         """Its configuration as plain data."""
 
     def prepare(self) -> None:
-        """Builds missing corpora: once, and not by the first of several waiting processes."""
+        """Builds missing corpora once, before several processes would wait for one of them to do it."""
 
     def begun(self) -> bool:
-        """Whether a part of it is done."""
+        """Whether a part of the cell is done."""
 
     def trained(self) -> bool:
         """Whether all of its training is done."""
@@ -71,17 +71,17 @@ class Cell(Protocol):
         """Floating point operations of the training, and of the evaluations that follow."""
 
     def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether all that it measures is among these records."""
+        """Whether these records contain all of its measurements."""
 
     def numbers(self) -> list[dict[str, Any]]:
-        """The numbers that it measures: of each record the columns that are known beforehand."""
+        """Its numbers before they are measured: for each record, the columns that are known."""
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Runs it, and returns one number a row (see `alibi.records`)."""
 
 
 def records_of(cells: Sequence[Cell]) -> "pd.DataFrame":
-    """The records of these cells, one after the other in this process; what the cache holds takes no time."""
+    """The records of these cells, one after the other in this process; cached parts take no time."""
     import pandas as pd
 
     return pd.concat([cell.records() for cell in cells], ignore_index=True)

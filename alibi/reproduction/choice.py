@@ -1,4 +1,4 @@
-"""Which cells of the experiments are asked for.
+"""The choice of cells of the experiments.
 
 The order of the cells and the title of each are the same on every machine and do not depend on its records.
 """
@@ -21,7 +21,7 @@ NamedCell = tuple[str, Cell]
 
 @dataclass(frozen=True)
 class Choice:
-    """The cells that are asked for."""
+    """A request for cells."""
 
     experiment: str
     """A name of `alibi.reproduction.experiments.EXPERIMENTS`, or "all"."""
@@ -36,9 +36,9 @@ class Choice:
     corpus: str | None = None
     """Text for training and evaluation; None takes the experiment's own."""
     device: str | None = None
-    """Trains and evaluates; None takes the scale's own."""
+    """Device for training and evaluation; None takes the scale's own."""
     shard: tuple[int, int] = (1, 1)
-    """Number of a shard, and of all shards: its cells alone, as `dealt` deals them."""
+    """A shard's number and the number of shards: only its cells, dealt by `dealt`."""
 
     def __post_init__(self) -> None:
         """Refuses unknown names.
@@ -57,7 +57,7 @@ class Choice:
 
 
 def chosen(choice: Choice) -> list[NamedCell]:
-    """The cells of a choice; with "all", experiments without such a cell are left out.
+    """The cells of a choice; with "all", experiments without a fitting cell are left out.
 
     Raises:
         InputError: if no cell is left, or the corpus is unknown.
@@ -87,7 +87,7 @@ def chosen(choice: Choice) -> list[NamedCell]:
 
 
 def cells(choice: Choice) -> list[Cell]:
-    """The same without the names of their experiments."""
+    """The cells of a choice without the names of their experiments."""
     return [cell for _, cell in chosen(choice)]
 
 
@@ -97,7 +97,7 @@ def _every(experiment: str, choice: Choice) -> list[Cell]:
 
 
 def dealt(named: Sequence[NamedCell], shard: tuple[int, int]) -> list[NamedCell]:
-    """The cells of this shard: the training runs are dealt out in their order, each with all cells that need it.
+    """The cells of this shard: training runs are dealt out in order, each with all cells that need it.
 
     So no two shards of the same choice share a cell or a training run; records do not change what a shard has.
     """
@@ -108,10 +108,10 @@ def dealt(named: Sequence[NamedCell], shard: tuple[int, int]) -> list[NamedCell]
 
 
 def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
-    """The seeds that numbers and ranges such as 0-4 or 0,2,5-7 name, each once, in their order; 0 for none.
+    """The seeds named by numbers and ranges such as 0-4 or 0,2,5-7, each once and in order; seed 0 if none is named.
 
     Raises:
-        InputError: for another spelling, which is shown, and for more than 1,000 seeds.
+        InputError: for another spelling, which the message shows, and for more than 1,000 seeds.
     """
     found: dict[int, None] = {}
     for part in ",".join(given).split(",") if given else ("0",):
@@ -128,10 +128,10 @@ def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
 
 
 def shard_named(given: str | None) -> tuple[int, int]:
-    """Number of a shard and of all shards, of a text such as 3/8; 1 of 1 for None.
+    """A shard's number and the number of shards, from a text such as 3/8; None gives 1 of 1.
 
     Raises:
-        InputError: for another text, which is shown.
+        InputError: for another text, which the message shows.
     """
     if given is None:
         return 1, 1

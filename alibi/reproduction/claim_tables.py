@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def changes(before: Sequence[Verdict], after: Sequence[Verdict]) -> str:
-    """For a terminal: a line for each claim whose verdict changed, or a line that none did."""
+    """For a terminal: a line for each claim whose verdict changed, or one line if none did."""
     pairs = [(old, new) for old, new in zip(before, after, strict=True) if old.verdict != new.verdict]
     if not pairs:
         return f"no verdict changed: {_counted(after)}"

@@ -1,31 +1,31 @@
-"""Judges the claims of `alibi.reproduction.rules` and, apart from them, those of `alibi.reproduction.later_rules`.
+"""Judges the claims of `alibi.reproduction.rules` and, separately, those of `alibi.reproduction.later_rules`.
 
-What counts:
+The evidence:
 
-- Scales laptop, gpu and paper; quick is for CI and is never evidence. The largest scale with all numbers that a part
-  needs decides it. The scale of a claim is the smallest of its parts'.
+- Scales laptop, gpu and paper; quick is for CI and is never evidence. The largest scale that has all numbers of a part
+decides it. The scale of a claim is the smallest scale of its parts.
 - The validation split. The paper's own corpus comes first, then its beginning, then a stand-in evaluated on it, then
   any other.
 - Each statistic is computed within a seed, so methods are paired by seed, and judged at each L that it names. The part
-  holds if it holds at all of them; the L nearest to breaking it is shown.
-- Two intervals of 95 % are kept apart: over seeds (Student's t, from two seeds on), and over the articles of the text
-  or, of a time, over its repeats, where records have a standard error. A part *holds* if its value and both intervals
-  obey the rule, is *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is
-  a band this is a test of equivalence (two one-sided tests at 2.5 % each).
+holds if it holds at every L; the L nearest to breaking it is shown.
+- There are two separate 95 % intervals: over seeds (Student's t, from two seeds on), and over the articles of the text
+or the repeats of a time, where records have a standard error. A part *holds* if its value and both intervals obey the
+rule, is *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is a band
+this is a test of equivalence (two one-sided tests at 2.5 % each).
 
 The verdicts:
 
 - *reproduced* (scale paper) or *reproduced at reduced scale*: every part holds, with at least two seeds.
 - *seen once*: every part holds, and one of them has a single seed. *Contradicted once*: a part with one seed is broken.
 - *inconclusive*: a part is undecided, and none is broken. *Not reproduced*: a part with two seeds or more is broken.
-- *not measurable at this scale*: a gate of the claim is shut at the scale that decides (`GATES`). It is measured on the
-  text that the claim was, where its experiments have records of it: models trained on another do not open it.
-- *true by arithmetic*: it holds, and a count shows it without a measurement.
-- *not yet measured*: a part or a gate lacks a number, which is named.
+- *not measurable at this scale*: a gate of the claim (`GATES`) is shut at the deciding scale. The gate is measured on
+the claim's text if its experiments have records of that text: models trained on another text do not open it.
+- *true by arithmetic*: it holds, and a count shows that without a measurement.
+- *not yet measured*: a part or a gate lacks a number, which the finding names.
 
 Each part also has the share of seeds whose own value obeys the rule (seeds are paired, so for an order of methods this
 is the probability of superiority), and Holm's p of the hypothesis that the rule is broken, over all parts that have two
-seeds. The paper's claims and those of later papers are two families, each corrected by itself.
+seeds. The paper's claims and the claims of later papers are two families with separate corrections.
 """
 
 import math
@@ -55,36 +55,36 @@ VERDICTS = (
 )  # fmt: skip
 HOLDS, BROKEN, UNDECIDED = "holds", "broken", "undecided"
 OPEN, SHUT, UNKNOWN = "open", "shut", "not yet measured"
-# The 0.975 quantile of the standard normal distribution, for intervals over articles, which are many.
+# The 0.975 quantile of the standard normal distribution: articles are many, so their intervals need no Student's t.
 Z = 1.959964
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What records say about one part of a claim."""
+    """The outcome of one part of a claim by records."""
 
     statistic: str
     rule: str
     outcome: str
-    """holds, broken or undecided; empty where something is missing."""
+    """holds, broken or undecided; empty if a number is missing."""
     obeys: bool | None
-    """Whether the mean obeys the rule at every L, however wide the intervals; None where something is missing."""
+    """Whether the mean obeys the rule at every L, however wide the intervals; None if a number is missing."""
     effect: float | None
-    """The statistic at the L that is nearest to breaking the rule, a mean over seeds (of random draws the smallest)."""
+    """The statistic at the L that is nearest to breaking the rule: mean over seeds, or smallest of random draws."""
     length: int
-    """That L; 0 where the statistic names none."""
+    """That L; 0 if the statistic names none."""
     interval: tuple[float, float] | None
     """95 % interval of the mean, Student's t over seeds; none with one seed."""
     text_interval: tuple[float, float] | None
-    """95 % interval over the articles of the text, the same in every seed, or over the repeats of a time, whose
-    records name a `model`; none without standard errors."""
+    """95 % interval over the articles of the text, which are the same in every seed, or over the repeats of a time,
+    whose records name a `model`; None without standard errors."""
     paper: float | None
-    """The same statistic of the paper's tables."""
+    """The same statistic from the paper's tables."""
     seeds: int
     agreeing: int
     """Number of seeds whose own value obeys the rule at every L."""
     p: float | None
-    """One-sided p of the hypothesis that the rule is broken, over seeds, the largest of all L; None with one seed."""
+    """One-sided p over seeds of the hypothesis that the rule is broken, the largest of all L; None with one seed."""
     scale: str
     corpus_used: str
     model: str
@@ -94,32 +94,32 @@ class Finding:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the outcome is that it holds; None where something is missing."""
+        """Whether the outcome is "holds"; None if a number is missing."""
         return None if not self.outcome else self.outcome == HOLDS
 
 
 @dataclass(frozen=True)
 class GateFinding:
-    """What records of a scale say about one gate."""
+    """The state of one gate by the records of a scale."""
 
     letter: str
     scale: str
     state: str
-    """open, shut or not yet measured; the mean over seeds decides, without intervals, since a gate is no claim."""
+    """open, shut or not yet measured; the mean over seeds decides, without intervals, since a gate is not a claim."""
     why: str
     finding: Finding
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim with what the records say of it."""
+    """A claim with its verdict and findings."""
 
     number: int | str
     title: str
     paper_place: str
     verdict: str
     scale: str
-    """The smallest at which a part was measured."""
+    """The smallest scale at which a part was measured."""
     findings: tuple[Finding, ...]
     remark: str
     gates: tuple[GateFinding, ...] = ()
@@ -138,7 +138,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def p_value(part: Part, values: Sequence[float]) -> float:
-    """One-sided p of the hypothesis that the mean breaks the rule, Student's t; of a band the larger of both sides."""
+    """One-sided p of the hypothesis that the mean breaks the rule (Student's t); for a band, the larger of two."""
     from scipy.stats import t
 
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
@@ -149,7 +149,7 @@ def p_value(part: Part, values: Sequence[float]) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's p of each of several tests: the k-th smallest of m times m - k + 1, at most 1, and never decreasing."""
+    """Holm's p of each of m tests: the k-th smallest p times m - k + 1, at most 1, and never decreasing."""
     order = sorted(range(len(ps)), key=ps.__getitem__)
     adjusted, largest = [0.0] * len(ps), 0.0
     for rank, place in enumerate(order):
@@ -160,7 +160,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Records that may be compared with each other, a sample of them for each seed."""
+    """Records that may be compared with each other: a sample for each seed."""
 
     scale: str
     corpus_used: str
@@ -169,7 +169,7 @@ class _Group:
 
 
 def substitution(corpus: str, used: str) -> int:
-    """How far the text that was used stands from the corpus that a claim is about.
+    """Rank of a text by its closeness to the claim's corpus.
 
     0 for the corpus itself, 1 for its beginning, 2 for a stand-in that is evaluated on it, 3 for anything else.
     """
@@ -178,7 +178,7 @@ def substitution(corpus: str, used: str) -> int:
 
 
 class Known:
-    """Records as evidence, whose samples are made once."""
+    """Records as evidence; their samples are made once."""
 
     def __init__(self, records: pd.DataFrame) -> None:
         self.records = evidence(records)
@@ -186,9 +186,9 @@ class Known:
         self._made: dict[tuple[tuple[str, ...], bool, str], list[_Group]] = {}
 
     def groups(self, part: Part, scales: Sequence[str], texts: Collection[str] = ()) -> Iterator[_Group]:
-        """The groups of records that may decide a part, the first choice first.
+        """The groups of records that may decide a part, best first.
 
-        Of these `texts` alone, if there is a group of one.
+        Only groups of these `texts`, if there are any.
         """
         for scale in scales:
             key = part.experiments, part.by_model, scale
@@ -199,7 +199,7 @@ class Known:
 
     def _make(self, part: Part, scale: str) -> list[_Group]:
         rows = self.records[self.records["source"].isin(part.experiments) & (self.records["scale"] == scale)]
-        # A speed is never divided by another machine's; among equal groups the machine recorded first decides.
+        # A speed is never divided by another machine's; among equal groups the machine with the first record decides.
         rows = rows.assign(machine=pd.factorize(rows["device"])[0])
         by = ["corpus_used", "model", "machine"] if part.by_model else ["corpus_used"]
         groups = [group for _, group in rows.groupby(by)]
@@ -221,7 +221,7 @@ class Known:
 
 
 def _computed(part: Part, sample: Sample) -> tuple[dict[int, float], dict[int, float], list[str]]:
-    """The part's values and standard errors of a sample, and what it lacks for them."""
+    """The part's values and standard errors in a sample, and the names of missing numbers."""
     sample.missing = []
     values = part.of(sample)
     missing, sample.missing = sample.missing, []
@@ -237,7 +237,7 @@ def lacked_by(part: Part, sample: Sample) -> list[str]:
 def measure(
     part: Part, known: Known, scales: Sequence[str], paper: float | None = None, texts: Collection[str] = ()
 ) -> Finding:
-    """The part by the first group of records with all its numbers; else the numbers that the best group lacks."""
+    """The finding by the first group of records with all numbers of the part; else the numbers missing in the best."""
     least_missing = lacked_by(part, known.nothing)
     for group in known.groups(part, scales, texts):
         found = []
@@ -259,7 +259,7 @@ def measure(
 def _decided(
     part: Part, group: _Group, found: Sequence[tuple[dict[int, float], dict[int, float]]], paper: float | None
 ) -> Finding:
-    """The outcome at each L, over seeds; the finding has the L that is nearest to breaking the rule."""
+    """The outcome over seeds at each L; the finding has the L that is nearest to breaking the rule."""
     told = []
     for length in dict.fromkeys(length for values, _ in found for length in values):
         values = [of_seed[length] for of_seed, _ in found if length in of_seed]
@@ -303,7 +303,7 @@ def judge(claim: Claim, records: pd.DataFrame, paper: pd.DataFrame) -> Verdict:
 
     Args:
         claim: one of `alibi.reproduction.rules.CLAIMS` or `alibi.reproduction.later_rules.LATER_CLAIMS`.
-        records: measured, in the columns of `alibi.records.MEASURED_COLUMNS`.
+        records: measured records, in the columns of `alibi.records.MEASURED_COLUMNS`.
         paper: the paper's numbers (`alibi.records.paper_results`).
     """
     return _judge(claim, Known(records), Known(as_records(paper)))
@@ -348,7 +348,7 @@ def _word(claim: Claim, scale: str, findings: Sequence[Finding], gates: Sequence
 def scorecard(
     records: pd.DataFrame | None = None, paper: pd.DataFrame | None = None, claims: Sequence[Claim] = CLAIMS
 ) -> list[Verdict]:
-    """The verdicts on these claims, a family whose p are corrected together.
+    """The verdicts on these claims; their p values are corrected together.
 
     Args:
         records: as for `judge`; None takes all measured records.

@@ -1,4 +1,4 @@
-"""The control of the perplexities: a trigram with a cache of recent words, on the tokens that a run is trained on."""
+"""The control of the perplexities: a trigram with a cache of recent words, counted on a run's training tokens."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHORTEST_CACHE = 32
-# The cache's weights are chosen on the last tokens of the training split: this many, and no more than a tenth.
+# The cache's weights are chosen on the last tokens of the training split: this number, but at most a tenth.
 HELD_OUT_TOKENS = 200_000
 
 
@@ -29,13 +29,12 @@ HELD_OUT_TOKENS = 200_000
 class ControlCell:
     """A trigram with a unigram cache of the last W words, trained and scored on the tokens of a run.
 
-    A record of `trigram-cache` (protocol `cache`) has W as `eval_length`, one of `trigram` the two words that it reads.
-    The cache holds the text before the token and ignores windows; its weight for each W is chosen on training
-    text.
+    A record of `trigram-cache` (protocol `cache`) has W as `eval_length`, a record of `trigram` has 2. The cache holds
+    the text before the token and ignores windows; its weight for each W is chosen on training text.
     """
 
     run: TrainingCell
-    """Whose training tokens, vocabulary and scored tokens it shares; the position method makes no difference."""
+    """The run with the same training tokens, vocabulary and scored tokens; its position method makes no difference."""
 
     methods: ClassVar[tuple[str, ...]] = CONTROLS
     alone: ClassVar[bool] = False
@@ -54,7 +53,7 @@ class ControlCell:
 
     @property
     def title(self) -> str:
-        """Such as "trigram with cache, L = 64, seed 0"."""
+        """The cell's name, such as "trigram with cache, L = 64, seed 0"."""
         return f"trigram with cache, L = {self.train_length}, seed {self.run.spec.seed}"
 
     @property
@@ -66,12 +65,12 @@ class ControlCell:
 
     @property
     def measurements(self) -> int:
-        """One for each cache and the trigram alone, on each part of the text that the run is scored on."""
+        """One for each cache and one for the trigram alone, on each part of the text that the run is scored on."""
         return (1 + len(self.windows)) * len(self._parts())
 
     @property
     def absent(self) -> str | None:
-        """The corpus of the run, if it would have to be fetched."""
+        """The corpus of the run, if it must be fetched first."""
         return self.run.absent
 
     @property
@@ -80,7 +79,7 @@ class ControlCell:
         return self.run.texts
 
     def on(self, device: str) -> "ControlCell":
-        """The same cell: it is counted on the CPU."""
+        """The same cell: it counts on the CPU."""
         return self
 
     def configured(self) -> dict[str, Any]:
@@ -88,7 +87,7 @@ class ControlCell:
         return {"windows": self.windows, "held_out_tokens": HELD_OUT_TOKENS, "run": self.run.configured()}
 
     def prepare(self) -> None:
-        """Builds the corpora of the run where they are missing."""
+        """Builds missing corpora of the run."""
         self.run.prepare()
 
     def begun(self) -> bool:
@@ -96,15 +95,15 @@ class ControlCell:
         return False
 
     def trained(self) -> bool:
-        """Never: it is counted anew."""
+        """Never: it counts again each time."""
         return False
 
     def flops(self) -> tuple[float, float]:
-        """Nothing to speak of: some seconds for each ten million tokens."""
+        """Zero: it takes only some seconds for each ten million tokens."""
         return 0.0, 0.0
 
     def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether every cache of this control is among these records."""
+        """Whether these records contain every cache of this control."""
         own = records[records.method.isin(CONTROLS)]
         for column, value in self._identity().items():
             own = own[own[column] == value]
@@ -117,7 +116,7 @@ class ControlCell:
         )
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it measures: of each record the columns that are known before."""
+        """Its numbers before they are measured: for each record, the columns that are known."""
         return [self._of(window) | self._scored(part) for part in self._parts() for window in (2, *self.windows)]
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
@@ -152,19 +151,19 @@ class ControlCell:
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
     def targets(self, corpus: Corpus) -> np.ndarray:
-        """Places, in the shifted training stream, of the tokens that the run is trained on, each once, ascending."""
+        """Places of the run's training tokens in the shifted training stream, each once, ascending."""
         config = self.run.config()
         batch = config.batch_tokens // config.train_length
         order = TrainingOrder(
             corpus.splits["train"].tokens, corpus.end_of_line, config.train_length, batch, config.seed
         )
-        # From one epoch on every block has been seen, but for those that fill no batch.
+        # After an epoch every block has been seen, except those that do not fill a batch.
         steps = min(config.steps, 2 * order.steps_an_epoch)
         starts = np.unique(np.concatenate([order.where(step)[2] for step in range(steps)]))
         return (starts[:, None] + np.arange(1, config.train_length + 1)).ravel()
 
     def _weights(self, corpus: Corpus, stream: np.ndarray, targets: np.ndarray) -> dict[int, float]:
-        """The best weight of each cache on the end of the training split, of a trigram that was not trained on it."""
+        """The best weight of each cache on the end of the training split, with a trigram not trained on that end."""
         kept = max(len(stream) - HELD_OUT_TOKENS, len(stream) * 9 // 10)
         held_out = stream[kept - 1 :]
         alone = Trigram(stream, corpus.vocabulary_size, targets[targets < kept]).of_stream(held_out)
@@ -172,11 +171,11 @@ class ControlCell:
         return {window: best_weight(alone, cache) for window, cache in zip(self.windows, caches, strict=True)}
 
     def _parts(self) -> list[tuple[str, int | None, int, int | None]]:
-        """Split, prefix, tokens skipped and sample of the text that the run's perplexities are over."""
+        """Split, prefix, skipped tokens and sample of the texts of the run's perplexities."""
         return list(dict.fromkeys((m.split, m.prefix, m.skip, m.sample) for m in self.run.measures))
 
     def _of(self, window: int) -> dict[str, Any]:
-        """Columns of the records of a cache of this many words, or with two of the trigram alone."""
+        """Columns of the records of a cache of `window` words, or of the trigram alone for 2."""
         return self._identity() | {
             "corpus": self.run.paper_corpus, "method": TRIGRAM_WITH_CACHE if window > 2 else CONTROLS[0],
             "protocol": CACHE if window > 2 else CONTROLS[0], "eval_length": window, "metric": "perplexity", "unit": "",
@@ -189,7 +188,7 @@ class ControlCell:
         return {"split": split, "prefix": prefix, "skipped": skip or None, "sample": sample}
 
     def _identity(self) -> dict[str, Any]:
-        """What tells the control of this run from others in records."""
+        """Columns that identify this run's control in records."""
         trained_on, read = self.run.spec.corpus, self.run.eval_corpus
         return {
             "scale": self.scale, "train_length": self.train_length, "seed": self.run.spec.seed,

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 # Evaluation lengths as multiples of the training length, in the chapters' live runs.
 EXTRAPOLATION = (0.5, 1, 1.25, 2, 4, 8, 16)
-# The same in the experiments, up to the scale's longest: just past the training length, and doublings.
+# The multiples in the experiments, up to the scale's longest: just past the training length, and doublings.
 MULTIPLES = (1, 1.125, 1.25, 2, 4, 8, 16, 32)
 LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
-# Tokens at the start of the split, scored in windows that overlap by half.
+# Tokens at the start of the split that are scored in windows that overlap by half.
 HALF_STRIDE_TOKENS = {"quick": 4096, "laptop": 32_768, "gpu": 32_768, "paper": 32_768}
-# Tokens at the start of the split that the oldest records, from before full windows, score at stride 1.
+# Tokens at the start of the split that the oldest records, older than full windows, score at stride 1.
 STRIDE_1_TOKENS = {"quick": 64, "laptop": 1024, "gpu": 1024, "paper": 1024}
-# Full windows: this many first tokens are context alone, and no window is longer. So all training lengths, window
+# Full windows: this number of first tokens is only context, and no window is longer. So all training lengths, window
 # lengths, methods and both protocols score the same tokens at a scale.
 SKIPPED = {"quick": 1024, "laptop": 512, "gpu": 4096, "paper": 4096}
 # Strides of full sliding windows are the training length divided by this: 8 of 64 and 16 of 128 tokens at laptop, 32 of
-# 512 at gpu. None is the paper's stride of 1. Each token has a whole window before it, less at most the stride.
+# 512 at gpu. None is the paper's stride of 1. Each token has a whole window before it, minus at most the stride.
 STRIDES_IN_L = {"quick": 8, "laptop": 8, "gpu": 16, "paper": None}
-# Least numbers of tokens that are scored in full windows, and that a model compares with itself, spread evenly over the
-# split; None takes all. At laptop all evaluations of a run together cost about half of its training.
+# Least numbers of tokens to score in full windows and to compare a model with itself, spread evenly over the split;
+# None takes all. At laptop all evaluations of a run together cost about half of its training.
 FULL_WINDOW_TOKENS = {"quick": 4096, "laptop": 16_384, "gpu": None, "paper": None}
 AGAINST_ITSELF_TOKENS = {"quick": 16_384, "laptop": 32_768, "gpu": None, "paper": None}
 
@@ -42,29 +42,29 @@ class Measure:
     stride: int | None = None
     """New tokens a window; None for nonoverlapping windows."""
     prefix: int | None = None
-    """Tokens that are read, from the start of the split; None reads all."""
+    """Tokens to read from the start of the split; None reads all."""
     split: str = "valid"
     skip: int = 0
-    """Tokens at the start that are context and not scored."""
+    """Tokens at the start that are only context and not scored."""
     sample: int | None = None
     """Least number of tokens to score, spread evenly over the text; None scores all."""
     interpolation: str | None = None
-    """Rescales slopes or angles for it, by a kind of `alibi.positions.interpolation`; None leaves them."""
+    """Kind of `alibi.positions.interpolation` that rescales slopes or angles; None leaves them."""
 
     def flops(self, model: Decoder, tokens: int) -> float:
-        """Its floating point operations on a split of this size, the context of windows among them."""
+        """Its floating point operations on a split of this size, including the context of windows."""
         scored = float(min(self.prefix or tokens, tokens) - self.skip)
         new = self.stride or self.length
         if self.sample is not None:
-            # A window that is longer than a piece of the sample computes tokens around it, which are not scored.
+            # A window longer than a piece of the sample also computes tokens around it, which are not scored.
             scored = min(scored, self.sample * max(1.0, new / PIECE))
         return scored * _forward_flops(model, self.length, new)
 
 
 def _forward_flops(model: Decoder, length: int, new: int) -> float:
-    """Floating point operations per scored token, for windows of this length that bring `new` tokens each.
+    """Floating point operations per scored token, for windows of this length with `new` new tokens each.
 
-    A pass forward is a third of a training step; the output layer has the scored tokens alone.
+    A forward pass is a third of a training step; the output layer only has the scored tokens.
     """
     output = 2.0 * model.embedding.weights_of_every_token()
     return (model.training_flops(length) / 3 - output) * length / new + output
@@ -72,12 +72,12 @@ def _forward_flops(model: Decoder, length: int, new: int) -> float:
 
 @dataclass(frozen=True)
 class SelfMeasure:
-    """A comparison of a trained run with itself, in windows of L tokens and of more."""
+    """A comparison of a trained run with itself, in windows of L tokens and in longer ones."""
 
     window: int
     """Tokens in a longer window, a multiple of L."""
     stride: int
-    """New tokens that each window of L brings."""
+    """New tokens in each window of L."""
     sample: int | None = None
     """Least number of tokens to compare, spread evenly over the text; None compares all."""
     split: str = "valid"
@@ -90,7 +90,7 @@ class SelfMeasure:
 
 
 def live(train_length: int) -> list[Measure]:
-    """Evaluations of a chapter's live run, whole split, at the multiples `EXTRAPOLATION` of the training length."""
+    """Evaluations of a chapter's live run: the whole split, at the multiples `EXTRAPOLATION` of the training length."""
     return [Measure(round(multiple * train_length)) for multiple in EXTRAPOLATION]
 
 
@@ -101,9 +101,9 @@ def nonoverlapping(scale: str, train_length: int, others: Iterable[int] = ()) ->
 
 
 def full_windows(scale: str, train_length: int) -> tuple[Measure, ...]:
-    """Nonoverlapping windows, and full ones that slide, on the same tokens, in multiples of L up to `SKIPPED`.
+    """Nonoverlapping windows and full sliding windows on the same tokens, in multiples of L up to `SKIPPED`.
 
-    The stride is that of `STRIDES_IN_L`. A model trained at a longer L than the scale's own is also evaluated in
+    The stride comes from `STRIDES_IN_L`. A model trained at a longer L than the scale's own is also evaluated in
     sliding windows of the scale's L, with a stride in proportion: its gain from there to its own L comes from context.
     """
     skip, sample = SKIPPED[scale], FULL_WINDOW_TOKENS[scale]
@@ -121,13 +121,13 @@ def full_windows(scale: str, train_length: int) -> tuple[Measure, ...]:
 
 
 def against_itself(scale: str, train_length: int) -> SelfMeasure:
-    """Windows of 8 L, or of as many L as the scale's longest holds, against windows of L that slide by L / 8."""
+    """Windows of 8 L, or as many L as the scale's longest window, against windows of L that slide by L / 8."""
     window = min(8, LONGEST[scale] // train_length) * train_length
     return SelfMeasure(window, train_length // 8, AGAINST_ITSELF_TOKENS[scale])
 
 
 def position_bands(length: int) -> list[tuple[int, int]]:
-    """Positions of a window of this length in bands, 0 to 1, 1 to 2, 2 to 4, 4 to 8 and so on, the first left out."""
+    """Bands of positions in a window: 0 to 1, 1 to 2, 2 to 4, 4 to 8 and so on, each without its first."""
     edges = [0, *(2**power for power in range(length.bit_length()))]
     return list(zip(edges, [*edges[1:], length], strict=True))
 

@@ -28,17 +28,17 @@ COUNTED_SCALES = ("paper", "gpu", "laptop")
 Curve = dict[float, float]
 """Perplexity by window, in ascending order."""
 Tokens = tuple[float, float, float]
-"""The scored tokens of a split: up to `prefix`, less the `skipped`, of these a `sample`; infinity stands for all."""
+"""The scored tokens of a split: a `sample` of the first `prefix` without the `skipped`; infinity stands for all."""
 Estimate = tuple[float, float]
-"""A number and its standard error, over articles or over repeats of a time; nan where it is not known."""
+"""A number and its standard error, over articles or over repeats of a time; nan if it is not known."""
 WHOLE: Tokens = (math.inf, 0, math.inf)
-# A retrieval task is learned if more than this share of the answers at L is right; past L means these multiples of L.
+# A retrieval task is learned if more than this share of answers at L is right. "Past L" means these multiples of L.
 LEARNED, PAST = 0.95, (2, 4, 8, 16)
 TRIGRAM_WITH_CACHE = "trigram-cache"
 CONTROLS = ("trigram", TRIGRAM_WITH_CACHE)
-"""The trigram and the one with a cache, by their names in `method`; neither is a position method."""
+"""The trigram without and with a cache, by their names in `method`; neither is a position method."""
 # Sliding windows are full if at most this share of the scored tokens has less than a window before it, and the stride
-# is at most this share of L. The paper scores 217,646 tokens at stride 1, of which up to 3,072 have less.
+# is at most this share of L. The paper scores 217,646 tokens at stride 1; up to 3,072 of them have less.
 GROWING_SHARE, STRIDE_SHARE = 0.02, 1 / 8
 # fmt: off
 SAMPLE_COLUMNS = [
@@ -52,7 +52,7 @@ SAMPLE_COLUMNS = [
 def as_records(paper: pd.DataFrame) -> pd.DataFrame:
     """The paper's numbers as records of scale paper, one seed, sources named as the experiments are."""
     experiment = {table: name for name, tables in TABLES.items() for table in tables}
-    # Where a number is both printed and read off a figure, the printed one comes last, and the last counts.
+    # If a number is both printed and read off a figure, the printed one comes last, and the last one counts.
     ordered = paper.sort_values("provenance", kind="stable")
     return ordered.assign(
         source=ordered["source"].map(experiment),
@@ -64,9 +64,9 @@ def as_records(paper: pd.DataFrame) -> pd.DataFrame:
 
 
 def evidence(records: pd.DataFrame) -> pd.DataFrame:
-    """The records that count (validation split, any scale but quick), in the columns that statistics use.
+    """The records that count (validation split, every scale except quick), in the columns that statistics use.
 
-    New columns are factor, a length of the paper over ours, and paper_eval_length, L_valid in the paper's tokens.
+    New columns are factor, the paper's length over ours, and paper_eval_length, L_valid in the paper's tokens.
     Positions, distances and seen are in the paper's tokens too; prefix, skipped and sample are as in `Tokens`.
     """
 
@@ -108,7 +108,7 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         corpus_used=text("corpus_used"),
         device=text("device"),
     )
-    # Smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
+    # Numbers of smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
     meaningless = truth("smoke") | records["gpu_hours"].notna()
     counts = (
         text("scale").isin(COUNTED_SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
@@ -117,12 +117,12 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
 
 
 class Sample:
-    """The numbers of one seed at one scale on one corpus. A missing one is nan, and `missing` gets its name."""
+    """The numbers of one seed at one scale on one corpus. A missing number is nan, and `missing` gets its name."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self.missing: list[str] = []
         self.factor = float(rows["factor"].iloc[0]) if len(rows) else math.nan
-        """A length of the paper over ours."""
+        """The paper's length over ours."""
         self._numbers: dict[tuple[str, str, float], dict[str, float]] = {}
         self._parameters: dict[str, float] = {}
         self._curves: dict[tuple[str, float, bool], dict[Tokens, Curve]] = {}
@@ -134,7 +134,7 @@ class Sample:
         self._reading: dict[tuple[str, str, str, float, float], dict[tuple[float, float], float]] = {}
         self._heads: dict[tuple[str, str, float, float], dict[tuple[float, float], float]] = {}
         self._retrieved: dict[tuple[str, str, str, str, float, float], dict[float, float]] = {}
-        # Of two records of the same number the last counts.
+        # If a number has two records, the last one counts.
         for row in zip(*(rows[column].tolist() for column in SAMPLE_COLUMNS), strict=True):
             self._add(**dict(zip(SAMPLE_COLUMNS, row, strict=True)))
 
@@ -151,7 +151,7 @@ class Sample:
         if protocol in TASKS:
             multiple = paper_eval_length / paper_length
             by_part = self._retrieved.setdefault((metric, protocol, method, interpolation, distractors, multiple), {})
-            # Where in the window the part ends, as a share; 0 stands for the whole window.
+            # End of the part in the window, as a share; 0 stands for the whole window.
             by_part[0 if math.isnan(last_position) else last_position / paper_eval_length] = value
         elif protocol == ATTENTION:
             self._heads.setdefault((metric, method, paper_length, paper_eval_length), {})[layer, head] = value
@@ -188,7 +188,7 @@ class Sample:
         return math.nan
 
     def lengths(self, method: str) -> list[int]:
-        """Training lengths of a method, the paper's."""
+        """Training lengths of a method, in the paper's tokens."""
         of_numbers = {length for _, of, length in self._numbers if of == method}
         of_curves = {length for of, length, _ in self._curves if of == method}
         return sorted(int(length) for length in of_numbers | of_curves if not math.isnan(length))
@@ -201,7 +201,7 @@ class Sample:
         return math.nan if optional else self.lacks(f"{metric} of {method} at L = {length}")
 
     def _fastest(self, kernels: Iterable[str], metric: str, method: str, length: int) -> str:
-        """The kernel on which the method trains fastest, or evaluates, by the metric; of equals the last."""
+        """The kernel on which the method trains or evaluates fastest, by the metric; the last of equal ones."""
         kind = "eval" if metric.startswith("eval") else "train"
         speed = self._numbers.get((f"{kind}_speed", method, length), {})
         return sorted(kernels, key=lambda kernel: speed.get(kernel, 0.0))[-1]
@@ -227,11 +227,11 @@ class Sample:
         return self._parameters[method] if method in self._parameters else self.lacks(f"parameters of {method}")
 
     def curves(self, method: str, length: int, equal_time: bool = False) -> dict[Tokens, Curve]:
-        """Perplexity by length of nonoverlapping windows, a curve for each choice of scored tokens."""
+        """Perplexity by length of nonoverlapping windows, one curve for each choice of scored tokens."""
         return _sorted(self._curves.get((method, length, equal_time), {}))
 
     def sliding(self, method: str, length: int) -> dict[Tokens, Curve]:
-        """The same under full sliding windows: every scored token has a window before it, less at most the stride.
+        """The same in full sliding windows: every scored token has a window before it, minus at most the stride.
 
         The stride is at most an eighth of L. The largest choice of tokens comes first.
         """
@@ -240,11 +240,11 @@ class Sample:
     def perplexity(
         self, method: str, length: int, window: float, sliding: bool = False, equal_time: bool = False
     ) -> float:
-        """Perplexity of a model trained at L = length on windows of this many tokens.
+        """Perplexity on windows of `window` tokens, for a model trained at L = length.
 
         Between two measured windows at most a factor 1.5 apart, log perplexity is interpolated in log window: the
-        paper's tables step by 100 and 1000 tokens from L. Our records have the windows themselves. Nonoverlapping
-        windows score the whole text; full sliding ones the largest choice of tokens that has this window and L.
+        paper's tables step by 100 and 1000 tokens from L. Our records have the exact windows. Nonoverlapping windows
+        score the whole text; full sliding windows score the largest choice of tokens that has this window and L.
         """
         if sliding:
             curve = next((c for c in self.sliding(method, length).values() if length in c and max(c) >= window), {})
@@ -277,9 +277,9 @@ class Sample:
         return {window: value for window, value in curve.items() if window >= start * length}
 
     def same_tokens(self, method: str, length: int) -> tuple[Curve, Curve]:
-        """Perplexity by window on the same tokens, in nonoverlapping windows and in full sliding ones.
+        """Perplexity by window on the same tokens, in nonoverlapping and in full sliding windows.
 
-        Windows are those measured both ways, L and one of at least 2 L among them, on the largest choice of tokens.
+        The windows were measured both ways on the largest choice of tokens, and include L and one of at least 2 L.
         Without these both curves are empty, and `missing` says so.
         """
         tokens = self._scored_both_ways(method, length)
@@ -291,9 +291,10 @@ class Sample:
         return {window: plain[window] for window in windows}, {window: sliding[window] for window in windows}
 
     def change(self, method: str, length: int, window: float, sliding: bool = True) -> Estimate:
-        """Loss (nats a token) in windows of this length less that of the same tokens in windows of L.
+        """Loss (nats a token) in windows of this length minus the loss of the same tokens in windows of L.
 
-        From the curves of `same_tokens`. The standard error is over articles, of differences token by token.
+        It comes from the curves of `same_tokens`. The standard error of the token-by-token differences is over
+        articles.
         """
         curve, tokens = self.same_tokens(method, length)[sliding], self._scored_both_ways(method, length)
         if tokens is None:
@@ -312,7 +313,7 @@ class Sample:
         return None
 
     def against_itself(self, method: str, length: int) -> dict[tuple[float, float], Estimate]:
-        """Loss in a long window less that of the same tokens within L (nats a token), by first and last position.
+        """Loss in a long window minus the loss of the same tokens within L (nats a token), by first and last position.
 
         Positions are the paper's tokens, from 1, in ascending order. See `alibi.evaluate.AgainstItself`.
         """
@@ -323,12 +324,12 @@ class Sample:
         return {place: (found[place], errors.get(place, math.nan)) for place in sorted(found)}
 
     def past_length(self, method: str, length: int) -> Estimate:
-        """That loss of all tokens past L, to the end of the long window."""
+        """The loss against itself of all tokens past L, to the end of the long window."""
         places = [place for place in self.against_itself(method, length) if place[0] == length + 1]
         return self.against_itself(method, length)[max(places)] if places else (math.nan, math.nan)
 
     def interpolated(self, method: str, length: int, window: float, kind: str) -> float:
-        """Perplexity without overlap of a run trained at L, its slopes or angles rescaled for windows of this length.
+        """Perplexity without overlap of a run trained at L, with slopes or angles rescaled for windows of this length.
 
         Kinds are those of `alibi.positions.interpolation`.
         """
@@ -337,26 +338,26 @@ class Sample:
         return self.lacks(told) if math.isnan(value) else value
 
     def truncated(self, method: str, length: int, window: float, seen: float, form: str = "attention") -> float:
-        """Loss (nats) of the last tokens of windows of this length where only the last `seen` tokens may be seen.
+        """Loss (nats) of the last tokens of windows of this length when only the last `seen` tokens may be seen.
 
         Forms are those of `alibi.measures.truncation`.
         """
         return self._read("loss_truncated", f"{TRUNCATED}{form}", method, length, window, seen)[0]
 
     def truncated_change(self, method: str, length: int, window: float, seen: float, form: str) -> Estimate:
-        """That loss less the loss where the whole window may be seen (nats), of the same tokens."""
+        """The truncated loss minus the loss of the same tokens when the whole window may be seen (nats)."""
         return self._read("loss_truncated_change", f"{TRUNCATED}{form}", method, length, window, seen)
 
     def repeated_change(self, method: str, length: int, window: float, seen: float, distance: float) -> Estimate:
-        """Loss in windows of `seen` tokens less that in windows of L (nats), of the same tokens.
+        """Loss in windows of `seen` tokens minus the loss of the same tokens in windows of L (nats).
 
-        They are the last tokens of windows of `window` tokens that occurred last `distance` to twice `distance` tokens
-        before; with distance 0, those that did not occur before.
+        These are the last tokens of windows of `window` tokens whose last occurrence is `distance` to twice `distance`
+        tokens back; with distance 0, tokens that did not occur before.
         """
         return self._read("loss_repeated_change", REPEATS, method, length, window, seen, distance)
 
     def receptive_field(self, method: str, length: int, window: float) -> float:
-        """Number of last tokens of windows of this length that have 0.99 of the gradient of the last loss."""
+        """Number of last tokens that have 0.99 of the gradient of the last loss, in windows of this length."""
         return self.factor * self._read("receptive_field", GRADIENT, method, length, window)[0]
 
     def _read(
@@ -375,8 +376,8 @@ class Sample:
     def heads(self, metric: str, method: str, length: int, window: float) -> np.ndarray:
         """A number of each head's attention in windows of this length, [layers, heads], in the model's order.
 
-        Metrics are those of protocol `attention`, distances in the tokens of the run. Without records it is nan for one
-        layer of two heads.
+        Metrics are those of protocol `attention`; distances are in the run's tokens. Without records the result is nan
+        for one layer of two heads.
         """
         found = self._heads.get((metric, method, length, window), {})
         if not found:
@@ -385,23 +386,24 @@ class Sample:
         return np.array([[found.get((i, j), math.nan) for j in range(1, heads + 1)] for i in range(1, layers + 1)])
 
     def answers_past(self, task: str, method: str, interpolation: str = "", distractors: int = 0) -> float:
-        """Mean over windows of 2, 4, 8 and 16 L of the share of answers of a retrieval task that are right.
+        """Share of right answers in a retrieval task, mean over windows of 2, 4, 8 and 16 L.
 
-        For copying, whose answers are half a window long, the share of single tokens. It is nan, and `missing` says so,
-        if the method did not learn the task: at most `LEARNED` of its answers at L are right, without interpolation.
+        For copying, whose answers are half a window long, it is the share of right tokens. It is nan, and `missing`
+        says so, if the method did not learn the task: at most `LEARNED` of its answers at L are right, without
+        interpolation.
 
         Args:
             task: a name of `alibi.retrieval.tasks.TASKS`.
             method: position method.
-            interpolation: how its slopes or angles are rescaled past L; empty leaves them.
-            distractors: other pairs in a window.
+            interpolation: kind of interpolation of its slopes or angles past L; empty leaves them.
+            distractors: number of other pairs in a window.
         """
         metric = "token_accuracy" if task == COPYING else "exact_match"
         past = [self._answers(metric, task, method, multiple, interpolation, distractors) for multiple in PAST]
         return self._where_learned(task, method, distractors, float(np.mean(past)))
 
     def answers_in_first_half(self, task: str, method: str, multiple: float) -> float:
-        """Share of the answers right among those in the first half of windows of multiple x L, as it was trained.
+        """Share of right answers in the first half of windows of multiple x L, without interpolation.
 
         It is nan if the task was not learned, as in `answers_past`.
         """
@@ -427,7 +429,7 @@ class Sample:
         return value
 
     def cache(self, length: int) -> float:
-        """Lowest perplexity of the trigram with a cache, of any size, on the training tokens of a run at L."""
+        """Lowest perplexity of the trigram with a cache of any size, counted on the training tokens of a run at L."""
         found = self._caches.get(length, {})
         return min(found.values()) if found else self.lacks(f"perplexity of trigram-cache beside runs at {length}")
 
@@ -439,9 +441,9 @@ class Sample:
         one_kernel: bool = False,
         other: str = "sinusoidal",
     ) -> Estimate:
-        """Time per token over another method's at the same L, each on its fastest kernel or both on one.
+        """Time per token over another method's at the same L, each on its fastest kernel or both on the same.
 
-        It is that of neighbouring steps, with its standard error over repeats. Where it was not measured, as in the
+        It is the ratio of neighbouring steps, with its standard error over repeats. If that was not measured, as in the
         paper, it is the ratio of the two speeds, whose error is not known.
         """
         metric = f"{kind}_time_ratio" + ("_on_one_kernel" if one_kernel else "")

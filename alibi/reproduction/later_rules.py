@@ -1,16 +1,17 @@
-"""Claims of other papers, most of them later, each a decision rule in the manner of `alibi.reproduction.rules`.
+"""Claims of other papers, most of them later, as decision rules in the form of `alibi.reproduction.rules`.
 
 They compare ALiBi with later methods, and ask whether a flat perplexity means that far tokens are read. All rules were
-written before any run that they judge. Each states the claim of the paper that it names in our terms: lengths are the
-ALiBi paper's, so L = 512 is 64 tokens at scale laptop, and L_valid goes to 16 L. A remark says what the source
-measured, in which model, and how our question differs; its figures are the source's. Where a source gives no bound, the
-bound is this book's: 1 % of perplexity or 0.01 nats is equal, and a perplexity *holds* as in those rules.
+written before any run that they judge. Each states the claim of the named paper in our terms: lengths are the ALiBi
+paper's, so L = 512 is 64 tokens at scale laptop, and L_valid goes to 16 L. A remark gives the source's measurement, its
+model, and the difference from our question; its figures are the source's. If a source gives no bound, the bound is this
+book's: 1 % of perplexity or 0.01 nats is equal, and a perplexity *holds* as in those rules.
 
 Measures of reading (`alibi.reproduction.experiments.reads_further`) are of the last tokens of windows of 16 L, unless a
-statistic says L. Interpolation belongs to the evaluation, of runs of `after_alibi`.
+statistic says L. Interpolation belongs to the evaluation of the runs of `after_alibi`.
 
 Retrieval (`alibi.reproduction.experiments.retrieval`) counts if the method learned the task: more than 0.95 of its
-answers at L are right. There L is 64, and stands for itself. The other sign contradicts each of these claims.
+answers at L are right. There L is 64, and stands for itself. A result of the opposite sign contradicts each of these
+claims.
 """
 
 import math
@@ -42,7 +43,7 @@ def _ratio(method: str, other: str, multiple: float, other_multiple: float | Non
 
 
 def _interpolated(method: str, kind: str, multiple: float, of: Callable[[Sample, int], float]) -> Values:
-    """Perplexity of a method interpolated for windows of multiple x L, over another perplexity of it."""
+    """Perplexity of a method interpolated for windows of multiple x L, over another perplexity of the same method."""
     return each(FIGURE_1, lambda s, L: s.interpolated(method, L, multiple * L, kind) / of(s, L))
 
 
@@ -53,7 +54,7 @@ def _estimated(statistic: str, value: Callable[[Sample, int], Estimate], **bound
 
 
 def _cut(sample: Sample, length: int, form: str) -> Estimate:
-    """Nats that ALiBi loses where only the last 2 L tokens may be seen."""
+    """Nats that ALiBi loses when only the last 2 L tokens may be seen."""
     return sample.truncated_change("alibi", length, FAR * length, 2 * length, form)
 
 
@@ -78,9 +79,9 @@ def _collapsed(sample: Sample, length: int) -> float:
 
 
 def _steeper(sample: Sample, length: int) -> float:
-    """Mean weight of the steeper half of ALiBi's heads on the first token less that of the flatter, in windows of L.
+    """Mean weight on the first token of ALiBi's steeper half of heads minus the flatter half's, in windows of L.
 
-    The first heads are the steepest, for head counts that are powers of two.
+    For head counts that are powers of two, the first heads are the steepest.
     """
     shares_LH = sample.heads("attention_on_first", "alibi", length, length)
     half = shares_LH.shape[1] // 2
@@ -95,7 +96,7 @@ def _more(
     strict: bool = True,
     distractors: int = 0,
 ) -> Part:
-    """Share of answers of a task that one method has right past L less another's, each with its interpolation.
+    """One method's share of right answers past L minus another's, each with its interpolation.
 
     Both are means over windows of 2, 4, 8 and 16 L (`alibi.reproduction.evidence.Sample.answers_past`).
     """

@@ -1,14 +1,14 @@
-"""Records of another machine are checked column by column, and appended to ours if all of them are right.
+"""Merging of records from another machine: checked column by column, and appended to ours if all are right.
 
 Each number (`KEY`) is recorded once. A number that was measured again is
 
-- passed over if it has the same value, so that a whole folder of results may be sent, our records among them;
+- skipped if it has the same value, so that a whole folder of results may be sent, with our records in it;
 - refused if the same device in the same dtype gave another value: one of the two is wrong;
 - kept out, with a message of both values, if it was trained on another device or in another dtype. A seed decides
-  weights and data order, so a second training checks the first and is no second sample. The first record stays,
-  whichever is better. New samples need other seeds.
+weights and data order, so a second training checks the first and is not a second sample. The first record stays,
+whichever is better. New samples need other seeds.
 
-Speed and memory belong to a machine: device and dtype are part of their key, and machines stand side by side.
+Speed and memory belong to a machine: device and dtype are part of their key, so each machine has its own records.
 """
 
 import csv
@@ -74,11 +74,11 @@ class Merged:
     known: int
     """Number of rows that were already recorded."""
     kept_out: tuple[str, ...]
-    """A message for each number that is recorded with another value from another machine: its line, both values."""
+    """A message, with line and both values, for each number that has another value from another machine."""
 
 
 def merge(paths: Sequence[Path]) -> Merged:
-    """Appends the records of these files to those of their experiments; if one has a fault, none of them.
+    """Appends the records of these files to those of their experiments, or nothing if a record has a fault.
 
     Args:
         paths: CSV files in the columns of `alibi.records.MEASURED_COLUMNS`; a row without a `source` belongs to the
@@ -99,7 +99,7 @@ def merge(paths: Sequence[Path]) -> Merged:
             for line, row in file.rows.items():
                 key = _key(row)
                 if key in recorded and _same(row, recorded[key]):
-                    known += 1  # Also if today's checks would refuse it.
+                    known += 1  # Even if today's checks would refuse it.
                     continue
                 for column, right in wrong_columns(row):
                     file.fault(line, column, row[column], right)
@@ -207,7 +207,7 @@ def _of_machine(row: Row) -> bool:
 
 
 def _same(row: Row, before: Row) -> bool:
-    """Whether it is the number that is recorded, as precisely as files have it."""
+    """Whether both values are equal to the precision of the files."""
     if row["value"] is None or any(row[name] != before[name] for name in MACHINE):
         return False
     return VALUE_FORMAT % row["value"] == VALUE_FORMAT % before["value"]

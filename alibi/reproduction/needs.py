@@ -1,4 +1,4 @@
-"""Which numbers the claims that are not yet measured wait for."""
+"""The numbers that claims need before they are measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Need:
     lacking: frozenset[str]
     """Names of numbers, as in `Finding.missing`."""
     every: frozenset[str]
-    """Names of all numbers that it takes."""
+    """Names of all numbers that the part or gate uses."""
 
 
 def needs(records: pd.DataFrame, scale: str) -> list[Need]:
-    """The numbers lacking at this scale for claims that no scale has measured; none at quick, which is no evidence."""
+    """The missing numbers at this scale of claims that no scale has measured; none at quick, which is not evidence."""
     known, found = Known(records), []
     for claim in (*CLAIMS, *LATER_CLAIMS) if scale in COUNTED_SCALES else ():
         gates = [gate.part for gate in GATES if gate.letter in claim.gates and scale != "paper"]
@@ -33,7 +33,7 @@ def needs(records: pd.DataFrame, scale: str) -> list[Need]:
             continue
         for part in parts:
             at_scale = measure(part, known, (scale,))
-            # Any number of another draw, or of another shape where several may decide, is of use.
+            # A number of any other draw is useful, and of any other shape if several may decide.
             every = frozenset(lacked_by(part, known.nothing))
             if at_scale.missing:
                 lacking = every if part.draws or part.by_model else frozenset(at_scale.missing)
@@ -45,8 +45,8 @@ def waiting(lacking: Sequence[Need], numbers: pd.DataFrame) -> tuple[int | str, 
     """The claims that wait for one of these numbers, in the order of `needs`.
 
     Args:
-        lacking: of `needs`.
-        numbers: as records of one experiment and seed, with any values.
+        lacking: result of `needs`.
+        numbers: records of one experiment and seed, with any values.
     """
     sample, found = Sample(evidence(numbers)), dict[int | str, None]()
     for need in lacking:

@@ -1,6 +1,6 @@
-"""Worlds in which a claim is false or empty, made from records: a rule that cannot tell them from ours says nothing.
+"""Records of made-up worlds in which a claim is false or empty: a rule that can't tell them from ours says nothing.
 
-A world takes records, the paper's or measured ones, and gives those that would have been measured in it. `survivors`
+A world turns records, the paper's or measured ones, into the records that would have been measured in it. `survivors`
 judges every claim in every world by its rules alone, without gates.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PASSES, FAILS, UNDECIDED = "passes", "fails", "undecided"
-# Rows that share these are one run, evaluated in one way on the same tokens.
+# Rows with equal values here are one run, evaluated in one way on the same tokens.
 RUN = ["source", "scale", "seed", "corpus", "corpus_used", "model", "method", "train_length", "equal_time", "metric"]
 TOKENS = ["prefix", "skipped", "sample"]
 
@@ -34,20 +34,20 @@ def _of(records: pd.DataFrame, method: str) -> pd.Series:
 
 
 def _keys(records: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
-    """The values of these columns as one, missing ones alike."""
+    """The values of these columns as one key; missing values are equal."""
     filled = records.reindex(columns=list(columns)).astype(object)
     rows = filled.where(filled.notna(), "").astype(str).itertuples(index=False)
     return pd.Series(["|".join(row) for row in rows], records.index, dtype=object)
 
 
 def _at_own_length(records: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
-    """Value at L_valid = L, by these columns."""
+    """The value at L_valid = L, by these columns."""
     own = records[records["eval_length"].eq(records["train_length"])]
     return own.assign(key=_keys(own, columns)).drop_duplicates("key", keep="last").set_index("key")["value"]
 
 
 def _constant(rows: pd.DataFrame) -> pd.DataFrame:
-    """These rows with every perplexity past L that at L, in both protocols, and no loss of a model against itself."""
+    """These rows with the perplexity at L for every longer window, in both protocols, and no loss against itself."""
     keys = [*RUN, "protocol", *TOKENS]
     at_length = _keys(rows, keys).map(_at_own_length(rows, keys))
     past = rows["metric"].eq("perplexity") & rows["eval_length"].gt(rows["train_length"])
@@ -60,20 +60,20 @@ def _equal_to_itself(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _last_words(rows: pd.DataFrame) -> pd.DataFrame:
-    """These rows as a model has them that reads the last L tokens of any window.
+    """The rows of a model that reads only the last L tokens of any window, made from these rows.
 
-    Under full sliding windows nothing changes from L on. Without overlap, a share 1 - L / L_valid of the tokens has the
-    full L that sliding gives every token: the loss falls from that at L by this share of what sliding gains there. Both
+    In full sliding windows nothing changes from L on. Without overlap, a share 1 - L / L_valid of the tokens has the
+    full L tokens that sliding gives every token: from L on the loss falls by this share of sliding's gain at L. Both
     protocols must have scored the same tokens at L; else rows past L without overlap are left out.
     """
     constant = _constant(rows)
     plain, sliding = (constant[constant["protocol"].eq(kind)] for kind in (NONOVERLAPPING, SLIDING))
-    # The finest stride last: of rows alike the last counts.
+    # The finest stride comes last: the last of equal rows counts.
     sliding = sliding.sort_values("stride", ascending=False, kind="stable")
     keys = [*RUN[1:], *TOKENS]
     without, with_overlap = _at_own_length(plain, keys), _at_own_length(sliding, keys)
     lifted = (with_overlap / without).dropna().astype(float).map(math.log)
-    # Of several parts of the text that were scored both ways, the one with most of it: whole, or the largest sample.
+    # If several parts of the text were scored both ways, the largest counts: the whole, or the largest sample.
     by_run = lifted.groupby(lifted.index.str.split("|").str[: len(RUN) - 1].str.join("|")).first()
     share = 1 - constant["train_length"].astype(float) / constant["eval_length"].astype(float)
     change = _keys(constant, RUN[1:]).map(by_run).astype(float) * share
@@ -82,7 +82,7 @@ def _last_words(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_place_of_alibi(records: pd.DataFrame, rows: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    """Records with these rows under ALiBi's name; slopes, of which only ALiBi's are measured, borrow them."""
+    """Records with these rows under ALiBi's name; experiment slopes, which measures only ALiBi, borrows them."""
     slopes = kept["source"].eq("slopes") & _of(kept, "alibi")
     variants = sorted(records.loc[records["source"].eq("slopes"), "method"].astype(str).unique())
     borrowed = rows[rows["source"].eq("wikitext103")]
@@ -91,19 +91,19 @@ def _in_place_of_alibi(records: pd.DataFrame, rows: pd.DataFrame, kept: pd.DataF
 
 
 def blind(records: pd.DataFrame) -> pd.DataFrame:
-    """ALiBi's perplexity past L is that at L in both protocols."""
+    """ALiBi's perplexity past L equals its perplexity at L, in both protocols."""
     of = _of(records, "alibi")
     return pd.concat([records[~of], _constant(records[of])], ignore_index=True)
 
 
 def last_words(records: pd.DataFrame) -> pd.DataFrame:
-    """ALiBi reads the last L tokens of any window: flat under full windows, free of the early token curse."""
+    """ALiBi reads only the last L tokens of any window: flat in full windows, without the early token curse."""
     of = _of(records, "alibi")
     return pd.concat([records[~of], _last_words(records[of])], ignore_index=True)
 
 
 def all_equal(records: pd.DataFrame) -> pd.DataFrame:
-    """Every method has sinusoidal's records, and of an experiment without it those of ALiBi."""
+    """Every method has sinusoidal's records, or ALiBi's in an experiment without sinusoidal."""
     made = []
     for _, rows in records.groupby("source"):
         base = "sinusoidal" if rows["method"].eq("sinusoidal").any() else "alibi"
@@ -114,13 +114,13 @@ def all_equal(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def rotary_for_alibi(records: pd.DataFrame) -> pd.DataFrame:
-    """Rotary's records stand in ALiBi's place."""
+    """ALiBi has rotary's records."""
     kept = records[~_of(records, "alibi")]
     return _in_place_of_alibi(records, records[records["method"].eq("rotary")], kept)
 
 
 def sinusoidal_at_own_length(records: pd.DataFrame) -> pd.DataFrame:
-    """In ALiBi's place stands sinusoidal, trained and read in windows of its own L, however long the text."""
+    """ALiBi has the records of sinusoidal, trained and read in windows of its own L, however long the text."""
     kept = records[~_of(records, "alibi")]
     return _in_place_of_alibi(records, _constant(records[records["method"].eq("sinusoidal")]), kept)
 
@@ -153,7 +153,7 @@ WORLDS = (
 
 
 def made_in(world: World, records: pd.DataFrame) -> pd.DataFrame:
-    """The records that count, as this world has them."""
+    """The records that count, in this world."""
     counted = records[
         records["scale"].ne("quick") & ~records["metric"].isin(["loss", "word_perplexity", "bits_per_byte"])
     ]
@@ -161,7 +161,7 @@ def made_in(world: World, records: pd.DataFrame) -> pd.DataFrame:
 
 
 def obeyed(claim: Claim, known: Known) -> str:
-    """Whether records obey a claim's rules, gates and the number of seeds aside; empty where something is missing."""
+    """Whether records obey a claim's rules, without gates or a number of seeds; empty if a number is missing."""
     found = [measure(part, known, COUNTED_SCALES).outcome for part in claim.parts]
     if not all(found):
         return ""
@@ -169,10 +169,10 @@ def obeyed(claim: Claim, known: Known) -> str:
 
 
 def survivors(records: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Which claim passes in which world: a row a claim, a column a world, and `records` for the records themselves.
+    """Outcome of each claim (a row) in each world (a column), and by the records themselves (`records`).
 
     Args:
-        records: measured, or the paper's by `alibi.reproduction.evidence.as_records`; None takes all measured.
+        records: measured records, or the paper's by `alibi.reproduction.evidence.as_records`; None takes all measured.
     """
     records = measured_results() if records is None else records
     worlds = {"records": records} | {world.name: made_in(world, records) for world in WORLDS}
@@ -184,7 +184,7 @@ def survivors(records: pd.DataFrame | None = None) -> pd.DataFrame:
 
 
 def table() -> "Table":
-    """For a terminal: what the rules make of each world, by the paper's numbers and by the measured ones."""
+    """For a terminal: the outcome of the rules in each world, by the paper's numbers and by the measured ones."""
     from rich.table import Table
 
     of_paper, ours = survivors(as_records(paper_results())), survivors()

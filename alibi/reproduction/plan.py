@@ -1,4 +1,4 @@
-"""The plan of a reproduction: cells in the order in which they are to be run, their states, and what each costs."""
+"""The plan of a reproduction: cells in the order of running, their states, and their costs."""
 
 import multiprocessing
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class State:
-    """A cell, whether its records are there, and the cost of those that are missing."""
+    """A cell, whether it is recorded, and the cost of its missing records."""
 
     cell: Cell
     recorded: bool
     begun: bool
     seconds: float
-    """Estimate on this machine, with all that computes in it at work on it; 0 for a cell that is recorded."""
+    """Estimated time on this machine with all its cores or its GPU at work; 0 for a recorded cell."""
     absent: str | None
-    """The corpus whose published sizes the estimate takes, since it is not here."""
+    """The corpus whose published sizes the estimate uses, since it is not here."""
     experiment: str
     claims: tuple[int | str, ...] = ()
-    """Numbers of the claims, not yet measured, that wait for it."""
+    """Numbers of the claims, not yet measured, that need it."""
     refused: str = ""
-    """Why it can't be run here; there is no estimate then."""
+    """Reason why it can't be run here; there is no estimate then."""
 
     @property
     def told(self) -> str:
@@ -43,13 +43,13 @@ class State:
 
 
 def plan(choice: Choice) -> list[State]:
-    """The cells of a choice in the order in which they are to be run, with what each will cost.
+    """The cells of a choice in the order of running, with their costs.
 
-    The first seed comes before the others, and within a seed first the cells that most claims wait for that are not yet
-    measured (`alibi.reproduction.needs.needs`); of equals first those that `chosen` has first.
+    The first seed comes before the others. Within a seed, the cells that most unmeasured claims need come first
+    (`alibi.reproduction.needs.needs`); equal cells stay in the order of `chosen`.
 
     Raises:
-        InputError: as `chosen` does, and if the device that is asked for is not here.
+        InputError: as `chosen`, and if the requested device is not here.
     """
     if choice.device is not None and (missing := absence(choice.device)):
         raise InputError(f"device {choice.device} is asked for: {missing}; leave it out, or ask for cpu")
@@ -59,7 +59,7 @@ def plan(choice: Choice) -> list[State]:
 
     def rank(each: NamedCell) -> tuple[int, int]:
         run = each[1].trains
-        # A seed that was not asked for is what one of those is compared with.
+        # A seed that was not requested serves for a comparison with a requested one.
         place = 0 if run is None else order.index(run.seed) if run.seed in order else len(order)
         return place, -len(waited[each])
 
@@ -67,7 +67,7 @@ def plan(choice: Choice) -> list[State]:
 
 
 def supposed(experiment: str, cell: Cell) -> "pd.DataFrame":
-    """The records that a cell will have, with values that mean nothing."""
+    """The records that a cell will have, with meaningless values."""
     import pandas as pd
 
     numbers = pd.DataFrame(cell.numbers()).reindex(columns=MEASURED_COLUMNS)
@@ -75,18 +75,18 @@ def supposed(experiment: str, cell: Cell) -> "pd.DataFrame":
 
 
 def states(named: Sequence[NamedCell], waited: Mapping[NamedCell, tuple[int | str, ...]] | None = None) -> list[State]:
-    """Which of these cells are recorded, and the cost of the others.
+    """The states of these cells: recorded, or the cost of running them.
 
-    The cost is an estimate: floating point operations, over `USUAL_SHARE` of this machine's rate of matrix products,
-    measured now; of the scales for a GPU on the CPU where there is none. While something else runs that rate is low,
+    The cost is an estimate: floating point operations over `USUAL_SHARE` of this machine's rate of matrix products,
+    measured now. Without a GPU, scales for a GPU are estimated on the CPU. While something else runs the rate is low,
     and the estimate far too high. A run that several cells need is counted with the first.
 
     Args:
         named: the cells.
-        waited: numbers of the claims that wait for each.
+        waited: numbers of the claims that need each cell.
 
     Raises:
-        UserError: if none can be run here, as the last of them says.
+        UserError: if none can be run here: the error of the last one.
     """
     records = {name: measured_results(name) for name in {name for name, _ in named}}
     settle_cpu(multiprocessing.cpu_count())
@@ -115,7 +115,7 @@ def states(named: Sequence[NamedCell], waited: Mapping[NamedCell, tuple[int | st
 
 
 def listing(found: Sequence[State]) -> str:
-    """A line per cell with its state, and the remaining time in all."""
+    """A line for each cell with its state, and the total remaining time."""
     several = len({state.experiment for state in found}) > 1
     width, lines = max(len(state.cell.title) for state in found), []
     for state in found:
@@ -137,7 +137,7 @@ def listing(found: Sequence[State]) -> str:
 
 
 def summary(found: Sequence[State]) -> str:
-    """The number of recorded cells, and the remaining time, in a line."""
+    """One line with the number of recorded cells and the remaining time."""
     recorded, refused = (sum(state.told == kind for state in found) for kind in ("recorded", "refused"))
     total = duration(sum(state.seconds for state in found))
     others = f", without the {refused} refused" if refused else ""
@@ -145,7 +145,7 @@ def summary(found: Sequence[State]) -> str:
 
 
 def as_json(found: Sequence[State]) -> list[dict[str, Any]]:
-    """The cells with their states as plain data, in the order in which they are to be run."""
+    """The cells with their states as plain data, in the order of running."""
     return [
         {
             "experiment": state.experiment,

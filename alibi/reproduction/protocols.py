@@ -3,4 +3,4 @@
 NONOVERLAPPING, SLIDING, AGAINST_ITSELF, CACHE = "nonoverlapping", "sliding_window", "against_itself", "cache"
 TRUNCATED, REPEATS, ATTENTION, GRADIENT = "truncated_", "repeats", "attention", "gradient"
 READING = (f"{TRUNCATED}attention", f"{TRUNCATED}window", REPEATS, ATTENTION, GRADIENT)
-"""How far a run reads, as `alibi.reproduction.reading` measures it."""
+"""Protocols of the measures of reading, see `alibi.reproduction.reading`."""

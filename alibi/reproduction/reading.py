@@ -1,4 +1,4 @@
-"""Records of what a run reads: truncation, attention distance, repeated tokens and receptive field."""
+"""Records of the measures of reading: truncation, attention distance, repeated tokens and receptive field."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from alibi.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-# Of each head, with their units.
+# Metrics of each head, with their units.
 OF_HEADS = {
     "attention_distance_mean": "tokens",
     "attention_distance_mean_standard_error": "tokens",
@@ -27,20 +27,20 @@ OF_HEADS = {
 
 @dataclass(frozen=True)
 class ReadingMeasure:
-    """What is measured of how a run reads, all in full windows that are spread evenly over a split."""
+    """Settings of the measures of how far a run reads, in full windows spread evenly over a split."""
 
     length: int
     """Tokens in a window, a multiple of the training length."""
     seen: tuple[int, ...]
-    """Tokens that may be seen of it in turn (w); the training length and the whole window are measured anyway."""
+    """Each number w of tokens that may be seen; the training length and the whole window are always measured."""
     last: int
-    """Tokens at the end of each window that are scored, or whose attention is measured."""
+    """Tokens at the end of each window to score or to measure the attention of."""
     windows: int
-    """At least so many."""
+    """Least number of windows."""
     stride: int = 1
-    """New tokens that each window brings that is shortened to w."""
+    """New tokens in each window that is shortened to w."""
     repeated: tuple[int, ...] = ()
-    """Shortened windows in which repeated tokens are scored; the training length and the whole are measured anyway."""
+    """Lengths of shortened windows for repeated tokens; the training length and the whole are always measured."""
     split: str = "valid"
 
     def every(self, train_length: int) -> list[int]:
@@ -52,18 +52,18 @@ class ReadingMeasure:
         return sorted({*self.repeated, train_length, self.length})
 
     def attention(self, train_length: int) -> list[tuple[int, int, int]]:
-        """Tokens, last queries and number of the windows of attention: those of L, then whole ones.
+        """Tokens, last queries and number of the windows for attention: windows of L, then whole ones.
 
-        Both have about as many queries, the same share of each window.
+        Both have about the same number of queries, and the same share of each window.
         """
         parts = self.length // train_length
         within = train_length, max(1, self.last // parts), self.windows * parts
         return [*([within] if parts > 1 else []), (self.length, self.last, self.windows)]
 
     def flops(self, model: Decoder, tokens: int, train_length: int) -> float:
-        """Floating point operations of it on a split of so many tokens: a pass forward is a third of a training step.
+        """Floating point operations on a split of `tokens` tokens: a forward pass is a third of a training step.
 
-        The output layer has the scored tokens alone.
+        The output layer only has the scored tokens.
         """
         output = 2.0 * model.embedding.weights_of_every_token()
         windows = min(self.windows, tokens // self.length)
@@ -73,7 +73,7 @@ class ReadingMeasure:
 
         every = self.every(train_length), self.every_repeated(train_length)
         shortened = [w for chosen in every for w in chosen if w < self.length]
-        whole = len(every[0]) + 2  # Each cut of attention, and both measures of shortened windows without any.
+        whole = len(every[0]) + 2  # Each w of the attention, and two for the whole window.
         attention = sum(number * read(length) for length, _, number in self.attention(train_length))
         last = self.last * (sum(read(w) / self.stride for w in shortened) + (whole + len(shortened)) * output)
         return windows * (last + (whole + 3) * read(self.length)) + attention
@@ -85,13 +85,13 @@ def records_of_reading(
     """One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`; data/README.md lists the metrics.
 
     Args:
-        run: trained.
-        reading: what is measured.
-        text: what is read, in the vocabulary of the run; the corpus of the run if left out.
-        corpus: the paper's set, by which our records join its numbers, whatever was read.
+        run: a trained run.
+        reading: settings of the measures.
+        text: the text to read, in the vocabulary of the run; the corpus of the run if left out.
+        corpus: the paper's set, which joins our records with its numbers, whatever text was read.
 
     Raises:
-        ValueError: for an unknown split, one shorter than a window, or a number out of range.
+        ValueError: for an unknown split, a split shorter than a window, or a number out of range.
     """
     import pandas as pd
 
@@ -103,7 +103,7 @@ def records_of_reading(
         protocol: str, values: dict[str, float], unit: str = "nats", length: int = reading.length,
         sample: int = windows * reading.last, **columns: Any,
     ) -> None:  # fmt: skip
-        """A row for each value that there is: a single article or window has no standard error."""
+        """Adds a row for each value; a single article or window has no standard error."""
         own = common | {"protocol": protocol, "unit": unit, "eval_length": length, "sample": sample} | columns
         rows.extend(own | {"metric": m, "value": float(v)} for m, v in values.items() if not math.isnan(v))
 
@@ -151,9 +151,9 @@ def records_of_reading(
 
 
 def numbers_of_reading(reading: ReadingMeasure, train_length: int, layers: int, heads: int) -> list[dict[str, Any]]:
-    """Which numbers `records_of_reading` gives: of each the columns that are known before.
+    """The numbers of `records_of_reading` before they are measured: for each record, the columns that are known.
 
-    What a text lacks is not among its records: rows of repeated tokens without any, errors of a single article.
+    Records leave out rows without repeated tokens, and errors over a single article.
     """
     found: list[dict[str, Any]] = []
     nothing = dict.fromkeys(("stride", "seen", "first_distance", "last_distance", "layer", "head"))

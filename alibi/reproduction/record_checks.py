@@ -72,7 +72,7 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
     if row["value"] is None or not (math.isfinite(row["value"]) or row["metric"] == "word_perplexity"):
         yield "value", "choose a finite number"
     elif row["metric"] in SIGNED:
-        pass  # A difference has either sign.
+        pass  # A difference may have either sign.
     elif row["metric"] in ANSWERS:
         if not 0 <= row["value"] <= 1:
             yield "value", "a share of answers is between 0 and 1"
@@ -106,7 +106,7 @@ def _cells(experiment: str, scale: str, seed: int) -> list[tuple[Cell, list[Row]
 
 
 def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
-    """The cell that measures this number; else the columns that differ from the nearest cell's, and right values."""
+    """The cell that measures this number; else the columns that differ from the nearest cell's, with right values."""
     cells = _cells(row["source"], row["scale"], row["seed"] or 0)
     truth = {name: bool(row[name]) for name in TRUTHS}
     nearest: tuple[list[str], Row] | None = None
@@ -115,7 +115,7 @@ def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
             apart = [name for name, value in number.items() if (row | truth)[name] != value]
             if not apart:
                 return cell, []
-            # A number that differs in the metric alone is less alike than one that differs in a length alone.
+            # A number that differs only in the metric is less alike than one that differs only in a length.
             if nearest is None or (len(apart), "metric" in apart) < (len(nearest[0]), "metric" in nearest[0]):
                 nearest = apart, number
     if nearest is None:
@@ -136,7 +136,7 @@ def _differ(number: Row, row: Row) -> list[str]:
 
 @cache
 def _texts(corpus_used: str, tokenisation: str | None) -> tuple[Corpus, Corpus] | None:
-    """The training text and the evaluated text, at least their sizes; None if not even these are known here."""
+    """The training text and the evaluated text, or only their sizes; None if these are not known here either."""
     trained, _, read = corpus_used.partition(" -> ")
     try:
         trained_on = outline(trained, tokenisation)
@@ -153,7 +153,7 @@ def _tokens(corpus_used: str, tokenisation: str | None, split: str) -> int | Non
     trained_on, read = texts
     if trained_on.source and read.source:
         return len(read.split(split).tokens if read is trained_on else read.encoded_by(trained_on, split).tokens)
-    # WikiText's published sizes count words and ends of lines, which are its tokens in any vocabulary of words.
+    # WikiText's published sizes count words and ends of lines: its tokens in any vocabulary of words.
     of_words = trained_on.tokenisation == "words" if trained_on.source else trained_on.name.startswith("wikitext")
     return read.splits[split].words if of_words and not read.source else None
 
@@ -214,11 +214,11 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_tokens(row: Row, whole: int | None) -> Iterator[tuple[str, str]]:
-    """A wrong number of scored tokens, where the size of the split or a prefix is known."""
+    """A wrong number of scored tokens, if the size of the split or a prefix is known."""
     if row["prefix"] is None and whole is None:
         return
     tokens = min(n for n in (row["prefix"], whole) if n is not None)
-    # The control has no windows: its length is that of its cache.
+    # The control has no windows: its length is its cache's.
     length = tokens if row["method"] in CONTROLS else row["eval_length"]
     which = tokens, length, row["stride"], row["skipped"] or 0, row["sample"]
     right = _scored(*which, row["first_position"], row["last_position"])
@@ -227,7 +227,7 @@ def _wrong_tokens(row: Row, whole: int | None) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_tokens_read(row: Row, cell: TrainingCell, whole: int | None) -> Iterator[tuple[str, str]]:
-    """A wrong number of tokens, queries or windows of a measure of reading, where the size of the split is known."""
+    """A wrong number of tokens, queries or windows of a measure of reading, if the size of the split is known."""
     if whole is None or cell.reading is None:
         return
     length = row["eval_length"]
@@ -235,16 +235,16 @@ def _wrong_tokens_read(row: Row, cell: TrainingCell, whole: int | None) -> Itera
     windows = len(spread_windows(whole, length, windows))
     right = windows if row["protocol"] == GRADIENT else windows * last
     scored = row["tokens_scored"]
-    # The number of tokens that were seen before, at a distance, depends on the text.
+    # The number of tokens with a last occurrence at a given distance depends on the text.
     if scored is None or (not 0 < scored <= right if row["protocol"] == REPEATS else scored != right):
         most = "at most " * (row["protocol"] == REPEATS)
         yield "tokens_scored", f"this measure has {most}{right:,}"
 
 
 def _hashes(cell: TrainingCell, row: Row) -> list[str]:
-    """The values that `config_hash` may have for the cell on that machine, one for each number of threads.
+    """The possible values of `config_hash` for the cell on that machine, one for each number of threads.
 
-    A scale that sets the number of threads has one.
+    A scale that sets the number of threads has only one.
     """
     config = replace(_configuration(cell), torch_version=row["torch_version"] or "")
     threads = scale_named(cell.scale).threads

@@ -1,4 +1,4 @@
-"""Cells that train small models on generated windows, and count how many answers they give right past L."""
+"""Cells that train small models on generated windows, and count their right answers past L."""
 
 import os
 import sys
@@ -26,42 +26,42 @@ if TYPE_CHECKING:
 GENERATED = "generated windows"
 ANSWERS = EXACT_MATCH, TOKEN_ACCURACY = "exact_match", "token_accuracy"
 LENGTHS = (64, 128, 256, 512, 1024)
-# Pairs of a key and a value in a window of `recall`, as many of them as fit: one is asked for, the others distract.
+# Numbers of key-value pairs in a window of `recall`, if they fit: one is asked for, the others distract.
 PAIRS = (4, 16, 64, 256)
-# A window of the passkey has one answer, one of the others many, or one of many tokens.
+# A passkey window has one short answer; the other tasks have many answers, or one of many tokens.
 TEST_WINDOWS = {PASSKEY: 256, RECALL: 64, COPYING: 64}
-# Answers are counted by where they stand, in so many parts of the window.
+# Number of parts of the window by which answers are counted.
 PARTS = 8
 
 
 @dataclass(frozen=True)
 class RetrievalMeasure:
-    """One task at one length, with one number of pairs, read in one way."""
+    """One task at one length, with one number of pairs and one kind of interpolation."""
 
     task: str
     length: int
     """Tokens in a window, T."""
     pairs: int | None = None
-    """Of task `recall` alone."""
+    """Number of pairs, only for task `recall`."""
     interpolation: str | None = None
-    """How slopes or angles are rescaled, see `alibi.positions.interpolation`; None leaves them."""
+    """Kind of `alibi.positions.interpolation` that rescales slopes or angles; None leaves them."""
 
     @property
     def parts(self) -> list[tuple[int, int]]:
-        """First and last position of the parts of a window in which an answer may stand."""
+        """First and last position of each part of a window that may hold an answer."""
         last = self.length - 2 * KEY_SYMBOLS + 1 if self.task == PASSKEY else self.length // 2
         size = self.length // PARTS
         return [(first, first + size - 1) for first in range(1, last + 1, size)]
 
     def windows(self) -> Windows:
-        """What is asked: held out from training, the same for every model."""
+        """The test windows, held out from training and the same for every model."""
         random = np.random.default_rng([list(TASKS).index(self.task), self.length, self.pairs or 0])
         return draw(self.task, random, TEST_WINDOWS[self.task], self.length, self.pairs, held_out=True)
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it gives: exact match and token accuracy of the whole window, and one of them by part.
+        """Its numbers: exact match and token accuracy of the whole window, and one of them by part.
 
-        By part is exact match, but for copying, whose one answer fills half of the window, token accuracy.
+        By part it gives exact match; for copying, whose one answer fills half of the window, token accuracy.
         """
         own = {
             "protocol": self.task, "eval_length": self.length, "interpolation": self.interpolation, "unit": "",
@@ -74,7 +74,7 @@ class RetrievalMeasure:
 
 
 def measures(method: str, train_length: int) -> list[RetrievalMeasure]:
-    """Every task at every length, and past L each again with what rescales this method."""
+    """Every task at every length, and past L again with each interpolation of this method."""
     plain = [
         RetrievalMeasure(task, length, pairs)
         for task in TASKS
@@ -88,14 +88,14 @@ def measures(method: str, train_length: int) -> list[RetrievalMeasure]:
 
 @dataclass(frozen=True)
 class RetrievalCell:
-    """One small model, trained on all tasks at once and asked at every length."""
+    """One small model, trained on all tasks at once and tested at every length."""
 
     method: str
     scale: str
     seed: int
     budget: Budget
     asked_device: str | None = None
-    """What trains and is asked; the scale's own device if left out."""
+    """Device for training and tests; the scale's own if left out."""
 
     alone: ClassVar[bool] = False
     trains: ClassVar[RunSpec | None] = None
@@ -104,7 +104,7 @@ class RetrievalCell:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Its position method, in the form that cells of several have."""
+        """Its position method, as a tuple of one."""
         return (self.method,)
 
     @property
@@ -114,17 +114,17 @@ class RetrievalCell:
 
     @property
     def title(self) -> str:
-        """Such as "retrieval of alibi, L = 64, seed 0"."""
+        """The cell's name, such as "retrieval of alibi, L = 64, seed 0"."""
         return f"retrieval of {self.method}, L = {self.train_length}, seed {self.seed}"
 
     @property
     def device(self) -> str:
-        """What trains and is asked."""
+        """The device for training and tests."""
         return self.asked_device or scale_named(self.scale).device
 
     @property
     def measurements(self) -> int:
-        """How many evaluations it makes."""
+        """Number of its evaluations."""
         return len(measures(self.method, self.train_length))
 
     def on(self, device: str) -> "RetrievalCell":
@@ -140,11 +140,11 @@ class RetrievalCell:
         """Nothing to prepare: windows are generated."""
 
     def begun(self) -> bool:
-        """Never: it takes minutes, and begins anew."""
+        """Never: it takes minutes, and starts again."""
         return False
 
     def trained(self) -> bool:
-        """Never: the model is not kept."""
+        """Never: the model is not stored."""
         return False
 
     def flops(self) -> tuple[float, float]:
@@ -162,7 +162,7 @@ class RetrievalCell:
         return _tokens(self.budget, self.seed)
 
     def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether every measure of this cell is among these records."""
+        """Whether these records contain every measure of this cell."""
         own = records[~records.smoke.fillna(False) & records.metric.eq(EXACT_MATCH)]
         for column, value in self._known().items():
             own = own[own[column] == value]
@@ -174,22 +174,22 @@ class RetrievalCell:
         )
 
     def _known(self) -> dict[str, Any]:
-        """What all of its records say."""
+        """The columns that all of its records share."""
         return {
             "corpus": GENERATED, "corpus_used": GENERATED, "split": "valid", "method": self.method,
             "train_length": self.train_length, "scale": self.scale, "seed": self.seed, "tokens_trained": self._tokens,
         }  # fmt: skip
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it measures: of each record the columns that are known before."""
+        """Its numbers before they are measured: for each record, the columns that are known."""
         known = self._known()
         return [known | number for m in measures(self.method, self.train_length) for number in m.numbers()]
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
-        """Trains the model, asks it, and returns one number a row; a note says where a task was not learned.
+        """Trains and tests the model, and returns one number a row; a note marks a task that was not learned.
 
-        Where the environment variable ALIBI_SMOKE holds a number of steps, that many are trained, and it is asked at L
-        alone.
+        If the environment variable ALIBI_SMOKE holds a number of steps, it trains only these steps, and tests only at
+        L.
         """
         import pandas as pd
 
@@ -227,7 +227,7 @@ def _tokens(budget: Budget, seed: int) -> int:
 
 
 def measured(model: Decoder, measure: RetrievalMeasure, train_length: int) -> Accuracy:
-    """What a trained model answers; it keeps its own slopes and angles afterwards."""
+    """The answers of a trained model; it keeps its own slopes and angles afterwards."""
     own = model.positions
     if measure.interpolation is not None:
         model.positions = interpolated(own, measure.interpolation, train_length, measure.length)

@@ -1,26 +1,28 @@
 """The paper's claims, each a decision rule: a statistic of records and the range in which the claim holds.
 
 The rules are older than the records that count, those of scales laptop, gpu and paper. They are not older than every
-number: quick runs and the paper's tables had been seen, and rules that changed did so after records had been seen.
+number: quick runs and the paper's tables had been seen, and changed rules were changed after records had been seen.
 `rule_changes` lists every change: the rule before and after, the reason, the date, and the records seen by then.
 
-A claim has one or more parts. A part has a statistic and a rule, whose words are made from the numbers that the code
-compares. Every length is the paper's: a run trained at 64 tokens that stands for 512 (`paper_length`) and is evaluated
-at 80 has L = 512 and L_valid = 640. `alibi.reproduction.claims` tells how a verdict comes about.
+A claim has one or more parts. A part has a statistic and a rule; the rule's words are made from the numbers that the
+code compares. Every length is the paper's: a run trained at 64 tokens that stands for 512 (`paper_length`) and is
+evaluated at 80 has L = 512 and L_valid = 640. `alibi.reproduction.claims` explains the verdicts.
 
-Thresholds come from the paper's words and numbers alone. Its tables pass every rule for which they have the numbers.
-That shows little, since bounds were chosen beside them; `alibi.reproduction.nulls` shows which rules can fail.
+Thresholds come only from the paper's words and numbers. Its tables pass every rule for which they have the numbers.
+That shows little, since the bounds were chosen with the tables in view; `alibi.reproduction.nulls` shows which rules
+can fail.
 
-- A perplexity *holds* if it is at most 0.5 % above that at L: the place where segments begin moves it as much (Table 2:
-  by 0.11 of 19.73 from 512 to 513 tokens). It *fails* when 10 % above, many times the spread of seeds (0.24 of 18.67).
-- "Tens of tokens past L" is judged at 1.25 L, for 512 at 128 tokens past it: sinusoidal perplexity is back above that
-  at L by 1.14 L (Table 2) and 1.2 L (Table 3), rotary by 1.6 L and 1.2 L; T5 bias improves to 2.2 L and 1.8 L.
+- A perplexity *holds* if it is at most 0.5 % above the perplexity at L: a shift of the segments' beginnings moves it as
+much (Table 2: by 0.11 of 19.73 from 512 to 513 tokens). It *fails* when it is 10 % above, many times the spread of
+seeds (0.24 of 18.67).
+- "Tens of tokens past L" is judged at 1.25 L, which is 128 tokens past 512: sinusoidal perplexity is back above its
+value at L by 1.14 L (Table 2) and 1.2 L (Table 3), rotary by 1.6 L and 1.2 L; T5 bias improves to 2.2 L and 1.8 L.
 
-Claims need these records beside perplexities. Of cc100_roberta: train_speed and train_memory of ALiBi at L and of
-sinusoidal at 2 L (there or in efficiency), and sinusoidal runs that were stopped early. Of efficiency: train_memory,
+Claims need these records beside perplexities. From cc100_roberta: train_speed and train_memory of ALiBi at L and of
+sinusoidal at 2 L (there or in efficiency), and sinusoidal runs that were stopped early. From efficiency: train_memory,
 train_speed, eval_speed, and train_time_ratio and eval_time_ratio to sinusoidal in neighbouring steps, with each method
-on its fastest kernel and with both on one. Of slopes: train_time_ratio of alibi-learned to alibi. Of wikitext103: full
-sliding windows, the loss of each model against itself, `none`, and the trigram with a cache.
+on its fastest kernel and with both on the same. From slopes: train_time_ratio of alibi-learned to alibi. From
+wikitext103: full sliding windows, the loss of each model against itself, `none`, and the trigram with a cache.
 """
 
 import math
@@ -43,11 +45,11 @@ TABLE_1 = (512, 1024, 3072)
 ABOUT_TWICE = (2**0.5, 2**1.5)
 
 Values = Callable[[Sample], Mapping[int, float] | Sequence[float]]
-"""A statistic of one seed's records, by the L that the part names, or without one."""
+"""A statistic of one seed's records, for each L that the part names, or without L."""
 
 
 def each(lengths: Sequence[int], value: Callable[[Sample, int], float], also: Sequence[int] = ()) -> Values:
-    """A statistic at each of these L, and at those in `also` where they are measured."""
+    """A statistic at each of these L, and at each L in `also` that was measured."""
 
     def values(sample: Sample) -> dict[int, float]:
         found, required = {length: value(sample, length) for length in lengths}, list(sample.missing)
@@ -61,7 +63,7 @@ def each(lengths: Sequence[int], value: Callable[[Sample, int], float], also: Se
 def _against(method: str, other: str, multiple: int = 1, equal_time: bool = False) -> Callable[[Sample, int], float]:
     """Perplexity of a method trained at L over another's trained at multiple x L, both on windows of multiple x L.
 
-    At equal time the other is the run that was stopped when the method had finished.
+    At equal time the other run was stopped when the method had finished.
     """
 
     def value(sample: Sample, length: int) -> float:
@@ -74,9 +76,9 @@ def _against(method: str, other: str, multiple: int = 1, equal_time: bool = Fals
 
 
 def _furthest(sample: Sample, length: int) -> Estimate:
-    """ALiBi's perplexity under full sliding windows over that at L, on the longer window where it differs most.
+    """ALiBi's perplexity in full sliding windows over its value at L, for the longer window where it differs most.
 
-    Its standard error, over articles, is that of the loss on the same tokens, times the ratio.
+    Its standard error over articles is the error of the loss on the same tokens, times the ratio.
     """
     windows = [window for window in sample.same_tokens("alibi", length)[1] if window > length]
     changes = [sample.change("alibi", length, window) for window in windows]
@@ -85,18 +87,18 @@ def _furthest(sample: Sample, length: int) -> Estimate:
 
 
 def _between(sample: Sample, length: int) -> float:
-    """Where T5's growth from L to 2 L lies between ALiBi's (0) and sinusoidal's (1), in nats, under full windows.
+    """The place of T5's growth from L to 2 L between ALiBi's (0) and sinusoidal's (1), in nats, in full windows.
 
-    It is 0 where sinusoidal grows no more than ALiBi.
+    It is 0 if sinusoidal grows no more than ALiBi.
     """
     alibi, t5, sinusoidal = (math.log(sample.growth(m, length, 2, sliding=True)) for m in ("alibi", "t5", "sinusoidal"))
     return 0.0 if sinusoidal <= alibi else (t5 - alibi) / (sinusoidal - alibi)
 
 
 def _early_token_share(sample: Sample, length: int) -> float:
-    """1 - (gain under full sliding windows) / (gain without overlap), in nats.
+    """1 - (gain in full sliding windows) / (gain without overlap), in nats.
 
-    Both are gains from L to the best window without overlap, of the same tokens, which were scored both ways.
+    Both are gains from L to the best window without overlap, on the same tokens, scored both ways.
     """
     plain, sliding = sample.same_tokens("alibi", length)
     if not plain:
@@ -107,12 +109,12 @@ def _early_token_share(sample: Sample, length: int) -> float:
 
 
 def _slopes(method: str, value: Callable[[Sample, int], float]) -> Values:
-    """A statistic of a variant of the slopes at each L at which it was tried."""
+    """A statistic of a variant of the slopes, at each L that was tried."""
     return lambda sample: {length: value(sample, length) for length in sample.lengths(method) or FIGURE_1[:1]}
 
 
 def _best_of_curve(method: str) -> Values:
-    """Lowest perplexity of a variant over that of ALiBi, each on its best window from L to at least 16 L."""
+    """Lowest perplexity of a variant over ALiBi's, each on its best window from L to at least 16 L."""
 
     def value(sample: Sample, length: int) -> float:
         variant, alibi = (sample.beyond(m, length, 1, 16) for m in (method, "alibi"))
@@ -128,7 +130,7 @@ def _best_window(sample: Sample, length: int) -> float:
 
 
 def _largest_beyond(sample: Sample, length: int) -> float:
-    """ALiBi's largest perplexity from 2 L to at least 16 L over that at L."""
+    """ALiBi's largest perplexity from 2 L to at least 16 L over its perplexity at L."""
     return max(sample.beyond("alibi", length, 2, 16).values()) / sample.perplexity("alibi", length, length)
 
 
@@ -164,7 +166,7 @@ def _by_length(found: Mapping[int, float] | Sequence[float]) -> dict[int, float]
 
 @dataclass(frozen=True)
 class Part:
-    """A statistic and the range of it in which the claim holds."""
+    """A statistic and its range in which the claim holds."""
 
     statistic: str
     experiments: tuple[str, ...]
@@ -175,11 +177,12 @@ class Part:
     strict: bool = False
     """The bounds themselves break the rule."""
     by_model: bool = False
-    """Several shapes may have been measured at a scale: each is judged alone, the one with most parameters decides."""
+    """Several shapes may have been measured at a scale: each is judged alone, and the one with most parameters
+    decides."""
     draws: bool = False
-    """Seeds are random draws of which one has to obey the rule: their smallest value counts, and three are needed."""
+    """Seeds are random draws, and one has to obey the rule: their smallest value counts, and three are needed."""
     errors: Values | None = None
-    """Standard errors of the values, over the articles of the text or, of a time, over its repeats; else nan."""
+    """Standard errors of the values, over the articles of the text or the repeats of a time; else nan."""
 
     @property
     def rule(self) -> str:
@@ -193,11 +196,11 @@ class Part:
         return f"between {self.low:.3g} and {self.high:.3g}"
 
     def of(self, sample: Sample) -> dict[int, float]:
-        """The statistic by L (0 where it names none)."""
+        """The statistic by L (0 if it names none)."""
         return _by_length(self.values(sample))
 
     def errors_of(self, sample: Sample) -> dict[int, float]:
-        """The standard errors by L, none where the part has none."""
+        """The standard errors by L; empty if the part has none."""
         return _by_length(self.errors(sample)) if self.errors else {}
 
     def margin(self, value: float) -> float:
@@ -214,21 +217,21 @@ PRESS = "Press et al. 2022"
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper; it holds where all its parts do."""
+    """A claim of a paper; it holds if all its parts hold."""
 
     number: int | str
     """From 1 on for this paper's claims; A1, A2 and so on for those of `alibi.reproduction.later_rules`."""
     title: str
     paper_place: str
-    """Where the paper makes it."""
+    """The place in the paper."""
     parts: tuple[Part, ...]
     remark: str = ""
     gates: str = ""
-    """Letters of `GATES` that must be open at the scale that decides."""
+    """Letters of the `GATES` that must be open at the deciding scale."""
     arithmetic: bool = False
-    """A count shows it without a measurement, so it is no reproduction."""
+    """A count shows it without a measurement, so it is not a reproduction."""
     paper: str = PRESS
-    """Whose claim it is."""
+    """The paper that makes the claim."""
 
     @property
     def statistic(self) -> str:
@@ -248,7 +251,7 @@ def _timed(statistic: str, of: Callable[[Sample, int], Estimate], high: float, s
 
 
 def _timed_mean(statistic: str, of: Callable[[Sample, int], Estimate], high: float) -> Part:
-    """A part about the mean of such a ratio over these L, whose times are independent."""
+    """A part about the mean of a ratio of times over these L; their times are independent."""
 
     def values(sample: Sample) -> list[float]:
         return [sum(of(sample, length)[0] for length in TABLE_1) / len(TABLE_1)]
@@ -284,7 +287,7 @@ def _beside_table_5(sample: Sample, length: int) -> float:
 
 
 def _gain_of_context(sample: Sample, length: int) -> float:
-    """Nats that ALiBi trained at L gains from L / 6 to L tokens of context, under full sliding windows."""
+    """Nats that ALiBi trained at L gains from L / 6 to L tokens of context, in full sliding windows."""
     return -math.log(
         sample.perplexity("alibi", length, length, sliding=True)
         / sample.perplexity("alibi", length, length / 6, sliding=True)
@@ -403,7 +406,7 @@ CLAIMS = (
              each(FIGURE_1, _best_window), low=ABOUT_TWICE[1]),
     ), "The bounds are the middles, by ratio, between 1, 2 and 4.", gates="a"),
     Claim(13, "Sliding window: ALiBi flat, sinusoidal explodes, T5 in between", "p. 24, Figure 11, Tables 13 to 15", (
-        # What the paper calls flat rises by up to 2.6 % (Table 15, L = 1024); a perplexity that doubles has exploded.
+        # The paper calls a rise by up to 2.6 % flat (Table 15, L = 1024); a perplexity that doubles has exploded.
         Part("ALiBi's perplexity over that at L, full sliding windows, on the longer one where it differs most, L = "
              "512 and 1024", SLIDING, each(FIGURE_1, lambda s, L: _furthest(s, L)[0]), low=0.97, high=1.03,
              errors=each(FIGURE_1, lambda s, L: _furthest(s, L)[1])),

@@ -1,8 +1,8 @@
 """Runs missing cells of experiments and appends records; it may be stopped at any moment.
 
-A cell is a training run and its evaluations. Cells run side by side, each in a process of its own; a run that was
-stopped goes on from its checkpoint, an evaluation that was made is not made again, and a cell's records are appended
-once all of them are there. Cells of several experiments that need the same run train it once.
+A cell is a training run and its evaluations. Cells run side by side, each in its own process. A stopped run goes on
+from its checkpoint, a finished evaluation is not repeated, and a cell's records are appended together at its end. Cells
+of several experiments that need the same run train it once.
 """
 
 import multiprocessing
@@ -24,20 +24,20 @@ from alibi.scale import scale_named
 
 
 class ReproduceError(UserError, RuntimeError):
-    """Some of the cells that were asked for could not be run."""
+    """Some of the requested cells could not be run."""
 
 
 def reproduce(chosen: Sequence[NamedCell], minutes: float = 0) -> None:
-    """Runs those of the cells that are not recorded, in their order, until done or the time is up.
+    """Runs the cells that are not recorded, in their order, until all are done or the time is up.
 
     Args:
-        chosen: cells, with the experiment whose records each is appended to.
+        chosen: cells, each with the experiment that gets its records.
         minutes: after this time the running cells are stopped and can be resumed; 0 sets no limit.
 
     Raises:
-        ReproduceError: if cells failed; the others were run all the same.
+        ReproduceError: if cells failed; the others were still run.
         alibi.interruption.UnfinishedError: if the time was up, or a signal came, before all were run.
-        UserError: if a corpus is not there, or the records can't be written.
+        UserError: if a corpus is missing, or the records can't be written.
         KeyboardInterrupt: at the second SIGINT.
     """
     records = {}
@@ -48,7 +48,7 @@ def reproduce(chosen: Sequence[NamedCell], minutes: float = 0) -> None:
 
 
 def fill_cache(chosen: Sequence[Cell]) -> None:
-    """Trains and evaluates what the cache lacks of these cells, and records nothing: for the chapters' live runs.
+    """Trains and evaluates the parts of these cells that the cache lacks, without records: for the chapters' live runs.
 
     Raises:
         ReproduceError: if cells failed.
@@ -63,10 +63,10 @@ def _named(experiment: str, cell: Cell) -> str:
 
 
 def _prepared(chosen: Sequence[NamedCell]) -> tuple[list[NamedCell], list[str]]:
-    """The cells whose texts are there, prepared; and the names of the others, whose reasons are told.
+    """The cells whose texts are here, prepared, and the names of the others, after messages with the reasons.
 
     Raises:
-        UserError: if that is none of them.
+        UserError: if no cell has its texts.
     """
     faults: dict[tuple[str | None, ...], UserError] = {}
     ready, left = [], []
@@ -135,7 +135,7 @@ def _side_by_side(chosen: Sequence[NamedCell], minutes: float) -> None:
 
 
 def _next(waiting: Sequence[NamedCell], running: Sequence[Cell]) -> int | None:
-    """Which of the cells that wait may start now: the first whose run no other is training, if there is room."""
+    """Index of the waiting cell that may start now: the first whose run no other cell is training, if there is room."""
     trained = {cell.trains for cell in running if cell.trains is not None}
     for number, (_, cell) in enumerate(waiting):
         if cell.trains not in trained:

@@ -24,13 +24,13 @@ from alibi.speed.trials import ONE_KERNEL
 if TYPE_CHECKING:
     import pandas as pd
 
-FASTEST_OF = 3  # Kernels that compete, two steps each.
+FASTEST_OF = 3  # Number of kernels that compete, two steps each.
 KERNELS_TRIED = 8
 RANDOM_TOKENS = "random tokens"
 STANDARD_ERROR = "_standard_error"
 ON_ONE_KERNEL = "_on_one_kernel"
-"""End of a ratio's metric if both methods ran on the cell's kernel; other ratios have each on its fastest."""
-# What a `SpeedCell` measures of each method, with its unit; ratios to the first method have none.
+"""End of a ratio's metric if both methods ran on the cell's kernel; in other ratios each runs on its fastest."""
+# Metrics of a `SpeedCell` for each method, with their units; ratios to the first method have none.
 _RATIOS = [f"{name}{end}" for end in (ON_ONE_KERNEL, "") for name in ("train_time_ratio", "eval_time_ratio")]
 UNITS = (
     {name: "tokens/s" for speed in ("train_speed", "eval_speed") for name in (speed, speed + STANDARD_ERROR)}
@@ -45,20 +45,20 @@ class _Measured(NamedTuple):
     metric: str
     value: float
     error: float | None
-    """Standard error; None of memory, which has none."""
+    """Standard error; None for memory."""
     kernel: str
     compiled: bool = False
 
 
 @dataclass(frozen=True)
 class TimingCell:
-    """What cells have in common that measure times on random numbers: nothing is trained and no text is read."""
+    """The common part of cells that measure times on random numbers, without training or text."""
 
     scale: str
     paper_corpus: str = field(default="wikitext-103", kw_only=True)
     """The paper's corpus in the experiment."""
     asked_device: str | None = field(default=None, kw_only=True)
-    """The device that is measured; the scale's own if left out."""
+    """The device to measure; the scale's own if left out."""
 
     alone: ClassVar[bool] = True
     trains: ClassVar[RunSpec | None] = None
@@ -78,15 +78,15 @@ class TimingCell:
         """Nothing to prepare: the numbers are random."""
 
     def begun(self) -> bool:
-        """Never: an interrupted measurement begins anew."""
+        """Never: an interrupted measurement starts again."""
         return False
 
     def trained(self) -> bool:
-        """Never: training is what is measured, if anything is."""
+        """Never: a cell times training, or has none."""
         return False
 
     def of_machine(self, records: "pd.DataFrame") -> "pd.DataFrame":
-        """Those of this scale, and of this machine if its device was asked for."""
+        """The records of this scale, and of this machine if its device was requested."""
         own = records[records.scale == self.scale]
         return own if self.asked_device is None else own[own.device == device_name(self.asked_device)]
 
@@ -104,7 +104,7 @@ class ShapeCell(TimingCell):
 
     @property
     def model(self) -> str:
-        """Name of the shape's model, such as W2, which the records of all its lengths share."""
+        """Name of the shape's model, such as W2, the same in the records of all its lengths."""
         return self.at.size
 
     @property
@@ -113,13 +113,13 @@ class ShapeCell(TimingCell):
         return self.at.length
 
     def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether every metric of every method is among these records."""
+        """Whether these records contain every metric of every method."""
         own = self.of_machine(records[(records.model == self.model) & (records.train_length == self.train_length)])
         needed = {(number["method"], number["metric"]) for number in self.numbers()}
         return needed <= set(zip(own.method, own.metric, strict=True))
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it measures: of each record the columns that are known before."""
+        """Its numbers before they are measured: for each record, the columns that are known."""
         raise NotImplementedError
 
 
@@ -127,21 +127,21 @@ class ShapeCell(TimingCell):
 class SpeedCell(ShapeCell):
     """Speed and memory of methods at one shape, side by side; ratios divide the others by the first.
 
-    Each method is measured on its fastest attention kernel, training and evaluation by themselves, and on the cell's
-    if it names one. The `kernel` of a record is the one that ran; of two records of one number on two kernels the
-    fastest's is the last. Each median has its standard error in a record of its own.
+    Each method is measured on its fastest attention kernel, chosen separately for training and evaluation, and on the
+    cell's kernel if it names one. The `kernel` of a record is the one that ran; if a number has records on two kernels,
+    the fastest kernel's comes last. The standard error of each median has its own record.
     """
 
     methods: tuple[str, ...]
     kernel: str | None = None
-    """All methods are measured on this attention kernel too."""
+    """Attention kernel on which all methods are measured too."""
 
     measurements: ClassVar[int] = 3
     """Training, evaluation, memory."""
 
     @property
     def title(self) -> str:
-        """Such as "speed of sinusoidal and alibi, W2"."""
+        """The cell's name, such as "speed of sinusoidal and alibi, W2"."""
         return f"speed of {' and '.join(self.methods) if len(self.methods) < 3 else 'all'}, {self.shape}"
 
     def configured(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class SpeedCell(ShapeCell):
         }  # fmt: skip
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it measures: of each record the columns that are known before."""
+        """Its numbers before they are measured: for each record, the columns that are known."""
         return [
             known | {"metric": metric, "unit": unit}
             for method, known in ((method, self._known(method)) for method in self.methods)
@@ -194,7 +194,7 @@ class SpeedCell(ShapeCell):
         kernels = {contender: ways[contender.name].kernel_label for contender in contenders}
         evaluated, eval_ratios = evaluation(shape, contenders, device, beyond=False, kernel=self.kernel)
         peaks, memory_ratios = memory(shape, kernels, device, beyond=False, kernel=self.kernel)
-        # The fastest last.
+        # The fastest comes last.
         for row in sorted(trained.steps, key=lambda row: row.fastest):
             speed, way = row.tokens_per_second, row.way
             error = speed * row.standard_error / row.seconds
@@ -222,7 +222,7 @@ class SpeedCell(ShapeCell):
 
 @dataclass(frozen=True)
 class T5FormsCell(ShapeCell):
-    """What the T5 bias costs by how it is computed, beside sinusoidal at one shape: `alibi.speed.t5_forms`.
+    """The cost of the T5 bias in each form of its computation, beside sinusoidal at one shape: `alibi.speed.t5_forms`.
 
     Records are the times of a forward pass and of a whole training step, and their ratios to sinusoidal's; `method` is
     a form.
@@ -234,7 +234,7 @@ class T5FormsCell(ShapeCell):
 
     @property
     def title(self) -> str:
-        """Such as "T5 in three forms, W2"."""
+        """The cell's name, such as "T5 in three forms, W2"."""
         return f"T5 in three forms, {self.shape}"
 
     def configured(self) -> dict[str, Any]:
@@ -248,7 +248,7 @@ class T5FormsCell(ShapeCell):
         return step * (1 + FEWEST_ROUNDS), step * (1 + FEWEST_ROUNDS) / 3
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it measures: of each record the columns that are known before."""
+        """Its numbers before they are measured: for each record, the columns that are known."""
         common = {
             "corpus": self.paper_corpus, "model": self.model, "train_length": self.train_length,
             "eval_length": self.train_length, "scale": self.scale, "seed": 0, "corpus_used": RANDOM_TOKENS,
@@ -293,7 +293,7 @@ class AttentionCell(TimingCell):
 
     @property
     def title(self) -> str:
-        """Such as "attention at 8192"."""
+        """The cell's name, such as "attention at 8192"."""
         return f"attention at {self.train_length}"
 
     def configured(self) -> dict[str, Any]:
@@ -301,18 +301,18 @@ class AttentionCell(TimingCell):
         return {"length": self.train_length, "heads": ATTENTION_HEADS, "head_width": ATTENTION_WIDTH}
 
     def flops(self) -> tuple[float, float]:
-        """Operations of forward and backward pass: 12 heads head-width length^2 a window, of which half is masked."""
+        """Operations of forward and backward pass: 12 heads head-width length^2 a window; half of them are masked."""
         windows = max(1, ATTENTION_TOKENS // self.train_length)
         passes = 12.0 * ATTENTION_HEADS * ATTENTION_WIDTH * self.train_length**2 * windows / 2
         return passes * KERNELS_TRIED * 6, 0.0
 
     def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether this length is among these records, measured on this machine if it was asked for."""
+        """Whether these records contain this length, measured on this machine if it was requested."""
         own = self.of_machine(records[records.metric == f"attention_time{STANDARD_ERROR}"])
         return bool((own.train_length == self.train_length).any())
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it measures: of each record the columns that are known before, the kernel not among them."""
+        """Its numbers before they are measured: for each record, the columns that are known, without the kernel."""
         common = {
             "corpus": self.paper_corpus, "model": f"attention, {ATTENTION_HEADS} heads of {ATTENTION_WIDTH}",
             "train_length": self.train_length, "eval_length": self.train_length, "scale": self.scale,
@@ -350,17 +350,17 @@ class DecayWindowCell(TrainingCell):
 
     @property
     def title(self) -> str:
-        """Such as "decay windows, L = 128, seed 0"."""
+        """The cell's name, such as "decay windows, L = 128, seed 0"."""
         return f"decay windows, L = {self.train_length}, seed {self.spec.seed}"
 
     def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether its losses are among these records."""
+        """Whether these records contain its losses."""
         same = (records.scale == self.scale) & (records.corpus_used == self.corpus_used)
         own = records[same & (records.metric == "loss")]
         return bool(((own.train_length == self.train_length) & (own.seed == self.spec.seed)).any())
 
     def numbers(self) -> list[dict[str, Any]]:
-        """Which numbers it measures: of each record the columns that are known before."""
+        """Its numbers before they are measured: for each record, the columns that are known."""
         (measure,) = self.measures
         loss = {
             "split": measure.split, "eval_length": measure.length, "protocol": "nonoverlapping",

@@ -20,14 +20,14 @@ class Text:
 def text_named(corpus: str | None, default: Text) -> Text:
     """The text that a reader chose, or the experiment's own.
 
-    It is evaluated on its own validation split; a stand-in without one, on the corpus that it stands for.
+    Models are evaluated on its own validation split or, for a stand-in without one, on the corpus that it stands for.
 
     Args:
         corpus: a name that `alibi.corpora.corpus.load` knows; None takes the default.
-        default: the experiment's.
+        default: the experiment's text.
 
     Raises:
-        ValueError: for an unknown name; those there are are listed.
+        ValueError: for an unknown name; the message lists the known ones.
     """
     if corpus is None or corpus == default.train:
         return default

@@ -40,18 +40,18 @@ class TrainingCell:
 
     spec: RunSpec
     paper_corpus: str = "wikitext-103"
-    """The paper's set, which may differ from the text read."""
+    """The paper's set; the text that is read may be another one."""
     eval_corpus: str | None = None
     """Text for evaluation, in the vocabulary of the run; the corpus of the run if left out."""
     measures: tuple[Measure, ...] = ()
     against_itself: SelfMeasure | None = None
     """The comparison of the run with itself; none if left out."""
     reading: ReadingMeasure | None = None
-    """The measures of how far it reads; none if left out."""
+    """The measures of how far the run reads; none if left out."""
     by_position: bool = False
-    """Whether the loss is recorded by the position in the window as well, where no token is skipped."""
+    """Whether to record the loss by position in the window too, for evaluations that skip no token."""
     equal_time: bool = False
-    """Whether the steps are fewer, so that it takes no longer than the run that it is compared with."""
+    """Whether the run has fewer steps, so that it takes no longer than the run that it is compared with."""
 
     alone: ClassVar[bool] = False
 
@@ -72,7 +72,7 @@ class TrainingCell:
 
     @property
     def title(self) -> str:
-        """Such as "alibi, L = 64, seed 0", with the steps and the rate where they are not the scale's own."""
+        """The cell's name, such as "alibi, L = 64, seed 0", with steps and rate if they are not the scale's own."""
         title = f"{self.spec.method}, L = {self.train_length}, seed {self.spec.seed}"
         for name, chosen in self._chosen().items():
             title += f", {chosen}" if name == "dtype" else f", {name.replace('_', ' ')} {chosen:g}"
@@ -82,7 +82,7 @@ class TrainingCell:
 
     @property
     def device(self) -> str:
-        """The device that trains and evaluates: the one asked for, or the scale's own."""
+        """The device that trains and evaluates: the requested one, or the scale's own."""
         return self.spec.device or scale_named(self.scale).device
 
     @property
@@ -101,12 +101,12 @@ class TrainingCell:
 
     @property
     def measurements(self) -> int:
-        """How many evaluations it makes."""
-        # The reading is truncation in two forms, repeats, attention in two windows and a gradient.
+        """Number of its evaluations."""
+        # The reading is truncation in two forms, repeats, attention in two windows, and a gradient.
         return len(self.measures) + (self.against_itself is not None) + 6 * (self.reading is not None)
 
     def prepare(self) -> None:
-        """Builds the corpora that are missing: once, and not by the first of several waiting processes.
+        """Builds missing corpora once, before several processes would wait for one of them to do it.
 
         Raises:
             InputError: if the text for training or evaluation lacks a split.
@@ -122,12 +122,12 @@ class TrainingCell:
             say_once(f"{trained_on.name}: the text is read {times:.1f} times, {self.tokens:,} tokens in all")
 
     def outline(self) -> Corpus:
-        """The training corpus, or its published sizes if it would have to be fetched."""
+        """The training corpus, or its published sizes if it must be fetched first."""
         return outline(self.spec.corpus, self.spec.tokenisation)
 
     @property
     def absent(self) -> str | None:
-        """The training corpus, if it would have to be fetched."""
+        """The training corpus, if it must be fetched first."""
         return None if self.outline().source else self.spec.corpus
 
     def config(self) -> TrainConfig:
@@ -166,11 +166,11 @@ class TrainingCell:
 
     @property
     def corpus_used(self) -> str:
-        """The text in its records; "a -> b" is trained on a and evaluated on b."""
+        """The text in its records; "a -> b" means trained on a and evaluated on b."""
         return f"{self.spec.corpus} -> {self.eval_corpus}" if self.eval_corpus else self.spec.corpus
 
     def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether every measure of this cell is among these records."""
+        """Whether these records contain every measure of this cell."""
         same = {
             "method": self.spec.method,
             "scale": self.scale,
@@ -195,7 +195,7 @@ class TrainingCell:
         if m := self.against_itself:
             wanted.append((AGAINST_ITSELF, "", m.split, m.window, m.stride, 0, 0, m.sample or 0))
         if r := self.reading:
-            # One record of each measure is enough, since a cell's are appended all at once.
+            # One record of each measure is enough, since a cell's records are appended all at once.
             of_reading = {
                 (n["protocol"], "", r.split, n["eval_length"], n["stride"] or 0, 0, 0, n["sample"])
                 for n in self._numbers_of(r)
@@ -204,7 +204,7 @@ class TrainingCell:
         return found.issuperset(wanted)
 
     def _chosen(self) -> dict[str, Any]:
-        """Columns of its records that the specification sets, rather than the scale or the machine."""
+        """Columns of its records that the specification sets, not the scale or the machine."""
         named = {name: getattr(self.spec, name) for name in ("learning_rate", "method_rate", "data_seed", "dtype")}
         return {name: chosen for name, chosen in named.items() if chosen is not None}
 
@@ -233,7 +233,7 @@ class TrainingCell:
         }
 
     def numbers(self) -> list[dict[str, Any]]:
-        """The numbers that it measures: of each record the columns that are known beforehand."""
+        """Its numbers before they are measured: for each record, the columns that are known."""
         found: list[dict[str, Any]] = []
         for m in self.measures:
             own = self._known_of(
@@ -313,29 +313,25 @@ def spec_of(method: str, scale: str, train_length: int, text: Text, seed: int, *
     )
 
 
-def grid(
-    methods: Sequence[str],
-    scale: str,
-    lengths: Sequence[int],
-    seeds: Sequence[int],
-    text: Text,
-    paper_corpus: str,
-    steps: int | None = None,
-) -> list[TrainingCell]:
-    """Every method at every training length; the first seed and the shortest lengths first.
+def extrapolation_cell(
+    spec: RunSpec, text: Text, lengths: Sequence[int], paper_corpus: str = "wikitext-103"
+) -> TrainingCell:
+    """This run, evaluated far past its own length.
 
-    Each is evaluated on the whole split in windows that don't overlap, on the same tokens by both protocols, and
-    against itself.
+    It is measured on the whole split in windows that don't overlap, on the same tokens by both protocols, and against
+    itself.
+
+    Args:
+        spec: specification of the run, made by `spec_of`.
+        text: text of the run.
+        lengths: training lengths of the runs that it is compared with; it is evaluated in windows of each.
+        paper_corpus: the paper's corpus that the text stands for.
     """
-    return [
-        TrainingCell(
-            spec_of(method, scale, length, text, seed, steps=steps),
-            paper_corpus,
-            text.evaluate,
-            measures=nonoverlapping(scale, length, lengths) + full_windows(scale, length),
-            against_itself=against_itself(scale, length),
-        )
-        for seed in seeds
-        for length in lengths
-        for method in methods
-    ]
+    length = spec.train_length or scale_named(spec.scale).train_length
+    return TrainingCell(
+        spec,
+        paper_corpus,
+        text.evaluate,
+        measures=nonoverlapping(spec.scale, length, lengths) + full_windows(spec.scale, length),
+        against_itself=against_itself(spec.scale, length),
+    )

@@ -1,8 +1,8 @@
-"""A trigram with a cache of recent words: what a reader of two words, and then of a bag of W words, has to offer.
+"""A trigram with a cache of recent words: the perplexity of reading two words, and then a bag of W words.
 
 The trigram is interpolated modified Kneser-Ney (Chen and Goodman 1999, section 3); the cache is the distribution of
-the last W tokens (Kuhn and De Mori 1990). Trained on the tokens of a run and scored on the same text, its curve over W
-says how many nats longer context offers, before any model is asked how many it takes. (KenLM estimates in a compiled
+the last W tokens (Kuhn and De Mori 1990). It is trained on a run's tokens and scored on the same text: its curve over W
+shows the nats that longer context offers, before any model is asked how many it gains. (KenLM estimates in a compiled
 program beside its Python package, nltk.lm one n-gram at a time: neither counts a run's token ids in seconds.)
 """
 
@@ -20,10 +20,10 @@ LARGEST_VOCABULARY = 1 << 21
 
 
 def discounts(counts: np.ndarray) -> np.ndarray:
-    """D_1, D_2 and D_3+, subtracted from counts of 1, 2 and more, behind a 0: Chen and Goodman 1999, equation 26.
+    """0, D_1, D_2 and D_3+: discounts for counts of 0, 1, 2 and more (Chen and Goodman 1999, equation 26).
 
-    D_k = k - (k + 1) Y n_(k+1) / n_k and Y = n_1 / (n_1 + 2 n_2), where n_k n-grams have the count k. Where a text is
-    so small that one of n_1 to n_4 is 0, they are 0.5, 1 and 1.5.
+    D_k = k - (k + 1) Y n_(k+1) / n_k and Y = n_1 / (n_1 + 2 n_2), where n_k n-grams have the count k. If a text is so
+    small that one of n_1 to n_4 is 0, they are 0.5, 1 and 1.5.
     """
     n_1, n_2, n_3, n_4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     if not n_1 * n_2 * n_3 * n_4:
@@ -35,7 +35,7 @@ def discounts(counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Order:
-    """The n-grams of one order: discounted counts by n-gram, and by context what is left for the order below."""
+    """The n-grams of one order: discounted counts by n-gram, and by context the weight left for the order below."""
 
     ngrams: np.ndarray
     """Packed, ascending, int64."""
@@ -48,7 +48,7 @@ class Order:
 
     @classmethod
     def counted(cls, ngrams: np.ndarray, counts: np.ndarray, bits: int) -> "Order":
-        """From n-grams in ascending order and how often each occurs (or in how many contexts, below the highest)."""
+        """The order from ascending n-grams and their counts (below the highest order: their numbers of contexts)."""
         context = ngrams >> bits
         first = np.flatnonzero(np.diff(context, prepend=-1))
         discount = discounts(counts)[np.minimum(counts, 3)]
@@ -57,7 +57,7 @@ class Order:
         return cls(ngrams, share, context[first], np.add.reduceat(discount, first) / total)
 
     def probability(self, ngrams: np.ndarray, below: np.ndarray, bits: int) -> np.ndarray:
-        """p(last token | context): the share of the n-gram, and of the order below what this order leaves it."""
+        """p(last token | context): the n-gram's share, plus the probability of the order below times its weight."""
         share = _looked_up(self.ngrams, self.share, ngrams, 0.0)
         return share + _looked_up(self.contexts, self.left, ngrams >> bits, 1.0) * below
 
@@ -68,20 +68,20 @@ def _looked_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray, missing
 
 
 class Trigram:
-    """Interpolated modified Kneser-Ney of order 3, over all of a vocabulary.
+    """Interpolated modified Kneser-Ney of order 3, over a whole vocabulary.
 
-    p(w | u v) = (c(u v w) - D) / c(u v) + left(u v) p(w | v), where p(w | v) and p(w) are made likewise of the number
-    of words before v w and w, and the lowest order is 1 / vocabulary. It sums to 1 over the vocabulary. Of 15.8
-    million tokens of Wikipedia it takes 6 s on a core and 1 GB at most, and keeps 0.3 GB (8.7 million trigrams).
+    p(w | u v) = (c(u v w) - D) / c(u v) + left(u v) p(w | v), where p(w | v) and p(w) come in the same way from the
+    number of words before v w and w, and the lowest order is 1 / vocabulary. It sums to 1 over the vocabulary. For 15.8
+    million tokens of Wikipedia it takes 6 s on a core and at most 1 GB, and keeps 0.3 GB (8.7 million trigrams).
 
     Args:
         stream: token ids in reading order, with the end-of-line token in front (`alibi.windows.shift`).
         vocabulary: number of ids.
-        targets: places of the stream, from 1, whose tokens were trained on; None takes all. The two tokens before
-            each are read off the stream.
+        targets: places in the stream, from 1, of the training tokens; None takes all. The two tokens before each come
+            from the stream.
 
     Raises:
-        ValueError: for a vocabulary that is too large, or no targets.
+        ValueError: for a vocabulary that is too large, or without targets.
     """
 
     def __init__(self, stream: np.ndarray, vocabulary: int, targets: np.ndarray | None = None) -> None:
@@ -100,13 +100,13 @@ class Trigram:
         self.orders: tuple[Order, ...] = tuple(orders[::-1])
 
     def _packed(self, stream: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The trigrams that end at these places; before the stream is an end of line."""
+        """The trigrams that end at these places, with an end of line before the stream."""
         stream = stream.astype(np.int64, copy=False)
         two_before = np.where(targets >= 2, stream[targets - 2], self.end_of_line)
         return (((two_before << self.bits) | stream[targets - 1]) << self.bits) | stream[targets]
 
     def probability(self, first: Any, second: Any, token: Any) -> np.ndarray:
-        """p(token | first second), float64, of ids or arrays of ids that broadcast together."""
+        """p(token | first second), float64, for ids or arrays of ids that broadcast together."""
         first, second, token = (np.asarray(ids, dtype=np.int64) for ids in (first, second, token))
         return self._probability((((first << self.bits) | second) << self.bits) | token)
 
@@ -117,14 +117,14 @@ class Trigram:
         return found
 
     def of_stream(self, stream: np.ndarray) -> np.ndarray:
-        """Probability of each token of a stream but the end of line in front, float64 [tokens]."""
+        """Probability of each token of a stream after the end of line in front, float64 [tokens]."""
         return self._probability(self._packed(stream, np.arange(1, len(stream))))
 
 
 def cache_probability(tokens: np.ndarray, windows: Sequence[int]) -> np.ndarray:
-    """The share of each token among the W before it (all that there are, at the start), [windows, tokens].
+    """The share of each token among the W tokens before it (fewer at the start), [windows, tokens].
 
-    The first token has none before it: nan.
+    The first token has no token before it: nan.
     """
     place = np.arange(len(tokens))
     order = np.lexsort((place, tokens))
@@ -141,12 +141,12 @@ def cache_probability(tokens: np.ndarray, windows: Sequence[int]) -> np.ndarray:
 
 
 def mixed_loss(trigram: np.ndarray, cache: np.ndarray, weight: float) -> np.ndarray:
-    """-ln((1 - weight) p_trigram + weight p_cache) of each token, nats; where the cache is empty, the trigram's own."""
+    """-ln((1 - weight) p_trigram + weight p_cache) of each token, nats; the trigram's own if the cache is empty."""
     return -np.log(np.where(np.isnan(cache), trigram, (1 - weight) * trigram + weight * np.nan_to_num(cache)))
 
 
 def best_weight(trigram: np.ndarray, cache: np.ndarray) -> float:
-    """The weight of the cache with the lowest loss on these tokens, where it is convex; within 0.001."""
+    """The weight of the cache with the lowest loss on these tokens, to within 0.001; the loss is convex in it."""
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
     found = minimize_scalar(

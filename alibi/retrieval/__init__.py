@@ -1,1 +1,1 @@
-"""Retrieval from scratch: generated tasks, the training of small models on them, and how often they answer right."""
+"""Retrieval from scratch: generated tasks, the training of small models on them, and the accuracy of their answers."""

@@ -1,4 +1,4 @@
-"""How many answers of a retrieval task are right, in all and by the place of the answer in the window."""
+"""The share of right answers in a retrieval task, overall and by the place of the answer in the window."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,27 +31,27 @@ def greedy(model: Decoder) -> Predict:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Which answers, and which of their tokens, a model gave right; see `accuracy`."""
+    """The answers, and their tokens, that a model gave right; see `accuracy`."""
 
     length: int
     """Tokens in a window, T."""
     right_A: np.ndarray
-    """Of each answer whether all of its tokens are right."""
+    """Whether all tokens of each answer are right."""
     places_A: np.ndarray
-    """Position (from 1) in the window at which it stands, of its first token."""
+    """Position of each answer's first token in the window, from 1."""
     tokens_right_N: np.ndarray
-    """The same of each token of an answer."""
+    """Whether each token of the answers is right."""
     token_places_N: np.ndarray
 
     def exact_match(self, first: int = 1, last: int | None = None) -> tuple[float, int]:
-        """Share of the answers that are right in every token, and of how many; of those that begin at these positions.
+        """Share of entirely right answers, and the number of answers, among those that begin at these positions.
 
-        Not a number where there are none.
+        The share is not a number if there are none.
         """
         return _share(self.right_A, self.places_A, first, last or self.length)
 
     def token_accuracy(self, first: int = 1, last: int | None = None) -> tuple[float, int]:
-        """Share of the answers' tokens that are right, and of how many; of those that stand at these positions."""
+        """Share of right tokens in answers, and the number of tokens, for tokens at these positions."""
         return _share(self.tokens_right_N, self.token_places_N, first, last or self.length)
 
 
@@ -61,19 +61,19 @@ def _share(right: np.ndarray, places: np.ndarray, first: int, last: int) -> tupl
 
 
 def accuracy(predict: Predict, windows: Windows) -> Accuracy:
-    r"""Scores the answers to what windows ask for.
+    r"""Scores the answers that windows ask for.
 
     With $a$ answers of $n_k$ tokens $y$ each, and $\hat y_i = \arg\max_v P(v \mid x_1, \ldots, x_{i-1})$,
 
     $$\text{exact match} = \frac{1}{a} \sum_{k=1}^{a} \prod_{i=1}^{n_k} [\hat y_{k,i} = y_{k,i}].$$
 
-    The earlier tokens of an answer are given. As all of them must be right, a model that writes the answer by itself,
-    the most probable token each time, has the same exact match. Token accuracy is the share of single tokens, each
-    given the right ones before it.
+    The model is given the earlier tokens of an answer. As all tokens must be right, a model that writes the answer
+    itself, always with the most probable token, has the same exact match. Token accuracy is the share of right single
+    tokens, each given the right tokens before it.
 
     Args:
         predict: gives the next tokens, such as `greedy(model)`.
-        windows: of a task.
+        windows: windows of a task.
     """
     length = windows.tokens_BN.shape[1] - 1
     batch = max(1, BATCH_TOKENS // length)

@@ -1,14 +1,14 @@
-"""Generated windows that ask for what they hold: a passkey in noise, multi-query associative recall, and copying.
+"""Generated windows that ask for tokens which they contain: a passkey in noise, associative recall, and copying.
 
 In each task the token that asks stood once before in the window, and the answer is the token that followed it there.
-What differs is what lies between and beside:
+The tasks differ in the other tokens:
 
 - `passkey` (Mohtashami and Jaggi 2023, arXiv:2305.16300): a mark and a key of five symbols, anywhere in noise. The
-  window ends with the mark, and then the key is asked for.
+window ends with the mark and asks for the key.
 - `recall`, multi-query associative recall (Arora et al. 2023, arXiv:2312.04927): pairs of a key and a value among
   noise in the first half of the window. The second half asks for each of them, in another order, among noise.
 - `copying` (Jelassi et al. 2024, arXiv:2402.01032): a mark and a string that fills half of the window, then the mark
-  again, and the string is asked for. Here no symbol comes twice in a string, so that one token before tells the next.
+again, and the window asks for the string. Here no symbol comes twice in a string, so each token determines the next.
 
 Letters in array names: B windows, T targets of a window, N = T + 1 tokens.
 """
@@ -20,7 +20,7 @@ import numpy as np
 
 from alibi.errors import InputError, UnknownNameError
 
-# Token ids: symbols of which keys, values and strings are made, then noise, then the mark.
+# Token ids: the symbols of keys, values and strings, then noise, then the mark.
 SYMBOLS, NOISE = 512, 16
 MARK = SYMBOLS + NOISE
 VOCABULARY_SIZE = MARK + 1
@@ -30,12 +30,12 @@ SHORTEST, LONGEST = 16, 1024
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of a task: tokens, and which of them are asked for."""
+    """Windows of a task: their tokens, and the targets that they ask for."""
 
     tokens_BN: np.ndarray
     """Token ids; the first T are sources, the last T targets."""
     found_BT: np.ndarray
-    """Of each target that is asked for, the position in the window (from 1) of the source with the answer; else 0."""
+    """For a target that is asked for, the position in the window (from 1) of the source with the answer; else 0."""
 
     @property
     def sources(self) -> np.ndarray:
@@ -49,7 +49,7 @@ class Windows:
 
     @property
     def asked(self) -> np.ndarray:
-        """Targets whose prediction counts. Neighbours that are asked for together make one answer."""
+        """Whether each target's prediction counts. Neighbouring targets that count make one answer."""
         return self.found_BT > 0
 
 
@@ -63,7 +63,7 @@ def _distinct(random: np.random.Generator, windows: int, among: int, chosen: int
 
 
 def _placed(tokens_BN: np.ndarray, at_BA: np.ndarray, asked_at_BA: np.ndarray, answers_BA: np.ndarray) -> Windows:
-    """Writes answers at two places, as indices of tokens: the second is what is asked for."""
+    """Writes answers at two places, given as indices of tokens; the window asks for the second."""
     np.put_along_axis(tokens_BN, at_BA, answers_BA, axis=1)
     np.put_along_axis(tokens_BN, asked_at_BA, answers_BA, axis=1)
     found_BT = np.zeros((len(tokens_BN), tokens_BN.shape[1] - 1), np.int64)
@@ -72,7 +72,7 @@ def _placed(tokens_BN: np.ndarray, at_BA: np.ndarray, asked_at_BA: np.ndarray, a
 
 
 def _string(random: np.random.Generator, tokens_BN: np.ndarray, first_B: np.ndarray, size: int) -> Windows:
-    """Writes the mark and a string, its first symbol at these indices, and again at the end of the window."""
+    """Writes the mark and a string, with its first symbol at these indices, and both again at the end of the window."""
     windows, end = tokens_BN.shape
     steps = np.arange(size)
     np.put_along_axis(tokens_BN, first_B[:, None] - 1, MARK, axis=1)
@@ -91,7 +91,7 @@ def _copying(random: np.random.Generator, windows: int, length: int, pairs: int 
 
 
 def _recall(random: np.random.Generator, windows: int, length: int, pairs: int | None) -> Windows:
-    # Slots of two tokens, as many in each half of the window.
+    # Slots of two tokens, the same number in each half of the window.
     slots, chosen = length // 4, length // 4 if pairs is None else pairs
     tokens_BN = _noise(random, windows, length)
     at_BA = 1 + 2 * _distinct(random, windows, slots, chosen)
@@ -118,19 +118,19 @@ def draw(
     pairs: int | None = None,
     held_out: bool = False,
 ) -> Windows:
-    """Windows of a task, decided by the state of the generator alone.
+    """Windows of a task, which depend only on the arguments and the generator's state.
 
-    The ids of all answers of a window have an even sum in training, and an odd one in windows that are held out, so
-    that no window is in both.
+    The ids of all answers of a window have an even sum in training and an odd sum in held-out windows, so that no
+    window is in both.
 
     Args:
         task: a name of `TASKS`.
         random: the generator.
-        windows: number of them.
-        length: sources of a window, T: a multiple of 4 from `SHORTEST` to `LONGEST`.
-        pairs: of a key and a value in a window of `recall`, one of which is asked for at a time and the others
+        windows: number of windows.
+        length: number of sources in a window, T: a multiple of 4 from `SHORTEST` to `LONGEST`.
+        pairs: number of key-value pairs in a window of `recall`, which asks for one at a time while the others
             distract; None fills the window. The other tasks have none.
-        held_out: for a test, not for training.
+        held_out: draw windows for a test, not for training.
 
     Raises:
         ValueError: for an unknown task (the message lists the known ones), or a number out of range.

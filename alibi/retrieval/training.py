@@ -20,15 +20,15 @@ MODEL = ModelConfig("alibi", VOCABULARY_SIZE, layers=4, width=128, heads=8, feed
 
 @dataclass(frozen=True)
 class Budget:
-    """A model and how it is trained; each step has the same number of windows of every task."""
+    """A model and its training; each step has the same number of windows of every task."""
 
     steps: int
     model: ModelConfig = MODEL
-    """Its shape; the position method is set by `train`."""
+    """Shape of the model; `train` sets the position method."""
     windows: int = 16
     """Windows of each task in a step."""
     length: int = 64
-    """Tokens of the longest windows, L: those of every other step, on average; the others have any length up to it."""
+    """Tokens of the longest windows, L. Half of the steps, on average, have length L; the others any length up to L."""
     recipe: str = "adamw"
     """Optimiser, schedule and clipping, a name of `alibi.optim.RECIPES`."""
     learning_rate: float = 3e-3
@@ -45,20 +45,20 @@ class Budget:
         return replace(self.model, method=method, longest=self.length if METHODS[method].needs_longest else 0)
 
     def lengths(self, seed: int) -> np.ndarray:
-        """Tokens of the windows of each step, T: L, or from `SHORTEST` to L."""
+        """Tokens of the windows of each step, T: L, or a length from `SHORTEST` to L."""
         random = np.random.default_rng(seed)
         shorter = 4 * random.integers(SHORTEST // 4, self.length // 4 + 1, self.steps)
         return np.where(random.random(self.steps) < 1 / 2, self.length, shorter)
 
     def batch(self, seed: int, step: int, length: int) -> list[Windows]:
-        """The windows of a step, those of each task together; the same for every method."""
+        """The windows of a step, grouped by task; the same for every method."""
         random = np.random.default_rng([seed, step])
-        # Every other window of recall is full, on average.
+        # Half of the recall windows are full, on average.
         pairs = None if random.random() < 1 / 2 else int(random.integers(1, length // 4 + 1))
         return [draw(task, random, self.windows, length, pairs if task == RECALL else None) for task in TASKS]
 
     def tokens(self, seed: int) -> int:
-        """Tokens that are trained on."""
+        """Number of training tokens."""
         return int(self.lengths(seed).sum()) * self.windows * len(TASKS)
 
 
@@ -73,14 +73,14 @@ class Trained:
 def train(method: str, budget: Budget, seed: int, device: str = "cpu", threads: int = 1, bar_row: int = 0) -> Trained:
     """Trains a model in float32.
 
-    The loss of a step is the mean negative log-likelihood of what a task asks for, averaged over the tasks.
+    The loss of a step is the mean negative log-likelihood of the tokens that a task asks for, averaged over tasks.
 
     Args:
         method: position method.
         budget: shape of the model, and its training.
-        seed: of weights and windows.
+        seed: seed of weights and windows.
         device: cpu, cuda or mps.
-        threads: of a CPU.
+        threads: number of CPU threads.
         bar_row: line of the terminal for the progress bar.
 
     Raises:

@@ -16,7 +16,7 @@ ATTENTION_LENGTHS = {
     "cuda": (512, 1024, 2048, 3072, 4096, 8192, 16_384, 32_768, 65_536),
     "mps": (128, 512, 1024, 2048, 3072, 8192),
 }
-# Beyond this length only these kernels of each bias do without minutes, or without T x T memory.
+# Beyond this length the other kernels of each bias take minutes, or T x T memory.
 ALL_KERNELS_UP_TO = {"cpu": 3072, "cuda": 8192, "mps": 3072}
 LONG_KERNELS = {
     "cpu": {"none": ["sdpa"], "alibi": ["columns"]},
@@ -30,8 +30,8 @@ ATTENTION_TOKENS, ATTENTION_HEADS, ATTENTION_WIDTH = 4096, 8, 64
 def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[list[AttentionRow], list[Ratio]]:
     """Forward and backward pass of attention without a bias, with ALiBi's, and with its decay window, kernel by kernel.
 
-    8 heads of width 64; 4,096 tokens in all, or one window that is longer. Ratios divide the fastest kernel of a bias
-    by the fastest without a bias. A kernel that refuses has its reason in place of a time.
+    8 heads of width 64; 4,096 tokens in all, or one longer window. Ratios divide the fastest kernel of a bias by the
+    fastest without a bias. A kernel that refuses gets its reason instead of a time.
     """
     slopes_H = torch.tensor(slopes(ATTENTION_HEADS), dtype=widest_dtype(torch.device(device)), device=device)
     none, alibi, windowed = "none", ALIBI.name, WINDOWED_ALIBI.name
@@ -43,7 +43,7 @@ def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[list[Attentio
     rows: list[AttentionRow] = []
     ratios: list[Ratio] = []
     for length in lengths or ATTENTION_LENGTHS[device]:
-        # Only on CUDA flex has a backward pass.
+        # flex has a backward pass only on CUDA.
         left_out = {"reference", "window"} | (set() if device == "cuda" else {"flex"})
         every = [kernel for kernel in KERNELS if kernel not in left_out]
         exact = {} if length <= ALL_KERNELS_UP_TO[device] else LONG_KERNELS[device]

@@ -20,7 +20,7 @@ from alibi.speed.trials import BenchError
 
 FIRST_CONTENDERS = (Contender("sinusoidal"), ALIBI)
 PARTS = ("train", "evaluation", "memory", "kernels")
-# Load average from which on a machine counts as busy.
+# A machine with a load average above this counts as busy.
 LOADED = 0.5
 
 
@@ -38,21 +38,21 @@ def bench(
     inverse, above 1 where ours is faster.
 
     Args:
-        shapes: names of `SHAPES`; empty takes the device's default, "all", alone or among others, the whole table: on a
-            CPU without the shapes that it has no memory or time for.
-        peers: measure other libraries' models as well, at the shapes with `peers`.
-        device: cpu, cuda or mps; None takes the fastest that is here.
-        methods: position methods, ALiBi's with or without "+window"; the first is what the others are divided by.
-            Empty takes sinusoidal and alibi, and with shapes "all" the shape's `rivals` too.
-        parts: of `PARTS`; empty takes train, and with shapes "all" every one. Evaluation and memory leave out shapes
-            at which 16 L tokens would take minutes.
-        kernel: time the training steps of each method on this attention kernel too, where another is its fastest.
+        shapes: names of `SHAPES`; empty takes the device's default. "all", alone or among others, takes the whole
+            table, without the shapes that are too large for a CPU if it runs there.
+        peers: also measure other libraries' models, at the shapes with `peers`.
+        device: cpu, cuda or mps; None takes this machine's fastest.
+        methods: position methods, ALiBi's with or without "+window"; ratios divide the others by the first. Empty takes
+            sinusoidal and alibi, and with shapes "all" the shape's `rivals` too.
+        parts: names of `PARTS`; empty takes train, or every part with shapes "all". Evaluation and memory leave out
+            shapes at which 16 L tokens would take minutes.
+        kernel: also time the training steps of each method on this attention kernel, if another one is its fastest.
 
     Raises:
         ValueError: for an unknown shape, method or part (the message lists the known ones), or a decay window with a
             method that has no linear bias.
-        BenchError: if the device is not there.
-        alibi.speed.peers.PeerError: if peers are asked for and not installed.
+        BenchError: if the device is missing.
+        alibi.speed.peers.PeerError: if `peers` is set and they are not installed.
     """
     device = device or best_device()
     check_device(device)
@@ -60,7 +60,7 @@ def bench(
     parts = parts or (PARTS if whole_table else ("train",))
     every = tuple(name for name, shape in SHAPES.items() if device == "cuda" or shape.on_cpu)
     asked = shapes or DEFAULT_SHAPES[device]
-    # Each once: a method that is measured twice would pass for a rival of itself.
+    # Each method once: a second entry would be compared with the first.
     contenders = tuple(Contender.named(name) for name in dict.fromkeys(methods))
     _refuse_unknown("shape", asked, (*SHAPES, "all"))
     _refuse_unknown("position method", tuple(contender.method for contender in contenders), tuple(METHODS))
@@ -69,16 +69,16 @@ def bench(
         raise BenchError(f"device {device} is asked for: {missing}")
     for contender in contenders:
         if contender.decay_window is not None:
-            # Raises where there is no linear bias, before another method is measured.
+            # Raises for a method without a linear bias, before another method is measured.
             position_method(contender.method, 8, 1, 1).bias().within(contender.decay_window)
     if peers:
         require_peers()
     chosen = dict.fromkeys(name for given in asked for name in (every if given == "all" else (given,)))
     started, result = time.perf_counter(), _begin(device)
-    from torch import _dynamo  # A second of imports, which no other command should wait for.
+    from torch import _dynamo  # A second of imports, for which no other command should wait.
 
     with ExitStack() as stack:
-        # Contestants share code, and each needs its own translation of it.
+        # Contestants share code, and each needs its own compilation.
         stack.enter_context(_dynamo.config.patch(cache_size_limit=128))
         installed = stack.enter_context(as_installed(device)) if peers and "train" in parts else None
         for name in chosen:

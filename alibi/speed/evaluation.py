@@ -31,17 +31,17 @@ def _on(kernel: str, model: Decoder, step: Step) -> Step:
 def evaluation(
     shape: Shape, contenders: tuple[Contender, ...], device: str, beyond: bool = True, kernel: str | None = None
 ) -> tuple[list[EvaluationRow], list[Ratio]]:
-    """Tokens a second of evaluation, each method on its fastest kernel, and ratios of the times to the first's.
+    """Tokens a second of evaluation, each method on its fastest kernel, and ratios of the times to the first method's.
 
     Models are not compiled. The fastest kernel is found at each length.
 
     Args:
-        shape: of the models.
-        contenders: whose models are evaluated in nonoverlapping windows of L tokens.
+        shape: shape of the models.
+        contenders: their models are evaluated in nonoverlapping windows of L tokens.
         device: cpu, cuda or mps.
-        beyond: evaluate at 16 L as well; and evaluate ALiBi, or else the last contender, in a sliding window of L
-            tokens with L / 8 new ones, batched and one window at a time.
-        kernel: evaluate each contender that it runs on this attention kernel too, where another is its fastest.
+        beyond: also evaluate at 16 L; and evaluate ALiBi, or else the last contender, in a sliding window of L tokens
+            with L / 8 new ones, batched and one window at a time.
+        kernel: also evaluate each contender on this attention kernel, if it runs and another one is the fastest.
 
     Raises:
         alibi.speed.trials.BenchError: if no kernel runs a contender.
@@ -98,7 +98,7 @@ def evaluation(
         found = take_turns(turns, SECONDS_A_LENGTH, f"{shape.name} sliding window at {length}")
         for name, seconds in found.items():
             add(slid, ran, ran, f"sliding window, {name}", tokens, length, seconds)
-        # As a speed: above 1 the batches are faster.
+        # As a ratio of speeds: above 1 the batches are faster.
         ratio = paired_ratio(found["one at a time"], found["batched"])
         ratios.append(Ratio("evaluate sliding", "batched", "one at a time", shape.name, *ratio))
     return rows, ratios

@@ -15,10 +15,11 @@ from alibi.speed.shapes import Contender, Shape, training
 
 
 def allocated_at_most(work: Callable[[], object], device: str) -> int:
-    """Peak bytes of tensors that some work allocates, above what there was before.
+    """Peak bytes of tensors that some work allocates, above the bytes allocated before.
 
-    What torch's allocator hands out is counted, on a CPU by torch's profiler. So the number depends on shapes and code,
-    not on the pages that the system has left resident. On MPS, which counts no peak, it is what Metal gave the process.
+    It counts the bytes from torch's allocator, on a CPU by torch's profiler. So the number depends on shapes and code,
+    not on the pages that the system has left resident. On MPS, which counts no peak, it is the bytes that Metal gave to
+    the process.
     """
     if device != "cpu":
         if device == "cuda":
@@ -30,7 +31,7 @@ def allocated_at_most(work: Callable[[], object], device: str) -> int:
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
-    # The public list of events has only the allocations outside operations.
+    # The public list of events has only allocations outside of operations.
     results: Any = profiler.profiler
     events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
     held = most = 0
@@ -67,24 +68,24 @@ def memory(
 ) -> tuple[list[MemoryRow], list[Ratio]]:
     """Peak bytes of training and of evaluating one window of 8 L and 16 L, and their ratios.
 
-    Training counts the model, its gradients, the optimiser and all that a step holds; evaluation counts what it holds
-    beside the model. So a ratio of 16 L to 8 L of 2 is linear growth, and one of 4 is growth with the square.
+    Training counts the model, its gradients, the optimiser and everything in a step; evaluation does not count the
+    model. So a ratio of 2 between 16 L and 8 L is linear growth, and 4 is growth with the square.
 
     Args:
-        shape: of the model.
-        kernels: the attention kernel that each contender trains on; the first is what the others are divided by.
+        shape: shape of the model.
+        kernels: the attention kernel that each contender trains on; ratios divide the others by the first.
         device: cpu, cuda or mps.
-        beyond: measure evaluation as well.
-        kernel: measure the training of each on this attention kernel too.
+        beyond: also measure evaluation.
+        kernel: also measure the training of each on this attention kernel.
     """
-    # Read when torch is loaded: the profiler tells stderr of each start.
+    # torch reads it when it is loaded: the profiler writes each start to stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     threads = torch.get_num_threads()
     if device == "cuda":
-        torch.cuda.empty_cache()  # What this process keeps free, the other one could not have.
+        torch.cuda.empty_cache()  # The other process could not have the free memory that this one keeps.
     rows: dict[tuple[Contender, str], MemoryRow] = {}
     ratios: list[Ratio] = []
-    # One process for each task, but on CUDA, where a peak can be set back: elsewhere it does not go down again.
+    # One process for each task, except on CUDA, where a peak can be reset: elsewhere it never goes down.
     with Pool(1, tasks_per_child=None if device == "cuda" else 1) as pool:
         for contender, fastest in kernels.items():
             for ran in dict.fromkeys((fastest,) if kernel is None else (fastest, kernel)):

@@ -1,6 +1,6 @@
-"""Other libraries' models of the same shape: in our process settings, and as installed.
+"""Other libraries' models of the same shape: with our process settings, and as installed.
 
-"As installed" means their defaults, eager, in 16 bits by autocast, in a process of its own that keeps Python's default
+"As installed" means their defaults, eager, in 16 bits by autocast, in a separate process that keeps Python's default
 allocator and handling of subnormal numbers.
 """
 
@@ -20,7 +20,7 @@ from alibi.interruption import Pool
 from alibi.speed.shapes import Shape
 from alibi.speed.timing import Step, seconds_of
 
-# Variables with which the environment can settle a process's allocator before it starts.
+# Environment variables that set up a process's allocator before it starts.
 ALLOCATOR_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
@@ -89,7 +89,7 @@ class Peer:
 
     @property
     def name(self) -> str:
-        """Such as "transformers MPT ALiBi"."""
+        """The library and the position method, such as "transformers MPT ALiBi"."""
         return f"{self.library} {self.positions}"
 
 
@@ -109,7 +109,7 @@ def require_peers() -> None:
     """Checks that the other libraries are installed.
 
     Raises:
-        PeerError: if one is missing; the message tells how to install it.
+        PeerError: if one is missing; the message says how to install it.
     """
     try:
         import transformers
@@ -125,10 +125,10 @@ def peer_steps(peer: str, shape: Shape, device: str, tuned: bool = True) -> dict
 
     Args:
         peer: a name of `PEERS`.
-        shape: of the model and its batches.
+        shape: shape of the model and its batches.
         device: cpu, cuda or mps.
-        tuned: without the cache that only generation needs, and with the faster of the library's attentions; False
-            keeps its defaults.
+        tuned: leave out the cache that only generation needs, and take the faster of the library's attentions; False
+            keeps the library's defaults.
     """
     torch.manual_seed(1)
     model = PEERS[peer].build(shape, tuned).to(device).train()
@@ -171,17 +171,17 @@ def _step_here(peer: str, device: str) -> float:
 
 
 class AsInstalled:
-    """A process that holds every peer as installed, and makes a step of one on demand."""
+    """A process that holds every peer as installed, and makes training steps on demand."""
 
     def __init__(self, pool: Pool, device: str) -> None:
         self.pool, self.device = pool, device
 
     def build(self, shape: Shape) -> None:
-        """Builds the peers of this shape in place of the last ones."""
+        """Builds the peers of this shape; they replace the last ones."""
         self._ask(_build_here, shape, self.device)
 
     def step(self, peer: str) -> float:
-        """Seconds of one training step, as that process measures them."""
+        """Seconds of one training step, measured in that process."""
         return float(self._ask(_step_here, peer, self.device))
 
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -193,7 +193,7 @@ class AsInstalled:
 
 @contextmanager
 def as_installed(device: str) -> Iterator[AsInstalled]:
-    """Starts the process with no allocator settings in its environment; ends it however the block ends."""
+    """Starts the process without allocator settings in its environment, and always ends it with the block."""
     with Pool(1) as pool:
         taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(ALLOCATOR_SETTINGS)}
         try:

@@ -24,7 +24,7 @@ def report(result: Result) -> "Group":
         machine["note"] or None,
         _table("training steps", STEP_HEADS, [_step(row) for row in result.steps]),
         *(
-            Text(f"refused at {row.shape}, {row.contestant}: {way.label}: {why}")  # Its brackets are no markup.
+            Text(f"refused at {row.shape}, {row.contestant}: {way.label}: {why}")  # Its brackets are not markup.
             for row in result.steps
             for way, why in row.refused.items()
         ),

@@ -20,7 +20,7 @@ class Way(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Such as "sdpa, eager"."""
+        """Kernel and form, such as "sdpa, eager"."""
         return self.form if self.kernel is None else f"{self.kernel}, {self.form}"
 
     @property
@@ -37,32 +37,33 @@ class StepRow:
     name: str
     """Position method, with "+window" at its end for a decay window, or "peer" and the other library's model."""
     way: Way
-    """The fastest of the ways that were tried, or the one that was asked for."""
+    """The fastest way that was tried, or the requested one."""
     seconds: float
     """Median."""
     standard_error: float
-    """Of the median, in seconds."""
+    """Standard error of the median, in seconds."""
     low: float
     """First quartile."""
     high: float
     """Third quartile."""
     steps: int
-    """Steps that were timed."""
+    """Number of timed steps."""
     warm_up: float
-    """Seconds of the first steps, compilation included; not part of the others."""
+    """Seconds of the first steps, including compilation; the timed steps exclude them."""
     tokens_per_second: float
     share_of_matmul_rate: float | None
-    """Of the rate of matrix products measured in this process; None for peers, whose operations are not counted."""
+    """Share of the rate of matrix products that this process measured; None for peers, whose operations are not
+    counted."""
     tried: dict[Way, float]
     """Seconds of a step in each way that was tried."""
     refused: dict[Way, str]
     """Reason why a way failed."""
     fastest: bool = True
-    """Whether the way is the contestant's fastest; else it was asked for by its kernel."""
+    """Whether the way is the contestant's fastest; if not, its kernel was requested."""
 
     @property
     def contestant(self) -> str:
-        """The name in JSON and in ratios, which tells a peer as installed from the same peer in our settings."""
+        """The name in JSON and in ratios; it separates a peer as installed from the same peer with our settings."""
         if not self.fastest:
             return f"{self.name} on {self.way.kernel_label}"
         return f"{self.name} ({AS_INSTALLED})" if self.way.form == AS_INSTALLED else self.name
@@ -101,11 +102,11 @@ class EvaluationRow:
     seconds: float
     """Median."""
     standard_error: float
-    """Of the median, in seconds."""
+    """Standard error of the median, in seconds."""
     repeats: int
     tokens_per_second: float
     fastest: bool = True
-    """Whether the kernel is the method's fastest here; else it was asked for."""
+    """Whether the kernel is the method's fastest here; if not, it was requested."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,12 @@ class MemoryRow:
     kernel: str
     """Attention kernel of the training."""
     train_bytes: int
-    """Model, gradients and optimiser included."""
+    """Peak of training, with model, gradients and optimiser."""
     evaluate_8L_bytes: int | None = None
-    """Beside the model; None where it was not measured."""
+    """Peak of evaluation without the model; None if it was not measured."""
     evaluate_16L_bytes: int | None = None
     fastest: bool = True
-    """Whether the kernel is the fastest of the method's training; else it was asked for."""
+    """Whether the kernel is the fastest for the method's training; if not, it was requested."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,9 @@ class AttentionRow:
     """none, alibi, or alibi+window for the bias within a decay window."""
     kernel: str
     seconds: float | None = None
-    """Median; None where the kernel refused."""
+    """Median; None if the kernel refused."""
     standard_error: float | None = None
-    """Of the median, in seconds."""
+    """Standard error of the median, in seconds."""
     refused: str | None = None
     """The kernel's reason."""
 
@@ -146,20 +147,20 @@ class Ratio:
     """The median ratio of paired measurements, or the ratio of two peaks of memory."""
 
     quantity: str
-    """Such as train_step (time), speed (its inverse), evaluate or train_memory."""
+    """The compared quantity: train_step (time), speed (its inverse), evaluate, train_memory and so on."""
     numerator: str
     denominator: str
     column: str
-    """Name of the shape; of attention alone the length."""
+    """Name of the shape; for attention alone, the length."""
     value: float
     standard_error: float | None = None
-    """Of the median; peaks of memory have none."""
+    """Standard error of the median; peaks of memory have none."""
     kernel: str | None = None
-    """The attention kernel of both, where it was asked for; else each has its fastest."""
+    """The attention kernel of both, if one was requested; else each has its fastest."""
 
     @property
     def title(self) -> str:
-        """Such as "train_step alibi/sinusoidal", or "train_step alibi/sinusoidal on baddbmm"."""
+        """The ratio in words, such as "train_step alibi/sinusoidal" or "train_step alibi/sinusoidal on baddbmm"."""
         on = "" if self.kernel is None else f" on {self.kernel}"
         return f"{self.quantity} {self.numerator}/{self.denominator}{on}"
 
@@ -173,7 +174,7 @@ class Ceiling:
     rate: float = 0.0
 
     def measure(self) -> float:
-        """Measures again; the higher rate counts, since background load at one time would flatter every row."""
+        """Measures again and keeps the higher rate: background load in one measurement would flatter every row."""
         matmul_rate.cache_clear()
         self.rate = max(self.rate, matmul_rate(self.device, self.dtype))
         return self.rate
@@ -181,7 +182,7 @@ class Ceiling:
 
 @dataclass
 class Result:
-    """What one call of `alibi.speed.benchmark.bench` measured; a part that was not asked for has no rows."""
+    """The measurements of one call of `alibi.speed.benchmark.bench`; a part that was not requested has no rows."""
 
     machine: dict[str, Any]
     ceiling: Ceiling
@@ -203,7 +204,7 @@ class Result:
         return by_title
 
     def standard_errors(self) -> dict[str, dict[str, float]]:
-        """Title to column to standard error, of the ratios that are medians."""
+        """Title to column to standard error, for the ratios that are medians."""
         by_title: dict[str, dict[str, float]] = {}
         for ratio in self.ratios:
             if ratio.standard_error is not None:

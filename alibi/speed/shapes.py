@@ -1,4 +1,4 @@
-"""Shapes of models that the benchmark measures, and a training of each on random tokens."""
+"""Shapes of models for the benchmark, and a training of each on random tokens."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ _WINDOWED = "+window"
 
 @dataclass(frozen=True)
 class Contender:
-    """A position method that is measured, alone or within a decay window."""
+    """A position method to measure, with or without a decay window."""
 
     method: str
     decay_window: float | None = None
@@ -27,12 +27,12 @@ class Contender:
 
     @classmethod
     def named(cls, name: str) -> "Contender":
-        """The contender of a name: "+window" at its end sets a decay window of `DECAY_WINDOW` nats."""
+        """The contender of this name: "+window" at its end sets a decay window of `DECAY_WINDOW` nats."""
         return cls(name.removesuffix(_WINDOWED), DECAY_WINDOW if name.endswith(_WINDOWED) else None)
 
     @property
     def name(self) -> str:
-        """The method's name, with "+window" at its end where it has a decay window."""
+        """The method's name, with "+window" at its end if it has a decay window."""
         return self.method if self.decay_window is None else self.method + _WINDOWED
 
 
@@ -61,7 +61,7 @@ class Shape:
     evaluated: bool = True
     """Also measure evaluation and memory, at up to 16 L."""
     rivals: tuple[Contender, ...] = ()
-    """Contenders that the whole table has beside sinusoidal and ALiBi."""
+    """Further contenders of the whole table, besides sinusoidal and ALiBi."""
 
     @property
     def feedforward(self) -> int:
@@ -82,7 +82,7 @@ class Shape:
         )
 
     def unmade(self, method: str, decay_window: float | None = None) -> Decoder:
-        """The model without memory for its weights, to count parameters and operations with."""
+        """The model without memory for its weights, for counts of parameters and operations."""
         with torch.device("meta"):
             return Decoder(self.model(method, decay_window))
 
@@ -131,11 +131,11 @@ def training(shape: Shape, contender: Contender, kernel: str, device: str, compi
     """A training of this shape on random tokens, before its first step.
 
     Args:
-        shape: of the model and its batches.
+        shape: shape of the model and its batches.
         contender: position method and decay window.
         kernel: attention kernel, or "automatic".
         device: cpu, cuda or mps.
-        compiled: translate the model with torch.compile.
+        compiled: compile the model with torch.compile.
 
     Raises:
         ValueError: for an unknown method, or a decay window with a method that has no linear bias.

@@ -1,4 +1,4 @@
-"""The T5 bias in three forms that compute the same: how often it is looked up, and for what."""
+"""Three forms of the T5 bias with the same results: they differ in the number of look-ups and in their keys."""
 
 from functools import partial
 
@@ -16,9 +16,9 @@ from alibi.train import Training
 
 ONCE_A_PASS, ONCE_A_LAYER = "t5-once-a-pass", "t5-once-a-layer"
 FORMS = ("t5", ONCE_A_PASS, ONCE_A_LAYER)
-"""As the package has it: one look-up for each distance, spread out once a pass and shared by the layers. Once a pass:
-a bucket and a look-up for every pair of query and key, shared by the layers, as in Hugging Face's transformers. Once a
-layer: the same in every layer."""
+"""As the package has it: one look-up for each distance, expanded once a pass and shared by the layers. Once a pass: a
+bucket and a look-up for every pair of query and key, shared by the layers, as in Hugging Face's transformers. Once a
+layer: the same, repeated in every layer."""
 SECONDS_A_FORM = 15.0
 
 
@@ -34,7 +34,7 @@ class _OncePass(T5Bias):
 
 
 class _OwnBias(nn.Module):
-    """A layer that computes the bias by itself, whatever the model hands it."""
+    """A layer that computes the bias itself and ignores the model's."""
 
     def __init__(self, layer: nn.Module, positions: T5Bias, kernel: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _OwnBias(nn.Module):
 
 
 def give_form(model: Decoder, form: str) -> None:
-    """Lets a model with the T5 bias compute it in one of `FORMS`, with the same weights; another stays as it is."""
+    """Makes a model with the T5 bias compute it in one of `FORMS`, with its weights; other models do not change."""
     config, given = model.config, model.positions
     if form == "t5" or not isinstance(given, T5Bias):
         return
@@ -66,11 +66,11 @@ def _training(shape: Shape, form: str, device: str) -> Training:
 
 
 def t5_forms(shape: Shape, device: str) -> dict[tuple[str, str], Median]:
-    """Seconds of a forward pass and of a training step of sinusoidal and each form, and ratios to sinusoidal's.
+    """Seconds of a forward pass and of a training step, for sinusoidal and each form, and ratios to sinusoidal's.
 
-    All on `ONE_KERNEL` and not compiled, in turns. Keys are the metric (forward_time, step_time, and of the forms
-    forward_time_ratio, step_time_ratio) and the method or form. A forward pass is an evaluation of as many tokens as
-    the step has, the loss included.
+    All run on `ONE_KERNEL`, not compiled, in turns. Keys are the metric (forward_time, step_time, and for the forms
+    forward_time_ratio, step_time_ratio) and the method or form. A forward pass is an evaluation of the step's number of
+    tokens, including the loss.
     """
     first = "sinusoidal"
     runs = {form: _training(shape, form, device) for form in (first, *FORMS)}

@@ -11,12 +11,12 @@ from alibi.progress import bar
 Step = Callable[[], object]
 
 SECONDS_A_LENGTH = 10.0
-# A median of fewer rounds has no spread worth telling; one of more says hardly more.
+# With fewer rounds the spread is not known well; more rounds add little.
 FEWEST_ROUNDS, MOST_ROUNDS = 10, 20
 
 
 class Median(NamedTuple):
-    """A median of repeats, and how far another median of as many may lie from it."""
+    """A median of repeats, and its standard error."""
 
     value: float
     standard_error: float
@@ -25,15 +25,15 @@ class Median(NamedTuple):
 def median_of(repeats: list[float]) -> Median:
     """The median and its standard error, 0.93 (third quartile - first quartile) / sqrt(number of repeats).
 
-    The standard deviation of normal noise is its interquartile range over 1.349, and the median of n has 1.253 of it
-    over sqrt(n). Quartiles instead of squares, since background load makes outliers.
+    The standard deviation of normal noise is its interquartile range over 1.349, and the standard error of a median of
+    n is 1.253 of it over sqrt(n). It uses quartiles instead of squares, since background load makes outliers.
     """
     first, median, third = statistics.quantiles(repeats, n=4)
     return Median(median, 1.253 / 1.349 * (third - first) / len(repeats) ** 0.5)
 
 
 def seconds_of(step: Step, device: str) -> float:
-    """Seconds of one step; on a GPU until it has finished."""
+    """Seconds of one step, until the device has finished it."""
     synchronise(device)
     started = time.perf_counter()
     step()
@@ -42,12 +42,12 @@ def seconds_of(step: Step, device: str) -> float:
 
 
 def take_turns(steps: Mapping[Any, Callable[[], float]], budget: float, label: str) -> dict[Any, list[float]]:
-    """Seconds of each contestant's steps, one after the other in every round; the caller has warmed them up.
+    """Seconds of each contestant's steps, which run one after the other in every round; the caller has warmed them up.
 
     Args:
         steps: each makes one step and returns its seconds.
         budget: seconds after which no round begins; there are at least 10 rounds, and at most 20.
-        label: of the progress bar.
+        label: label of the progress bar.
     """
     times: dict[Any, list[float]] = {name: [] for name in steps}
     started = time.perf_counter()

@@ -1,7 +1,7 @@
 """Time of training steps: position methods and other libraries' models take turns.
 
-Each contestant runs in its fastest way (attention kernel, compiled or not), which its row names. Medians are compared;
-a ratio is the median of the ratios of steps in the same round.
+Each contestant runs in its fastest way (attention kernel, compiled or not), and its row names it. Ways are compared by
+medians; a ratio is the median of the ratios of steps in the same round.
 """
 
 import statistics
@@ -32,14 +32,14 @@ class _Contestant:
     """Makes a step and returns its seconds."""
     warm_up: float
     flops: float | None = None
-    """For each token; None for peers."""
+    """Operations for each token; None for peers."""
     tried: dict[Way, float] = field(default_factory=dict)
     refused: dict[Way, str] = field(default_factory=dict)
     fastest: bool = True
 
     @classmethod
     def of(cls, entrant: Contender | Peer, trials: Trials, flops: float | None) -> list[Self]:
-        """The entrant in its fastest way, and on a kernel that was asked for."""
+        """The entrant in its fastest way, and on the requested kernel if there is one."""
         ways = trials.chosen()
         seconds = time.perf_counter() - trials.started
         return [
@@ -89,17 +89,17 @@ def training_steps(
     """Times the training steps of all contestants at a shape.
 
     Args:
-        shape: of the models.
-        contenders: position methods; the first is what the others are divided by.
+        shape: shape of the models.
+        contenders: position methods; ratios divide the others by the first.
         device: cpu, cuda or mps.
-        ceiling: rate of matrix products, which is measured again.
+        ceiling: rate of matrix products; it is measured again.
         installed: process of the peers as installed; None leaves other libraries out.
-        kernel: time each contender that it runs on this attention kernel too, where another is its fastest.
+        kernel: also time each contender on this attention kernel, if it runs and another one is the fastest.
 
     Raises:
         BenchError: if no kernel runs a contender.
     """
-    # On a CPU a compiler takes half a minute for each method: it is tried where peers are compiled too.
+    # On a CPU a compiler takes half a minute for each method: it is only tried when peers are compiled too.
     beside_peers = installed is not None and shape.peers
     contestants = [
         contestant for contender in contenders for contestant in _ours(shape, contender, device, beside_peers, kernel)
@@ -115,7 +115,7 @@ def training_steps(
 
 
 def _ours(shape: Shape, contender: Contender, device: str, compiled: bool, kernel: str | None) -> list[_Contestant]:
-    """The method on its fastest kernel: on a GPU compiled, on a CPU eager or, if asked for, compiled if faster."""
+    """The method on its fastest kernel: compiled on a GPU, eager on a CPU, or with `compiled` the faster form."""
     trials = Trials(device, kernel)
 
     def attempt(name: str, form: str) -> None:
@@ -134,7 +134,7 @@ def _ours(shape: Shape, contender: Contender, device: str, compiled: bool, kerne
 
 
 def _peers(shape: Shape, device: str, installed: AsInstalled) -> Iterator[_Contestant]:
-    """Each peer in our settings, eager or compiled, whichever is faster, and as installed."""
+    """Each peer with our settings, eager or compiled, whichever is faster, and as installed."""
     started = time.perf_counter()
     installed.build(shape)
     building = (time.perf_counter() - started) / len(PEERS)

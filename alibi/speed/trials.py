@@ -1,4 +1,4 @@
-"""The ways in which a contestant can do its work, and which is the fastest."""
+"""The ways in which a contestant can do its work, and the choice of the fastest."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from alibi.speed.result import Way
 from alibi.speed.shapes import Contender, Shape
 from alibi.speed.timing import Step, seconds_of
 
-# Attention kernels that may be a method's fastest, and those that gain by a decay window.
+# Attention kernels that may be a method's fastest, and kernels that gain from a decay window.
 KERNELS: dict[str, tuple[str, ...]] = {
     "cpu": ("baddbmm", "sdpa", "columns"),
     "cuda": ("sdpa", "columns", "flex"),
@@ -22,20 +22,20 @@ DECAY_WINDOW_KERNELS: dict[str, tuple[str, ...]] = {
 }
 ONE_KERNEL = "baddbmm"
 """The kernel for comparisons on one kernel: as in the paper's code, scores are stored and every method adds a mask."""
-# Further steps of each way that is near the fastest, and how much slower than it "near" may be.
+# Further steps of each way that is near the fastest, and the slowest time that still counts as near.
 TRIALS, NEAR = 2, 1.4
-# Letters kept of a compiler's message, which may be long.
+# Letters to keep of a compiler's message, which may be long.
 REFUSAL_LETTERS = 200
 
 
 class BenchError(UserError, RuntimeError):
-    """This machine cannot measure what was asked for."""
+    """This machine cannot make a requested measurement."""
 
 
 def kernels_of(shape: Shape, contender: Contender, device: str, also: str | None = None) -> list[str]:
     """Kernels that may be the contender's fastest, and one more if it is named.
 
-    Without a bias there are no columns to add: that kernel would be sdpa by another name.
+    Without a bias there are no columns to add: the kernel columns would be sdpa by another name.
     """
     kernels = (KERNELS if contender.decay_window is None else DECAY_WINDOW_KERNELS)[device]
     without = isinstance(shape.unmade(contender.method).bias(), NoBias)
@@ -44,11 +44,11 @@ def kernels_of(shape: Shape, contender: Contender, device: str, also: str | None
 
 
 class Trials:
-    """The ways in which one contestant can do its work, and how long each takes.
+    """The ways in which one contestant can do its work, and the time of each.
 
     Args:
         device: cpu, cuda or mps.
-        kernel: an attention kernel whose way is chosen too, however slow.
+        kernel: an attention kernel that is measured too, however slow.
     """
 
     def __init__(self, device: str, kernel: str | None = None) -> None:
@@ -58,17 +58,17 @@ class Trials:
         self.refused: dict[Way, str] = {}
 
     def attempt(self, way: Way, make: Callable[[], Step]) -> None:
-        """Builds this way and makes two steps; an error is kept as its refusal."""
+        """Builds this way and makes two steps; an error is stored as its refusal."""
         try:
             step = make()
             step()
             self.tried[way] = seconds_of(step, self.device)
-        except Exception as refusal:  # A compiler may raise anything. That nothing runs at all is an error elsewhere.
+        except Exception as refusal:  # A compiler may raise anything; `require` raises if nothing runs at all.
             message = " ".join(str(refusal).split())[:REFUSAL_LETTERS]
             self.refused[way] = f"{type(refusal).__name__}: {message}"
         else:
             self.steps[way] = step
-            # A way that can't be chosen keeps no memory, which the next ones may need.
+            # A way that can't be chosen frees its memory, which the next ones may need.
             near = self._near()
             self.steps = {kept: step for kept, step in self.steps.items() if kept in near or self._asked(kept)}
 
@@ -79,9 +79,9 @@ class Trials:
         return way.kernel == self.kernel is not None
 
     def chosen(self) -> list[Way]:
-        """The fastest way, and the one on the kernel that is asked for if it is another one; the others are dropped.
+        """The fastest way, and the way on the requested kernel if it is another one; the others are dropped.
 
-        There are more steps first, of all ways in turns, so that background load does not decide.
+        All near ways first make more steps in turns, so that background load does not decide.
         """
         near = self._near()
         for _ in range(TRIALS):
@@ -93,10 +93,10 @@ class Trials:
         return ways
 
     def require(self, name: str, shape: Shape) -> None:
-        """Checks that something runs.
+        """Checks that at least one way runs.
 
         Raises:
-            BenchError: if nothing does; the message has the reasons.
+            BenchError: if none does; the message has the reasons.
         """
         if not self.steps:
             reasons = {way.label: reason for way, reason in self.refused.items()}

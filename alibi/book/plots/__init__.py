@@ -1,6 +1,6 @@
 """The paper's figures and ours, from records; a method has one colour, marker and dash everywhere.
 
-Every function draws on axes that it is given or makes, and returns them.
+Every function draws on given or new axes, and returns them.
 """
 
 from alibi.book.plots.axes import band, legend_above, logarithmic, nice_ticks
@@ -18,7 +18,6 @@ from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_NAMES, PAPER
 from alibi.book.plots.paper_figures import (
     figure_1,
     figure_2,
-    figure_3,
     figure_4,
     figure_5,
     figure_6,
@@ -41,7 +40,6 @@ __all__ = [
     "extrapolation",
     "figure_1",
     "figure_2",
-    "figure_3",
     "figure_4",
     "figure_5",
     "figure_6",

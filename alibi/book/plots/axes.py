@@ -16,7 +16,7 @@ def _plain(axis: object) -> None:
 
 
 def logarithmic(ax: Axes, x: Sequence[float] | None = None, y: Sequence[float] | None = None) -> None:
-    """Logarithmic axes with these ticks, labelled as plain numbers; an axis without ticks stays as it is."""
+    """Makes axes logarithmic with these ticks, labelled as plain numbers; an axis without ticks does not change."""
     if x is not None:
         ax.set_xscale("log")
         ax.set_xticks(list(x))
@@ -37,14 +37,14 @@ def nice_ticks(low: float, high: float) -> list[float]:
 
 
 def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
-    """The mean of one column at each value of another, and a band from its least to its greatest seed.
+    """Draws the mean of one column at each value of another, and a band from the least to the greatest seed.
 
     Args:
-        ax: to draw on; without rows nothing is drawn.
-        rows: with both columns.
+        ax: the axes; without rows nothing is drawn.
+        rows: rows with both columns.
         x: column of the horizontal axis.
         y: column of the vertical axis.
-        look: of the line, its colour among it.
+        look: look of the line, with its colour.
     """
     if rows.empty:
         return
@@ -64,13 +64,13 @@ def legend_above(figure: Figure, ncols: int, names: Sequence[str] = ()) -> None:
 
 
 def doublings(low: float, high: float, start: float) -> list[float]:
-    """Ticks of a logarithmic axis between two numbers: a third one, its doublings and its halves."""
+    """Ticks of a logarithmic axis between two numbers: `start`, its doublings and its halves."""
     ticks = [start * 2.0**power for power in range(-6, 12)]
     return [tick for tick in ticks if low * 0.99 <= tick <= high * 1.01]
 
 
 def far_apart(lengths: Sequence[float]) -> list[float]:
-    """Those lengths that are far enough apart for a label each, the longest among them."""
+    """The lengths that are far enough apart for labels, including the longest."""
     kept = [lengths[-1]]
     for length in reversed(lengths[:-1]):
         if kept[-1] / length > 1.45:

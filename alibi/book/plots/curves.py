@@ -1,4 +1,4 @@
-"""Curves of perplexity and loss against length and position, of the paper or measured."""
+"""Curves of perplexity and loss against length and position, from the paper or measured."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from alibi.evaluate import AgainstItself
 def perplexities(
     records: pd.DataFrame, metric: str = "perplexity", protocol: str = "nonoverlapping", split: str = "valid"
 ) -> pd.DataFrame:
-    """The rows of one metric, protocol and split that hold a value; without overlap those that skip no tokens."""
+    """The rows of one metric, protocol and split that have a value; without overlap, only rows that skip no tokens."""
     chosen = (records.metric == metric) & (records.protocol == protocol) & (records.split == split)
     if protocol == "nonoverlapping" and "skipped" in records:
         chosen &= records.skipped.isna()
@@ -32,7 +32,7 @@ def extrapolation(
     legend: bool = True,
     protocol: str = "nonoverlapping",
 ) -> Axes:
-    """Perplexity against evaluation length, one curve a method, the training length marked (Figure 1).
+    """Perplexity against evaluation length, one curve a method, with a mark at the training length (Figure 1).
 
     Both axes are logarithmic. Records of several seeds give a mean and a band from the least to the greatest.
     """
@@ -57,7 +57,7 @@ def extrapolation(
 
 
 def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
-    """The paper's extrapolation at L = 512 (Table 2) and the live runs side by side, same axes and colours."""
+    """The paper's extrapolation at L = 512 (Table 2) beside the live runs, with the same axes and colours."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.4))
     extrapolation(paper[paper.source == "Table 2"], left)
     handles, names = left.get_legend_handles_labels()
@@ -78,7 +78,7 @@ def by_position(found: AgainstItself) -> np.ndarray:
 
 
 def against_itself(found: Mapping[str, AgainstItself]) -> Figure:
-    """The loss of each method's model in a long window less its own within L, against the position (tokens).
+    """The loss of each method's model in a long window minus its own within L, against the position (tokens).
 
     Bands are two standard errors over articles to each side.
     """
@@ -104,14 +104,14 @@ def two_readings(
     length: int,
     stretch: int = 32,
 ) -> Figure:
-    """Models that read one text in a single window: loss, next tokens after it, and where a head looks from its end.
+    """Models that read one text in a single window: loss, likeliest next tokens, and a head's attention from the end.
 
     Args:
-        losses: of each method's model, of each token (nats).
-        words: of each, the probabilities of the likeliest next tokens.
-        weights: of each, a head's attention from the last token, over all tokens.
+        losses: loss of each token (nats), by method.
+        words: probabilities of the likeliest next tokens, by method.
+        weights: a head's attention from the last token over all tokens, by method.
         length: the training length, L in tokens.
-        stretch: tokens of which a mean loss is drawn; a bar of attention holds the weight of two stretches.
+        stretch: number of tokens in each drawn mean of the loss; a bar of attention has the weight of two stretches.
     """
     rows: list[Any] = [["loss", "loss"], [f"words {name}" for name in losses], [f"looks {name}" for name in losses]]
     figure, axes = plt.subplot_mosaic(rows, figsize=(6.4, 7))
@@ -139,10 +139,10 @@ def two_readings(
 
 
 def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Perplexity over that at L, against evaluation length over L: what compares across models and texts.
+    """Perplexity over perplexity at L, against evaluation length over L: comparable across models and texts.
 
-    The paper's rows are lines, measured ones large filled markers, side by side where they would hide one another.
-    Of each, one training length is expected.
+    The paper's rows are lines, measured rows large filled markers, side by side where they would hide one another. Both
+    have one training length.
     """
     ax = plt.gca() if ax is None else ax
     chosen = perplexities(records)

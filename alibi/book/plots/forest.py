@@ -9,13 +9,13 @@ from alibi.book.plots.axes import logarithmic, nice_ticks
 
 
 def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: str, log: bool = True) -> None:
-    """A row for each part of a claim: where its rule holds (grey), the paper's value, ours and its interval.
+    """A row for each part of a claim: its rule's range (grey), the paper's value, and ours with its interval.
 
     Args:
-        ax: to draw on.
+        ax: the axes.
         effects: columns low and high (of the rule), paper, effect (measured), start and end (of its interval), outcome.
-        names: what is said of each part, by its label in the index of `effects`; the first on top.
-        xlabel: what the values are.
+        names: text of each part, by its label in the index of `effects`; the first on top.
+        xlabel: label of the values' axis.
         log: whether the axis is logarithmic.
     """
     rows = effects.loc[list(names)]

@@ -1,7 +1,7 @@
 """The look of each position method in every figure: its colour, marker and dashes; names of metrics; the style.
 
-Colours are Okabe and Ito's, those of ALiBi's variants Paul Tol's, which stay apart for colour-blind readers; markers
-and dashes say the same once more.
+Colours are Okabe and Ito's, or Paul Tol's for ALiBi's variants: colour-blind readers can tell them apart. Markers and
+dashes tell methods apart without colour.
 """
 
 import matplotlib.pyplot as plt
@@ -13,10 +13,10 @@ from matplotlib_inline.config import InlineBackend
 from alibi.book.plots.files import offer
 from alibi.positions import METHODS, PAPER_METHODS
 
-# Of columns and rows in tables.
+# Titles of columns and rows in tables.
 PAPER_ORDER = list(PAPER_METHODS)
 TITLES = {name: method.title for name, method in METHODS.items()}
-# In tables.
+# Names in tables.
 METRIC_NAMES = {
     "perplexity": "perplexity",
     "word_perplexity": "perplexity per word",
@@ -25,7 +25,7 @@ METRIC_NAMES = {
     "eval_speed": "inference speed",
     "train_memory": "training memory",
 }
-# At axes.
+# Labels of axes.
 METRIC_LABELS = {
     "perplexity": "perplexity (per token)",
     "word_perplexity": "perplexity (per word)",
@@ -61,7 +61,7 @@ CHOSEN_LOOKS: dict[str, Look] = {
     "t5-16": ("#7FCFB8", (6, 0, 0), (6, 1)),
     "alibi-x8": ("#7FB8DC", (5, 0, 36), (3, 1)),
 }
-# For methods that chose none, in the order of METHODS. Two numbers of a marker are its corners and 1 for a star.
+# For methods without a chosen look, in the order of METHODS. A marker of two numbers has its corners, and 1 for a star.
 SPARE_LOOKS: tuple[Look, ...] = (
     ("#994F00", (7, 1, 0), (10, 1, 2, 1)),
     ("#225555", (9, 1, 0), (1, 4)),
@@ -84,14 +84,14 @@ MARKERS = {name: marker for name, (_, marker, _) in LOOKS.items()}
 DASHES = {name: dashes for name, (_, _, dashes) in LOOKS.items()}
 
 
-# What a figure gets on a dark page, by the filters of book.css: lightness turned around, hue kept (Filter Effects
-# Module Level 1, hueRotate with the cosine -1).
+# The filters of book.css for figures on a dark page: inverted lightness, the same hue (Filter Effects Module Level 1,
+# hueRotate with the cosine -1).
 INVERTED = 0.93
 TURNED = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
 
 
 def on_dark(colour: str) -> str:
-    """The colour (#RRGGBB) that one of a figure becomes on a dark page, for what is drawn in the page itself."""
+    """The colour (#RRGGBB) that a figure's colour becomes on a dark page, for drawings in the page itself."""
     channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
     turned = TURNED @ (INVERTED + channels * (1 - 2 * INVERTED))
     return "#" + "".join(f"{round(255 * channel):02X}" for channel in turned.clip(0, 1))
@@ -107,7 +107,7 @@ def use_style() -> None:
         "axes.titlesize": "medium",
         "legend.frameon": False,
         "lines.markersize": 5,
-        # Text of a figure must not depend on what fonts a machine has.
+        # A figure must not depend on the fonts of a machine.
         "font.family": "DejaVu Sans",
         # The same drawing is the same SVG.
         "svg.hashsalt": "alibi",

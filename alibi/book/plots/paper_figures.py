@@ -1,7 +1,7 @@
 """The paper's figures, in its order, by its number.
 
-Each function takes the paper's rows, measured ones or both. Measured models are of other sizes, on other texts and
-machines, and so get a panel of their own.
+Each function takes the paper's rows, measured rows or both. Measured models have other sizes, texts and machines, and
+so get their own panels.
 """
 
 import math
@@ -15,7 +15,6 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from alibi.book.plots.axes import band, far_apart, legend_above, logarithmic, nice_ticks
@@ -45,7 +44,7 @@ def _stack(panels: int, height: float = 3.9) -> tuple[Figure, list[Axes]]:
 
 
 def _pairs(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> Figure:
-    """Extrapolation curves, a panel a training length, two panels a row."""
+    """Extrapolation curves, one panel a training length, two panels a row."""
     panels = []
     for title, part in _parts(records, *sources):
         for length, group in perplexities(part, protocol=protocol).groupby("train_length"):
@@ -79,7 +78,7 @@ def figure_1(records: pd.DataFrame) -> Figure:
 def figure_2(records: pd.DataFrame) -> Figure:
     """Figure 2 (Table 1): speed of training and inference (thousand words/s) and memory of training (GB).
 
-    Bars by training length (tokens) and method; a row of panels for the paper, one for each measured scale.
+    Bars by training length (tokens) and method; one row of panels for the paper, and one for each measured scale.
     """
     metrics = ["train_speed", "eval_speed", "train_memory"]
     parts = [(title, part[part.metric.isin(metrics)]) for title, part in _parts(records, "Table 1")]
@@ -108,25 +107,6 @@ def _quantity(records: pd.DataFrame, ax: Axes) -> str:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}"))
         unit = f"thousand {unit}"
     return f"{METRIC_NAMES[metric]}\n({unit})"
-
-
-def figure_3(tokens: int = 5) -> Figure:
-    """Figure 3, drawn: the scores of queries and keys, and the penalty that ALiBi adds to each, for one head."""
-    figure, axes = plt.subplots(1, 2, figsize=(6.4, 3.1))
-    shades = ["0.94", *sns.light_palette(COLOURS["alibi"], 2 * tokens)[2:]]
-    for ax, title in zip(axes, ("scores", "+  penalty"), strict=True):
-        for query in range(tokens):
-            for key in range(query + 1):
-                back = query - key
-                penalty = ["0", "$-m$"][back] if back < 2 else f"$-{back}m$"
-                text = f"$q_{query + 1} k_{key + 1}$" if ax is axes[0] else penalty
-                shade = shades[0 if ax is axes[0] else back]
-                ax.add_patch(Rectangle((key, query), 1, 1, facecolor=shade, edgecolor="white", lw=2))
-                ax.text(key + 0.5, query + 0.5, text, ha="center", va="center")
-        ax.set(xlim=(0, tokens), ylim=(tokens, 0), title=title, xlabel="key", ylabel="query", xticks=[], yticks=[])
-        ax.set_aspect("equal")
-        sns.despine(ax=ax, left=True, bottom=True)
-    return figure
 
 
 def figure_4(records: pd.DataFrame) -> Figure:
@@ -166,7 +146,7 @@ def figure_4(records: pd.DataFrame) -> Figure:
 def figure_5(sides: Mapping[str, pd.DataFrame]) -> Figure:
     """Figure 5 (points read off it): perplexity per token against the time of training, nonoverlapping.
 
-    In panels of 1024 and 2048 tokens, ALiBi trained at half the length beside sinusoidal trained at it.
+    Panels of 1024 and 2048 tokens show ALiBi trained at half the length beside sinusoidal trained at the length.
 
     Args:
         sides: rows by title: `paper_length` and `paper_eval_length` in the paper's tokens, `time` with its
@@ -192,7 +172,7 @@ def figure_5(sides: Mapping[str, pd.DataFrame]) -> Figure:
 def figure_6(sides: Mapping[str, pd.DataFrame]) -> Figure:
     """Figure 6 (digitised) and Table 12: perplexity per token against evaluation length (tokens), nonoverlapping.
 
-    A panel for each training length; all span the same ratios about the perplexity at L.
+    One panel for each training length; all span the same ratios around the perplexity at L.
 
     Args:
         sides: rows of `alibi.book.results.relative` by title.
@@ -274,7 +254,7 @@ def figure_8(records: pd.DataFrame) -> Figure:
 def figure_9(sides: Mapping[str, pd.DataFrame]) -> Figure:
     """Figure 9 (Table 8): perplexity per token against evaluation length (tokens), nonoverlapping, both logarithmic.
 
-    ALiBi from each training length, sinusoidal at its own; all panels span the same ratios of perplexity.
+    ALiBi is drawn from each training length, sinusoidal at its own; all panels span the same ratios of perplexity.
 
     Args:
         sides: rows of `alibi.book.results.relative` by title.
@@ -305,5 +285,5 @@ def figure_11(records: pd.DataFrame, stride: int = 1) -> Figure:
 
 
 def _shades(count: int) -> list[Any]:
-    """Of ALiBi's blue, for models trained at different lengths, the shortest lightest."""
+    """Shades of ALiBi's blue for models trained at different lengths, the shortest lightest."""
     return list(sns.blend_palette(["#7FC4EE", COLOURS["alibi"], "#002A42"], count))

@@ -16,13 +16,13 @@ from alibi.errors import UnknownNameError
 
 FOLDER = Path(__file__).parent
 SHARED = "shared.js"
-# Scripts that draw nothing and that a figure computes with.
+# Scripts that draw nothing: a figure computes with them.
 PARTS = {"try-it": ("bytepairs.js", "decoder.js")}
 NAMES = tuple(
     sorted(path.stem for path in FOLDER.glob("*.js") if path.name not in (SHARED, *chain.from_iterable(PARTS.values())))
 )
 MARK = 'data-widget="{}"'
-# A kind of output: texts by their paths below `_static`, which go into the site and not into the notebook.
+# A kind of output: texts by their paths below `_static`, which go into the site, not into the notebook.
 SITE_FILES = "application/vnd.alibi.site-files+json"
 SITE_FOLDER = "site-files"
 # A kind of output beside a picture: its drawing and numbers by the ends of their names, for the site alone.
@@ -31,11 +31,11 @@ FIGURE_FOLDER = "figures"
 
 
 def widget(name: str, data: Mapping[str, Any]) -> HTML:
-    """The container of a moving figure, empty but for its data: `alibi.book.site` gives the page its script.
+    """The container of a moving figure, which holds only its data: `alibi.book.site` gives the page its script.
 
     Args:
-        name: of its script in this folder.
-        data: what the script draws; numbers, texts, lists and mappings.
+        name: name of its script in this folder.
+        data: data of the figure: numbers, texts, lists and mappings.
 
     Raises:
         ValueError: for an unknown name, and for an infinite number or one that is not a number.
@@ -48,7 +48,7 @@ def widget(name: str, data: Mapping[str, Any]) -> HTML:
 
 
 def give_to_site(files: Mapping[str, str]) -> None:
-    """Puts files into the site that is built from this execution: what a figure loads and no notebook should hold.
+    """Puts files into the site that is built from this execution: data that are too large for a notebook.
 
     Args:
         files: texts, by their paths below the site's `_static`.

@@ -1,4 +1,4 @@
-"""The moving figures of the chapters: each function gives the one of its name its data, rounded to what is seen."""
+"""The moving figures of the chapters: each function makes the figure of its name, with data rounded for the screen."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -19,7 +19,7 @@ from alibi.positions.t5 import LONGEST_DISTANCE, bucket
 from alibi.reproduction.claims import VERDICTS, Verdict
 from alibi.runs import Run
 
-# For windows to move over: 32 words, the last of which needs the second.
+# A text for windows to move over: 32 words, and the last one depends on the second.
 SENTENCE = (
     "the cat that had slept all morning on the warm stone wall behind the old house by the river woke up saw a small "
     "brown bird and began to move her tail"
@@ -43,7 +43,7 @@ def drowned(t5: Run, keys: int, slope: int = 5) -> HTML:
     Args:
         t5: a run of the method t5.
         keys: tokens in the window at its start.
-        slope: of which head of ALiBi at its start, from 0.
+        slope: number of ALiBi's head at its start, from 0.
     """
     table = _table(t5)
     # All distances of the last bucket are far; the others lie within LONGEST_DISTANCE.
@@ -57,7 +57,7 @@ def hands(models: Sequence[tuple[str, int, int]], multiple: int = 4) -> HTML:
 
     Args:
         models: name, head width and training length L (tokens) of each.
-        multiple: of L, the longest offset.
+        multiple: longest offset, in multiples of L.
     """
     shown = [
         {"title": f"{name}: D = {width}, L = {length}", "length": length, "frequencies": frequencies(width).tolist()}
@@ -67,7 +67,7 @@ def hands(models: Sequence[tuple[str, int, int]], multiple: int = 4) -> HTML:
 
 
 def _table(t5: Run) -> list[list[float]]:
-    """Its bias (nats) by head and bucket."""
+    """The bias (nats) of a T5 run by head and bucket."""
     method = t5.model.positions
     assert isinstance(method, T5Bias)
     numbers: list[list[float]] = method.weights_KH.detach().T.double().round(decimals=3).tolist()
@@ -75,27 +75,27 @@ def _table(t5: Run) -> list[list[float]]:
 
 
 def cut(length: int = 8, stride: int = 8, few: int = 4) -> HTML:
-    """Windows over a sentence, and the number of tokens that each word is predicted from.
+    """Windows over a sentence, and the number of tokens before each predicted word.
 
     Args:
         length: tokens in a window at its start, L_valid.
         stride: new tokens of a window at its start.
-        few: tokens of context that count as little.
+        few: number of context tokens that still counts as little.
     """
     return widget("cut", {"words": SENTENCE.split(), "length": length, "stride": stride, "few": few, "chosen": 1})
 
 
 def staircase(heads: int, keys: int) -> HTML:
-    """Weights of the nearest keys with a bias in sixteen bits, for each of so many heads; so many keys at its start."""
+    """Weights of the nearest keys with a bias in sixteen bits, for each of `heads` heads; `keys` keys at its start."""
     return widget("staircase", {"slopes": slopes(heads), "keys": keys})
 
 
 def watch(found: Mapping[str, AgainstItself], vocabulary: Vocabulary, tokens: np.ndarray) -> HTML:
-    """What a window longer than L costs each model, by position, beside a text of as many tokens.
+    """The cost of a window longer than L for each model, by position, beside a text of the same length.
 
     Args:
-        found: of each method, all with the same lengths.
-        vocabulary: of the text.
+        found: result of each method, all with the same lengths.
+        vocabulary: vocabulary of the text.
         tokens: the text, at least one window of it.
     """
     some = next(iter(found.values()))
@@ -108,7 +108,7 @@ def watch(found: Mapping[str, AgainstItself], vocabulary: Vocabulary, tokens: np
 
 
 def _pieces(vocabulary: Vocabulary, tokens: np.ndarray) -> list[str]:
-    """What each token adds to the text; a character of several tokens belongs to its last one."""
+    """The characters that each token adds to the text; a character of several tokens belongs to its last one."""
     ends = [0]
     for count in range(1, len(tokens) + 1):
         ends.append(len(vocabulary.decode(tokens[:count]).rstrip("\ufffd")))
@@ -122,7 +122,7 @@ def curves(paper: pd.DataFrame, measured: pd.DataFrame, tables: Mapping[str, flo
     Args:
         paper: `alibi.records.paper_results`.
         measured: records of `alibi.book.results.results`, of one scale.
-        tables: the paper's training length (tokens) of each table that is shown, by its name.
+        tables: the paper's training length (tokens) of each shown table, by the table's name.
     """
     pairs = []
     for table, length in tables.items():
@@ -136,7 +136,7 @@ def curves(paper: pd.DataFrame, measured: pd.DataFrame, tables: Mapping[str, flo
 
 
 def _side(title: str, told: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Of rows of one training length the curve of each of the paper's methods; several seeds are a mean and a range."""
+    """The curve of each of the paper's methods, from rows of one training length; several seeds give mean and range."""
     found = []
     for method in plots.PAPER_ORDER:
         at = rows[rows.method == method].groupby("eval_length").value.agg(["mean", "min", "max"]).astype(float).round(4)
@@ -152,7 +152,7 @@ def scorecard(judged: Mapping[str, tuple[Sequence[Verdict], Sequence[Verdict]]])
     """The verdicts on the same claims by several sets of numbers, each as it is and with two methods exchanged.
 
     Args:
-        judged: by the name of the numbers, verdicts on them and on the same ones with the two names exchanged.
+        judged: by the name of each set, the verdicts on its numbers, and on these with the two methods exchanged.
     """
     worlds: dict[str, Sequence[Verdict]] = {}
     for name, (own, exchanged) in judged.items():
@@ -179,8 +179,8 @@ def try_it(runs: Sequence[Run], texts: Mapping[str, str]) -> HTML:
     """Two trained models that read the reader's own text in the page; their weights go into the site.
 
     Args:
-        runs: of `alibi.book.page_model.page_run`, with one shape, L and vocabulary.
-        texts: to pick from, by title; the first is there at the start.
+        runs: results of `alibi.book.page_model.page_run`, with one shape, L and vocabulary.
+        texts: texts to pick from, by title; the first is shown at the start.
     """
     give_to_site(page_model.scripts(runs))
     titles = {run.config.model.method: plots.TITLES[run.config.model.method] for run in runs}

@@ -1,4 +1,4 @@
-"""The paper's experiments as data: one file a table or figure, each listing its training runs and evaluations.
+"""The paper's experiments as data: one file for each table or figure, with its training runs and evaluations.
 
 Their names and tables stand here, so that judging records or printing a help text imports no torch.
 """
@@ -27,7 +27,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "token_budget": (),
     "noise_floor": (),
 }
-"""Each experiment, a module of this name, with the paper's tables and figures that it reproduces."""
+"""Experiments by name (also the name of their module), with the paper's tables and figures that they reproduce."""
 
 
 def module(experiment: str) -> ModuleType:
@@ -41,4 +41,4 @@ def _cells(experiment: str, scale: str, seeds: tuple[int, ...] = (0,), corpus: s
 
 
 EXPERIMENTS: "dict[str, Callable[..., list[Cell]]]" = {name: partial(_cells, name) for name in TABLES}
-"""The function that lists the cells of each: cells(scale, seeds, corpus)."""
+"""The function that lists the cells of each experiment: cells(scale, seeds, corpus)."""

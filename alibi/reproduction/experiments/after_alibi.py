@@ -9,8 +9,8 @@ FIRE at 4 L, the forgetting transformer at L; xPos fails less than rotary; a mod
     gpu                             512, 1024
     paper                           512, 1024
 
-All runs are as long as those of `wikitext103`. The runs of the paper's methods and of no positions are the same ones:
-each is trained once. Windowed attention is trained with windows of L / 4 (`alibi.positions.window`).
+All runs are as long as in `wikitext103`. The runs of the paper's methods and without positions are shared with it and
+trained once. Windowed attention is trained with windows of L / 4 (`alibi.positions.window`).
 
 Interpolation trains nothing: the runs of ALiBi and rotary are evaluated in windows of 2, 4 and 16 L with slopes or
 angles rescaled by L_valid / L. The column `interpolation` of their records names the kind.

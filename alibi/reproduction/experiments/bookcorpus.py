@@ -10,15 +10,15 @@ one plain matrix for the embedding.
     gpu      Toronto BookCorpus                    512, 1024, 3072    minutes on an H100
     paper    Toronto BookCorpus                    512, 1024, 3072    days on 8 V100s
 
-The text of quick has nothing to do with books: it shows that everything runs, and is no evidence. laptop reads byte
-pairs, whose vocabulary is small enough for its models. --corpus chooses another text.
+The text of quick is not from books: it shows that everything runs, and is not evidence. laptop reads byte pairs,
+because their vocabulary is small enough for its models. --corpus chooses another text.
 
     python -m alibi reproduce bookcorpus --scale laptop
 """
 
 from alibi.reproduction.experiments.wikitext103 import LENGTHS
 from alibi.reproduction.texts import Text, text_named
-from alibi.reproduction.training_cell import TrainingCell, grid
+from alibi.reproduction.training_cell import TrainingCell, extrapolation_cell, spec_of
 
 TEXTS = {
     "quick": Text("wikipedia-sample"),
@@ -30,5 +30,10 @@ TEXTS = {
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
     """ALiBi and sinusoidal at the three training lengths of Table 8."""
-    text = text_named(corpus, TEXTS[scale])
-    return grid(("alibi", "sinusoidal"), scale, LENGTHS[scale][:3], seeds, text, "bookcorpus")
+    text, lengths = text_named(corpus, TEXTS[scale]), LENGTHS[scale][:3]
+    return [
+        extrapolation_cell(spec_of(method, scale, length, text, seed), text, lengths, "bookcorpus")
+        for seed in seeds
+        for length in lengths
+        for method in ("alibi", "sinusoidal")
+    ]

@@ -12,8 +12,8 @@ In equal time the sinusoidal models get the paper's share of updates, 46,700 and
     gpu      12 layers, width 1024    its first 200 million words        512, 1024, 2048
     paper    25 layers, width 2048    OpenWebText                        512, 1024, 2048
 
-All have 16 heads, as the paper's. Nobody offers its text, 461 GB, as one corpus: OpenWebText, 40 GB, is a part of
-RoBERTa's and stands in for it. --corpus chooses another text.
+All have 16 heads, like the paper's. Nobody offers its text, 461 GB, as one corpus: OpenWebText, 40 GB and a part of
+RoBERTa's text, stands in for it. --corpus chooses another text.
 
     python -m alibi reproduce cc100_roberta --scale laptop
 """

@@ -1,13 +1,13 @@
-"""Where the gain past the training length comes from: Appendix B, Tables 13 to 15, Figure 11.
+"""The source of the gain past the training length: Appendix B, Tables 13 to 15, Figure 11.
 
-In nonoverlapping evaluation the first tokens of a window have next to no context; longer windows have fewer of them.
+In nonoverlapping evaluation the first tokens of a window have almost no context; longer windows have fewer of them.
 Under the sliding window with stride 1 every token has a full window, and ALiBi's perplexity is flat in its length:
 expected (Table 15, trained at 512) 17.98 at 512 and 18.30 at 3072; nonoverlapping they are 19.73 and 18.40.
 
 The runs are those of `wikitext103`, from the same cache. Both protocols score the same tokens, in two ways:
 
-- Full windows of L, 2 L and 4 L. The first tokens of the split are context alone, so that each scored token has a whole
-  window before it, less at most the stride. The stride is L / 8 at scales quick and laptop, L / 16 at gpu and 1 at
+- Full windows of L, 2 L and 4 L. The first tokens of the split are only context, so that each scored token has a whole
+window before it, minus at most the stride. The stride is L / 8 at scales quick and laptop, L / 16 at gpu and 1 at
   paper. The scored tokens are spread over the split: some 4,000 at quick, 16,000 at laptop, else all of them.
 - Windows that overlap by half, on the first 32,768 tokens of the split (quick: 4,096), where the first windows grow.
   The loss is also recorded by position in the window.

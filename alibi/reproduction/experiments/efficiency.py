@@ -9,11 +9,11 @@ more; rotary at 68 to 75%, the T5 bias at 28 to 51%. Training at 512 is 1.84 tim
     gpu      247M: 16 layers, width 1024            512, 1024, 3072    minutes on an H100
     paper    the same
 
-Speed needs no reduced lengths: they are the paper's. The methods take turns at steps on random tokens, for at least ten
-rounds, each on its fastest attention kernel and on one that all share. The shared kernel stores scores and adds a mask
-for every method, as the paper's code does. A ratio is the median of the ratios of neighbouring steps. The T5 bias is
-timed in three forms, from a look-up for each distance to one for each pair of tokens in each layer. Nothing else should
-run at the same time.
+Speed needs no reduced lengths: it uses the paper's. The methods take turns at steps on random tokens, for at least ten
+rounds, each on its fastest attention kernel and on a shared one. The shared kernel stores scores and adds a mask for
+every method, as the paper's code does. A ratio is the median of the ratios of neighbouring steps. The T5 bias is timed
+in three forms, from a look-up for each distance to one for each pair of tokens in each layer. Nothing else should run
+at the same time.
 
     python -m alibi reproduce efficiency --scale laptop
 """
@@ -48,7 +48,7 @@ LARGE = {
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[Cell]:
     """All methods of the paper at each length, attention by kernel, and the loss within a decay window.
 
-    Cells of speed depend on no seed and no text.
+    Cells of speed do not depend on seed or text.
     """
     length, text = scale_named(scale).train_length, text_named(corpus, TEXTS[scale])
     measured = (Measure(LONGER * length, None, HALF_STRIDE_TOKENS[scale]),)

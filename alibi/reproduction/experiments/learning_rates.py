@@ -1,12 +1,12 @@
-"""A learning rate for each method by one rule, and the factor of T5's table: on the validation split alone.
+"""A learning rate for each method by one rule, and the factor of T5's table, chosen only on the validation split.
 
-Each method is trained at L = 64 (laptop), a quarter of the scale's steps, with half the scale's rate, that rate, and
-twice it. The rule is older than the runs: a method keeps the scale's rate, unless another one lowers its loss at
-L_valid = L by more than 0.01 nats; then it takes the best of the three. Losses past L choose nothing.
+Each method is trained at L = 64 (laptop) for a quarter of the scale's steps, with half the scale's rate, the scale's
+rate, and twice the rate. The rule is older than the runs: a method keeps the scale's rate, unless another rate lowers
+its loss at L_valid = L by more than 0.01 nats; then it takes the best of the three. Losses past L choose nothing.
 
 The table of the T5 bias must move by several nats, and a step of Adam moves it no farther than its rate. At L = 128
 its rate is 1, 3, 10 and 30 times the model's. `alibi.optim.method_rate` derives the factor for every budget from the
-distance that the table can move with the best of them, `alibi.positions.t5.T5Bias.travel`.
+distance that the table can move at the best of these rates, `alibi.positions.t5.T5Bias.travel`.
 
     python -m alibi reproduce learning_rates --scale laptop
 """
@@ -33,7 +33,7 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) 
         for times in TIMES
         for method in (*PAPER_METHODS[::-1], "none")
     ]
-    # Scale quick has one length, at which it tries the factors too.
+    # Scale quick has only one length and tries the factors there too.
     choices += [("t5", lengths[:2][-1], own | {"method_rate": factor}) for factor in FACTORS]
     return [
         TrainingCell(

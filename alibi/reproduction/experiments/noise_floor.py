@@ -1,6 +1,6 @@
 """How far apart are two runs of one method that ought to be equal?
 
-A difference between methods that is no larger says nothing. One run of ALiBi and one of sinusoidal are compared with
+Differences between methods that are no larger say nothing. One run of ALiBi and one of sinusoidal are compared with
 runs that differ in one thing: the initial weights (and dropout, where a scale has it), the order of the data, both, or
 the dtype of the computation, which changes from machine to machine.
 
@@ -21,7 +21,7 @@ BFLOAT16 = {"dtype": "bfloat16"}
 
 def changes(seed: int) -> list[dict[str, Any]]:
     """Fields of the five runs: the first, then another order of the data, other weights, both, another dtype."""
-    other = seed + 1000  # Not among the seeds of the grids.
+    other = seed + 1000  # A seed outside the grids.
     return [
         {"seed": seed, **BFLOAT16},
         {"seed": seed, "data_seed": other, **BFLOAT16},

@@ -1,8 +1,8 @@
 """Does it read further? Truncation, attention distance, repeated words and gradient, in windows of 16 L.
 
-Expected, by the claims of later papers (`alibi.reproduction.later_rules`): cut to its last 2 L tokens ALiBi loses
-nothing, and a model without positions that is cut at L equals it; L covers ALiBi's receptive field and no other's; the
-T5 bias and no positions attend farther; what ALiBi gains past L is in words that it can copy from there.
+Expected, by the claims of later papers (`alibi.reproduction.later_rules`): ALiBi loses nothing when it is cut to its
+last 2 L tokens, and a model without positions that is cut at L equals it; L covers only ALiBi's receptive field; the T5
+bias and models without positions attend farther; ALiBi's gain past L is in words that it can copy from there.
 
     scale    text and model         L            tokens scored
     quick    those of wikitext103   128          2,048
@@ -11,8 +11,8 @@ T5 bias and no positions attend farther; what ALiBi gains past L is in words tha
     paper                           512, 1024    65,536
 
 The scored tokens are the last 2 L of windows of 16 L. For each, only the last w tokens may be seen, with w from L / 8
-to all. The runs are those of `wikitext103` and `after_alibi`: each is trained once. At laptop the measures of a run
-cost about a twentieth of its training.
+to all. The runs are shared with `wikitext103` and `after_alibi`, and trained once. At laptop the measures of a run cost
+about a twentieth of its training.
 
     python -m alibi reproduce reads_further --scale laptop
 """

@@ -1,7 +1,7 @@
 """Do small budgets flatter extrapolation? The same methods after a quarter, the whole and four times the tokens.
 
-The paper's models read 205 epochs, those of scale laptop less than two. If the perplexity past L, over that at L, rises
-or falls with the tokens trained on, a scaled-down verdict holds for its budget and not for the paper's.
+The paper's models read 205 epochs, those of scale laptop less than two. If the ratio of perplexity past L to perplexity
+at L changes with the number of training tokens, a scaled-down verdict holds for its budget and not for the paper's.
 
     scale    steps                   trained at L
     quick    75, 300, 1,200          128
@@ -14,7 +14,7 @@ or falls with the tokens trained on, a scaled-down verdict holds for its budget 
 
 from alibi.reproduction.experiments.wikitext103 import TEXTS
 from alibi.reproduction.texts import text_named
-from alibi.reproduction.training_cell import TrainingCell, grid
+from alibi.reproduction.training_cell import TrainingCell, extrapolation_cell, spec_of
 from alibi.scale import scale_named
 
 METHODS = ("alibi", "sinusoidal", "none", "t5")
@@ -24,9 +24,10 @@ SHARES = {"quick": (1, 0.25, 4), "laptop": (1, 0.25, 4), "gpu": (1, 0.25, 4), "p
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
     """Each method at the scale's own length, the scale's own budget first and the longest last."""
     size, text = scale_named(scale), text_named(corpus, TEXTS[scale])
+    length = size.train_length
     return [
-        cell
+        extrapolation_cell(spec_of(method, scale, length, text, seed, steps=round(share * size.steps)), text, (length,))
         for seed in seeds
         for share in SHARES[scale]
-        for cell in grid(METHODS, scale, (size.train_length,), (seed,), text, "wikitext-103", round(share * size.steps))
+        for method in METHODS
     ]
