@@ -99,7 +99,7 @@ INTERPOLATIONS: dict[str, dict[str, Callable[[PositionMethod, int, float], Posit
 
 
 def interpolated(method: PositionMethod, kind: str, train_length: int, window: int) -> PositionMethod:
-    """The position method of a trained model for windows longer than those of training.
+    """The position method of a trained model for windows longer than the training length.
 
     Args:
         method: the model's method, which is not changed.

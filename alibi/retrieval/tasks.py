@@ -39,7 +39,7 @@ class Windows:
 
     @property
     def sources(self) -> np.ndarray:
-        """What a model reads."""
+        """The tokens that a model reads."""
         return self.tokens_BN[:, :-1]
 
     @property
