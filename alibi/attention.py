@@ -366,7 +366,7 @@ def gated(attend: Attend, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, log_ga
 
     Their sum is c_i - c_j with running sums c. The softmax cancels c_i, which all keys of a query share; -c_j is a
     column of the keys, as ALiBi's positions are, and needs no T x S tensor. In 16 bits it is split into three parts.
-    The error of a score is that of its float32 sum: `|c_j| 2^-24`.
+    The error of a score is the error of its float32 sum: `|c_j| 2^-24`.
     """
     head_width, dtype = q_BHTD.shape[-1], k_BHSD.dtype
     parts = 3 if dtype.itemsize == 2 else 1

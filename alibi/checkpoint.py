@@ -65,7 +65,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         if place.is_dir():  # An unreadable checkpoint of the same step.
             place.rename(folder / f"{place.name}.0{UNFINISHED}")
         elif place.exists():
-            raise FileExistsError(errno.EEXIST, "a file that is no checkpoint has its name", str(place))
+            raise FileExistsError(errno.EEXIST, "a file that is not a checkpoint has its name", str(place))
         temporary.rename(place)
         to_disk(folder)
     except (OSError, SafetensorError) as wrong:

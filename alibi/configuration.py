@@ -90,7 +90,7 @@ class TrainConfig:
     processes: int = 1
     """Processes that share each batch (`alibi.processes`)."""
     parallel: str = "ddp"
-    """How they share the model: ddp or fsdp."""
+    """Form in which they share the model: ddp or fsdp."""
     lanes: int = 0
     """Shares in which a streamed training text is read (`alibi.corpora.stream`); 0 if it is not streamed."""
     official_tail_gap: bool = False

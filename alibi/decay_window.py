@@ -85,6 +85,6 @@ def seen_keys(slope: float, keys: int, dtype: torch.dtype) -> int:
         ValueError: if the slope is not positive, or `keys` is below 1.
     """
     if not slope > 0 or keys < 1:
-        raise InputError(f"slope={slope}, keys={keys}: a slope is positive, and a query has a key at least, its own")
+        raise InputError(f"slope={slope}, keys={keys}: a slope is positive, and a query has at least one key, its own")
     log_sum = math.log(math.expm1(-slope * keys) / math.expm1(-slope))
     return min(keys, max(0, math.ceil((-math.log(zero_below(dtype)) - log_sum) / slope)))

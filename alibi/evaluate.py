@@ -38,11 +38,11 @@ def _none() -> np.ndarray:
 
 
 def standard_error(nats_A: np.ndarray, tokens_A: np.ndarray) -> float:
-    r"""Standard error of a mean loss over tokens whose difficulty varies by article: a ratio of sums over articles.
+    r"""Standard error of a mean loss over tokens, as a ratio of two sums over articles, by which the loss varies.
 
     With sums $x_a$ over the $n_a$ tokens of each of $A$ articles, and the mean $r = \sum x_a / \sum n_a$, it is
     $\sqrt{A / (A - 1) \sum (x_a - r n_a)^2} / \sum n_a$ (Cochran, *Sampling Techniques*, section 6.4): tokens of one
-    article may depend on each other, and articles are taken as independent.
+    article are alike, and articles are taken as independent.
 
     Args:
         nats_A: sum over the tokens of each article.
@@ -102,7 +102,7 @@ class Evaluation:
             ValueError: if other tokens were scored.
         """
         if not np.array_equal(self.tokens_by_article, other.tokens_by_article):
-            raise InputError("only evaluations of the same tokens can be compared, and these scored different ones")
+            raise InputError("these evaluations scored different tokens: compare evaluations of the same tokens")
         difference_A = self.nats_by_article - other.nats_by_article
         return (self.nats - other.nats) / self.tokens, standard_error(difference_A, self.tokens_by_article)
 
@@ -124,7 +124,7 @@ class Evaluation:
     def remark(self) -> str:
         """The reason why the perplexity per word is missing or infinite; empty if it is finite."""
         if not self.words:
-            return "there is no perplexity per word, for want of words"
+            return "the text has no words, so there is no perplexity per word"
         if math.isinf(self.word_perplexity):
             return f"perplexity per word is more than a float holds, at {self.bytes / self.words:,.0f} bytes a word"
         return ""

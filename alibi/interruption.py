@@ -156,7 +156,7 @@ class Pool(ProcessPoolExecutor):
         )
 
     def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
-        """As a `ProcessPoolExecutor` does."""
+        """Submits a task, as a `ProcessPoolExecutor` does."""
         with starting():
             return super().submit(*arguments, **named)
 

@@ -79,7 +79,7 @@ def check_output(path: Path, make_folder: bool = False) -> None:
             TemporaryFile(dir=path.resolve().parent).close()
     except OSError as wrong:
         folder = path.resolve().parent if path.is_symlink() else path.parent
-        why = wrong.strerror if folder.is_dir() else f"{folder} is no folder"
+        why = wrong.strerror if folder.is_dir() else f"{folder} is not a folder"
         raise InputError(f"{path} can't be written: {why}") from wrong
 
 

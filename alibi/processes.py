@@ -124,7 +124,7 @@ def _lost(store: Any, number: int, size: int, wrong: RuntimeError) -> str:
     else:
         # Processes that still wait for the lost one are silent too.
         which = f"process {silent[0]}" if len(silent) == 1 else "a process"
-        what = f"{which} of {size} ended, and so the others; torchrun names the one that was first"
+        what = f"{which} of {size} ended, so the others ended too; torchrun names the first"
     if isinstance(wrong, dist.DistError):
         what += f" ({told(wrong)})"
     return f"{what}; the same command goes on from the last checkpoint"

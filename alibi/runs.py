@@ -468,7 +468,7 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
                 holding.enter_context(locked(lock_of(folder)))
             except OSError as wrong:
                 raise TrainingError(
-                    f"{folder.parent} can't be written: {wrong}; ALIBI_CACHE names another folder for what is trained"
+                    f"{folder.parent} can't be written: {wrong}; ALIBI_CACHE names another folder for trained runs"
                 ) from wrong
             train(config, corpus, folder, bookkeeping)
     return Run(config, corpus, folder, smoke)

@@ -135,7 +135,7 @@ def train(
             f"another process trains in {folder} and holds {busy.lock_file}: wait for it, or choose another folder"
         ) from None
     except (OSError, SafetensorError) as wrong:
-        raise TrainingError(f"{folder} can't be written: {wrong}; what was saved of the run is whole") from wrong
+        raise TrainingError(f"{folder} can't be written: {wrong}; the saved part of the run is whole") from wrong
 
 
 def _finished(config: TrainConfig, folder: Path, exact_dtype: bool) -> bool:
@@ -227,7 +227,7 @@ class Training:
         self._draw_apart()
 
     def _draw_apart(self) -> None:
-        """Gives each process but the first its own random numbers, for dropout."""
+        """Gives each process except the first its own random numbers, for dropout."""
         if number := processes.rank():
             mixed = np.random.SeedSequence([self.config.seed, number, self.done])
             torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))

@@ -141,7 +141,7 @@ def test_text_without_spaces_or_words_is_trained_and_evaluated_on(typed, tmp_pat
     ]
     status, out, _ = typed("evaluate ~/runs/first --lengths 16 --eval-corpus blank")
     assert status == 0 and out.splitlines()[2].split()[2] == "-"
-    assert out.splitlines()[3:] == ["blank valid: there is no perplexity per word, for want of words"]
+    assert out.splitlines()[3:] == ["blank valid: the text has no words, so there is no perplexity per word"]
     assert not (tmp_path / "~").exists()
 
 
@@ -198,7 +198,7 @@ def test_an_output_that_is_a_link_to_nothing_is_refused_before_work(tmp_path, mo
         with pytest.raises(SystemExit, match="2"):
             main()
         told = capsys.readouterr()
-        assert told.err.endswith(f"x.json can't be written: {tmp_path / 'gone'} is no folder\n") and not told.out
+        assert told.err.endswith(f"x.json can't be written: {tmp_path / 'gone'} is not a folder\n") and not told.out
 
 
 @pytest.mark.skipif(os.name != "posix", reason="streams are closed by a shell")
@@ -253,7 +253,7 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
         (["book", "alibi", "-p", "steps=many"], "many"),
         (["book", "alibi", "-p", "train_length=3"], "16"),
         (["book", "-p", "steps=3"], "name the chapter"),
-        (["bench", "--json", "missing/x.json"], "missing/x.json can't be written: missing is no folder"),
+        (["bench", "--json", "missing/x.json"], "missing/x.json can't be written: missing is not a folder"),
         (["scorecard", "--json", "."], ". can't be written: Is a directory"),
         (["learn"], "train"),
     ],

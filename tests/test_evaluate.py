@@ -60,7 +60,7 @@ def test_units(model, tokens):
 
 def test_words_too_long_or_none_leave_the_other_units(model, tokens):
     found = evaluate(model, replace(split(tokens), words=0), 3, 16)
-    assert math.isnan(found.word_perplexity) and found.remark.startswith("there is no perplexity per word")
+    assert math.isnan(found.word_perplexity) and found.remark.startswith("the text has no words")
     assert math.isfinite(found.perplexity) and math.isfinite(found.bits_per_byte)
     one = replace(found, nats=2000.0, words=1.0)
     assert one.word_perplexity == math.inf and one.perplexity == math.exp(2000 / 101)

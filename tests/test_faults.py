@@ -247,7 +247,7 @@ def test_a_disk_full_at_the_end_leaves_a_run_to_finish(small_disk, uninterrupted
     folder = small_disk / "run"
     folder.mkdir()
     (small_disk / "ballast").write_bytes(bytes(690 * 1024))
-    with pytest.raises(TrainingError, match=r"can't be written: .*No space left.*; what was saved of the run is whole"):
+    with pytest.raises(TrainingError, match=r"can't be written: .*No space left.*; the saved part of the run is whole"):
         go_on(folder, checkpoint_every=100)
     assert not (folder / "config.json").exists()
     (small_disk / "ballast").unlink()
@@ -311,7 +311,7 @@ def test_what_is_not_ours_is_left_alone(uninterrupted, tmp_path):
 def test_a_file_in_the_place_of_a_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "000000002").write_text("not ours")
-    with pytest.raises(CheckpointError, match=r"a file that is no checkpoint has its name: .*000000002") as told:
+    with pytest.raises(CheckpointError, match=r"a file that is not a checkpoint has its name: .*000000002") as told:
         go_on(tmp_path, checkpoint_every=1)
     assert "room" not in str(told.value) and "with a checkpoint: 1. Mend that and repeat" in str(told.value)
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["000000001", "000000002"]

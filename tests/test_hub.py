@@ -118,7 +118,7 @@ def test_a_refusal_is_told_for_what_it_is(hub, tmp_path, status, headers, meanin
 def test_an_offline_setting_is_told_for_what_it_is(hub, tmp_path):
     add_wikitext(hub)
     (told,) = ask(hub.address, tmp_path, {"name": "wikitext-103"}, before=AT_ONCE, HF_HUB_OFFLINE="1")
-    assert "HF_HUB_OFFLINE forbids to ask the hub, and no copy is here" in refused(told)
+    assert "HF_HUB_OFFLINE forbids access to the hub, and there is no copy here" in refused(told)
 
 
 def test_of_a_beginning_no_more_than_that_is_fetched(hub, tmp_path):

@@ -227,14 +227,14 @@ def test_a_position_of_another_stream_is_refused(data, vocabulary, tmp_path, mon
 def test_wrong_requests_are_refused(data, vocabulary):
     with pytest.raises(InputError, match="unknown mixture 'cc100'; choose from c"):
         TokenStream("cc100", vocabulary, 16, 8, 0)
-    with pytest.raises(InputError, match=r"lanes=4: 6 blocks .* to 1 processes; choose from 1, 2, 3, 6"):
+    with pytest.raises(InputError, match=r"lanes=4 must divide the 6 .* 1 processes; choose from 1, 2, 3, 6"):
         streamed(vocabulary, batch=6)
-    with pytest.raises(InputError, match=r"lanes=2: 12 blocks .* to 3 processes; choose from 3, 6, 12"):
+    with pytest.raises(InputError, match=r"lanes=2 must divide the 12 .* 3 processes; choose from 3, 6, 12"):
         streamed(vocabulary, batch=12, processes=3, lanes=None)
     whole = streamed(vocabulary)
     with pytest.raises(ValueError, match="step 1: a stream gives its steps in order, and the next one is 0"):
         whole(1)
-    with pytest.raises(InputError, match="to 3 processes; choose another number"):
+    with pytest.raises(InputError, match="the 3 processes; choose another number"):
         streamed(vocabulary, processes=3)
     with pytest.raises(ValueError, match="step 1: a stream gives its steps in order, and the next one is 0"):
         streamed(vocabulary)(1)

@@ -1,6 +1,10 @@
-"""The chapters' sentences are short and plain, and each chapter opens with a box that has it in one minute."""
+"""Sentences are plain in chapters and in the package's docstrings and comments; chapters open with one minute."""
 
+import ast
+import io
+import itertools
 import re
+import tokenize
 
 import nbformat
 import pytest
@@ -46,6 +50,15 @@ PATTERNS = {
     "held against": r"\b(?:held|hold|holds) (?:\w+ )?against\b",
     "whoever": r"\bwhoever\b",
 }
+
+# For docstrings and comments, which may say per with an article; a docstring doesn't open with a clause of a question.
+PACKAGE_PATTERNS = {name: PATTERNS[name] for name in ("so many", "as far as", "for want of", "foretell", "whoever")} | {
+    "a what-clause as subject": PATTERNS["a what-clause as subject"],
+    "likewise": r"\blikewise\b",
+    "but for": r"\bbut for\b",
+    "those there are are": r"\bthere are are\b",
+}
+OPENING = r"^(?:What|Who|Whoever|Which|How|Where|Why)\b(?!.*\?$)"
 
 # The end of a sentence: its mark, perhaps a bracket or quote that closes, then a capital, number or opening mark.
 END = re.compile(r"""(?<=[.?!])(?:[)"']*)\s+(?=["'(]*[A-Z0-9])""")
@@ -97,8 +110,31 @@ def word_count(sentence):
     return sum(any(letter.isalnum() for letter in word) for word in sentence.split())
 
 
-def faults(sentence):
-    return [name for name, pattern in PATTERNS.items() if re.search(pattern, sentence, re.IGNORECASE)]
+def faults(sentence, patterns=PATTERNS):
+    return [name for name, pattern in patterns.items() if re.search(pattern, sentence, re.IGNORECASE)]
+
+
+def docstrings(source):
+    """Those of modules, classes, functions and attributes: every string that is a statement."""
+    statements = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr))
+    return [node.value for node in statements if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def comments(source):
+    """Comments; those on consecutive lines are one text."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = [(token.start[0], token.string.lstrip("# ")) for token in tokens if token.type == tokenize.COMMENT]
+    runs = itertools.groupby(enumerate(lines), lambda numbered: numbered[1][0] - numbered[0])
+    return [" ".join(text for _, (_, text) in run) for _, run in runs]
+
+
+def package_faults(source):
+    """Each fault in a module's docstrings and comments, with its sentence."""
+    texts = [[END.split(" ".join(block.split())) for block in text.split("\n\n")] for text in docstrings(source)]
+    found = [("a question opens", blocks[0][0]) for blocks in texts if re.search(OPENING, blocks[0][0])]
+    texts.append([END.split(text) for text in comments(source)])
+    every = [sentence for blocks in texts for block in blocks for sentence in block]
+    return found + [(name, sentence) for sentence in every for name in faults(sentence, PACKAGE_PATTERNS)]
 
 
 def cells_of(chapter):
@@ -136,6 +172,24 @@ def test_a_page_is_read_to_its_end(chapter):
 @each_chapter
 def test_sentences_are_plain(chapter):
     assert [(found, sentence) for sentence in prose(chapter) if (found := faults(sentence))] == []
+
+
+def test_docstrings_and_comments_are_plain():
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "alibi").rglob("*.py"))}
+    assert [(path.name, *fault) for path, source in texts.items() for fault in package_faults(source)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ('"""What a run reads."""', ["a question opens", "a what-clause as subject"]),
+        ('"""Which methods find it? Three do."""\n# The first of so\n# many.\n\n# It ends.', ["so many"]),
+        ('def f():\n    """How many there are.\n\n    Likewise."""', ["a question opens", "likewise"]),
+        ('x = "so many"\n"""Its number.\n\nArgs:\n    x: what it costs."""', []),
+    ],
+)
+def test_faults_of_a_module_are_found(source, expected):
+    assert [name for name, _ in package_faults(source)] == expected
 
 
 @pytest.mark.parametrize("chapter", PAGES)

@@ -330,7 +330,7 @@ def test_records_that_can_not_be_written_are_told_before_any_work(results, monke
     (results / "file").write_text("in the way")
     monkeypatch.setenv("ALIBI_RESULTS", str(results / "file" / "results"))
     monkeypatch.setattr(runner, "CONTEXT", None)  # A worker could not be started.
-    with pytest.raises(ValueError, match=r"slopes.csv can't be written: .*results is no folder"):
+    with pytest.raises(ValueError, match=r"slopes.csv can't be written: .*results is not a folder"):
         reproduce([("slopes", TINY)])
 
 

@@ -382,7 +382,7 @@ def test_a_folder_that_is_not_whole_is_named(copy, monkeypatch, capsys, tmp_path
     (copy / "elsewhere").rename(copy / "corpus" / "valid.tokens")
     whole = (copy / "weights.safetensors").read_bytes()
     (copy / "weights.safetensors").write_bytes(whole[:-1000])
-    assert "weights.safetensors is no complete safetensors file" in told(copy)
+    assert "weights.safetensors is not a complete safetensors file" in told(copy)
     (copy / "weights.safetensors").write_bytes(whole)
     change_json(copy / "reference.json", lambda stored: stored.pop("training_steps"))
     assert "lacks the entry 'training_steps'" in told(copy)

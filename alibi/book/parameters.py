@@ -91,7 +91,7 @@ def check(**values: object) -> None:
     """Refuses impossible parameters; each chapter calls it right after its `parameters` cell.
 
     Raises:
-        ParameterError: for an unknown name, a wrong type or a value out of range; the message says what is allowed.
+        ParameterError: for an unknown name, a wrong type or a value out of range; the message lists the allowed ones.
     """
     for name, value in values.items():
         parameter = _named(name)

@@ -200,7 +200,7 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
     reading = _reading(name)
     folder, source = _folder(reading, tokenisation), _source(reading, tokenisation, streaming)
     if (data := texts_folder()) is not None and not data.is_dir():
-        _tell_once(f"ALIBI_DATA is {data}, where no folder is: no text is read from there")
+        _tell_once(f"ALIBI_DATA is {data}, which is not a folder: no text is read from it")
     if source and source.remark:
         _tell_once(source.remark)
     if fault := fault_of(folder, source):
@@ -286,7 +286,7 @@ def find(name: str, tokenisation: str | None = None, streaming: bool = False) ->
     """The source of the corpus of this name; nothing is read yet.
 
     Raises:
-        ValueError: if there is no such corpus; those there are are listed.
+        ValueError: for an unknown name; the message lists the known ones.
         CorpusError: if its folder in `$ALIBI_DATA` holds no split, a split twice or in part, or a broken link.
     """
     if (source := _source(_reading(name), tokenisation, streaming)) is not None:

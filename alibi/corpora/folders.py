@@ -99,9 +99,7 @@ def refuse_link_to_nothing(path: Path) -> None:
         CorpusError: if the link is broken; the message names both ends.
     """
     if path.is_symlink() and not path.exists():
-        raise CorpusError(
-            f"{path} is a link to {os.readlink(path)}, where nothing is: restore that, or remove the link"
-        )
+        raise CorpusError(f"{path} is a broken link to {os.readlink(path)}: restore its target, or remove the link")
 
 
 def split_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
@@ -132,9 +130,7 @@ def _whole(folder: Path, split: str, there: Sequence[tuple[re.Match[str], Path]]
         raise CorpusError(f"{folder} holds the split {split} twice: {names}; keep one")
     if len(shards) < whole:
         first = next(number for number in range(whole) if number not in shards)
-        raise CorpusError(
-            f"{folder} holds {len(shards)} of {whole} shards of the split {split}: {first:05} is not there"
-        )
+        raise CorpusError(f"{folder} holds {len(shards)} of {whole} shards of the split {split}: {first:05} is missing")
     return [shards[number] for number in sorted(shards)]
 
 

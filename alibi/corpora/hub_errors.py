@@ -13,7 +13,7 @@ _REFUSED = "the hub gives it only to accounts with access: ask on its page there
 _UNKNOWN = "the hub has no such repository, revision, split or file"
 # The first pattern that the errors' names and words match counts.
 _MEANINGS = {
-    r"OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids to ask the hub, and no copy is here",
+    r"OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids access to the hub, and there is no copy here",
     r"GatedRepo|gated dataset": _REFUSED,
     r"\b(?:Dataset|Repository|Revision|(?:Remote)?Entry)NotFound": _UNKNOWN,
     r"(?:Unknown|Bad) split|BuilderConfig \S+ not found": _UNKNOWN,

@@ -28,7 +28,7 @@ def describe(corpus: Corpus) -> str:
     learned = "" if corpus.tokenisation in FETCHED else ", learned from the training split"
     vocabulary = f"{corpus.vocabulary_size:,} entries, {kinds[corpus.tokenisation]}{learned}"
     facts = {
-        "vocabulary": vocabulary if corpus.vocabulary_size else "none of its own, for want of a training split",
+        "vocabulary": vocabulary if corpus.vocabulary_size else "none of its own, as it has no training split",
         "licence": corpus.licence,
         "citation": corpus.citation,
         "source": corpus.source,

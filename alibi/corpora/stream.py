@@ -43,7 +43,7 @@ def lanes_for(batch: int, processes: int, asked: int | None = None) -> int:
         fitting = [number for number in range(processes, batch + 1, processes) if not batch % number]
         remedy = f"choose from {listed(fitting, 40)}" if fitting else "choose another number of processes"
         raise InputError(
-            f"lanes={lanes}: {batch} blocks of a step can't be dealt to them, or these to {processes} processes; "
+            f"lanes={lanes} must divide the {batch} blocks of a step and be a multiple of the {processes} processes; "
             + remedy
         )
     return lanes

@@ -114,10 +114,10 @@ def truncation(
     the number of tokens that the model uses. $P_w$ has two forms:
 
     - "attention": in every layer a query sees the last w keys, including its own; positions do not change. Information
-    moves on through the layers, so the loss can depend on the last (w - 1) x layers + 1 tokens. With w = L, the
-    training length, it is the windowed control of Chi et al. (2023), at evaluation.
+      moves on through the layers, so the loss can depend on the last (w - 1) x layers + 1 tokens. With w = L, the
+      training length, it is the windowed control of Chi et al. (2023), at evaluation.
     - "window": the window itself is shortened to its last w tokens, as in a sliding evaluation of length w. No layer
-    reads farther tokens, and positions count from the shorter window's start.
+      reads farther tokens, and positions count from the shorter window's start.
 
     At w = T both give the whole window's loss.
 

@@ -1,9 +1,8 @@
 """The interface of position methods, and the bias of scores as a value.
 
 A position method answers five questions, each with a default of "nothing": the vectors added to the token embeddings,
-the rotation of queries and keys, their scale, the bias of scores, and a gate that lowers scores by what a layer reads.
-All positions are absolute, also those that a kernel gives to a bias, so that the answers are right with a key-value
-cache.
+the rotation of queries and keys, their scale, the bias of scores, and a gate that lowers scores by a layer's input. All
+positions are absolute, also those that a kernel gives to a bias, so that the answers are right with a key-value cache.
 """
 
 from collections.abc import Callable

@@ -5,9 +5,9 @@ With a = L_valid / L, the evaluated window divided by the training length:
 - `pi`, position interpolation: ALiBi's slopes m_h / a (Al-Khateeb et al. 2023, arXiv:2310.13017), rotary's angles
   p theta_k / a (Chen et al. 2023, arXiv:2306.15595). Both squeeze the positions of the window into those of training.
 - `ntk` for ALiBi: m_h / a^((h - 1) / (H - 1)) (github.com/keezen/ntk_alibi). The steepest head stays, and the flattest
-is interpolated.
+  is interpolated.
 - `yarn` for rotary (Peng et al. 2024, arXiv:2309.00071): pairs that turn often within L stay, pairs that turn less than
-once are interpolated, and the others are mixed; scores are multiplied by (0.1 ln a + 1)^2.
+  once are interpolated, and the others are mixed; scores are multiplied by (0.1 ln a + 1)^2.
 
 It is a setting of an evaluation, not of a model: nothing is learned, and a stored run does not contain it.
 """
@@ -99,7 +99,7 @@ INTERPOLATIONS: dict[str, dict[str, Callable[[PositionMethod, int, float], Posit
 
 
 def interpolated(method: PositionMethod, kind: str, train_length: int, window: int) -> PositionMethod:
-    """The position method of a trained model for windows longer than those of training.
+    """The position method of a trained model for windows longer than the training length.
 
     Args:
         method: the model's method, which is not changed.

@@ -21,7 +21,7 @@ class WindowBias(LinearBias):
 
     @property
     def hides(self) -> bool:
-        """True."""
+        """True: the bias hides keys."""
         return True
 
     def reach(self) -> Tensor:

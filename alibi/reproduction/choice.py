@@ -99,7 +99,7 @@ def _every(experiment: str, choice: Choice) -> list[Cell]:
 def dealt(named: Sequence[NamedCell], shard: tuple[int, int]) -> list[NamedCell]:
     """The cells of this shard: training runs are dealt out in order, each with all cells that need it.
 
-    So no two shards of the same choice share a cell or a training run; records do not change what a shard has.
+    So no two shards of the same choice share a cell or a training run; records do not change a shard.
     """
     number, shards = shard
     keys = [cell.title if cell.trains is None else cell.trains for _, cell in named]

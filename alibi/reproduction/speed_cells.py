@@ -67,7 +67,7 @@ class TimingCell:
 
     @property
     def device(self) -> str:
-        """What is measured."""
+        """The device to measure."""
         return self.asked_device or scale_named(self.scale).device
 
     def on(self, device: str) -> Self:

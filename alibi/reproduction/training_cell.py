@@ -269,7 +269,7 @@ class TrainingCell:
 
     @property
     def tokens(self) -> int:
-        """Tokens trained on."""
+        """Number of training tokens."""
         scale = scale_named(self.scale)
         return (self.spec.steps or scale.steps) * (scale.batch_tokens // self.train_length * self.train_length)
 

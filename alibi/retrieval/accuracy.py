@@ -44,7 +44,7 @@ class Accuracy:
     token_places_N: np.ndarray
 
     def exact_match(self, first: int = 1, last: int | None = None) -> tuple[float, int]:
-        """Share of entirely right answers, and the number of answers, among those that begin at these positions.
+        """Share of entirely right answers among those that begin at these positions, and the number of these answers.
 
         The share is not a number if there are none.
         """

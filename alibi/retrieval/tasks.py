@@ -4,11 +4,11 @@ In each task the token that asks stood once before in the window, and the answer
 The tasks differ in the other tokens:
 
 - `passkey` (Mohtashami and Jaggi 2023, arXiv:2305.16300): a mark and a key of five symbols, anywhere in noise. The
-window ends with the mark and asks for the key.
+  window ends with the mark and asks for the key.
 - `recall`, multi-query associative recall (Arora et al. 2023, arXiv:2312.04927): pairs of a key and a value among
   noise in the first half of the window. The second half asks for each of them, in another order, among noise.
 - `copying` (Jelassi et al. 2024, arXiv:2402.01032): a mark and a string that fills half of the window, then the mark
-again, and the window asks for the string. Here no symbol comes twice in a string, so each token determines the next.
+  again, and the window asks for the string. Here no symbol comes twice in a string, so each token determines the next.
 
 Letters in array names: B windows, T targets of a window, N = T + 1 tokens.
 """
@@ -39,7 +39,7 @@ class Windows:
 
     @property
     def sources(self) -> np.ndarray:
-        """What a model reads."""
+        """The tokens that a model reads."""
         return self.tokens_BN[:, :-1]
 
     @property

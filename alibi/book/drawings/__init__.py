@@ -1,6 +1,6 @@
 """Schematic drawings of the chapters, as SVG: each function draws one, with numbers from the code that runs.
 
-They are drawn in the light colours of every figure, and a dark page turns them around as it does the others.
+They have the light colours of all figures, and a dark page inverts them like the others.
 """
 
 from alibi.book.drawings.attention import reach_of_heads, score_triangles, where_position_enters

@@ -6,7 +6,7 @@ from alibi.book.drawings.sheet import BAND, INK, MUTED, PAPER, THICK, WIDTH, She
 from alibi.book.plots.looks import COLOURS, PAPER_ORDER, TITLES
 from alibi.positions import LinearBias, slopes
 
-# What each method does, and the row of the layer in which it does it.
+# The step of each method, and its row in the layer.
 ENTRANCES = {
     "sinusoidal": ("+ sinusoid", 260.0, "a vector is added, once, below all layers"),
     "rotary": ("turn", 176.0, "turns queries and keys by their position"),
@@ -19,7 +19,7 @@ SENTENCE = (
 
 
 def where_position_enters() -> Sheet:
-    """One layer four times, and in it the one step that tells the method's positions."""
+    """One layer four times, each with the one step by which its method adds positions."""
     sheet = Sheet(
         "enters",
         "Where position enters a transformer, by method",
@@ -53,7 +53,7 @@ def _layer(sheet: Sheet, left: float, method: str) -> None:
     sheet.box(left, 292, 80, height, "embedding")
     within = row < 250
     sheet.box(left, row, column if within else 80, height, step, tint(colour, 0.3), colour, THICK)
-    # From row to row: through the method's own step where there is one.
+    # Arrows from row to row, through the method's own step if the row has one.
     for x, low, high in ((q, 208, 166), (k, 208, 166), (middle, 144, 102)):
         for start, end in ((low, row + height), (row, high)) if high < row < low else ((low, high),):
             sheet.line([(x, start), (x, end)], arrow=True)
@@ -100,7 +100,7 @@ def _low(number: int) -> str:
 
 
 def reach_of_heads(heads: int = 8) -> Sheet:
-    """A row for each head: how strongly the last word's query sees each word before it, by the bias alone."""
+    """A row for each head: the weight of each word for the last word's query, by the bias alone."""
     words = SENTENCE.split()
     top = 66
     bottom = top + 22 * heads

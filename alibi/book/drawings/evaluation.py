@@ -42,7 +42,7 @@ def windows(length: int = 4) -> Sheet:
 
 
 def _passes(length: int, stride: int) -> list[Window]:
-    """The windows of an evaluation, those that start at the same word taken together."""
+    """The windows of an evaluation; windows that start at the same word are one."""
     groups = groupby(evaluation_windows(len(WORDS), length, stride), key=lambda window: window.start)
     same = [(start, list(group)) for start, group in groups]
     return [Window(start, group[0].scored, group[-1].end) for start, group in same]
@@ -145,6 +145,6 @@ def claim_to_verdict(number: int = 4) -> Sheet:
 
 
 def _step(sheet: Sheet, y: float, words: str) -> float:
-    """A heading, and where the next thing begins."""
+    """Draws a heading; returns the place below it."""
     sheet.text(0, y + 12, words, bold=True)
     return y + 20

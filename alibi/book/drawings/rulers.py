@@ -45,7 +45,7 @@ def _ruler(sheet: Sheet, y: float, starts: list[int], scale: float, told: tuple[
 
 
 def bfloat16_numbers(beyond: int = 11, shown: int = 32) -> Sheet:
-    """Rulers from 128 on, each twice as far out: the whole numbers that bfloat16 holds, and where another one lands."""
+    """Rulers from 128 on, each twice as far out: the whole numbers that bfloat16 holds, and another one's rounding."""
     starts = [128 * 2**power for power in range(6)]
     rows = []
     for start in starts:

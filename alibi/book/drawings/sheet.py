@@ -28,9 +28,9 @@ class Sheet:
     """A drawing, which a notebook shows as an SVG picture. It grows downwards from (0, 0); texts stand on (x, y).
 
     Args:
-        name: starts the ids within it.
+        name: beginning of the ids in it.
         title: of the drawing, for readers who do not see it.
-        told: what it shows, for them too.
+        told: description of the drawing, for them too.
         height: in units.
     """
 

@@ -1,4 +1,4 @@
-"""What the site offers beside a picture: the drawing as SVG, and the numbers that it shows as CSV."""
+"""Files beside a picture on the site: the drawing as SVG, and the numbers that it shows as CSV."""
 
 from io import StringIO
 
