@@ -421,7 +421,7 @@ def _stage(root: Path) -> Path:
 
 
 def _site_files(root: Path, staging: Path) -> dict[Path, str]:
-    """Files that only the site has: those of `alibi.book.widgets.give_to_site`, and each figure's drawing and numbers."""
+    """Files that only the site has: those of `alibi.book.widgets.give_to_site`, drawings and numbers of figures."""
     given: dict[str, str] = {}
     for source in _notebooks(root):
         described = {cell.get("id"): cell.metadata.get("mystnb", {}) for cell in nbformat.read(source, 4).cells}
