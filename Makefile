@@ -1,4 +1,5 @@
 # make book   sets everything up, trains what is missing, executes the chapters, builds the site
+# make pdf    the same, then prints the site as one PDF, _build/train-short-test-long.pdf, with Chromium
 # make test   sets everything up, checks style and types, runs every test
 # make check  the same without the tests that train, drive a browser or start processes: under two minutes
 PYTHON ?= python3
@@ -6,10 +7,13 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: book test check notebooks lint clean
+.PHONY: book pdf test check notebooks lint clean
 
 book: $(STAMP)
 	$(RUN) -m alibi book
+
+pdf: $(STAMP)
+	$(RUN) -m alibi book --pdf
 
 test: lint
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -476,6 +476,7 @@ def book(
         UseAppendAction[tuple[str, ...]], arg(name="parameter", aliases=("-p",), metavar="NAME=VALUE")
     ] = (),
     refresh: bool = False,
+    pdf: bool = False,
 ) -> None:
     """Build the whole book, or execute one chapter with parameters of your own.
 
@@ -488,10 +489,18 @@ def book(
         chapter: such as alibi; the whole book if left out.
         parameters: a parameter of the chapter and its value; may be given several times.
         refresh: write the outputs of all chapters back into book/ instead of building the site.
+        pdf: print the site, once it is built, into one PDF as well; needs Chromium.
     """
     from alibi.book import build as building
     from alibi.book.parameters import ParameterError
 
+    if pdf:
+        from alibi.book.pdf import browser, print_book
+
+        if chapter is not None or refresh:
+            raise InputError("--pdf prints the whole built book: leave out the chapter and --refresh")
+        # Told before chapters are executed, if there is none.
+        browser()
     if chapter is not None:
         building.execute(chapter, parameters)
         return
@@ -505,8 +514,10 @@ def book(
         fill_cache(wikitext103.live())
     if refresh:
         building.refresh()
-    else:
-        building.build()
+        return
+    first_page = building.build()
+    if pdf:
+        print(f"the book as a PDF: {print_book(first_page.parent).as_uri()}")
 
 
 # torchrun may start several processes of these commands; the others would do the same work in each process.

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 from pathlib import Path
 
@@ -23,17 +22,6 @@ hypothesis.settings.register_profile("patient", **PATIENT)
 hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# Without these a headless browser asks the network for itself, page or no page.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 class Largest(TorchDispatchMode):
@@ -103,13 +91,15 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def browser():
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        told = f"no browser among {', '.join(BROWSERS)}: apt-get install chromium"
-        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
+    from alibi.book import pdf
+
+    try:
+        executable = pdf.browser()
+    except pdf.PdfError as missing:
+        pytest.fail(str(missing)) if os.environ.get("CI") else pytest.skip(str(missing))
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=executable, args=FLAGS, timeout=1000 * HANGS_AFTER)
+        opened = playwright.chromium.launch(executable_path=executable, args=pdf.FLAGS, timeout=1000 * HANGS_AFTER)
         yield opened
         opened.close()

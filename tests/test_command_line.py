@@ -253,6 +253,8 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
         (["book", "alibi", "-p", "steps=many"], "many"),
         (["book", "alibi", "-p", "train_length=3"], "16"),
         (["book", "-p", "steps=3"], "name the chapter"),
+        (["book", "alibi", "--pdf"], "leave out the chapter"),
+        (["book", "--refresh", "--pdf"], "leave out the chapter and --refresh"),
         (["bench", "--json", "missing/x.json"], "missing/x.json can't be written: missing is not a folder"),
         (["scorecard", "--json", "."], ". can't be written: Is a directory"),
         (["learn"], "train"),

@@ -82,7 +82,7 @@ def test_each_dependency_has_a_pinned_version_that_is_accepted():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     extras = PROJECT["optional-dependencies"]
-    for text in PROJECT["dependencies"] + extras["tensorboard"] + extras["test"]:
+    for text in PROJECT["dependencies"] + extras["tensorboard"] + extras["pdf"] + extras["test"]:
         requirement = Requirement(text)
         if requirement.name == PROJECT["name"]:
             continue

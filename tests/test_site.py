@@ -2,10 +2,11 @@
 
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from conftest import ROOT
 from forked import HANGS_AFTER
 
-from alibi.book import plots
+from alibi.book import pdf, plots
 from alibi.book.build import chapters, render
 from alibi.book.plots.looks import INVERTED
 
@@ -93,6 +94,49 @@ def test_each_page_says_what_it_is(site, visit):
     for name in PAGES:
         assert f"]({name})" in told
         assert 'name="description"' in (site / name).read_text(encoding="utf-8"), name
+
+
+def test_the_printed_book_has_every_page_and_its_links_stay_within(site):
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    document = BeautifulSoup(pdf._document(site, config, toc, {"alibi": 61}), "html.parser")
+    titles = [BeautifulSoup((site / name).read_text(), "html.parser").select_one("article h1") for name in PAGES]
+    assert [title.get_text() for title in document.select("article h1")] == [title.contents[0] for title in titles]
+    anchors = [tag["id"] for tag in document.find_all(id=True)]
+    assert len(set(anchors)) == len(anchors)
+    for link in document.find_all("a", href=True):
+        target = link["href"]
+        assert target.startswith(("https://", "http://", "mailto:")) or target.removeprefix("#") in anchors, link
+    assert document.select_one('.book-contents a[href="#alibi"]').get_text().endswith("61")
+    assert [fold for fold in document.select("details.sd-dropdown") if not fold.has_attr("open")] == []
+
+
+def test_a_book_is_printed(site, browser, tmp_path):
+    from pypdf import PdfReader
+
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
+    part = {"caption": "The only part", "chapters": [{"file": "try-it"}, {"file": "disagreements"}]}
+    (tmp_path / "book" / "_toc.yml").write_text(yaml.safe_dump({"root": "intro", "parts": [part]}))
+    before = set(site.iterdir())
+    printed = pdf.print_book(site, tmp_path)
+    assert set(site.iterdir()) == before
+    reader = PdfReader(printed)
+    texts = [page.extract_text() for page in reader.pages]
+    assert "Train Short, Test Long" in texts[0] and "Contents" in texts[1] and "The only part" in texts[1]
+    titles = [entry.title for entry in reader.outline if not isinstance(entry, list)]
+    assert titles == ["Train Short, Test Long", "Try it", "Where the paper disagrees with itself"]
+    for entry in (entry for entry in reader.outline if not isinstance(entry, list)):
+        place = reader.get_destination_page_number(entry)
+        assert entry.title in texts[place]
+        # The contents and the page itself name its number.
+        assert f"{entry.title}{place + 1}" in texts[1].replace("\n", "")
+        assert texts[place].rstrip().endswith(str(place + 1)) or texts[place].startswith(str(place + 1))
+    # A still figure stands where the site has one that moves; no control, no folded code.
+    assert any(page.images for page in reader.pages)
+    whole = "".join(texts)
+    assert "Show code cell source" not in whole and "Copy" not in whole
+    printed.unlink()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
