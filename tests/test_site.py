@@ -1,5 +1,9 @@
 """The built site in a browser, opened as a file: nothing is fetched, nothing fails, nothing scrolls sideways."""
 
+import re
+from pathlib import Path
+
+import axe_playwright_python
 import pytest
 import yaml
 from bs4 import BeautifulSoup
@@ -14,6 +18,20 @@ pytestmark = pytest.mark.slow
 
 PAGES = [f"{path.stem}.html" for path in chapters(ROOT)]
 WIDTHS = {"desktop": 1400, "phone": 390}
+PAGE_BYTES = 1_500_000
+SHARED_BYTES = 2_000_000
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+# MathJax marks formulas up, with thousands of elements. The package's page repeats itself: three entries a
+# section stand for all.
+AXE_RUN = """(rules) => {
+    document.querySelectorAll("dl.py:nth-of-type(n + 4)").forEach((entry) => entry.remove());
+    const levels = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"];
+    const runOnly = rules ? { type: "rule", values: rules } : { type: "tag", values: levels };
+    const how = { runOnly, preload: false, resultTypes: ["violations"] };
+    return axe.run({ exclude: ["mjx-container"] }, how).then(({ violations }) =>
+        violations.filter(({ impact }) => ["serious", "critical"].includes(impact)).map(({ id, nodes }) =>
+            [id, nodes.map((node) => node.html.slice(0, 200))]));
+}"""
 
 
 @pytest.fixture
@@ -94,6 +112,106 @@ def test_each_page_says_what_it_is(site, visit):
     for name in PAGES:
         assert f"]({name})" in told
         assert 'name="description"' in (site / name).read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize("name", [*PAGES, "genindex.html", "search.html"])
+def test_axe_finds_nothing_serious_on_a_page(site, visit, name):
+    page = visit((site / name).as_uri(), reduced_motion="reduce")
+    page.evaluate("window.MathJax?.startup?.promise")
+    page.add_script_tag(path=AXE)
+    assert page.evaluate(AXE_RUN, None) == []
+    page.emulate_media(color_scheme="dark")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert page.evaluate(AXE_RUN, ["color-contrast", "link-in-text-block"]) == []
+    page.set_viewport_size({"width": WIDTHS["phone"], "height": 900})
+    # What was folded is part of the page.
+    page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
+    # The theme and reading.js make what scrolls reachable once the new width has settled.
+    boxes = "[...document.querySelectorAll('article pre')]"
+    page.wait_for_function(f"{boxes}.every((box) => box.scrollWidth <= box.clientWidth || box.tabIndex === 0)")
+    rules = ["scrollable-region-focusable", "nested-interactive", "button-name", "link-name", "aria-hidden-focus"]
+    assert page.evaluate(AXE_RUN, rules) == []
+    scroll, shown = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert scroll <= shown
+    assert page.evaluate("document.getAnimations().filter(({ playState }) => playState === 'running').length") == 0
+
+
+def test_a_citation_tells_its_reference_by_pointer_and_keyboard(site, visit):
+    page = visit((site / "alibi.html").as_uri())
+    citation = page.locator(".bibtex-citation a").first
+    told = citation.locator(".tooltip")
+    assert told.count() == 0
+    citation.hover()
+    told.wait_for()
+    assert "Attention with Linear Biases Enables Input Length Extrapolation" in told.inner_text()
+    # The pointer may move onto the text.
+    told.hover()
+    assert told.is_visible()
+    page.mouse.move(0, 0)
+    told.wait_for(state="detached")
+    citation.focus()
+    told.wait_for()
+    assert citation.get_attribute("aria-describedby") == told.get_attribute("id")
+    page.keyboard.press("Escape")
+    told.wait_for(state="detached")
+    assert page.told == []
+
+
+def test_each_citation_has_its_reference(site):
+    for name in PAGES:
+        page = BeautifulSoup((site / name).read_text(encoding="utf-8"), "html.parser")
+        for citation in page.select(".bibtex-citation a"):
+            assert len(citation.get("title", "")) > 40, (name, citation)
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_a_figure_opens_large(site, visit, width):
+    page = visit((site / "alibi.html").as_uri(), width)
+    link = page.locator("article a.enlarge:visible").first
+    small = link.locator("img").bounding_box()["width"]
+    for opens, closes in (("click", "click"), ("Enter", "Escape")):
+        link.click() if opens == "click" else link.press(opens)
+        large = page.locator("dialog.enlarged[open] img")
+        assert large.get_attribute("alt") == link.locator("img").get_attribute("alt")
+        assert large.bounding_box()["width"] > 1.2 * small
+        large.click() if closes == "click" else page.keyboard.press(closes)
+        assert page.locator("dialog.enlarged").count() == 0
+        assert page.evaluate("document.activeElement.className") == "enlarge"
+
+
+def test_a_page_loads_little_and_the_site_holds_nothing_else(site):
+    loaded = set()
+    for name in PAGES:
+        page = BeautifulSoup((site / name).read_text(encoding="utf-8"), "html.parser")
+        images = {site / image["src"] for image in page.select("article img")}
+        weight = (site / name).stat().st_size + sum(image.stat().st_size for image in images)
+        assert weight < PAGE_BYTES, f"{name} has {weight:,} bytes"
+        addresses = [tag.get("src") or tag.get("href") for tag in page.select("script[src], link[rel=stylesheet]")]
+        own = {site / re.sub(r"\?.*", "", address) for address in addresses}
+        scripts = {file for file in own if file.suffix == ".js"} - {site / "searchindex.js"}
+        assert sum(file.stat().st_size for file in scripts) < SHARED_BYTES, name
+        loaded |= own | images
+    static = site / "_static"
+    for file in (file for file in static.rglob("*") if file.suffix in (".js", ".css", ".map")):
+        # Each model is loaded by its figure.
+        assert file in loaded or file.parent.name == "models" or file.stat().st_size < 50_000, file
+    assert sum(file.stat().st_size for file in static.rglob("*") if file.parent.name != "models") < 2 * SHARED_BYTES
+
+
+def test_each_figure_says_what_it_shows(site):
+    for name in PAGES:
+        page = BeautifulSoup((site / name).read_text(encoding="utf-8"), "html.parser")
+        for image in page.select("article img"):
+            assert " " in image["alt"] and not image["alt"].endswith(".png"), (name, image)
+
+
+def test_icons_are_drawn(site, visit):
+    page = visit((site / "alibi.html").as_uri())
+    page.evaluate("document.fonts.ready")
+    loaded = "[...document.fonts].filter(({ status }) => status === 'loaded').map(({ family }) => family).join()"
+    assert "Font Awesome" in page.evaluate(loaded)
+    icon = page.locator(".fa-magnifying-glass:visible").first
+    assert icon.evaluate("icon => getComputedStyle(icon, '::before').content").strip('"') == "\uf002"
 
 
 def test_the_printed_book_has_every_page_and_its_links_stay_within(site):

@@ -1,5 +1,6 @@
 """A Sphinx extension, named in `_config.yml`: no network, buttons with a target, figures that move, dark pages."""
 
+import base64
 import re
 import shutil
 from html import escape, unescape
@@ -22,6 +23,12 @@ COLOURS = "colours.css"
 # Characters of a page's description: search engines show about this number.
 DESCRIPTION = 200
 CARD = "headline.png"
+READING = Path(__file__).with_name("reading.js")
+# What the theme, or a page's tools, put into _static and no page loads: maps of sources, translations, old fonts.
+UNUSED = ("**/*.map", "**/*.ttf", "locales", "*webpack-macros.html")
+# The theme draws each icon by a font, and again by a script of 1.4 MB.
+ICONS, ICONS_SCRIPT = "vendor/fontawesome/webfonts/fa-solid-900.woff2", "scripts/fontawesome.js"
+THEME_STYLE = "styles/pydata-sphinx-theme.css"
 MISSING = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>No such page</title>
 <p>There is no such page. <a href="{address}/intro.html">The book begins here.</a></p></html>
@@ -37,10 +44,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
     _mathjax_folder()
     reference.setup(app)
     badges.setup(app)
+    app.add_js_file(READING.name, loading_method="defer")
     app.connect("config-inited", _configure)
     app.connect("builder-inited", _add_widgets)
     app.connect("doctree-resolved", _offer_files)
     app.connect("html-page-context", _use_widgets)
+    app.connect("doctree-resolved", _tell_figures)
+    app.connect("html-page-context", _name_roles)
     app.connect("html-page-context", _describe)
     app.connect("build-finished", _finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -65,6 +75,7 @@ def _add_widgets(app: Sphinx) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in [*widgets.FOLDER.glob("*.js"), widgets.FOLDER / STYLE]:
         shutil.copyfile(file, folder / file.name)
+    shutil.copyfile(READING, folder.parent / READING.name)
     rules = []
     for mode, seen in ((":root", str), ('html[data-theme="dark"]', plots.on_dark)):
         colours = [f"--method-{name}: {seen(colour)};" for name, colour in plots.COLOURS.items()]
@@ -91,6 +102,25 @@ def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any],
             app.add_css_file(f"widgets/{style}")
         for script in needed:
             app.add_js_file(f"widgets/{script}", loading_method="defer")
+
+
+def _tell_figures(app: Sphinx, tree: nodes.document, page: str) -> None:
+    """Gives a figure without an alternative text its caption, or else the paragraph after its cell, as one."""
+    for image in tree.findall(nodes.image):
+        around: nodes.Element | None = image
+        while around is not None and not isinstance(around, nodes.figure) and "cell" not in around["classes"]:
+            around = around.parent
+        if around is None or image.get("alt"):
+            continue
+        inside = next(around.findall(nodes.caption), None)
+        after = around.next_node(nodes.Element, descend=False, siblings=True)
+        if isinstance(told := inside or after, nodes.caption | nodes.paragraph):
+            image["alt"] = " ".join(told.astext().split())
+
+
+def _name_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
+    """Makes the references of a bibliography items of its list: docutils gives them a role that ARIA took back."""
+    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
@@ -130,6 +160,7 @@ def _finish(app: Sphinx, exception: Exception | None) -> None:
         shutil.copytree(given, site / "_static", dirs_exist_ok=True)
     if (card := Path(app.srcdir) / CARD).is_file():
         shutil.copyfile(card, site / "_static" / CARD)
+    _make_small(site)
     address, names = app.config.html_baseurl.rstrip("/"), sorted(app.env.found_docs)
     at = f"{address}/" if address else ""
     listed = [f"- [{app.env.titles[name].astext()}]({at}{name}.html)" for name in names]
@@ -139,6 +170,21 @@ def _finish(app: Sphinx, exception: Exception | None) -> None:
         opening = '<?xml version="1.0" encoding="utf-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'
         (site / "sitemap.xml").write_text("\n".join([opening, *pages, "</urlset>", ""]), encoding="utf-8")
         (site / "404.html").write_text(MISSING.format(address=address), encoding="utf-8")
+
+
+def _make_small(site: Path) -> None:
+    """Removes what no page loads. The icons go into the style: Firefox reads no font from beside a page of a disk."""
+    static = site / "_static"
+    for file in [file for pattern in UNUSED for file in static.glob(pattern)]:
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    (static / ICONS_SCRIPT).unlink()
+    style, icons = static / THEME_STYLE, static / ICONS
+    font = f"data:font/woff2;base64,{base64.b64encode(icons.read_bytes()).decode()}"
+    style.write_text(style.read_text(encoding="utf-8").replace(f"../{ICONS}", font), encoding="utf-8")
+    icons.unlink()
+    script = re.compile(rf'<script[^>]*src="[^"]*{ICONS_SCRIPT}[^"]*"[^>]*></script>')
+    for page in site.glob("*.html"):
+        page.write_text(script.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _mathjax_folder() -> Path:

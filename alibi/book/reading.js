@@ -1,0 +1,46 @@
+"use strict";
+
+// What every page can do for its reader: a citation tells its reference, a figure opens large, and what scrolls sideways
+// is reached by the keyboard.
+
+document.addEventListener("DOMContentLoaded", () => {
+  const citations = [...document.querySelectorAll(".bibtex-citation a[title]")];
+  // The theme loads Bootstrap. Inside the link, so that the pointer may move onto the text.
+  for (const link of citations) new window.bootstrap.Tooltip(link, { container: link });
+  document.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape") for (const link of citations) window.bootstrap.Tooltip.getInstance(link)?.hide();
+  });
+
+  const reachable = new ResizeObserver((changes) => {
+    for (const { target } of changes) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  for (const box of document.querySelectorAll("article :is(table, dd, .text_html, .cell_output)")) reachable.observe(box);
+
+  for (const image of document.querySelectorAll("article .cell_output img")) {
+    // A moving figure has taken its place.
+    if (image.closest(".widget-still")) continue;
+    const link = document.createElement("a");
+    link.className = "enlarge";
+    link.href = image.src;
+    link.setAttribute("aria-label", `Open large: ${image.alt}`);
+    image.replaceWith(link);
+    link.append(image);
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const dialog = document.createElement("dialog");
+      dialog.className = "enlarged";
+      dialog.setAttribute("aria-label", image.alt);
+      const close = document.createElement("button");
+      close.textContent = "Close";
+      dialog.append(close, image.cloneNode());
+      dialog.addEventListener("click", () => dialog.close());
+      dialog.addEventListener("close", () => dialog.remove());
+      // Among the cell's outputs, whose colours on a dark page it then has.
+      link.closest(".cell_output").append(dialog);
+      dialog.showModal();
+    });
+  }
+});
