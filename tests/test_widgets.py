@@ -345,3 +345,13 @@ def test_print_has_the_still_figure(visit, chapter, name, pictured):
     page.emulate_media(media="print")
     assert page.locator(f'[data-widget="{name}"]').is_hidden()
     assert not pictured or page.locator(".widget-still").first.is_visible()
+
+
+@pytest.mark.slow
+@each_figure
+def test_tab_leads_into_a_figure(visit, chapter, name, pictured):
+    page = visit(chapter, reduced_motion="reduce")
+    figure = page.locator(f'[data-widget="{name}"]')
+    figure.evaluate("figure => { figure.tabIndex = -1; figure.focus(); }")
+    page.keyboard.press("Tab")
+    assert figure.evaluate("figure => figure !== document.activeElement && figure.contains(document.activeElement)")

@@ -6,7 +6,7 @@ from html import escape
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag
 
 import yaml
@@ -14,6 +14,9 @@ from bs4 import BeautifulSoup, Tag
 
 from alibi.errors import UserError
 from alibi.paths import checkout
+
+if TYPE_CHECKING:
+    from pypdf import PdfWriter
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Without these a headless browser asks the network for itself, page or no page.
@@ -63,7 +66,7 @@ def print_book(site: Path, root: Path | None = None) -> Path:
     assert root is not None, "a site that was built has a checkout"
     executable = browser()
     from playwright.sync_api import sync_playwright
-    from pypdf import PdfReader
+    from pypdf import PdfReader, PdfWriter
 
     config, toc = (yaml.safe_load((root / name).read_text("utf-8")) for name in ("_config.yml", "book/_toc.yml"))
     # Beside the pages, whose pictures and styles it shows.
@@ -86,9 +89,33 @@ def print_book(site: Path, root: Path | None = None) -> Path:
                 for name, place in printed.named_destinations.items():
                     numbers[name.removeprefix("/")] = (printed.get_destination_page_number(place) or 0) + 1
             opened.close()
+        written = PdfWriter(clone_from=target)
+        _name_outline(written, BeautifulSoup(document.read_text("utf-8"), "html.parser"))
+        written.write(target)
     finally:
         document.unlink(missing_ok=True)
     return target
+
+
+def _name_outline(written: "PdfWriter", document: BeautifulSoup) -> None:
+    """Gives the PDF's outline the text of the headings: Chromium tells that of one at the end of a page twice."""
+    from pypdf.generic import NameObject, TextStringObject
+
+    headings = [heading.get_text() for heading in document.select("h1, h2, h3, h4, h5, h6")]
+    for entry, heading in zip(_entries(written.root_object["/Outlines"]), headings, strict=True):
+        # Chromium has drawn the formulas.
+        if "\\(" not in heading:
+            entry[NameObject("/Title")] = TextStringObject(heading)
+
+
+def _entries(parent: Any) -> Iterator[Any]:
+    """The entries of an outline below this one, in their order."""
+    entry = parent.get("/First")
+    while entry is not None:
+        found = entry.get_object()
+        yield found
+        yield from _entries(found)
+        entry = found.get("/Next")
 
 
 def _parts(toc: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
