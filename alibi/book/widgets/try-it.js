@@ -196,7 +196,8 @@ const TryIt = (() => {
       const sheet = Widgets.chart(windows, {
         x: { low: 0.9, high: 18, log: true, ticks: [1, 2, 4, 8, 16], label: "window / L, as far as you have tried" },
         y: { low, high, log: true, label: "perplexity" }, height: 300, title: "The same text in each window",
-        told: [...found].map(([many, both]) => `${many} L: ${methods.map(({ title }, at) => `${title} ${plain(both[at])}`).join(", ")}`).join(". "),
+        told: [...found].map(([many, both]) => `${many} L: ${methods.map(({ title }, at) => `${title} ${plain(both[at])}`).join(", ")}`).join(". ")
+          || "No window is read yet",
       });
       sheet.mark(1, "trained at L");
       methods.forEach((_, at) => {
