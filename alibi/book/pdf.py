@@ -1,5 +1,6 @@
 """The book as one PDF: a cover, the contents, and the pages of the built site in reading order, printed by Chromium."""
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -89,6 +90,8 @@ def print_book(site: Path, root: Path | None = None) -> Path:
                 for name, place in printed.named_destinations.items():
                     numbers[name.removeprefix("/")] = (printed.get_destination_page_number(place) or 0) + 1
             opened.close()
+        # It warns that Chromium counts the objects of the file otherwise.
+        logging.getLogger("pypdf").setLevel(logging.ERROR)
         written = PdfWriter(clone_from=target)
         _name_outline(written, BeautifulSoup(document.read_text("utf-8"), "html.parser"))
         written.write(target)

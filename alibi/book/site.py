@@ -105,17 +105,18 @@ def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any],
 
 
 def _tell_figures(app: Sphinx, tree: nodes.document, page: str) -> None:
-    """Gives a figure without an alternative text its caption, or else the paragraph after its cell, as one."""
+    """Gives a figure without an alternative text its caption, or else the nearest paragraph of its section, as one."""
     for image in tree.findall(nodes.image):
         around: nodes.Element | None = image
         while around is not None and not isinstance(around, nodes.figure) and "cell" not in around["classes"]:
             around = around.parent
         if around is None or image.get("alt"):
             continue
-        inside = next(around.findall(nodes.caption), None)
-        after = around.next_node(nodes.Element, descend=False, siblings=True)
-        if isinstance(told := inside or after, nodes.caption | nodes.paragraph):
-            image["alt"] = " ".join(told.astext().split())
+        place = around.parent.index(around)
+        section = around.parent.children
+        near = [node for node in [*section[place:], *section[:place][::-1]] if isinstance(node, nodes.paragraph)]
+        if told := [*around.findall(nodes.caption), *near]:
+            image["alt"] = " ".join(told[0].astext().split())
 
 
 def _name_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
