@@ -35,7 +35,9 @@ document.addEventListener("DOMContentLoaded", () => {
       dialog.setAttribute("aria-label", image.alt);
       const close = document.createElement("button");
       close.textContent = "Close";
-      dialog.append(close, image.cloneNode());
+      const large = image.cloneNode();
+      large.removeAttribute("style");
+      dialog.append(close, large);
       dialog.addEventListener("click", () => dialog.close());
       dialog.addEventListener("close", () => dialog.remove());
       // Among the cell's outputs, whose colours on a dark page it then has.

@@ -49,7 +49,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", _add_widgets)
     app.connect("doctree-resolved", _offer_files)
     app.connect("html-page-context", _use_widgets)
-    app.connect("doctree-resolved", _tell_figures)
     app.connect("html-page-context", _name_roles)
     app.connect("html-page-context", _describe)
     app.connect("build-finished", _finish)
@@ -102,21 +101,6 @@ def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any],
             app.add_css_file(f"widgets/{style}")
         for script in needed:
             app.add_js_file(f"widgets/{script}", loading_method="defer")
-
-
-def _tell_figures(app: Sphinx, tree: nodes.document, page: str) -> None:
-    """Gives a figure without an alternative text its caption, or else the nearest paragraph of its section, as one."""
-    for image in tree.findall(nodes.image):
-        around: nodes.Element | None = image
-        while around is not None and not isinstance(around, nodes.figure) and "cell" not in around["classes"]:
-            around = around.parent
-        if around is None or image.get("alt"):
-            continue
-        place = around.parent.index(around)
-        section = around.parent.children
-        near = [node for node in [*section[place:], *section[:place][::-1]] if isinstance(node, nodes.paragraph)]
-        if told := [*around.findall(nodes.caption), *near]:
-            image["alt"] = " ".join(told[0].astext().split())
 
 
 def _name_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
