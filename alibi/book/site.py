@@ -24,7 +24,7 @@ COLOURS = "colours.css"
 DESCRIPTION = 200
 CARD = "headline.png"
 READING = Path(__file__).with_name("reading.js")
-# What the theme, or a page's tools, put into _static and no page loads: maps of sources, translations, old fonts.
+# Files of _static that no page loads, from the theme and its tools: maps of sources, translations, old fonts.
 UNUSED = ("**/*.map", "**/*.ttf", "locales", "*webpack-macros.html")
 # The theme draws each icon by a font, and again by a script of 1.4 MB.
 ICONS, ICONS_SCRIPT = "vendor/fontawesome/webfonts/fa-solid-900.woff2", "scripts/fontawesome.js"
