@@ -227,7 +227,21 @@ def test_the_printed_book_has_every_page_and_its_links_stay_within(site):
         target = link["href"]
         assert target.startswith(("https://", "http://", "mailto:")) or target.removeprefix("#") in anchors, link
     assert document.select_one('.book-contents a[href="#alibi"]').get_text().endswith("61")
-    assert [fold for fold in document.select("details.sd-dropdown") if not fold.has_attr("open")] == []
+    assert [fold for fold in document.select("details:not(.hide)") if not fold.has_attr("open")] == []
+
+
+def test_the_printed_page_has_room_for_every_table_and_formula(site, visit):
+    config, toc = (yaml.safe_load((ROOT / name).read_text()) for name in ("_config.yml", "book/_toc.yml"))
+    document = site / pdf.DOCUMENT
+    document.write_text(pdf._document(site, config, toc, {}), encoding="utf-8")
+    # A4 less its margins has 658 pixels; a few of the margin may be used.
+    page = visit(document.as_uri(), width=658)
+    document.unlink()
+    page.emulate_media(media="print")
+    page.evaluate("window.MathJax.startup.promise")
+    wide = """[...document.querySelectorAll("article :is(img, pre, td, mjx-container[display] > mjx-math)")]
+        .filter((box) => box.getBoundingClientRect().right > 658 + 8).map((box) => box.textContent || box.outerHTML)"""
+    assert page.evaluate(wide) == []
 
 
 def test_a_book_is_printed(site, browser, tmp_path):

@@ -166,7 +166,7 @@ def _document(site: Path, config: Mapping[str, Any], toc: Mapping[str, Any], num
 
 
 def _article(page: BeautifulSoup, name: str, names: list[str]) -> Tag:
-    """The text of a page, its anchors named after the page too, its solutions open."""
+    """The text of a page, its anchors named after the page too, all unfolded but code."""
     article = page.select_one("article.bd-article > section")
     assert article is not None
     for link in article.select("a.headerlink"):
@@ -186,6 +186,6 @@ def _article(page: BeautifulSoup, name: str, names: list[str]) -> Tag:
         else:
             # To a file of the site, such as the index.
             del link["href"]
-    for solution in article.select("details.sd-dropdown"):
-        solution["open"] = ""
+    for folded in article.select("details:not(.hide)"):
+        folded["open"] = ""
     return article
