@@ -122,7 +122,7 @@ def test_axe_finds_nothing_serious_on_a_page(site, visit, name):
     page.add_script_tag(path=AXE)
     assert page.evaluate(AXE_RUN, None) == []
     page.emulate_media(color_scheme="dark")
-    assert page.locator("html").get_attribute("data-theme") == "dark"
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
     assert page.evaluate(AXE_RUN, ["color-contrast", "link-in-text-block"]) == []
     page.set_viewport_size({"width": WIDTHS["phone"], "height": 900})
     # What was folded is part of the page.
