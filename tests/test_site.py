@@ -134,6 +134,7 @@ def test_axe_finds_nothing_serious_on_a_page(site, visit, name):
     assert page.evaluate(AXE_RUN, rules) == []
     scroll, shown = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert scroll <= shown
+    assert page.locator("a a, a .widget").count() == 0
     assert page.evaluate("document.getAnimations().filter(({ playState }) => playState === 'running').length") == 0
 
 
@@ -158,11 +159,20 @@ def test_a_citation_tells_its_reference_by_pointer_and_keyboard(site, visit):
     assert page.told == []
 
 
-def test_each_citation_has_its_reference(site):
+def test_a_word_of_the_glossary_tells_its_entry(site, visit):
+    page = visit((site / "intro.html").as_uri())
+    word = page.locator('article a[href="glossary.html#term-live"]').first
+    word.focus()
+    word.locator(".tooltip").wait_for()
+    entry = BeautifulSoup((site / "glossary.html").read_text(encoding="utf-8"), "html.parser").select_one("#term-live")
+    assert word.locator(".tooltip").inner_text() == " ".join(entry.find_next("dd").get_text().split())
+
+
+def test_each_citation_and_word_has_its_text(site):
     for name in PAGES:
         page = BeautifulSoup((site / name).read_text(encoding="utf-8"), "html.parser")
-        for citation in page.select(".bibtex-citation a"):
-            assert len(citation.get("title", "")) > 40, (name, citation)
+        for link in page.select('.bibtex-citation a, article a[href^="glossary.html#term-"]'):
+            assert len(link.get("title", "")) > 20, (name, link)
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)

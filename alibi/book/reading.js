@@ -1,14 +1,15 @@
 "use strict";
 
-// What every page can do for its reader: a citation tells its reference, a figure opens large, and what scrolls sideways
-// is reached by the keyboard.
+// What every page can do for its reader: a citation tells its reference and a word of the glossary its entry, a figure
+// opens large, and what scrolls sideways is reached by the keyboard.
 
 document.addEventListener("DOMContentLoaded", () => {
-  const citations = [...document.querySelectorAll(".bibtex-citation a[title]")];
+  const terms = 'a[title][href*="glossary.html#term-"]';
+  const told = [...document.querySelectorAll(`article :is(.bibtex-citation a[title], ${terms})`)];
   // The theme loads Bootstrap. Inside the link, so that the pointer may move onto the text.
-  for (const link of citations) new window.bootstrap.Tooltip(link, { container: link });
+  for (const link of told) new window.bootstrap.Tooltip(link, { container: link });
   document.addEventListener("keydown", ({ key }) => {
-    if (key === "Escape") for (const link of citations) window.bootstrap.Tooltip.getInstance(link)?.hide();
+    if (key === "Escape") for (const link of told) window.bootstrap.Tooltip.getInstance(link)?.hide();
   });
 
   const reachable = new ResizeObserver((changes) => {
@@ -22,12 +23,15 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const image of document.querySelectorAll("article .cell_output img")) {
     // A moving figure has taken its place.
     if (image.closest(".widget-still")) continue;
-    const link = document.createElement("a");
-    link.className = "enlarge";
+    // Sphinx has made a link around a picture whose size is told.
+    const link = image.closest("a") || document.createElement("a");
+    if (!link.contains(image)) {
+      image.replaceWith(link);
+      link.append(image);
+    }
+    link.classList.add("enlarge");
     link.href = image.src;
     link.setAttribute("aria-label", `Open large: ${image.alt}`);
-    image.replaceWith(link);
-    link.append(image);
     link.addEventListener("click", (event) => {
       event.preventDefault();
       const dialog = document.createElement("dialog");

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
@@ -49,6 +50,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", _add_widgets)
     app.connect("doctree-resolved", _offer_files)
     app.connect("html-page-context", _use_widgets)
+    app.connect("doctree-resolved", _tell_terms)
     app.connect("html-page-context", _name_roles)
     app.connect("html-page-context", _describe)
     app.connect("build-finished", _finish)
@@ -101,6 +103,25 @@ def _use_widgets(app: Sphinx, page: str, template: str, context: dict[str, Any],
             app.add_css_file(f"widgets/{style}")
         for script in needed:
             app.add_js_file(f"widgets/{script}", loading_method="defer")
+
+
+def _tell_terms(app: Sphinx, tree: nodes.document, page: str) -> None:
+    """Gives a link to a word of the glossary the word's entry as its title."""
+    if "glossary" not in app.env.found_docs:
+        return
+    entries: dict[str, str] = {}
+    for item in app.env.get_doctree("glossary").findall(nodes.definition_list_item):
+        definition = item.next_node(nodes.definition)
+        # Citations have no text yet.
+        for citation in list(definition.findall(pending_xref)):
+            if citation["refdomain"] == "cite":
+                citation.parent.remove(citation)
+        told = re.sub(r"\s+([.,:;])", r"\1", " ".join(definition.astext().split()))
+        entries |= {name: told for term in item.findall(nodes.term) for name in term["ids"]}
+    for link in tree.findall(nodes.reference):
+        address, _, name = link.get("refuri", "").partition("#")
+        if address == "glossary.html" and name in entries:
+            link["reftitle"] = entries[name]
 
 
 def _name_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:

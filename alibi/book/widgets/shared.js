@@ -260,7 +260,7 @@ const Widgets = (() => {
       root.setAttribute("role", "group");
       root.setAttribute("aria-label", label);
       root.hidden = false;
-      const still = root.closest(".cell")?.previousElementSibling?.querySelector("figure img");
+      const still = root.closest(".cell")?.previousElementSibling?.querySelector("figure :is(a:has(> img), img)");
       if (still) {
         // Into the figure, so that its caption stands below what moves.
         root.closest(".output")?.setAttribute("hidden", "");
