@@ -188,7 +188,7 @@ def figure_6(sides: Mapping[str, pd.DataFrame]) -> Figure:
         extrapolation(part, ax)
         ax.get_legend().remove()
         start, own = part.train_length.iloc[0], part[part.multiple == 1].value.mean()
-        logarithmic(ax, [start, 2 * start, 8 * start, 32 * start], nice_ticks(own / top, own * top))
+        logarithmic(ax, [start, 4 * start, 16 * start], nice_ticks(own / top, own * top))
         ax.set(xlim=(0.9 * start, 36 * start), ylim=(own / top, own * top), title=title.format(start))
     for ax in axes.flat[len(panels) :]:
         ax.remove()
