@@ -9,11 +9,17 @@ import pytest
 import torch
 from conftest import ROOT, texts
 
+from alibi.book.context import gains
+from alibi.book.findings import growth
+from alibi.book.plots import perplexities
+from alibi.book.results import results
 from alibi.model import Decoder
 from alibi.optim import RECIPES, method_rate
 from alibi.positions import T5Bias, slopes
 from alibi.positions.t5 import BUCKETS, bucket
 from alibi.records import measured_results, paper_results
+from alibi.reproduction.claims import scorecard
+from alibi.reproduction.evidence import TRIGRAM_WITH_CACHE
 from alibi.reproduction.experiments.wikitext103 import STEPS
 from alibi.scale import SCALES, paper_model
 
@@ -111,6 +117,47 @@ def test_the_gain_that_full_windows_take_away():
     ends = [("Table 5", 512), ("Table 5", 3072), ("Table 15", 512), ("Table 15", 3072)]
     assert [paper(table, "alibi", 512, window) for table, window in ends] == [19.73, 18.40, 17.98, 18.30]
     says("early-token-curse", "19.73 falls to 18.40", "17.98 becomes 18.30")
+
+
+def test_the_share_of_the_gain_that_is_the_curse():
+    shares = []
+    for length, windows in ((512, (1024, 1536, 2048, 3072)), (1024, (1536, 2048, 3072))):
+        best = min(windows, key=lambda window: paper("Table 5", "alibi", length, window))
+        plain, full = (
+            math.log(paper(table, "alibi", length, length) / paper(table, "alibi", length, best))
+            for table in ("Table 5", "Table 15")
+        )
+        shares.append(1 - full / plain)
+    assert [f"{share:.2f}" for share in shares] == ["1.25", "1.68"]
+    says("early-token-curse", "1.25 for $L = 512$ and 1.68 for 1024")
+    (verdict,) = [verdict for verdict in scorecard() if verdict.number == 14]
+    assert 0.75 < verdict.findings[0].effect < 0.85
+    says("early-token-curse", "about four fifths in our small models")
+
+
+def test_the_forecast_by_the_curse_alone():
+    for length, windows in ((512, (1024, 1536)), (1024, (1536,))):
+        plain, full = (paper(table, "alibi", length, length) for table in ("Table 5", "Table 15"))
+        for window in windows:
+            forecast = full * (plain / full) ** (length / window)
+            assert abs(forecast - paper("Table 5", "alibi", length, window)) <= 0.055
+    says("early-token-curse", "At 1024 and 1536 tokens forecast and paper agree within 0.05")
+
+
+def test_the_part_of_the_context_that_is_taken():
+    gained = gains(results(["early_token_curse", "wikitext103"], "laptop")).query("train_length == 64 and seed == 0")
+    nats = gained.set_index(["method", "eval_length"]).nats
+    shares = [nats["alibi", window] / nats[TRIGRAM_WITH_CACHE, window] for window in (128, 256)]
+    assert 0.45 < shares[0] < 0.55 and 0.3 < shares[1] < 0.36
+    says("early-token-curse", "ALiBi takes half of what context offers at $2 L$ and a third at $4 L$")
+
+
+def test_our_small_models_past_their_length():
+    ours = perplexities(results("wikitext103", "laptop"))
+    assert min(growth(ours, "sinusoidal", 2).values()) > 1.5
+    fallen = [f"{1 - ratio:.0%}" for ratio in growth(ours, "alibi", 2).values()]
+    assert {"2%", "6%"} <= set(fallen) <= {"2%", "3%", "4%", "5%", "6%"}
+    says("wikitext103", "sinusoidal's rises by more than half, and ALiBi's falls by 2 to 6 %")
 
 
 def stored_table(chapter, cell_id):

@@ -62,7 +62,7 @@ def _word(at_2: Sequence[float], farthest: Sequence[float]) -> str:
 
 
 def past_length(paper: pd.DataFrame, measured: pd.DataFrame, multiples: Sequence[float] = (1.125, 2, 16)) -> Markdown:
-    """For each method, the change of perplexity from L to longer windows, here and in the paper, over all L.
+    """The change of perplexity from L to longer windows, here and in the paper, for each method with records.
 
     *Holds* is at most 0.5 % above perplexity at L, *fails* is 10 % above at every L, as in the rules of the claims.
 
@@ -78,7 +78,9 @@ def past_length(paper: pd.DataFrame, measured: pd.DataFrame, multiples: Sequence
         if whole:
             word = _word([ratios[2] for ratios in whole], [ratios[multiples[-1]] for ratios in whole])
             published = f" In the paper: {_ranges(theirs)}." if theirs else ""
-            lengths = _joined([f"{length:g}" for length in ours])
+            own = measured[measured.method == method]
+            seeds = own.groupby(own.train_length.astype(float)).seed.nunique()
+            lengths = _joined([f"{at:g}" + (f" ({seeds[at]} seeds)" if seeds[at] > 1 else "") for at in ours])
             told.append(f"**{plots.TITLES[method]} {word}.** Trained at {lengths}: {_ranges(ours)}.{published}")
     return _listed(told)
 
