@@ -208,13 +208,13 @@ def test_the_page_shows_torchs_numbers_for_any_text_and_window(site, browser, co
     page.get_by_label("Algae").check(force=True)
     check(second, 2 * length)
     for text in ("A text of the reader's own: naïve, 岸 and\na second line.", "word " * 3000):
-        page.get_by_label("the text", exact=False).fill(text)
+        page.get_by_role("textbox", name="the text").fill(text)
         check(text, 2 * length)
     assert "the rest is left out" in page.locator(".widget-progress").inner_text()
-    page.get_by_label("the text", exact=False).fill("")
+    page.get_by_role("textbox", name="the text").fill("")
     assert set(told(page).values()) == {"–"}
     # The likeliest next token is torch's.
-    page.get_by_label("the text", exact=False).fill("The cat sat on the")
+    page.get_by_role("textbox", name="the text").fill("The cat sat on the")
     told(page)
     sources = [corpus.end_of_line, *corpus.vocabulary.encode("The cat sat on the")]
     for table, model in zip(page.locator(".widget-pair table").all(), models.values(), strict=True):
