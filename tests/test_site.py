@@ -187,7 +187,7 @@ def test_a_figure_opens_large(site, visit, width):
         assert large.bounding_box()["width"] > 1.2 * small
         large.click() if closes == "click" else page.keyboard.press(closes)
         assert page.locator("dialog.enlarged").count() == 0
-        assert page.evaluate("document.activeElement.className") == "enlarge"
+        assert page.evaluate("document.activeElement.classList.contains('enlarge')")
 
 
 def test_a_page_loads_little_and_the_site_holds_nothing_else(site):
