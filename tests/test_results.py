@@ -353,7 +353,11 @@ def _records_of_the_repository(monkeypatch):
     monkeypatch.delenv("ALIBI_RESULTS", raising=False)
 
 
-@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)
+# This chapter trains in processes of its own.
+SLOW = [pytest.param(path, marks=pytest.mark.slow) if path.stem == "scaling" else path for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("chapter", SLOW, ids=lambda path: path.stem)
 def test_every_measured_number_of_a_chapter_has_its_record(chapter, monkeypatch, tmp_path):
     notebook = nbformat.read(chapter, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
