@@ -3,15 +3,15 @@
 The evidence:
 
 - Scales laptop, gpu and paper; quick is for CI and is never evidence. The largest scale that has all numbers of a part
-decides it. The scale of a claim is the smallest scale of its parts.
+  decides it. The scale of a claim is the smallest scale of its parts.
 - The validation split. The paper's own corpus comes first, then its beginning, then a stand-in evaluated on it, then
   any other.
 - Each statistic is computed within a seed, so methods are paired by seed, and judged at each L that it names. The part
-holds if it holds at every L; the L nearest to breaking it is shown.
+  holds if it holds at every L; the L nearest to breaking it is shown.
 - There are two separate 95 % intervals: over seeds (Student's t, from two seeds on), and over the articles of the text
-or the repeats of a time, where records have a standard error. A part *holds* if its value and both intervals obey the
-rule, is *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is a band
-this is a test of equivalence (two one-sided tests at 2.5 % each).
+  or the repeats of a time, where records have a standard error. A part *holds* if its value and both intervals obey the
+  rule, is *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is a band
+  this is a test of equivalence (two one-sided tests at 2.5 % each).
 
 The verdicts:
 
@@ -19,7 +19,7 @@ The verdicts:
 - *seen once*: every part holds, and one of them has a single seed. *Contradicted once*: a part with one seed is broken.
 - *inconclusive*: a part is undecided, and none is broken. *Not reproduced*: a part with two seeds or more is broken.
 - *not measurable at this scale*: a gate of the claim (`GATES`) is shut at the deciding scale. The gate is measured on
-the claim's text if its experiments have records of that text: models trained on another text do not open it.
+  the claim's text if its experiments have records of that text: models trained on another text do not open it.
 - *true by arithmetic*: it holds, and a count shows that without a measurement.
 - *not yet measured*: a part or a gate lacks a number, which the finding names.
 

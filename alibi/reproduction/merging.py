@@ -5,8 +5,8 @@ Each number (`KEY`) is recorded once. A number that was measured again is
 - skipped if it has the same value, so that a whole folder of results may be sent, with our records in it;
 - refused if the same device in the same dtype gave another value: one of the two is wrong;
 - kept out, with a message of both values, if it was trained on another device or in another dtype. A seed decides
-weights and data order, so a second training checks the first and is not a second sample. The first record stays,
-whichever is better. New samples need other seeds.
+  weights and data order, so a second training checks the first and is not a second sample. The first record stays,
+  whichever is better. New samples need other seeds.
 
 Speed and memory belong to a machine: device and dtype are part of their key, so each machine has its own records.
 """

@@ -13,10 +13,10 @@ That shows little, since the bounds were chosen with the tables in view; `alibi.
 can fail.
 
 - A perplexity *holds* if it is at most 0.5 % above the perplexity at L: a shift of the segments' beginnings moves it as
-much (Table 2: by 0.11 of 19.73 from 512 to 513 tokens). It *fails* when it is 10 % above, many times the spread of
-seeds (0.24 of 18.67).
+  much (Table 2: by 0.11 of 19.73 from 512 to 513 tokens). It *fails* when it is 10 % above, many times the spread of
+  seeds (0.24 of 18.67).
 - "Tens of tokens past L" is judged at 1.25 L, which is 128 tokens past 512: sinusoidal perplexity is back above its
-value at L by 1.14 L (Table 2) and 1.2 L (Table 3), rotary by 1.6 L and 1.2 L; T5 bias improves to 2.2 L and 1.8 L.
+  value at L by 1.14 L (Table 2) and 1.2 L (Table 3), rotary by 1.6 L and 1.2 L; T5 bias improves to 2.2 L and 1.8 L.
 
 Claims need these records beside perplexities. From cc100_roberta: train_speed and train_memory of ALiBi at L and of
 sinusoidal at 2 L (there or in efficiency), and sinusoidal runs that were stopped early. From efficiency: train_memory,

@@ -7,7 +7,7 @@ expected (Table 15, trained at 512) 17.98 at 512 and 18.30 at 3072; nonoverlappi
 The runs are those of `wikitext103`, from the same cache. Both protocols score the same tokens, in two ways:
 
 - Full windows of L, 2 L and 4 L. The first tokens of the split are only context, so that each scored token has a whole
-window before it, minus at most the stride. The stride is L / 8 at scales quick and laptop, L / 16 at gpu and 1 at
+  window before it, minus at most the stride. The stride is L / 8 at scales quick and laptop, L / 16 at gpu and 1 at
   paper. The scored tokens are spread over the split: some 4,000 at quick, 16,000 at laptop, else all of them.
 - Windows that overlap by half, on the first 32,768 tokens of the split (quick: 4,096), where the first windows grow.
   The loss is also recorded by position in the window.
