@@ -88,8 +88,8 @@ def repeats(
     for windows of $w$ = each of `lengths`; $S_0$ are first occurrences. The tokens are the last ones of the longest
     windows, the same for every w, and the last occurrence is searched in the longest window. A model that copies gains
     in the rows whose distance w just covers; a longer window that helps first occurrences as much helps by topic, not
-    by copying. Sun et al. (2021) split tokens in this way, and found that far context helps only tokens that can be
-    copied.
+    by copying. Sun et al. (2021) split tokens in this way, and found that far context helps few tokens, above all
+    those that can be copied.
 
     Args:
         model: a trained decoder; it is put into evaluation mode.
