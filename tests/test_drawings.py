@@ -82,7 +82,7 @@ def test_each_drawing_is_in_one_chapter_as_it_is_drawn_now():
         drawing = getattr(drawings, name)()
         (output,) = cell.outputs
         assert output.data["image/svg+xml"] == svg_of(name), f"{chapter}: {cell.id}"
-        assert "hide-input" in cell.metadata.tags
+        assert "remove-input" in cell.metadata.tags, "a page shows the drawing without the line that calls it"
         assert cell.metadata.mystnb.image.alt == f"{drawing.title}. {drawing.told}"
 
 
