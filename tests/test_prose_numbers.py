@@ -286,14 +286,25 @@ def test_the_lead_on_books_and_on_wikitext():
     assert all(lead("Table 8", *pair) > lead("Table 5", *pair) > 0 for pair in pairs)
     assert f"{lead('Table 8', 512, 3072):.3f} {lead('Table 5', 512, 3072):.3f}" == "0.065 0.015"
     says("bookcorpus", "about 0.065 nats against 0.015", "ALiBi leads on books at every length, and by more")
-    own = EVIDENCE.query("metric == 'perplexity' and protocol == 'nonoverlapping' and seed == 0")
-    own = own[own.skipped.isna()].drop_duplicates(["method", "train_length", "eval_length"], keep="last")
-    own = own.set_index(["method", "train_length", "eval_length"]).value
-    ours = [(64, 64), (128, 128), (128, 384), (64, 384)]
-    leads = [math.log(own["sinusoidal", at, at] / own["alibi", trained, at]) for trained, at in ours]
-    assert f"{min(leads):.2f} {max(leads):.2f}" == "0.04 0.21" and sorted(leads)[2:] == sorted(leads[2:])
-    assert own["sinusoidal", 384, 384] > max(own["sinusoidal", 64, 64], own["sinusoidal", 128, 128])
-    says("bookcorpus", "ALiBi leads by 0.04 to 0.21 nats", "The two largest leads have a weak rival")
+    own = perplexities(results("wikitext103", "laptop"))
+    own = own.set_index(["method", "paper_length", "paper_eval_length", "seed"]).value.astype(float).sort_index()
+    leads = {
+        (trained, evaluated, seed): math.log(value / own["alibi", trained, evaluated, seed])
+        for trained, evaluated in pairs
+        for seed, value in own["sinusoidal", evaluated, evaluated].items()
+    }
+    at_512 = [lead for (trained, evaluated, _), lead in leads.items() if (trained, evaluated) == pairs[0]]
+    other = [lead for (trained, evaluated, _), lead in leads.items() if (trained, evaluated) != pairs[0]]
+    assert len(at_512) == 3 and f"{-max(at_512):.2f} {-min(at_512):.2f}" == "0.01 0.02"
+    assert len(other) == 4 and f"{min(other):.2f} {max(other):.2f}" == "0.02 0.06"
+    theirs = [lead("Table 5", *pair) for pair in pairs[1:]]
+    assert f"{min(theirs):.3f} {max(theirs):.3f}" == "0.015 0.059"
+    says(
+        "bookcorpus",
+        "ALiBi is behind by 0.01 to 0.02 nats where both are trained and read at 512, in three seeds",
+        "In the other four pairs, one seed each, it leads by 0.02 to 0.06 nats",
+        "The paper's leads there are 0.015 to 0.059",
+    )
 
 
 def test_the_runs_on_books_and_on_wikitext_differ_in_steps_at_one_scale():
