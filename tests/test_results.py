@@ -118,6 +118,16 @@ def test_a_caption_names_scale_size_text_seeds_and_machine():
     assert "; seed 1; " in results.described(frame(rows[1]))
 
 
+def test_a_table_of_runs_has_the_seeds_of_each_and_a_dash_for_none(folder):
+    append("wikitext103", frame(record(50), record(51, seed=1), record(52, window=128), record(60, "rotary", 384, 384)))
+    shown = results.runs("wikitext103", ["laptop", "gpu"])
+    assert list(shown.data.index) == ["ALiBi", "T5 bias", "Rotary", "Sinusoidal", "None (NoPE)"]
+    assert shown.data["laptop"].loc["ALiBi"].to_dict() == {64: "2", 128: "-", 384: "-"}
+    assert list(shown.data["laptop", 384]) == ["-", "-", "1", "-", ""]
+    assert set(shown.data["gpu", 512]) == {"-"}
+    assert shown.caption.endswith("validation text of wikitext-103")
+
+
 def test_the_cost_counts_each_run_once():
     two_windows = [record(80), record(81, window=128)]
     assert results.cost(frame(*two_windows)) == "1 run, 30 min of training in all"

@@ -12,6 +12,7 @@ from alibi.progress import duration
 from alibi.records import measured_results
 from alibi.reproduction import claim_tables, claims
 from alibi.reproduction.choice import Choice, chosen
+from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.reproduction.plan import listing, states
 from alibi.reproduction.runner import reproduce
 from alibi.scale import SCALES
@@ -86,6 +87,31 @@ def complete(experiment: str, scale: str, seeds: int = 1) -> None:
     named = chosen(Choice(experiment, scale, seeds=range(seeds)))
     print(listing(states(named)))
     reproduce(named)
+
+
+def runs(experiment: str, scales: Sequence[str]) -> Styler:
+    """A table of an experiment's training runs: seeds with records, by method, scale and training length L.
+
+    A dash is a run that the experiment plans and that has no record; a cell stays empty where none is planned. ALiBi is
+    in the first row. The caption names the text of evaluation.
+    """
+    cells: dict[tuple[str, int], dict[str, str]] = {}
+    texts = set()
+    for scale in scales:
+        recorded = plots.perplexities(results(experiment, scale))
+        seeds = recorded.groupby(["method", "train_length"]).seed.nunique()
+        texts |= {used.split(" -> ")[-1] for used in recorded.corpus_used}
+        for run, length in ((cell.trains, cell.train_length) for cell in EXPERIMENTS[experiment](scale)):
+            if run:
+                recorded_seeds = seeds.get((run.method, length)) or "-"
+                cells.setdefault((scale, length), {})[plots.TITLES[run.method]] = f"{recorded_seeds}"
+    shown = pd.DataFrame(cells)
+    first = [title for title in (plots.TITLES[name] for name in plots.PAPER_ORDER[::-1]) if title in shown.index]
+    shown = shown.loc[first + [title for title in shown.index if title not in first]]
+    read = f", all read on the validation text of {' and '.join(sorted(texts))}" if texts else ""
+    return tables.styled(
+        shown.fillna("").rename_axis(columns=["scale", "L"]), f"Recorded seeds of each run (-: none yet){read}"
+    )
 
 
 def cost(records: pd.DataFrame) -> str:
