@@ -46,9 +46,9 @@ def test_each_training_length_has_a_panel_with_the_control_and_every_model():
     assert [ax.get_title() for ax in figure.axes] == ["trained at 64", "trained at 128"]
     titles = [f"taken: {plots.TITLES[method]}" for method in plots.COLOURS if method in ("alibi", "none")]
     for ax in figure.axes:
-        assert ax.get_legend_handles_labels()[1] == ["offered: trigram with a cache", *titles]
+        assert ax.get_legend_handles_labels()[1] == ["offered: trigram", *titles]
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["offered: trigram with a cache", *titles]
+    assert [text.get_text() for text in legend.get_texts()] == ["offered: trigram", *titles]
 
 
 @pytest.mark.parametrize("missing", ["trigram-cache", "alibi"])

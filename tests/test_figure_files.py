@@ -1,16 +1,29 @@
-"""Each figure of the site offers its drawing and its numbers: those that were drawn, whatever draws them."""
+"""Each figure of the site offers its drawing and its numbers: those that were drawn, whatever draws them.
+
+Also its type, which a phone shows at 12 pixels or more."""
 
 import io
+import re
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from IPython.core.interactiveshell import InteractiveShell
+from matplotlib.text import Text
 
+from alibi.book import plots
+from alibi.book.build import chapters
 from alibi.book.plots.files import files, numbers, offer
+from alibi.book.plots.looks import WIDTH
 from alibi.book.widgets import FIGURE_FILES
+from alibi.records import paper_results
+
+# CSS pixels that a phone of 390 leaves for a figure, and the least of type on it.
+PHONE, LEAST = 358, 12
 
 
 @pytest.fixture
@@ -67,3 +80,23 @@ def test_a_kernel_shows_them_beside_the_picture(axes):
     offer(shell)
     data, _ = shell.display_formatter.format(axes[0].figure)
     assert set(data[FIGURE_FILES]) == {"svg"} and "text/plain" in data
+
+
+@pytest.mark.parametrize("name", ["figure_1", "figure_2", "figure_4", "figure_7", "figure_8", "figure_11"])
+def test_a_phone_shows_type_that_can_be_read(name):
+    with plt.rc_context():
+        plots.use_style()
+        figure = getattr(plots, name)(paper_results())
+        figure.canvas.draw()
+        inches = figure.get_tightbbox().width + 2 * plt.rcParams["savefig.pad_inches"]
+        sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+        plt.close(figure)
+    assert min(sizes) * PHONE / (72 * inches) >= LEAST
+
+
+def test_no_chapter_draws_a_wider_figure_or_smaller_type():
+    for path in [path for path in chapters(ROOT) if path.suffix == ".ipynb"]:
+        source = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        widths = re.findall(r'(?:figsize"?[=:] *|\bsize = )\(([\d.]+),', source)
+        assert [width for width in widths if float(width) > WIDTH] == [], path.name
+        assert re.findall(r"fontsize|labelsize|x-small", source) == [], path.name

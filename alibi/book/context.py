@@ -40,11 +40,11 @@ def offered_and_taken(gained: pd.DataFrame) -> Figure:
         gained: from `gains`, not empty.
     """
     lengths = sorted(gained.train_length.unique())
-    figure, axes = plt.subplots(len(lengths), 1, figsize=(6.4, 3.2 * len(lengths)), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(len(lengths), 1, figsize=(6.4, 3.8 * len(lengths)), sharex=True, squeeze=False)
     for ax, length in zip(axes.flat, lengths, strict=True):
         own = gained[gained.train_length == length]
         control = own[own.method == TRIGRAM_WITH_CACHE]
-        plots.band(ax, control, "eval_length", "nats", color="0.2", ls="--", label="offered: trigram with a cache")
+        plots.band(ax, control, "eval_length", "nats", color="0.2", ls="--", label="offered: trigram")
         for method in [name for name in plots.COLOURS if name in set(own.method)]:
             look = {"color": plots.COLOURS[method], "marker": plots.MARKERS[method]}
             taken = own[own.method == method]

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from alibi.book.plots.looks import TITLES
+
 
 def _plain(axis: object) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # type: ignore[attr-defined]
@@ -54,13 +56,23 @@ def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
 
 
 def legend_above(figure: Figure, ncols: int, names: Sequence[str] = ()) -> None:
-    """One legend above all panels, of what they hold; other names may be given for what the first panel holds."""
+    """One legend above all panels, of what they hold; other names may be given for what the first panel holds.
+
+    It takes the place of the panels' own. Methods have their titles. There are fewer columns if they would be wider
+    than the figure.
+    """
+    for own in [*figure.legends, *filter(None, (ax.get_legend() for ax in figure.axes))]:
+        own.remove()
     shown: dict[str, Artist] = {}
     for ax in figure.axes[: 1 if names else None]:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            shown.setdefault(label, handle)
-    if shown:
-        figure.legend(list(shown.values()), list(names or shown), loc="outside upper center", ncols=ncols)
+            shown.setdefault(TITLES.get(label, label), handle)
+    for columns in range(ncols, 0, -1) if shown else ():
+        look: dict[str, Any] = {"loc": "outside upper center", "columnspacing": 1, "handletextpad": 0.5}
+        legend = figure.legend(list(shown.values()), list(names or shown), ncols=columns, **look)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def doublings(low: float, high: float, start: float) -> list[float]:
@@ -73,6 +85,6 @@ def far_apart(lengths: Sequence[float]) -> list[float]:
     """The lengths that are far enough apart for labels, including the longest."""
     kept = [lengths[-1]]
     for length in reversed(lengths[:-1]):
-        if kept[-1] / length > 1.45:
+        if kept[-1] / length > 1.6:
             kept.append(length)
     return kept[::-1]

@@ -10,8 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alibi.book.plots.axes import doublings, logarithmic, nice_ticks
-from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_LABELS, TITLES
+from alibi.book.plots.axes import doublings, legend_above, logarithmic, nice_ticks
+from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_LABELS, TITLES, WIDTH
 from alibi.evaluate import AgainstItself
 
 
@@ -57,18 +57,19 @@ def extrapolation(
 
 
 def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
-    """The paper's extrapolation at L = 512 (Table 2) beside the live runs, with the same axes and colours."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.4))
-    extrapolation(paper[paper.source == "Table 2"], left)
-    handles, names = left.get_legend_handles_labels()
-    names = [TITLES.get(name, "training length L") for name in names]
-    figure.legend(handles, names, loc="outside lower center", ncols=5, columnspacing=1.2, handletextpad=0.5)
-    left.get_legend().remove()
-    left.set_title("The paper: WikiText-103,\n247M parameters, L = 512")
+    """The paper's extrapolation at L = 512 (Table 2) above the live runs, with the same axes and colours."""
+    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 8))
     row = measured.iloc[0]
-    extrapolation(measured, right, legend=False)
     size = f"{row.parameters / 1e6:.1f}M parameters"
-    right.set_title(f"Live, scaled down: {row.corpus_used},\n{size}, L = {row.train_length:g}")
+    titles = (
+        "The paper: WikiText-103,\n247M parameters, L = 512",
+        f"Live, scaled down: {row.corpus_used},\n{size}, L = {row.train_length:g}",
+    )
+    for ax, rows, title in zip((above, below), (paper[paper.source == "Table 2"], measured), titles, strict=True):
+        extrapolation(rows, ax)
+        ax.set_title(title)
+    labels = above.get_legend_handles_labels()[1]
+    legend_above(figure, 3, [TITLES.get(name, "training length L") for name in labels])
     return figure
 
 
@@ -82,7 +83,7 @@ def against_itself(found: Mapping[str, AgainstItself]) -> Figure:
 
     Bands are two standard errors over articles to each side.
     """
-    figure, ax = plt.subplots(figsize=(6.4, 4))
+    figure, ax = plt.subplots(figsize=(WIDTH, 4.4))
     for method, own in found.items():
         firsts = range(1, own.window, own.stride)
         margin = 2 * np.array([own.between(first, first + own.stride - 1)[1] for first in firsts])
@@ -114,7 +115,7 @@ def two_readings(
         stretch: number of tokens in each drawn mean of the loss; a bar of attention has the weight of two stretches.
     """
     rows: list[Any] = [["loss", "loss"], [f"words {name}" for name in losses], [f"looks {name}" for name in losses]]
-    figure, axes = plt.subplot_mosaic(rows, figsize=(6.4, 7))
+    figure, axes = plt.subplot_mosaic(rows, figsize=(WIDTH, 9))
     likeliest = 105 * max(share for likely in words.values() for share in likely.values())
     for method, found in losses.items():
         starts, colour = np.arange(0, len(found), stretch), COLOURS[method]
@@ -125,16 +126,16 @@ def two_readings(
         tokens, shares = list(words[method])[::-1], list(words[method].values())[::-1]
         ax = axes[f"words {method}"]
         ax.barh(tokens, 100 * np.array(shares), color=colour)
-        ax.set(title=f"{TITLES[method]}: next tokens", xlabel="probability (%)", xlim=(0, likeliest))
+        ax.set(title=f"{TITLES[method]}:\nnext tokens", xlabel="probability (%)", xlim=(0, likeliest))
         ax = axes[f"looks {method}"]
         starts = np.arange(0, len(weights[method]), 2 * stretch)
         ax.bar(starts + stretch, np.add.reduceat(weights[method], starts), 2 * stretch, color=colour)
         ax.axvline(len(weights[method]) - length, color="0.35", lw=1, ls=":")
-        ax.set(title=f"{TITLES[method]}: attention", xlabel="token that is looked at", ylabel="weight of a bar")
+        ax.set(title=f"{TITLES[method]}:\nattention", xlabel="token that is looked at", ylabel="weight of a bar")
         ax.sharey(axes[f"looks {next(iter(losses))}"])
     axes["loss"].axvline(length, color="0.35", lw=1, ls=":", label=f"trained at {length}")
     axes["loss"].set(xlabel="token of the text", ylabel="loss (nats)")
-    figure.legend(loc="outside upper center", ncols=3)
+    legend_above(figure, 3)
     return figure
 
 
@@ -155,7 +156,7 @@ def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for method in order:
         curve = chosen[(chosen.method == method) & ~measured]
         if len(curve):
-            ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], lw=1.2, label=f"{TITLES[method]}: the paper")
+            ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], lw=1.2, label=f"{TITLES[method]}, paper")
     for place, method in enumerate(order):
         points = chosen[(chosen.method == method) & measured].groupby("multiple").ratio.mean()
         if points.empty:
@@ -163,9 +164,9 @@ def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(
             points.index * 1.055 ** (place - (len(order) - 1) / 2), points, ls="", marker=MARKERS[method],
             color=COLOURS[method], ms=8, mec="black", mew=0.7,
-            label=f"{TITLES[method]}: measured",
+            label=f"{TITLES[method]}, ours",
         )  # fmt: skip
     logarithmic(ax, doublings(1, chosen.multiple.max(), 1), nice_ticks(0.5, chosen.ratio.max()))
-    ax.set(xlabel="evaluation length / L", ylabel="perplexity / perplexity at L")
-    ax.legend(fontsize="small")
+    ax.set(xlabel="evaluation length / L", ylabel="relative perplexity")
+    ax.legend()
     return ax

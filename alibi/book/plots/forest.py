@@ -11,6 +11,8 @@ from alibi.book.plots.axes import logarithmic, nice_ticks
 def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: str, log: bool = True) -> None:
     """A row for each part of a claim: its rule's range (grey), the paper's value, and ours with its interval.
 
+    The name of a part stands above its row, so that the values have the figure's width on a phone too.
+
     Args:
         ax: the axes.
         effects: columns low and high (of the rule), paper, effect (measured), start and end (of its interval), outcome.
@@ -34,6 +36,8 @@ def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: st
         logarithmic(ax, nice_ticks(*ax.get_xlim()))
     start, end = ax.get_xlim()
     left = rows.low.clip(lower=start)
-    ax.barh(y, rows.high.clip(upper=end) - left, left=left, color="0.87", height=0.7, zorder=0)
-    ax.set(xlim=(start, end), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
-    ax.set_yticks(y, [f"{name}  {label}" for label, name in names.items()])
+    ax.barh(y, rows.high.clip(upper=end) - left, left=left, color="0.87", height=0.4, zorder=0)
+    ax.set(xlim=(start, end), ylim=(len(rows) - 0.6, -0.8), xlabel=xlabel)
+    ax.set_yticks(y, list(names))
+    for place, name in enumerate(names.values()):
+        ax.text(0.01, place - 0.5, name, transform=ax.get_yaxis_transform(), va="center")

@@ -6,21 +6,23 @@ so get their own panels.
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from alibi.book.plots.axes import band, far_apart, legend_above, logarithmic, nice_ticks
 from alibi.book.plots.curves import extrapolation, perplexities
-from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_LABELS, METRIC_NAMES, TITLES
+from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_LABELS, METRIC_NAMES, TITLES, WIDTH
 
+# Letters of a title's line, and a space that ends none.
+TITLE, SPACE = 36, "\N{NO-BREAK SPACE}"
 CORPUS_NAMES = {"wikitext-103": "WikiText-103", "bookcorpus": "BookCorpus", "cc100+roberta": "CC100 + RoBERTa"}
 
 
@@ -31,39 +33,32 @@ def _parts(records: pd.DataFrame, *sources: str) -> list[tuple[str, pd.DataFrame
     parts = []
     if len(paper):
         corpus, model = CORPUS_NAMES.get(paper.corpus.iloc[0], paper.corpus.iloc[0]), paper.model.dropna().iloc[0]
-        parts.append((f"The paper: {corpus},\n{model} parameters", paper))
+        parts.append((f"The paper: {corpus}, {model}{SPACE}parameters", paper))
     if measured.any():
         for (corpus, _), group in records[measured].groupby(["corpus_used", "scale"]):
-            parts.append((f"Measured: {corpus},\n{group.parameters.max() / 1e6:.1f}M parameters", group))
-    return [(title, part) for title, part in parts if len(part)]
+            parts.append((f"Measured: {corpus}, {group.parameters.max() / 1e6:.1f}M{SPACE}parameters", group))
+    return [(fill(title, TITLE), part) for title, part in parts if len(part)]
 
 
-def _stack(panels: int, height: float = 3.9) -> tuple[Figure, list[Axes]]:
-    figure, axes = plt.subplots(panels, 1, figsize=(6.6, height * panels), squeeze=False)
+def _stack(panels: int, height: float = 4.2) -> tuple[Figure, list[Axes]]:
+    figure, axes = plt.subplots(panels, 1, figsize=(WIDTH, height * panels), squeeze=False)
     return figure, list(axes[:, 0])
 
 
-def _pairs(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> Figure:
-    """Extrapolation curves, one panel a training length, two panels a row."""
+def _by_length(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> Figure:
+    """Extrapolation curves, one panel a training length."""
     panels = []
     for title, part in _parts(records, *sources):
         for length, group in perplexities(part, protocol=protocol).groupby("train_length"):
             if group.eval_length.nunique() > 1:
-                panels.append((title.replace(", ", ",\n") + f", L = {length:g}", group))
-    columns, rows = min(2, len(panels)), math.ceil(len(panels) / 2)
-    size = (7.8, 3.9 * rows) if columns == 2 else (6.6, 4.2)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
-    handles: dict[str, Artist] = {}
-    for ax, (title, group) in zip(axes.flat, panels, strict=False):
+                panels.append((f"{title}, L = {length:g}", group))
+    figure, axes = _stack(len(panels))
+    for ax, (title, group) in zip(axes, panels, strict=True):
         extrapolation(group, ax, protocol=protocol)
-        drawn, names = ax.get_legend_handles_labels()
-        titles = [TITLES.get(name, "training length L") for name in names]
-        handles |= dict(zip(titles, drawn, strict=True))
-        ax.get_legend().remove()
+        handle, label = ax.get_legend_handles_labels()
+        handle[label.index(f"trained at {group.train_length.iloc[0]:g}")].set_label("training length L")
         ax.set_title(title)
-    for ax in list(axes.flat)[len(panels) :]:
-        ax.set_visible(False)
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=5, columnspacing=1)
+    legend_above(figure, 3)
     return figure
 
 
@@ -72,31 +67,29 @@ def figure_1(records: pd.DataFrame) -> Figure:
 
     A panel for each training length, both axes logarithmic.
     """
-    return _pairs(records, ("Table 2", "Table 3"), "nonoverlapping")
+    return _by_length(records, ("Table 2", "Table 3"), "nonoverlapping")
 
 
 def figure_2(records: pd.DataFrame) -> Figure:
     """Figure 2 (Table 1): speed of training and inference (thousand words/s) and memory of training (GB).
 
-    Bars by training length (tokens) and method; one row of panels for the paper, and one for each measured scale.
+    Bars by training length (tokens) and method; one column of panels for the paper, and one for each measured scale.
     """
     metrics = ["train_speed", "eval_speed", "train_memory"]
     parts = [(title, part[part.metric.isin(metrics)]) for title, part in _parts(records, "Table 1")]
     parts = [(title, part) for title, part in parts if len(part)]
-    figure, axes = plt.subplots(len(parts), 3, figsize=(7.8, 3.4 * len(parts)), squeeze=False)
-    for (title, part), row in zip(parts, axes, strict=True):
-        row[1].set_title(title)
-        for metric, ax in zip(metrics, row, strict=True):
+    figure, axes = plt.subplots(3, len(parts), figsize=(WIDTH, 8), squeeze=False)
+    for (title, part), column in zip(parts, axes.T, strict=True):
+        column[0].set_title(fill(title, TITLE // len(parts)))
+        for metric, ax in zip(metrics, column, strict=True):
             chosen = part[part.metric == metric].astype({"train_length": int})
             order = [name for name in COLOURS if name in set(chosen.method)]
             sns.barplot(
                 chosen, x="train_length", y="value", hue="method", hue_order=order, palette=COLOURS, saturation=1,
                 errorbar=None, ax=ax,
             )  # fmt: skip
-            ax.set(xlabel="L (tokens)", ylabel=_quantity(chosen, ax))
-            handles, names = ax.get_legend_handles_labels()
-            ax.get_legend().remove()
-    figure.legend(handles, [TITLES[name] for name in names], loc="outside upper center", ncols=4, columnspacing=1)
+            ax.set(xlabel="L (tokens)" if ax is column[-1] else "", ylabel=_quantity(chosen, ax))
+    legend_above(figure, 4)
     return figure
 
 
@@ -112,11 +105,11 @@ def _quantity(records: pd.DataFrame, ax: Axes) -> str:
 def figure_4(records: pd.DataFrame) -> Figure:
     """Figure 4 (Table 5): perplexity per token of ALiBi models trained at L, against evaluation length (tokens).
 
-    Each curve is one ALiBi model, labelled with its L at its left end; each square a sinusoidal model, evaluated at
-    its own L. The evaluation length is logarithmic.
+    Each curve is one ALiBi model, darker for a longer L; each square a sinusoidal model, evaluated at its own L. The
+    evaluation length is logarithmic.
     """
     parts = _parts(records, "Table 5")
-    figure, axes = _stack(len(parts))
+    figure, axes = _stack(len(parts), 4.8)
     for ax, (title, part) in zip(axes, parts, strict=True):
         chosen = perplexities(part)
         chosen = chosen[chosen.eval_length >= chosen.train_length]
@@ -124,22 +117,17 @@ def figure_4(records: pd.DataFrame) -> Figure:
         lengths = list(curves.index.unique("train_length"))
         for length, shade in zip(lengths, _shades(len(lengths)), strict=True):
             curve = curves[length]
-            label = TITLES["alibi"] if length == lengths[len(lengths) // 2] else None
-            ax.plot(curve.index, curve, color=shade, marker=MARKERS["alibi"], label=label)
-            ax.annotate(
-                f"{length:g}", (curve.index[0], curve.iloc[0]), xytext=(-2, -9), textcoords="offset points",
-                ha="right", va="top", fontsize="small", color="0.3",
-            )  # fmt: skip
+            ax.plot(curve.index, curve, color=shade, marker=MARKERS["alibi"], label=f"{length:g}")
         own = chosen[(chosen.method == "sinusoidal") & (chosen.eval_length == chosen.train_length)]
         baseline = own.groupby("eval_length").value.mean()
         ax.plot(
             baseline.index, baseline, color=COLOURS["sinusoidal"], marker=MARKERS["sinusoidal"], ls="--", lw=1,
-            label=f"{TITLES['sinusoidal']} at its own L",
+            label=TITLES["sinusoidal"],
         )  # fmt: skip
         logarithmic(ax, far_apart(sorted(chosen.eval_length.unique())))
         ax.margins(x=0.09, y=0.1)
         ax.set(xlabel="evaluation length (tokens)", ylabel=METRIC_LABELS["perplexity"], title=title)
-        ax.legend()
+        ax.legend(title=f"{TITLES['alibi']} trained at L", ncols=2, columnspacing=1, labelspacing=0.2)
     return figure
 
 
@@ -152,7 +140,7 @@ def figure_5(sides: Mapping[str, pd.DataFrame]) -> Figure:
         sides: rows by title: `paper_length` and `paper_eval_length` in the paper's tokens, `time` with its
             `time_unit`, and `point`, which is the same for all seeds of one moment in training.
     """
-    figure, axes = plt.subplots(len(sides), 2, figsize=(6.4, 3.3 * len(sides)), squeeze=False)
+    figure, axes = plt.subplots(len(sides), 2, figsize=(WIDTH, 3.6 * len(sides)), squeeze=False)
     for row, (title, rows) in zip(axes, sides.items(), strict=True):
         for ax, window in zip(row, (1024, 2048), strict=True):
             for method, length, line in (("alibi", window / 2, "-"), ("sinusoidal", window, "--")):
@@ -163,8 +151,8 @@ def figure_5(sides: Mapping[str, pd.DataFrame]) -> Figure:
                     at["time", "mean"], mean, yerr=[mean - low, high - mean], ls=line, marker=MARKERS[method],
                     color=COLOURS[method], label=TITLES[method],
                 )  # fmt: skip
-            ax.set(title=f"{title}, at {window}", xlabel=rows.time_unit.iloc[0], ylabel=METRIC_LABELS["perplexity"])
-            ax.locator_params(axis="x", nbins=4)
+            ax.set(title=f"{title},\nat {window}", xlabel=rows.time_unit.iloc[0], ylabel=METRIC_LABELS["perplexity"])
+            ax.locator_params(axis="x", nbins=2)
     legend_above(figure, 2)
     return figure
 
@@ -182,16 +170,12 @@ def figure_6(sides: Mapping[str, pd.DataFrame]) -> Figure:
     ]
     ratios = np.concatenate([part.ratio[part.method == "alibi"] for _, part in panels])
     top = 1.05 * math.exp(np.abs(np.log(ratios)).max())
-    height = math.ceil(len(panels) / 2)
-    figure, axes = plt.subplots(height, 2, figsize=(6.4, 3.2 * height), squeeze=False)
-    for ax, (title, part) in zip(axes.flat, panels, strict=False):
+    figure, axes = _stack(len(panels), 3.6)
+    for ax, (title, part) in zip(axes, panels, strict=True):
         extrapolation(part, ax)
-        ax.get_legend().remove()
         start, own = part.train_length.iloc[0], part[part.multiple == 1].value.mean()
         logarithmic(ax, [start, 4 * start, 16 * start], nice_ticks(own / top, own * top))
         ax.set(xlim=(0.9 * start, 36 * start), ylim=(own / top, own * top), title=title.format(start))
-    for ax in axes.flat[len(panels) :]:
-        ax.remove()
     legend_above(figure, 3, [TITLES["sinusoidal"], TITLES["alibi"], "training length L"])
     return figure
 
@@ -200,7 +184,7 @@ def figure_7(records: pd.DataFrame) -> Figure:
     """Figure 7 (points read off it): speed of training (thousand words/s) against training length (tokens)."""
     parts = [(title, part[part.metric == "train_speed"]) for title, part in _parts(records, "Figure 7")]
     parts = [(title, part) for title, part in parts if len(part)]
-    figure, axes = _stack(len(parts), 3.6)
+    figure, axes = _stack(len(parts))
     for ax, (title, part) in zip(axes, parts, strict=True):
         order = [name for name in COLOURS if name in set(part.method)]
         sns.lineplot(
@@ -210,8 +194,7 @@ def figure_7(records: pd.DataFrame) -> Figure:
         logarithmic(ax, far_apart(sorted(part.train_length.unique())))
         ax.set(xlabel="training length L (tokens)", ylabel=_quantity(part, ax), title=title)
         ax.set_ylim(bottom=0)
-        handles, names = ax.get_legend_handles_labels()
-        ax.legend(handles, [TITLES.get(name, name) for name in names], title=None)
+    legend_above(figure, 2)
     return figure
 
 
@@ -229,7 +212,7 @@ def figure_8(records: pd.DataFrame) -> Figure:
         scored = perplexities(part[part.eval_length == part.train_length.max()]).groupby(keys).value.mean()
         if len(points := pd.concat({"speed": speeds, "perplexity": scored}, axis=1, join="inner")):
             panels.append((title, part.train_length.max(), timed.unit.iloc[0], points))
-    figure, axes = _stack(len(panels), 4.2)
+    figure, axes = _stack(len(panels), 4.8)
     for ax, (title, length, unit, points) in zip(axes, panels, strict=True):
         for method in [name for name in COLOURS if name in points.index]:
             at = points.loc[method]
@@ -237,11 +220,13 @@ def figure_8(records: pd.DataFrame) -> Figure:
                 at.speed, at.perplexity, color=COLOURS[method], marker=MARKERS[method], lw=1, ms=7,
                 label=TITLES[method] if len(at) > 1 else f"{TITLES[method]}, L = {at.index[0]:g}",
             )  # fmt: skip
-            for train_length, speed, perplexity in at.itertuples() if len(at) > 1 else ():
-                ax.annotate(
-                    f"{train_length:g}", (speed, perplexity), xytext=(-5, 5), textcoords="offset points",
-                    ha="right", fontsize="small", color="0.3",
-                )  # fmt: skip
+            for place, (train_length, speed, perplexity) in enumerate(at.itertuples() if len(at) > 1 else ()):
+                # Above and below in turns, so that neighbours have room.
+                side = (
+                    {"ha": "right", "xytext": (-5, 5)} if place % 2 else {"ha": "left", "va": "top", "xytext": (4, -4)}
+                )
+                look: dict[str, Any] = {"textcoords": "offset points", "color": "0.3"} | side
+                ax.annotate(f"{train_length:g}", (speed, perplexity), **look)
         if "sinusoidal" in points.index:
             ax.axhline(points.loc["sinusoidal"].perplexity.iloc[-1], color=COLOURS["sinusoidal"], lw=1, ls=":")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}"))
@@ -260,7 +245,7 @@ def figure_9(sides: Mapping[str, pd.DataFrame]) -> Figure:
         sides: rows of `alibi.book.results.relative` by title.
     """
     half = 0.55 * max(np.ptp(np.log(rows.value)) for rows in sides.values())
-    figure, axes = plt.subplots(len(sides), 1, figsize=(6.4, 3.7 * len(sides)), squeeze=False)
+    figure, axes = plt.subplots(len(sides), 1, figsize=(WIDTH, 4.2 * len(sides)), squeeze=False)
     for ax, (title, rows) in zip(axes.flat, sides.items(), strict=True):
         runs = rows[rows.method == "alibi"].groupby("train_length")
         for (length, run), shade in zip(runs, _shades(len(runs)), strict=True):
@@ -271,8 +256,13 @@ def figure_9(sides: Mapping[str, pd.DataFrame]) -> Figure:
         middle = np.log([rows.value.min(), rows.value.max()]).mean()
         low, high = np.exp([middle - half, middle + half])
         logarithmic(ax, sorted(rows.train_length.unique()), nice_ticks(low, high))
-        ax.set(xlabel="evaluation length (tokens)", ylabel=METRIC_LABELS["perplexity"], title=title, ylim=(low, high))
-        ax.legend(fontsize="small")
+        ax.set(
+            xlabel="evaluation length (tokens)",
+            ylabel=METRIC_LABELS["perplexity"],
+            title=fill(title, TITLE),
+            ylim=(low, high),
+        )
+    legend_above(figure, 2)
     return figure
 
 
@@ -281,7 +271,7 @@ def figure_11(records: pd.DataFrame, stride: int = 1) -> Figure:
 
     A panel for each training length, both axes logarithmic.
     """
-    return _pairs(records[records.stride == stride], ("Table 13", "Table 14", "Table 15"), "sliding_window")
+    return _by_length(records[records.stride == stride], ("Table 13", "Table 14", "Table 15"), "sliding_window")
 
 
 def _shades(count: int) -> list[Any]:
