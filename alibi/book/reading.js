@@ -13,7 +13,8 @@ document.addEventListener("DOMContentLoaded", () => {
   });
 
   // Beside two other columns a phone breaks a text after each word: book.css stacks these tables there, a block a row.
-  for (const table of document.querySelectorAll("article table")) {
+  // A moving figure draws its own tables anew.
+  for (const table of document.querySelectorAll("article table:not(.widget *)")) {
     const rows = [...table.querySelectorAll("tbody tr")];
     const names = [...(table.querySelector("thead tr")?.cells || [])].map((cell) => cell.textContent.trim());
     const plain = rows.every(({ cells }) => cells.length <= names.length);
