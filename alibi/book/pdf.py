@@ -1,6 +1,9 @@
-"""The book as one PDF: a cover, the contents, and the pages of the built site in reading order, printed by Chromium."""
+"""The book as one PDF: a cover, the contents, and the pages of the built site in reading order, printed by Chromium.
 
-import logging
+The package's page is left out: it repeats docstrings on a hundred pages, beside 235 of all others. Whoever looks
+a function up finds it in the site and in the code.
+"""
+
 import shutil
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -33,6 +36,9 @@ FLAGS = [
 MILLISECONDS = 600_000
 """Longer than a slow machine takes for the formulas of the whole book."""
 DOCUMENT = "all-pages.html"
+LEFT_OUT = ("api",)
+"""Pages of the site that the PDF lacks."""
+MOVES = "This figure moves, and it has no still state: the book's site shows it."
 
 
 class PdfError(UserError, RuntimeError):
@@ -90,9 +96,8 @@ def print_book(site: Path, root: Path | None = None) -> Path:
                 for name, place in printed.named_destinations.items():
                     numbers[name.removeprefix("/")] = (printed.get_destination_page_number(place) or 0) + 1
             opened.close()
-        # It warns that Chromium counts the objects of the file otherwise.
-        logging.getLogger("pypdf").setLevel(logging.ERROR)
-        written = PdfWriter(clone_from=target)
+        # Chromium's objects stay as they are numbered; only the changed titles are appended.
+        written = PdfWriter(target, incremental=True)
         _name_outline(written, BeautifulSoup(document.read_text("utf-8"), "html.parser"))
         written.write(target)
     finally:
@@ -122,10 +127,10 @@ def _entries(parent: Any) -> Iterator[Any]:
 
 
 def _parts(toc: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """The caption of each part, empty for the first page alone, and the names of its pages."""
+    """The caption of each part, empty for the first page alone, and the names of its pages that are printed."""
     yield "", [toc["root"]]
     for part in toc["parts"]:
-        yield part["caption"], [entry["file"] for entry in part["chapters"]]
+        yield part["caption"], [entry["file"] for entry in part["chapters"] if entry["file"] not in LEFT_OUT]
 
 
 def _document(site: Path, config: Mapping[str, Any], toc: Mapping[str, Any], numbers: Mapping[str, int]) -> str:
@@ -173,6 +178,16 @@ def _article(page: BeautifulSoup, name: str, names: list[str]) -> Tag:
         link.decompose()
     for anchor in [article, *article.find_all(id=True)]:
         anchor["id"] = f"{name}--{anchor['id']}"
+    # A table's own style names its id.
+    for style in article.select("style"):
+        style.string = (style.string or "").replace("#T_", f"#{name}--T_")
+    for widget in article.select("div.widget"):
+        cell = widget.find_parent(class_="cell")
+        before = cell and cell.find_previous_sibling()
+        if not (isinstance(before, Tag) and before.select_one("figure img")):
+            note = page.new_tag("p")
+            note.string = MOVES
+            widget.replace_with(note)
     title = article.find("h1")
     assert isinstance(title, Tag)
     title["id"] = name
@@ -185,7 +200,7 @@ def _article(page: BeautifulSoup, name: str, names: list[str]) -> Tag:
             link["href"] = f"#{other}--{fragment}" if fragment else f"#{other}"
         else:
             # To a file of the site, such as the index.
-            del link["href"]
+            link.unwrap()
     for folded in article.select("details:not(.hide)"):
         folded["open"] = ""
     return article

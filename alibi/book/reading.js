@@ -1,7 +1,7 @@
 "use strict";
 
 // What every page can do for its reader: a citation tells its reference and a word of the glossary its entry, a figure
-// opens large, and what scrolls sideways is reached by the keyboard.
+// opens large, what scrolls sideways is reached by the keyboard, and a table of texts can be read on a phone.
 
 document.addEventListener("DOMContentLoaded", () => {
   const terms = 'a[title][href*="glossary.html#term-"]';
@@ -11,6 +11,24 @@ document.addEventListener("DOMContentLoaded", () => {
   document.addEventListener("keydown", ({ key }) => {
     if (key === "Escape") for (const link of told) window.bootstrap.Tooltip.getInstance(link)?.hide();
   });
+
+  // Beside two other columns a phone breaks a text after each word: book.css stacks these tables there, a block a row.
+  // A moving figure draws its own tables anew.
+  for (const table of document.querySelectorAll("article table:not(.widget *)")) {
+    const rows = [...table.querySelectorAll("tbody tr")];
+    const names = [...(table.querySelector("thead tr")?.cells || [])].map((cell) => cell.textContent.trim());
+    const plain = rows.every(({ cells }) => cells.length <= names.length);
+    const long = rows.some(({ cells }) => [...cells].some((cell) => cell.textContent.trim().length > 40));
+    if (names.length < 3 || !plain || !long) continue;
+    table.classList.add("stacked");
+    for (const { cells } of rows) {
+      // A row that shares its first heads with the one above lacks these cells.
+      const missing = names.length - cells.length;
+      for (const cell of cells) {
+        if (cell.tagName === "TD" && cell.textContent.trim()) cell.dataset.label = names[cell.cellIndex + missing];
+      }
+    }
+  }
 
   const reachable = new ResizeObserver((changes) => {
     for (const { target } of changes) {

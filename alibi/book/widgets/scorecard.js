@@ -83,14 +83,15 @@ const Scorecard = (() => {
       const word = element("span", { class: `widget-verdict ${kind(verdict)}` }, verdict);
       const summary = element("summary", {}, element("b", {}, `${claim.number} `), claim.title, " ", word);
       if (verdict !== before) summary.append(element("s", { class: "widget-was" }, before));
+      const names = ["statistic", "rule", "the paper", "these numbers", "outcome"];
       const rows = claim.parts.map(({ statistic, rule, paper }, place) => {
         const { outcome, effect } = parts[place];
-        const cells = [rule, paper, effect, outcome || "not measured"].map((text) => element("td", {}, text || "–"));
+        const texts = [rule, paper, effect, outcome || "not measured"];
+        const cells = texts.map((text, at) => element("td", { "data-label": names[at + 1] }, text || "–"));
         return element("tr", {}, element("th", { scope: "row" }, statistic), ...cells);
       });
-      const names = ["statistic", "rule", "the paper", "these numbers", "outcome"];
       const head = element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name))));
-      const table = element("table", { class: "widget-table" }, head, element("tbody", {}, ...rows));
+      const table = element("table", { class: "widget-table stacked" }, head, element("tbody", {}, ...rows));
       const scroll = element("div", { class: "widget-scroll", tabindex: 0, role: "region", "aria-label": "rules" }, table);
       return element("details", { open, "data-number": claim.number }, summary, element("p", {}, claim.place), scroll);
     }
