@@ -1,7 +1,7 @@
 """The book as one PDF: a cover, the contents, and the pages of the built site in reading order, printed by Chromium.
 
-The package's page is left out: it repeats docstrings on a hundred pages, beside 235 of all others. Whoever looks
-a function up finds it in the site and in the code.
+The package's page is left out: it repeats docstrings on a hundred pages, beside 235 of all others. The site and
+the code have them.
 """
 
 import shutil
