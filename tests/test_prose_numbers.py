@@ -160,7 +160,7 @@ def test_our_small_models_past_their_length():
     says("wikitext103", "sinusoidal's rises by more than half, and ALiBi's falls by 2 to 6 %")
     changes = [f"{growth(ours, 't5', multiple)[64] - 1:+.0%}" for multiple in (1.25, 2)]
     assert changes == ["-2%", "+2%"] and max(growth(perplexities(PAPER), "t5", 2).values()) < 1
-    says("wikitext103", "2 % below its own level at $1.25 L$ and 2 % above it at $2 L$, where the paper's is still below")
+    says("wikitext103", "2 % below its own level at $1.25 L$ and 2 % above it at $2 L$, where the paper's is still")
 
 
 def stored_table(chapter, cell_id):
