@@ -78,7 +78,7 @@ def figure_2(records: pd.DataFrame) -> Figure:
     metrics = ["train_speed", "eval_speed", "train_memory"]
     parts = [(title, part[part.metric.isin(metrics)]) for title, part in _parts(records, "Table 1")]
     parts = [(title, part) for title, part in parts if len(part)]
-    figure, axes = plt.subplots(3, len(parts), figsize=(WIDTH, 8), squeeze=False)
+    figure, axes = plt.subplots(3, len(parts), figsize=(WIDTH, 10.5), squeeze=False)
     for (title, part), column in zip(parts, axes.T, strict=True):
         column[0].set_title(fill(title, TITLE // len(parts)))
         for metric, ax in zip(metrics, column, strict=True):
