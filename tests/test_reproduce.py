@@ -19,6 +19,7 @@ import torch
 
 from alibi.corpora.reading import Reading
 from alibi.errors import InputError
+from alibi.files import locked
 from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.progress import duration
@@ -225,6 +226,15 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
     assert re.search(r"[12] of 2: wikitext103: alibi, L = 4096, seed 21: failed \(exit status 2\) after", told)
     assert "wikitext103: alibi, L = 64, seed 21: recorded after" in told
     assert set(measured_results("wikitext103").train_length) == {64}
+
+
+def test_two_measurements_never_run_side_by_side(results, capfd):
+    lock = Path(os.environ["ALIBI_CACHE"]) / "locks" / "measurement.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with locked(lock), pytest.raises(ReproduceError, match=r"1 cells failed: efficiency: attention at 128 \(exit"):
+        reproduce([("efficiency", AttentionCell("quick", 128))])
+    assert f"another process measures speed or memory and holds {lock}" in capfd.readouterr().err
+    assert measured_results("efficiency").empty
 
 
 # Steps of seconds: a signal falls into the middle of one, and others that follow it do too.
@@ -452,7 +462,8 @@ def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capf
     absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
     with pytest.raises(ReproduceError, match=r"1 cells failed: slopes: alibi, L = 64, seed 21 \(no text\); the others"):
         reproduce([("slopes", absent), ("wikitext103", TINY)])
-    assert "slopes: alibi, L = 64, seed 21: unknown corpus 'absent'" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "not run, while the others are: slopes: alibi, L = 64, seed 21: unknown corpus 'absent'" in told
     assert set(measured_results().source) == {"wikitext103"}
     with pytest.raises(ValueError, match="unknown corpus 'absent'"):
         reproduce([("slopes", absent)])

@@ -8,13 +8,15 @@ of several experiments that need the same run train it once.
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from alibi.errors import UserError, listed
+from alibi.files import locked
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
-from alibi.paths import check_output, results_folder
+from alibi.paths import cache_folder, check_output, results_folder
 from alibi.progress import duration, say
 from alibi.records import append, measured_results
 from alibi.reproduction.cells import Cell
@@ -82,7 +84,7 @@ def _prepared(chosen: Sequence[NamedCell]) -> tuple[list[NamedCell], list[str]]:
     if left and not ready:
         raise next(iter(faults.values()))
     for texts, fault in faults.items():
-        say(f"{listed([named for of, named in left if of == texts], 3)}: {fault}")
+        say(f"not run, while the others are: {listed([named for of, named in left if of == texts], 3)}: {fault}")
     return ready, [named for _, named in left]
 
 
@@ -148,10 +150,27 @@ def _at_a_time(cell: Cell) -> int:
     return 1 if cell.alone or cell.device != "cpu" else max(1, cores // (scale.threads or cores))
 
 
+@contextmanager
+def _measuring() -> Iterator[None]:
+    """Refuses a second measurement of the same cache folder: side by side, each would slow the other."""
+    from filelock import Timeout
+
+    lock = cache_folder() / "locks" / "measurement.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(lock, timeout=0):
+            yield
+    except Timeout as held:
+        raise ReproduceError(
+            f"another process measures speed or memory and holds {lock}: both would be slowed; wait until it ends"
+        ) from held
+
+
 def _work(experiment: str, cell: Cell, row: int, end: Connection) -> None:
     follow(end)
     try:
-        records = cell.records(Bookkeeping(bar_row=row))
+        with _measuring() if cell.alone else nullcontext():
+            records = cell.records(Bookkeeping(bar_row=row))
         if experiment:
             append(experiment, records)
     except UserError as wrong:
