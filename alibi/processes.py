@@ -28,6 +28,10 @@ PATIENCE = timedelta(minutes=10)
 # so that the launcher names the process that ended first.
 SECONDS_TO_BE_SEEN = 2.0
 
+# Every group of this process, kept after its end. If DDP's reducer held the last reference, torch would end gloo's
+# threads while it holds the GIL. One of them may wait for the GIL to free its last operation: neither would ever end.
+_groups: list[Any] = []
+
 Value = TypeVar("Value")
 
 
@@ -75,6 +79,7 @@ def group() -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=PATIENCE)
+        _groups.append(dist.group.WORLD)
         with _silent() if number else ExitStack():
             yield
     except UserError as wrong:

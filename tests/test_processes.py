@@ -1,11 +1,13 @@
 """Several processes at one run: what one process learns and measures, checkpoints for any number, and their ends."""
 
+import gc
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 import torch
 from forked import started, together
 from small_run import DROPOUTS, config_for, period_corpus
+from torch.nn.parallel import DistributedDataParallel
 
 from alibi import checkpoint, processes
 from alibi.configuration import TrainingError, configure
@@ -279,6 +282,21 @@ def refuse(folder):
 def test_an_error_of_all_is_told_once(tmp_path):
     assert together(2, refuse, tmp_path) == [2, 2]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def forget_the_model():
+    with processes.group():
+        model = DistributedDataParallel(torch.nn.Linear(2, 2))
+        model(torch.ones(1, 2)).sum().backward()
+        world = weakref.ref(torch.distributed.group.WORLD)
+    del model
+    gc.collect()
+    assert world() is not None
+
+
+def test_a_group_outlives_its_models():
+    """A reducer that frees its group may wait without end for a thread of gloo."""
+    assert together(2, forget_the_model) == [0, 0]
 
 
 def test_what_several_processes_can_not_share_is_refused(tmp_path, monkeypatch):
