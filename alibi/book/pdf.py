@@ -1,7 +1,6 @@
 """The book as one PDF: a cover, the contents, and the pages of the built site in reading order, printed by Chromium.
 
-The package's page is left out: it repeats docstrings on a hundred pages, beside 235 of all others. The site and
-the code have them.
+The package's page is left out: it would be a third of the book, and repeats docstrings that the site and the code have.
 """
 
 import shutil
