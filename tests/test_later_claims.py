@@ -96,7 +96,7 @@ def everything(scale="laptop", seed=0, shrink=8):
         for method, tokens in (("alibi", 0.8), ("sinusoidal", 3), ("rotary", 9)):
             of = {"protocol": "gradient"}
             add("reads_further", method, length, "receptive_field", tokens * ours, far, **of)
-        for distance, change in ((0, -0.003), (ours, -0.03)):
+        for distance, change in ((0, 0.003), (ours, -0.03)):
             of = {"protocol": "repeats", "seen": 2 * ours, "first_distance": distance, "last_distance": 2 * distance}
             add("reads_further", "alibi", length, "loss_repeated_change", change, far, **of)
             add("reads_further", "alibi", length, "loss_repeated_change_standard_error", 1e-4, far, **of)
@@ -184,7 +184,7 @@ SIDES = [
     ("A12", 0, {"method": "fire", "multiple": 4, "train_length": 64}, 18.99, 19.0),
     ("A13", 0, {"method": "xpos", "multiple": 2, "train_length": 64}, 23.9, 24.1),
     ("A13", 1, {"method": "xpos", "multiple": 4, "train_length": 128}, 39, 41),
-    ("A14", 0, READ | {"metric": "loss_repeated_change", "first_distance": 0, "train_length": 64}, -0.0097, -0.0103),
+    ("A14", 0, READ | {"metric": "loss_repeated_change", "first_distance": 0, "train_length": 64}, -0.029, -0.031),
     ("A14", 1, READ | {"metric": "loss_repeated_change", "first_distance": 128, "train_length": 128}, -0.001, 0.001),
     ("A15", 0, {"method": "alibi", "interpolation": "pi", "multiple": 2, "train_length": 64}, 19.19, 20.2),
     ("A15", 1, {"method": "alibi", "interpolation": "pi", "multiple": 2, "train_length": 128}, 19.19, 19.21),

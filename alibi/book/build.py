@@ -22,7 +22,7 @@ from functools import partial
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 import nbformat
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 AT_A_TIME = 2
 # An interrupted chapter has this time to finish its training step and save a checkpoint.
 SECONDS_TO_STOP = 60.0
+# Kernels talk through sockets in this folder, whose paths may have about a hundred characters. Windows has none.
+SOCKETS = "/tmp" if os.name == "posix" else None
 FIGURE_BYTES = 100_000
 # Of a stored figure. Lines, bands and their soft edges need no more.
 FIGURE_COLOURS = 64
@@ -351,7 +353,10 @@ def _run(source: Path, executed: Path, root: Path, values: Mapping[str, int | st
     kernel = AsyncKernelManager(kernel_name=KERNEL["name"], kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     kernel.shutdown_wait_time = SECONDS_TO_STOP
     # Cells write into the notebook; the process itself writes into a log, above all when it dies.
-    with TemporaryFile() as log:
+    with TemporaryFile() as log, TemporaryDirectory(dir=SOCKETS) as sockets:
+        if SOCKETS:
+            # Jupyter picks TCP ports before it binds them, so two kernels that start at once may pick the same.
+            kernel.transport, kernel.ip = "ipc", f"{sockets}/kernel"
         setattr(kernel, "start_kernel", partial(kernel.start_kernel, stderr=log))  # noqa: B010
         try:
             papermill.execute_notebook(source, executed, dict(values), kernel_name=KERNEL["name"], km=kernel, **options)

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from alibi.book import plots
+from alibi.book.plots.looks import WIDTH
 from alibi.reproduction.evidence import TRIGRAM_WITH_CACHE
 from alibi.reproduction.protocols import CACHE, SLIDING
 
@@ -40,7 +41,7 @@ def offered_and_taken(gained: pd.DataFrame) -> Figure:
         gained: from `gains`, not empty.
     """
     lengths = sorted(gained.train_length.unique())
-    figure, axes = plt.subplots(len(lengths), 1, figsize=(6.4, 3.8 * len(lengths)), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(len(lengths), 1, figsize=(WIDTH, 3.8 * len(lengths)), sharex=True, squeeze=False)
     for ax, length in zip(axes.flat, lengths, strict=True):
         own = gained[gained.train_length == length]
         control = own[own.method == TRIGRAM_WITH_CACHE]

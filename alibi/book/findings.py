@@ -238,6 +238,13 @@ def verdict_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
     return Markdown(" ".join(lines))
 
 
+def measured_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
+    """The number of statistics in the rules of these claims, and of those that are measured."""
+    effects = [part.effect for verdict in verdicts for part in verdict.findings]
+    measured = sum(effect is not None for effect in effects)
+    return Markdown(f"The rules ask for {len(effects)} statistics; {measured} of them are measured.")
+
+
 def why(verdict: claims.Verdict) -> str:
     """The reason of a verdict in a few words: the shut gate, the broken part, or the missing records."""
     if verdict.verdict == claims.NOT_MEASURABLE:

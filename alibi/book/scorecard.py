@@ -47,7 +47,7 @@ def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False)
 def effects(asked: Sequence[Claim], verdicts: Sequence[claims.Verdict]) -> pd.DataFrame:
     """A row for each part of each claim, such as 1b: the rule's range, the paper's value, ours with its interval.
 
-    It has the columns of `alibi.book.plots.forest`.
+    It has the columns of `alibi.book.plots.forests`.
     """
     rows = {}
     for claim, verdict in zip(asked, verdicts, strict=True):
@@ -77,7 +77,12 @@ def _unfolds(verdict: claims.Verdict) -> str:
         }
         for part in verdict.findings
     ]
-    inside = pd.DataFrame(rows).to_html(index=False, border=0).replace("<td>", '<td style="text-align: left">')
+    known = [column for column in rows[0] if any(row[column] for row in rows)]
+    inside = (
+        pd.DataFrame(rows)[known]
+        .to_html(index=False, border=0, justify="left")
+        .replace("<td>", '<td style="text-align: left">')
+    )
     gates = ", ".join(f"{gate.letter} {gate.state}" for gate in verdict.gates)
     notes = [verdict.remark, f"Gates: {gates}" if gates else ""]
     told = "".join(f"<p>{escape(note)}</p>" for note in notes if note)

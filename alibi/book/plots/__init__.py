@@ -13,7 +13,7 @@ from alibi.book.plots.curves import (
     relative,
     two_readings,
 )
-from alibi.book.plots.forest import forest
+from alibi.book.plots.forest import forests
 from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_NAMES, PAPER_ORDER, TITLES, on_dark, use_style
 from alibi.book.plots.paper_figures import (
     figure_1,
@@ -47,7 +47,7 @@ __all__ = [
     "figure_8",
     "figure_9",
     "figure_11",
-    "forest",
+    "forests",
     "headline",
     "legend_above",
     "logarithmic",

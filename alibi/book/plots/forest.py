@@ -2,13 +2,42 @@
 
 from collections.abc import Mapping
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from alibi.book.plots.axes import logarithmic, nice_ticks
+from alibi.book.plots.axes import legend_above, logarithmic, nice_ticks
+from alibi.book.plots.looks import WIDTH
 
 
-def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: str, log: bool = True) -> None:
+def forests(effects: pd.DataFrame, *panels: tuple[Mapping[str, str], str, bool]) -> Figure | None:
+    """A figure of one `forest` below another, with the parts for which the paper or we have a number.
+
+    Nothing is drawn if no part has one.
+
+    Args:
+        effects: as in `forest`.
+        panels: for each its names, its xlabel, and whether its axis is logarithmic, as in `forest`.
+    """
+    known = effects.index[effects[["paper", "effect"]].notna().any(axis=1)]
+    panels_known = [
+        ({part: name for part, name in names.items() if part in known}, xlabel, log) for names, xlabel, log in panels
+    ]
+    drawn = [panel for panel in panels_known if panel[0]]
+    if not drawn:
+        return None
+    rows = [len(names) for names, _, _ in drawn]
+    figure, axes = plt.subplots(
+        len(rows), 1, figsize=(WIDTH, 0.6 * sum(rows) + 1.2 * len(rows)), height_ratios=rows, squeeze=False
+    )
+    for ax, (names, xlabel, log) in zip(axes.flat, drawn, strict=True):
+        forest(ax, effects, names, xlabel, log)
+    legend_above(figure, 3)
+    return figure
+
+
+def forest(ax: Axes, effects: pd.DataFrame, names: Mapping[str, str], xlabel: str, log: bool) -> None:
     """A row for each part of a claim: its rule's range (grey), the paper's value, and ours with its interval.
 
     The name of a part stands above its row, so that the values have the figure's width on a phone too.
