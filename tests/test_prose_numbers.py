@@ -250,6 +250,49 @@ def test_what_an_h100_takes():
     )
 
 
+def test_what_a_cpu_takes():
+    timed = measured_results("efficiency").query("scale == 'laptop'")
+
+    def ratios(method, metric):
+        rows = timed[(timed.method == method) & (timed.metric == metric)]
+        return [f"{float(value):.2f}" for value in rows.sort_values("train_length").value]
+
+    assert ratios("alibi", "train_time_ratio") == ["1.00", "1.02", "1.04"]
+    assert ratios("alibi", "train_memory_ratio") == ["1.00", "1.00", "1.16"]
+    assert ratios("rotary", "train_time_ratio") == ["1.05", "1.03", "1.01"]
+    assert ratios("t5", "train_time_ratio") == ["1.05", "1.09", "1.28"]
+    says("efficiency", "On a CPU it is level at 512 tokens and 4 % slower at 3072")
+    says("efficiency", "and is 2 % slower at 1024. At 3072 it is 4 % slower, and needs 16 % more memory")
+    says("efficiency", "Rotary costs 1 to 5 % more than sinusoidal, and the T5 bias 5, 9 and 28 % more")
+    speed = timed.query("method == 'sinusoidal' and metric == 'train_speed'").set_index("train_length").value
+    assert f"{speed[512] / speed[3072]:.2f}" == "2.07"
+    says("efficiency", "W2 gains 2.07")
+    times = timed[timed.metric == "attention_time"].groupby(["train_length", "method"]).value.min()
+    assert f"{times[8192, 'alibi+window'] / times[8192, 'none']:.2f}" == "0.16"
+    says("efficiency", "At 8,192 tokens one pair in six is left, and on the CPU attention takes a sixth of the time")
+
+
+def test_what_three_forms_of_the_t5_bias_take():
+    timed = measured_results("efficiency").query("scale == 'laptop'").sort_values("train_length")
+
+    def ratios(form, metric):
+        return [f"{float(v):.2f}" for v in timed[(timed.method == form) & (timed.metric == metric)].value]
+
+    assert ratios("t5-once-a-layer", "step_time_ratio") == ["1.20", "1.53", "5.16"]
+    assert ratios("t5", "step_time_ratio") == ["1.05", "1.09", "1.30"]
+    says("t5", "Once a layer it takes 1.20, 1.53 and 5.16 times as long here, per distance 1.05, 1.09 and 1.30")
+    speeds = [
+        [paper("Table 1", method, length, length, "train_speed") for method in ("sinusoidal", "t5")]
+        for length in (512, 1024, 3072)
+    ]
+    assert [f"{sinusoidal / t5:.2f}" for sinusoidal, t5 in speeds] == ["1.98", "2.00", "3.56"]
+    says("t5", "In the paper a step took 1.98, 2.00 and 3.56 times as long as sinusoidal's")
+    forward = timed[timed.method.isin(["t5", "t5-once-a-pass", "t5-once-a-layer"])]
+    evaluated = [paper("Table 1", method, 512, 512, "eval_speed") for method in ("sinusoidal", "t5")]
+    assert forward[forward.metric == "forward_time_ratio"].value.astype(float).max() < evaluated[0] / evaluated[1]
+    says("t5", "No form is as slow in the forward pass as the paper's evaluation")
+
+
 def test_the_live_curves_of_sinusoidal_and_rotary():
     sinusoidal = {length: value for _, length, value in stored_table("sinusoidal", "live-table")}
     rotary = dict(stored_table("rotary", "live-table"))

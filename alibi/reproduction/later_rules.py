@@ -65,7 +65,7 @@ def _saved(sample: Sample, length: int, distance: float) -> Estimate:
 
 
 def _saved_more(sample: Sample, length: int) -> Estimate:
-    """What windows of 2 L save on words last seen L to 2 L before, less what they save on words that occur nowhere.
+    """Nats that windows of 2 L save on words last seen L to 2 L before, less those on words that occur nowhere before.
 
     The two groups share articles, so the error, of groups taken as independent, is the larger one.
     """
