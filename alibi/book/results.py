@@ -208,7 +208,8 @@ def verdicts(numbers: Sequence[int | str]) -> Styler:
             spread = claim_tables.intervals(part)
             rows.append((f"{verdict.number}", part.statistic, part.rule, paper, effect, spread, seeds, holds))
     names = ["claim", "statistic", "rule", "the paper", "measured", "95 % interval", "seeds", "the rule"]
-    shown = pd.DataFrame(rows, columns=names).set_index(["claim", "statistic"])
+    known = [name for place, name in enumerate(names) if any(row[place] for row in rows)]
+    shown = pd.DataFrame(rows, columns=names)[known].set_index(["claim", "statistic"])
     # The verdict comes first: a narrow screen shows the beginning of a line.
     told = [f"{verdict.number} {verdict.verdict}: {verdict.title}" for verdict in judged]
     numbered = ", ".join(str(verdict.number) for verdict in judged)
