@@ -251,6 +251,15 @@ def test_what_an_h100_takes():
     )
 
 
+def test_what_the_readme_says_of_the_budgets():
+    laptop = measured_results().query("scale == 'laptop' and tokens_trained > 0")
+    most = laptop.groupby("source").tokens_trained.max()
+    others = laptop[laptop.source != "wikitext103"].tokens_trained
+    assert f"{most['wikitext103'] / 1e6:.0f} {others.min() / 1e6:.0f} {others.max() / 1e6:.0f}" == "20 2 9"
+    told = "trained on 20 million tokens for WikiText-103 and on 2 to 9 million in the other records so far"
+    assert told in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+
 def test_what_a_cpu_takes():
     timed = measured_results("efficiency").query("scale == 'laptop'")
 
