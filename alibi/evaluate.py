@@ -31,6 +31,8 @@ PROTOCOL = 1
 BATCH_TOKENS = 8192
 # Tokens in a block, which stands for an article where the text marks none.
 BLOCK = 1024
+# The dtype in which a model with float32 weights is evaluated, whatever the dtype of its training.
+EVALUATION_DTYPE = "float32"
 
 
 def _none() -> np.ndarray:

@@ -11,9 +11,12 @@ import torch
 from conftest import ROOT
 
 from alibi.__main__ import main
+from alibi.device import compute_dtype
+from alibi.evaluate import EVALUATION_DTYPE
 from alibi.reproduction.speed_cells import SpeedCell, T5FormsCell
 from alibi.speed import attention, benchmark, memory, peers, shapes, t5_forms, timing, trials
 from alibi.speed.benchmark import BenchError
+from alibi.speed.evaluation import scoring
 from alibi.speed.peers import PeerError
 from alibi.speed.shapes import WINDOWED_ALIBI, Contender, Shape, training
 
@@ -136,6 +139,7 @@ def test_records_have_the_kernel_that_ran_and_a_standard_error(monkeypatch):
     assert set(zip(records.method, records.metric, strict=True)) == known and cell.recorded(records)
     assert not cell.recorded(records[records.metric != "eval_speed_standard_error"])
     assert (records.value > 0).all()
+    assert set(records.dtype[records.metric.str.startswith("eval_")]) == {EVALUATION_DTYPE}
     for metric in ("train_speed", "eval_speed", "train_memory"):
         for method, rows in records[records.metric == metric].groupby("method"):
             (*_, fastest) = kernels = list(rows.kernel)
@@ -145,6 +149,16 @@ def test_records_have_the_kernel_that_ran_and_a_standard_error(monkeypatch):
     assert set(records.kernel[records.metric.str.contains("on_one_kernel")]) == {"baddbmm"}
     alone = replace(cell, kernel=None)
     assert not any("on_one_kernel" in number["metric"] for number in alone.numbers())
+
+
+def test_dtypes_that_are_recorded_are_those_that_run():
+    run, seen = training(TINY, Contender("alibi"), "baddbmm", "cpu", compiled=False), set()
+    run.model.layers[0].queries_keys_values.register_forward_hook(lambda _, __, out: seen.add(out.dtype))
+    scoring(run.model, TINY, 32, 16, None, 32)()
+    assert seen == {getattr(torch, EVALUATION_DTYPE)}
+    seen.clear()
+    run.step()
+    assert seen == {getattr(torch, compute_dtype("cpu"))}
 
 
 @pytest.mark.parametrize("form", t5_forms.FORMS)

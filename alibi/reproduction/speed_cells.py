@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import torch
 
 from alibi.device import compute_dtype, device_name, provenance, settle_cpu
-from alibi.evaluate import evaluate
+from alibi.evaluate import EVALUATION_DTYPE, evaluate
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
@@ -177,9 +177,10 @@ class SpeedCell(ShapeCell):
         import pandas as pd
 
         rows = []
-        machine = {"provenance": "measured", "dtype": compute_dtype(self.device)}
+        machine = {"provenance": "measured", **provenance(self.device)}
         for found in self._measured():
-            own = self._known(found.method) | machine | provenance(self.device)
+            own = self._known(found.method) | machine
+            own["dtype"] = EVALUATION_DTYPE if found.metric.startswith("eval_") else compute_dtype(self.device)
             own |= {"kernel": found.kernel, "compiled": found.compiled}
             for metric, value in ((found.metric, found.value), (found.metric + STANDARD_ERROR, found.error)):
                 if value is not None:
@@ -269,12 +270,13 @@ class T5FormsCell(ShapeCell):
 
         settle_cpu(torch.get_num_threads())
         found = t5_forms(self.at, self.device)
-        machine = {"provenance": "measured", "dtype": compute_dtype(self.device), **provenance(self.device)}
+        machine = {"provenance": "measured", **provenance(self.device)}
         rows = []
         for number in self.numbers():
+            dtype = EVALUATION_DTYPE if number["metric"].startswith("forward_") else compute_dtype(self.device)
             median = found[number["metric"].removesuffix(STANDARD_ERROR), number["method"]]
             value = median.standard_error if number["metric"].endswith(STANDARD_ERROR) else median.value
-            rows.append(number | machine | {"value": value})
+            rows.append(number | machine | {"dtype": dtype, "value": value})
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
 
