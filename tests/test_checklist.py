@@ -23,7 +23,7 @@ def test_hyperparameters_and_differences_are_those_of_the_scales():
     table = hyperparameters().data
     assert list(table.columns) == list(SCALES)
     assert f"{STEPS['laptop']:,} for WikiText-103" in table.loc["steps", "laptop"]
-    assert table.loc["factor of T5's table"].tolist() == ["30", "7.47", "30", ""]
+    assert table.loc["factor of T5's table"].tolist() == ["30", "7.47; 3.33 for WikiText-103", "30", ""]
     tokens = differences("laptop").data.loc["tokens read"]
     assert tokens["here"] == f"{STEPS['laptop'] * SCALES['laptop'].batch_tokens:,}"
     assert tokens["the paper"] == f"{286_000 * 73_728:,}"

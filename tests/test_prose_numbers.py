@@ -20,6 +20,7 @@ from alibi.positions.t5 import BUCKETS, bucket
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.claims import scorecard
 from alibi.reproduction.evidence import SLIDING, TRIGRAM_WITH_CACHE
+from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.reproduction.experiments.wikitext103 import STEPS
 from alibi.scale import SCALES, paper_model
 from alibi.speed.shapes import SHAPES
@@ -273,11 +274,13 @@ def test_what_an_h100_takes():
 
 def test_what_the_readme_says_of_the_budgets():
     laptop = measured_results().query("scale == 'laptop' and tokens_trained > 0")
-    most = laptop.groupby("source").tokens_trained.max()
-    others = laptop[laptop.source != "wikitext103"].tokens_trained
-    assert f"{most['wikitext103'] / 1e6:.0f} {others.min() / 1e6:.0f} {others.max() / 1e6:.0f}" == "20 2 9"
-    told = "trained on 20 million tokens for WikiText-103 and on 2 to 9 million in the other records so far"
-    assert told in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{laptop.tokens_trained.min() / 1e6:.0f} {laptop.tokens_trained.max() / 1e6:.0f}" == "2 20"
+    assert all(text.startswith("wikipedia") for text in laptop.corpus_used)
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "models of 7 million parameters that read 2 to 20 million tokens" in readme
+    assert "the training text is Wikipedia, a stand-in" in readme
+    named = readme[readme.index("The experiments are") : readme.index("the docstring of each")]
+    assert set(re.findall(r"`(\w+)`", named)) == set(EXPERIMENTS)
 
 
 def test_what_a_cpu_takes():

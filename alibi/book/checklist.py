@@ -61,7 +61,7 @@ def differences(scale: str) -> Styler:
         (
             "seeds",
             "one; a deviation of 0.24 for one model",
-            "three to five",
+            "one; three for some at L = 64",
             "one shows no spread",
             "intervals on the scorecard",
         ),
@@ -88,14 +88,22 @@ def hyperparameters() -> Styler:
                 "steps": f"{size.steps:,}" + (f"; {STEPS[name]:,} for WikiText-103" if name in STEPS else ""),
                 "tokens in a step": f"{size.batch_tokens:,}",
                 "weight decay": "0" if size.recipe == "paper" else "0.1, matrices alone",
-                "factor of T5's table": ""
-                if size.recipe == "paper"
-                else f"{method_rate(METHODS['t5'].travel, size.learning_rate, size.steps):g}",
+                "factor of T5's table": "" if size.recipe == "paper" else _factors(name),
             }
             for name, size in SCALES.items()
         }
     )
-    return tables.styled(shown, "Hyperparameters: by scale, the same for every method")
+    return tables.styled(shown, "Hyperparameters by scale; the last row is T5's alone")
+
+
+def _factors(scale: str) -> str:
+    """The factor for the scale's budget, and for that of WikiText-103 if it is another."""
+    size = SCALES[scale]
+    common, longer = (
+        f"{method_rate(METHODS['t5'].travel, size.learning_rate, steps):.3g}"
+        for steps in (size.steps, STEPS.get(scale, size.steps))
+    )
+    return common if common == longer else f"{common}; {longer} for WikiText-103"
 
 
 def budget(records: pd.DataFrame) -> Styler:

@@ -23,6 +23,7 @@ NEAR = 0.03
 PAIRED = ["method", "paper_length", "paper_eval_length"]
 # The identity of a run: its records share these columns.
 RUN = ["source", "scale", "method", "train_length", "seed", "corpus_used", "tokens_trained", "parameters"]
+RUN += ["learning_rate", "method_rate", "data_seed", "dtype"]
 
 
 def results(experiments: str | Sequence[str], scale: str = "") -> pd.DataFrame:
