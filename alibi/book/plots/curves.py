@@ -83,7 +83,7 @@ def against_itself(found: Mapping[str, AgainstItself]) -> Figure:
 
     Bands are two standard errors over articles to each side.
     """
-    figure, ax = plt.subplots(figsize=(WIDTH, 4.4))
+    figure, ax = plt.subplots(figsize=(WIDTH, 5))
     for method, own in found.items():
         firsts = range(1, own.window, own.stride)
         margin = 2 * np.array([own.between(first, first + own.stride - 1)[1] for first in firsts])
@@ -94,7 +94,7 @@ def against_itself(found: Mapping[str, AgainstItself]) -> Figure:
     ax.axvline(own.length, color="0.35", lw=1, ls=":", label=f"trained at {own.length}")
     ax.set_xticks([multiple * own.length for multiple in (0, 1, 2, 4, 6, 8) if multiple * own.length <= own.window])
     ax.set(xlabel="position in the window (tokens)", ylabel="loss added (nats)")
-    ax.legend()
+    legend_above(figure, 3)
     return figure
 
 
