@@ -143,6 +143,12 @@ def test_the_share_of_the_gain_that_is_the_curse():
     says("early-token-curse", "about four fifths in our models of 7M parameters and nine tenths in one of 37M")
 
 
+def test_what_longer_trained_models_save_past_their_length():
+    (verdict,) = [verdict for verdict in scorecard() if verdict.number == 19]
+    assert -0.015 < verdict.findings[0].effect < -0.01
+    says("reads-further", "save at least 0.01 nats there (claim 19)")
+
+
 def test_the_forecast_by_the_curse_alone():
     for length, windows in ((512, (1024, 1536)), (1024, (1536,))):
         plain, full = (paper(table, "alibi", length, length) for table in ("Table 5", "Table 15"))
