@@ -74,6 +74,17 @@ def test_what_evaluation_with_the_t5_bias_costs_in_the_paper():
     says("efficiency", "there T5 takes 3.8 to 8.7 times as long")
 
 
+def test_what_half_the_length_saves_at_two_sizes():
+    def of(source, metric, method, length):
+        rows = PAPER.query("source == @source and metric == @metric and method == @method and train_length == @length")
+        return rows.value.item()
+
+    large = of("Table 12", "train_time", "sinusoidal", 2048) / of("Table 12", "train_time", "alibi", 1024)
+    small = of("Figure 7", "train_speed", "alibi", 1024) / of("Figure 7", "train_speed", "sinusoidal", 2048)
+    assert f"{large:.2f} {small:.2f}" == "1.14 1.27"
+    says("scaling", "at 1024 ALiBi trains 1.14 times as fast as sinusoidal at 2048", "that is 1.27")
+
+
 def test_relatively_flat():
     first, last = (paper("Table 14", "t5", 512, window) for window in (512, 3072))
     assert f"{first:.2f} {last:.2f} {last / first - 1:.0%}" == "17.92 30.77 72%"

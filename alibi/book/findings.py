@@ -242,7 +242,8 @@ def measured_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
     """The number of statistics in the rules of these claims, and of those that are measured."""
     effects = [part.effect for verdict in verdicts for part in verdict.findings]
     measured = sum(effect is not None for effect in effects)
-    return Markdown(f"The rules ask for {len(effects)} statistics; {measured} of them are measured.")
+    drawn = "Those are drawn below, each beside the range in which its rule holds." if measured else "Nothing is drawn."
+    return Markdown(f"The rules ask for {len(effects)} statistics; {measured} of them are measured. {drawn}")
 
 
 def why(verdict: claims.Verdict) -> str:
