@@ -22,8 +22,10 @@ NEAR = 0.03
 # Columns that a number of theirs and one of ours share.
 PAIRED = ["method", "paper_length", "paper_eval_length"]
 # The identity of a run: its records share these columns.
-RUN = ["source", "scale", "method", "train_length", "seed", "corpus_used", "tokens_trained", "parameters"]
-RUN += ["learning_rate", "method_rate", "data_seed", "dtype"]
+RUN = [
+    "source", "scale", "method", "train_length", "seed", "data_seed", "corpus_used", "tokens_trained", "parameters",
+    "learning_rate", "method_rate", "dtype",
+]  # fmt: skip
 
 
 def results(experiments: str | Sequence[str], scale: str = "") -> pd.DataFrame:
