@@ -251,11 +251,8 @@ def test_a_damaged_cache_is_rebuilt(sample, cache, caplog):
         rebuilt = corpus.load("wikipedia-sample")
     assert caplog.messages == [f"{cache} is rebuilt: train.bin, valid.bin not as written"]
     assert rebuilt.folder == cache
-    for path in {*sample.folder.iterdir()} - {sample.folder / "manifest.json"}:
+    for path in sample.folder.iterdir():
         assert (cache / path.name).read_bytes() == path.read_bytes()
-    # An earlier version may have written fewer facts into the manifest of the cache that the tests share.
-    before, written = (json.loads((folder / "manifest.json").read_text()) for folder in (sample.folder, cache))
-    assert before.items() <= written.items()
     caplog.clear()
     corpus.load("wikipedia-sample")
     assert not caplog.messages
