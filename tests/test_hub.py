@@ -133,7 +133,7 @@ def test_of_a_beginning_no_more_than_that_is_fetched(hub, tmp_path):
     assert told["text"]["train"] == "".join(lines[:1000])
     assert {split: told["text"][split] for split in ("valid", "test")} == {s: TEXT[s] for s in ("valid", "test")}
     assert told["size"] == 16 and told["unknown"]["train"] > 1000
-    assert hub.sent < len("".join(lines)) / 2, "the rest stays where it is"
+    assert hub.sent < len("".join(lines)) / 3, "the rest stays where it is"
     assert not list((tmp_path / "hf").rglob("*.arrow"))
 
 

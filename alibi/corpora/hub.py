@@ -9,14 +9,14 @@ from typing import Any
 
 from alibi.corpora.bert import BERT_CASED_SIZE
 from alibi.corpora.gpt2 import GPT2_SIZE
-from alibi.corpora.hub_errors import reason
+from alibi.corpora.hub_errors import UNKNOWN, reason
 from alibi.corpora.reading import Reading
+from alibi.corpora.shards import Shard, documents
 from alibi.corpora.source import CC_BY_SA, SPLITS, CorpusError, Pass, Source, lines_of
 from alibi.errors import listed
 
 SENTENCES_A_BLOCK = 4096
 HELD_OUT_DOCUMENTS = 500
-BYTES_A_REQUEST = 2 << 20
 # Entries of a vocabulary of byte pairs, the same for every corpus.
 BYTE_PAIRS = 4096
 # The hub's branch of parquet files for data sets that a script once read.
@@ -190,10 +190,11 @@ def _ways_out(reading: Reading, tokenisation: str | None, ending: str) -> str:
 def _pass(reading: Reading, corpus: HubCorpus, split: str, streaming: bool, ways: str) -> Pass:
     def pairs() -> Generator[tuple[str, str], None, None]:
         try:
-            with closing(_rows(corpus, corpus.splits[split], streaming)) as rows:
-                for number, row in enumerate(rows):
+            found = (_streamed if streaming else _copied)(corpus, corpus.splits[split])
+            with closing(found):
+                for number, document in enumerate(found):
                     ours = corpus.deal(number) if corpus.deal else split
-                    for line in lines_of(row, corpus.where):
+                    for line in document:
                         yield ours, line
         except Exception as wrong:  # Four libraries raise it: their words are passed on, with remedies.
             raise CorpusError(
@@ -203,30 +204,38 @@ def _pass(reading: Reading, corpus: HubCorpus, split: str, streaming: bool, ways
     return pairs
 
 
-def _rows(corpus: HubCorpus, split: str, streaming: bool) -> Generator[Any, None, None]:
+def _datasets() -> Any:
     try:
         import datasets
     except ImportError as missing:
         raise CorpusError("the datasets package is missing: pip install datasets") from missing
     datasets.disable_progress_bars()
-    options = {"fragment_scan_options": _small_requests()} if streaming else {}
-    rows = datasets.load_dataset(
-        corpus.repository, corpus.configuration, revision=corpus.revision, split=split, streaming=streaming, **options
-    )
+    return datasets
+
+
+def _copied(corpus: HubCorpus, split: str) -> Generator[list[str], None, None]:
+    """The rows of a split, each as its lines, after a copy of all its files was made."""
+    rows = _datasets().load_dataset(corpus.repository, corpus.configuration, revision=corpus.revision, split=split)
     _check_revision(rows, corpus.revision)
     for batch in rows.iter(batch_size=1000):
         if "text" not in batch:
             raise CorpusError(f"the columns are {listed(batch)}; expected one named text")
-        yield from batch["text"]
+        for text in batch["text"]:
+            yield lines_of(text, corpus.where)
 
 
-def _small_requests() -> Any:
-    """pyarrow's options for requests of a few megabytes instead of 32, since a beginning may be no longer."""
-    import pyarrow
-    import pyarrow.dataset
+def _streamed(corpus: HubCorpus, split: str) -> Generator[list[str], None, None]:
+    """The rows of a split, each as its lines; of a file little more is fetched than is asked for.
 
-    cache = pyarrow.CacheOptions(hole_size_limit=8192, range_size_limit=BYTES_A_REQUEST, lazy=True, prefetch_limit=0)
-    return pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=True, cache_options=cache)
+    The stream of `datasets` would not do: pyarrow's scanner reads a file to its end in the background, and closing it
+    before can wait for ever.
+    """
+    builder = _datasets().load_dataset_builder(corpus.repository, corpus.configuration, revision=corpus.revision)
+    files = builder.config.data_files
+    if split not in files:
+        raise CorpusError(f"{UNKNOWN} ({split}; it has {listed(files)})")
+    for file in files[split]:
+        yield from documents(Shard(corpus.repository, file))
 
 
 def _check_revision(rows: Any, revision: str) -> None:

@@ -10,15 +10,15 @@ from alibi.corpora.source import CorpusError
 from alibi.errors import told
 
 _REFUSED = "the hub gives it only to accounts with access: ask on its page there, then log in (hf auth login)"
-_UNKNOWN = "the hub has no such repository, revision, split or file"
+UNKNOWN = "the hub has no such repository, revision, split or file"
 # The first pattern that the errors' names and words match counts.
 _MEANINGS = {
     r"OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids access to the hub, and there is no copy here",
     r"GatedRepo|gated dataset": _REFUSED,
-    r"\b(?:Dataset|Repository|Revision|(?:Remote)?Entry)NotFound": _UNKNOWN,
-    r"(?:Unknown|Bad) split|BuilderConfig \S+ not found": _UNKNOWN,
+    r"\b(?:Dataset|Repository|Revision|(?:Remote)?Entry)NotFound": UNKNOWN,
+    r"(?:Unknown|Bad) split|BuilderConfig \S+ not found": UNKNOWN,
     r"\b40[13]\b": _REFUSED,
-    r"\b404\b": _UNKNOWN,
+    r"\b404\b": UNKNOWN,
     r"\b407\b|ProxyError": "a proxy stands between here and the hub, and lets nothing through",
     r"\b429\b": "the hub was asked too often: try again later",
     r"\b5\d\d\b": "the hub has a fault of its own: try again later",

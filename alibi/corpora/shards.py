@@ -31,11 +31,11 @@ class Shard:
     part: str
     file: str
     """A path, or an address that fsspec opens, such as hf://datasets/NAME@COMMIT/PATH."""
-    rows_a_document: int
-    held_out: bool
-    """Whether to read the held-out documents or all others."""
-    piece: int
-    """Bytes of a piece."""
+    rows_a_document: int = 1
+    held_out: bool = False
+    """Whether to read the held-out documents or all others, where pieces are read."""
+    piece: int = 0
+    """Bytes of a piece; a reader of `documents` needs none."""
     first: int = 0
     """Number of the piece to read out of each `every` pieces."""
     every: int = 1
