@@ -24,6 +24,16 @@ def test_hyperparameters_and_differences_are_those_of_the_scales():
     assert list(table.columns) == list(SCALES)
     assert f"{STEPS['laptop']:,} for WikiText-103" in table.loc["steps", "laptop"]
     assert table.loc["factor of T5's table"].tolist() == ["30", "7.47; 3.33 for WikiText-103", "30", ""]
-    tokens = differences("laptop").data.loc["tokens read"]
+    none = pd.DataFrame(columns=MEASURED_COLUMNS)
+    tokens = differences("laptop", none).data.loc["tokens read"]
     assert tokens["here"] == f"{STEPS['laptop'] * SCALES['laptop'].batch_tokens:,}"
     assert tokens["the paper"] == f"{286_000 * 73_728:,}"
+
+
+def test_seeds_are_counted_from_the_records():
+    several = [(method, 64, seed) for method in ("alibi", "rotary") for seed in (0, 1)]
+    models = [*several, ("alibi", 128, 0), ("t5", 64, 0)]
+    records = pd.DataFrame([*models, models[0]], columns=["method", "train_length", "seed"])
+    assert differences("laptop", records).data.loc["seeds", "here"] == "1; 2 for ALiBi, Rotary at L = 64"
+    assert differences("laptop", records[records.seed == 0]).data.loc["seeds", "here"] == "1"
+    assert differences("laptop", records[:0]).data.loc["seeds", "here"] == "0"

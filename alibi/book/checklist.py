@@ -4,6 +4,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from alibi.book import tables
+from alibi.book.plots import TITLES
 from alibi.book.results import RUN
 from alibi.optim import method_rate
 from alibi.positions import METHODS
@@ -19,8 +20,13 @@ def _size(name: str) -> str:
     return f"{model.layers} layers, width {model.width}, {model.heads} heads"
 
 
-def differences(scale: str) -> Styler:
-    """Differences between the paper's WikiText-103 runs and a scale's: item, paper, ours, why, effect."""
+def differences(scale: str, records: pd.DataFrame) -> Styler:
+    """Differences between the paper's WikiText-103 runs and a scale's: item, paper, ours, why, effect.
+
+    Args:
+        scale: name of the scale.
+        records: its measured records of `wikitext103`, which tell the seeds.
+    """
     ours, paper = scale_named(scale), SCALES["paper"]
     steps = STEPS.get(scale, ours.steps)
     tokens, theirs = steps * ours.batch_tokens, paper.steps * paper.batch_tokens
@@ -61,7 +67,7 @@ def differences(scale: str) -> Styler:
         (
             "seeds",
             "one; a deviation of 0.24 for one model",
-            "one; three for some at L = 64",
+            _seeds(records),
             "one shows no spread",
             "intervals on the scorecard",
         ),
@@ -75,6 +81,17 @@ def differences(scale: str) -> Styler:
     ]
     shown = pd.DataFrame(rows, columns=["item", "the paper", "here", "why", "effect"]).set_index("item")
     return tables.styled(shown, f"What differs: the paper's WikiText-103 runs, and scale {scale}")
+
+
+def _seeds(records: pd.DataFrame) -> str:
+    """The number of seeds of a model, and the models that have more."""
+    counted = records.groupby(["train_length", "method"]).seed.nunique().reset_index()
+    fewest = counted.seed.min() if len(counted) else 0
+    more = [
+        f"{seeds} for {', '.join(TITLES[method] for method in same.method)} at L = {length}"
+        for (length, seeds), same in counted[counted.seed > fewest].groupby(["train_length", "seed"])
+    ]
+    return "; ".join([f"{fewest}", *more])
 
 
 def hyperparameters() -> Styler:

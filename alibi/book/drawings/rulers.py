@@ -56,8 +56,8 @@ def bfloat16_numbers(beyond: int = 11, shown: int = 32) -> Sheet:
         "bfloat16",
         "Whole numbers in bfloat16: the gaps grow",
         f"Six rulers of {shown} whole numbers, from {starts[0]}, {starts[1]} and so on to {starts[-1]}. Ticks are the "
-        f"numbers that bfloat16 holds. The gaps are {', '.join(f'{held[1]}' for _, held, _ in rows)}. On each ruler "
-        f"the number {beyond} after its start moves to the nearest tick.",
+        f"numbers that bfloat16 holds. The gaps are {', '.join(f'{held[1]}' for _, held, _ in rows)}. The number "
+        f"{beyond} after each start stays on the first ruler and moves to the nearest tick on the others.",
         24 + 40 * len(rows),
     )
     left, scale = 44, (WIDTH - 44 - 44) / shown
