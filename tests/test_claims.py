@@ -14,7 +14,7 @@ from conftest import ROOT
 from alibi.__main__ import main
 from alibi.records import MEASURED_COLUMNS, append, paper_results
 from alibi.reproduction import experiments
-from alibi.reproduction.claim_tables import as_json, intervals
+from alibi.reproduction.claim_tables import as_json, intervals, on_what
 from alibi.reproduction.claims import (
     ARITHMETIC,
     BROKEN,
@@ -503,6 +503,24 @@ def test_each_length_is_judged_by_itself():
     assert found.interval == pytest.approx(interval([19.9 / 20, 19.2 / 20, 19.6 / 20]))
 
 
+def test_a_seed_counts_at_each_length_that_it_has():
+    def seed(at_512, at_1024=None):
+        frame = changed(everything(), "wikitext103", at_512, multiple=1, length=512)
+        return frame[frame["paper_length"].ne(1024)] if at_1024 is None else of_1024(frame, at_1024)
+
+    def of_1024(frame, value):
+        return changed(frame, "wikitext103", value, multiple=1, length=1024)
+
+    near = judge(claim(5), seeds(seed(19.8, 19.86), seed(19.81), seed(19.82)), PAPER)
+    assert near.verdict == SEEN_ONCE and (near.findings[0].length, near.findings[0].seeds) == (1024, 1)
+    far = judge(claim(5), seeds(seed(19.8, 19.2), seed(19.81), seed(19.82)), PAPER)
+    assert far.verdict == SEEN_ONCE and (far.findings[0].length, far.findings[0].seeds) == (512, 3)
+    assert far.findings[0].fewest == 1 and "3 of 3 seeds obey the rule (1 at another L)" in on_what(far.findings[0])
+    broken = judge(claim(5), seeds(seed(20.2, 19.2), seed(20.21), seed(20.22)), PAPER)
+    assert broken.verdict == NOT_REPRODUCED and broken.findings[0].agreeing == 0
+    assert judge(claim(5), seeds(seed(19.8), seed(19.81)), PAPER).verdict == NOT_MEASURED, "no seed has both"
+
+
 def test_equality_is_a_test_of_equivalence():
     """The ratio of claim 11 lies within 1 % on either side, as a mean; its interval must do so too."""
 
@@ -524,6 +542,10 @@ def test_the_error_over_the_text_counts_beside_the_seeds():
     wide = {"metric": "loss_change_standard_error", "multiple": 4}
     flat = judge(claim(13), changed(everything(), "early_token_curse", 0.05, **wide), PAPER)
     assert flat.findings[0].outcome == "undecided" and flat.findings[0].length in (512, 1024)
+    between = {"metric": "loss_change_standard_error", "multiple": 2, "method": "t5"}
+    assert judge(claim(13), everything(), PAPER).findings[2].outcome == "holds"
+    unsure = judge(claim(13), changed(everything(), "early_token_curse", 5.0, **between), PAPER)
+    assert unsure.findings[2].outcome == "undecided" and unsure.verdict == INCONCLUSIVE
 
 
 def test_p_and_holms_correction():

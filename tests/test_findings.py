@@ -51,9 +51,10 @@ def test_a_curve_that_ends_too_soon_tells_nothing():
 
 
 def test_the_order_at_the_training_length():
-    rows = measured(record(90, "alibi"), record(100, "sinusoidal"), record(95, "t5"), record(97, "t5", seed=1))
+    t5 = record(95, "t5"), record(97, "t5", seed=1)
+    rows = measured(record(90, "alibi"), record(100, "sinusoidal"), *t5, record(99, "none"))
     told = findings.order_at_length(TABLE_5, rows).data
-    assert "ALiBi 90.0, T5 bias 96.0 and Sinusoidal 100.0" in told
+    assert "ALiBi 90.0, T5 bias 96.0, None (NoPE) 99.0 and Sinusoidal 100.0" in told
     # Table 5: 28.46 over 28.03 at 64 tokens, 19.73 over 20.05 at 512.
     assert "is 0.900; in the paper it is 1.015 at 64 and 0.984 at 512" in told
 
@@ -61,8 +62,10 @@ def test_the_order_at_the_training_length():
 @pytest.mark.parametrize(("own", "weak"), [(110, False), (90, True)])
 def test_a_long_rival_that_is_worse_than_a_short_one_is_called_weak(own, weak):
     long = {"length": 384, "window": 384}
-    rows = measured(record(80, "alibi", 64, 384), record(100, "sinusoidal", **long), record(own, "sinusoidal", 64, 64))
-    told = findings.short_against_long(rows).data
+    three = record(80, "alibi", 64, 384), record(100, "sinusoidal", **long), record(own, "sinusoidal", 64, 64)
+    rows = measured(*three)
+    # A seed without a rival is not a pair.
+    told = findings.short_against_long(measured(*three, record(500, "alibi", 64, 384, seed=1))).data
     assert "is 20.0 % below its rival" in told
     assert ("shows nothing about ALiBi" in told) is weak and ("The rival is a fair one" in told) is not weak
     assert "not all recorded" in findings.short_against_long(rows[:2]).data
@@ -78,9 +81,9 @@ def test_windows_that_grow_are_left_out():
 
 def test_the_line_of_verdicts_names_the_claims_that_failed():
     part = claims.Finding(
-        "a ratio", "at most 1", claims.BROKEN, False, 1.2, 0, None, None, None, 1, 0, None, "laptop", "", "", ()
+        "a ratio", "at most 1", claims.BROKEN, False, 1.2, 0, None, None, None, 1, 1, 0, None, "laptop", "", "", ()
     )
-    empty = claims.Finding("a", "b", "", None, None, 0, None, None, None, 0, 0, None, "", "", "", ("one",))
+    empty = claims.Finding("a", "b", "", None, None, 0, None, None, None, 0, 0, 0, None, "", "", "", ("one",))
     verdicts = [
         claims.Verdict(1, "One holds", "", claims.SEEN_ONCE, "laptop", (), ""),
         claims.Verdict(2, "Two holds", "", claims.CONTRADICTED_ONCE, "laptop", (part,), ""),

@@ -33,7 +33,7 @@ def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False)
     rows = {}
     for verdict in verdicts:
         measured = [part for part in verdict.findings if part.outcome]
-        fewest = min((part.seeds for part in measured), default=0)
+        fewest = min((part.fewest for part in measured), default=0)
         rows[verdict.number] = {
             "claim": verdict.title,
             **({"whose": verdict.paper} if whose else {}),

@@ -45,6 +45,8 @@ def on_what(found: Finding) -> str:
         more = f", and {len(found.missing) - 1} more" if len(found.missing) > 1 else ""
         return f"missing: {found.missing[0]}{more}"
     seeds = "one seed" if found.seeds == 1 else f"{found.agreeing} of {found.seeds} seeds obey the rule"
+    if found.fewest < found.seeds:
+        seeds += f" ({found.fewest} at another L)"
     at = f"at L = {found.length}" if found.length > 1 else ""
     corrected = "" if found.holm is None else f"Holm's p {found.holm:.2g}"
     return ", ".join(filter(None, [found.outcome, at, seeds, corrected, found.scale, found.corpus_used, found.model]))
@@ -122,6 +124,7 @@ def summary(verdicts: Sequence[Verdict], later: Sequence[Verdict] = ()) -> str:
         paper, effect = ("" if value is None else f"{value:.3g}" for value in (found.paper, found.effect))
         shut = ", ".join(gate.letter for gate in verdict.gates if gate.state == SHUT)
         word = f"{verdict.verdict} (gate {shut} shut)" if verdict.verdict == NOT_MEASURABLE else verdict.verdict
-        told = f"{verdict.number} | {verdict.title} | {word} | {paper} | {effect} | {found.seeds or ''}"
+        seeds = f"{found.fewest} to {found.seeds}" if found.fewest < found.seeds else f"{found.seeds or ''}"
+        told = f"{verdict.number} | {verdict.title} | {word} | {paper} | {effect} | {seeds}"
         lines.append(f"| {told} |")
     return "\n".join(lines) + "\n"

@@ -6,8 +6,9 @@ The evidence:
   decides it. The scale of a claim is the smallest scale of its parts.
 - The validation split. The paper's own corpus comes first, then its beginning, then a stand-in evaluated on it, then
   any other.
-- Each statistic is computed within a seed, so methods are paired by seed, and judged at each L that it names. The part
-  holds if it holds at every L; the L nearest to breaking it is shown.
+- Each statistic is computed within a seed, so methods are paired by seed, and judged at each L that it names, over all
+  seeds that have it there; one seed must have every L. The part holds if it holds at every L; the L nearest to breaking
+  it is shown.
 - There are two separate 95 % intervals: over seeds (Student's t, from two seeds on), and over the articles of the text
   or the repeats of a time, where records have a standard error. A part *holds* if its value and both intervals obey the
   rule, is *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is a band
@@ -15,9 +16,10 @@ The evidence:
 
 The verdicts:
 
-- *reproduced* (scale paper) or *reproduced at reduced scale*: every part holds, with at least two seeds.
-- *seen once*: every part holds, and one of them has a single seed. *Contradicted once*: a part with one seed is broken.
-- *inconclusive*: a part is undecided, and none is broken. *Not reproduced*: a part with two seeds or more is broken.
+- *reproduced* (scale paper) or *reproduced at reduced scale*: every part holds, with at least two seeds at every L.
+- *seen once*: every part holds, and one of them has a single seed at some L. *Contradicted once*: a part is broken by
+  one seed.
+- *inconclusive*: a part is undecided, and none is broken. *Not reproduced*: a part is broken by two seeds or more.
 - *not measurable at this scale*: a gate of the claim (`GATES`) is shut at the deciding scale. The gate is measured on
   the claim's text if its experiments have records of that text: models trained on another text do not open it.
 - *true by arithmetic*: it holds, and a count shows that without a measurement.
@@ -81,8 +83,11 @@ class Finding:
     paper: float | None
     """The same statistic from the paper's tables."""
     seeds: int
+    """Number of seeds with a value at that L."""
+    fewest: int
+    """The same number at the L that has the fewest."""
     agreeing: int
-    """Number of seeds whose own value obeys the rule at every L."""
+    """Number of those seeds whose own value at that L obeys the rule."""
     p: float | None
     """One-sided p over seeds of the hypothesis that the rule is broken, the largest of all L; None with one seed."""
     scale: str
@@ -221,11 +226,12 @@ class Known:
 
 
 def _computed(part: Part, sample: Sample) -> tuple[dict[int, float], dict[int, float], list[str]]:
-    """The part's values and standard errors in a sample, and the names of missing numbers."""
+    """The part's values and standard errors in a sample, at each L where it has all numbers, and the missing ones."""
     sample.missing = []
-    values = part.of(sample)
+    values = {length: value for length, value in part.of(sample).items() if not math.isnan(value)}
     missing, sample.missing = sample.missing, []
-    errors = part.errors_of(sample) if part.errors and not missing else {}
+    errors = part.errors_of(sample) if values else {}
+    sample.missing = []
     return values, errors, missing
 
 
@@ -240,19 +246,16 @@ def measure(
     """The finding by the first group of records with all numbers of the part; else the numbers missing in the best."""
     least_missing = lacked_by(part, known.nothing)
     for group in known.groups(part, scales, texts):
-        found = []
-        for sample in group.samples:
-            values, errors, missing = _computed(part, sample)
-            if not missing:
-                found.append((values, errors))
-            elif len(missing) < len(least_missing):
-                least_missing = missing
-        if part.draws and 0 < len(found) < 3:
-            least_missing = [f"{3 - len(found)} more random draws"]
-        elif found:
-            return _decided(part, group, found, paper)
+        found = [_computed(part, sample) for sample in group.samples]
+        whole = sum(not missing for _, _, missing in found)
+        if part.draws and 0 < whole < 3:
+            least_missing = [f"{3 - whole} more random draws"]
+        elif whole:
+            return _decided(part, group, [(values, errors) for values, errors, _ in found], paper)
+        else:
+            least_missing = min([least_missing, *(missing for _, _, missing in found)], key=len)
     return Finding(
-        part.statistic, part.rule, "", None, None, 0, None, None, paper, 0, 0, None, "", "", "", tuple(least_missing)
+        part.statistic, part.rule, "", None, None, 0, None, None, paper, 0, 0, 0, None, "", "", "", tuple(least_missing)
     )
 
 
@@ -265,23 +268,22 @@ def _decided(
         values = [of_seed[length] for of_seed, _ in found if length in of_seed]
         effect = min(values) if part.draws else float(np.mean(values))
         over_seeds = None if part.draws else interval(values)
-        errors = [errors.get(length, math.nan) for _, errors in found]
-        error = float(np.nanmean(errors)) if not all(map(math.isnan, errors)) else math.nan
-        over_text = None if math.isnan(error) else (effect - Z * error, effect + Z * error)
+        errors = [errors[length] for _, errors in found if not math.isnan(errors.get(length, math.nan))]
+        error = float(np.mean(errors)) if errors else math.nan
+        over_text = (effect - Z * error, effect + Z * error) if errors else None
         sides = {part.holds(value) for value in (effect, *(over_seeds or ()), *(over_text or ()))}
         # Both ends of an interval may lie outside a band, one on each side.
         around = any(ends and ends[0] < part.low and ends[1] > part.high for ends in (over_seeds, over_text))
         outcome = UNDECIDED if len(sides) > 1 or around else HOLDS if sides == {True} else BROKEN
         p = p_value(part, values) if over_seeds else None
-        told.append((outcome, part.holds(effect), part.margin(effect), length, effect, over_seeds, over_text, p))
-    outcome, _, _, length, effect, over_seeds, over_text, _ = min(
-        told, key=lambda row: ([BROKEN, UNDECIDED, HOLDS].index(row[0]), row[2])
+        told.append((outcome, part.margin(effect), length, effect, over_seeds, over_text, p, values))
+    outcome, _, length, effect, over_seeds, over_text, _, values = min(
+        told, key=lambda row: ([BROKEN, UNDECIDED, HOLDS].index(row[0]), row[1])
     )
-    ps = [row[-1] for row in told]
+    ps = [row[6] for row in told]
     return Finding(
-        part.statistic, part.rule, outcome, all(row[1] for row in told), effect, length, over_seeds, over_text, paper,
-        len(found),
-        sum(all(part.holds(value) for value in values.values()) for values, _ in found),
+        part.statistic, part.rule, outcome, all(part.holds(row[3]) for row in told), effect, length, over_seeds,
+        over_text, paper, len(values), min(len(row[7]) for row in told), sum(map(part.holds, values)),
         None if None in ps else max(p for p in ps if p is not None), group.scale, group.corpus_used, group.model, (),
     )  # fmt: skip
 
@@ -340,7 +342,7 @@ def _word(claim: Claim, scale: str, findings: Sequence[Finding], gates: Sequence
         return INCONCLUSIVE
     if claim.arithmetic:
         return ARITHMETIC
-    if any(finding.seeds == 1 for finding in findings):
+    if any(finding.fewest == 1 for finding in findings):
         return SEEN_ONCE
     return REPRODUCED if scale == "paper" else REDUCED
 
