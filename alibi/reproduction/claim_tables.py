@@ -105,10 +105,11 @@ def gate_table(found: Sequence[GateFinding]) -> "Table":
 def change_table() -> "Table":
     """For a terminal: every change of a rule."""
     shown = _columns(
-        "claim", "rule before", "rule now", "why", "date", "seen by then", rule_before=2, rule_now=2, why=2
+        "claim", "rule before", "rule now", "why", "date, commit", "seen by then", rule_before=2, rule_now=2, why=2
     )
     for row in rule_changes().itertuples():
-        shown.add_row(str(row.claim), str(row.before), str(row.now), str(row.why), str(row.date), str(row.seen))
+        when = f"{row.date} {row.commit}"
+        shown.add_row(str(row.claim), str(row.before), str(row.now), str(row.why), when, str(row.seen))
     return shown
 
 

@@ -2,7 +2,8 @@
 
 The rules are older than the records that count, those of scales laptop, gpu and paper. They are not older than every
 number: quick runs and the paper's tables had been seen, and changed rules were changed after records had been seen.
-`rule_changes` lists every change: the rule before and after, the reason, the date, and the records seen by then.
+`rule_changes` lists every change: the rule before and after, the reason, the date, the commit, and the records seen by
+then.
 
 A claim has one or more parts. A part has a statistic and a rule; the rule's words are made from the numbers that the
 code compares. Every length is the paper's: a run trained at 64 tokens that stands for 512 (`paper_length`) and is
@@ -494,7 +495,7 @@ CLAIMS = (
 
 
 def rule_changes() -> "pd.DataFrame":
-    """Every change of a rule: claim, the rule before and after, the reason, the date, and the records seen by then."""
+    """Every change of a rule: claim, rule before and after, reason, date, commit, and the records seen by then."""
     import pandas as pd
 
     return pd.read_csv(data_folder() / "rule_changes.csv")
