@@ -3,6 +3,7 @@
 Every function draws on given or new axes, and returns them.
 """
 
+from alibi.book.plots.answers import RESCALED, answers, exact_matches
 from alibi.book.plots.axes import band, legend_above, logarithmic, nice_ticks
 from alibi.book.plots.curves import (
     against_itself,
@@ -33,10 +34,13 @@ __all__ = [
     "MARKERS",
     "METRIC_NAMES",
     "PAPER_ORDER",
+    "RESCALED",
     "TITLES",
     "against_itself",
+    "answers",
     "band",
     "by_position",
+    "exact_matches",
     "extrapolation",
     "figure_1",
     "figure_2",
