@@ -142,11 +142,9 @@ def _or_dash(value: float) -> str:
 def _trained_on(config: "TrainConfig") -> "Corpus":
     """The corpus of a run; another text of the same name is refused."""
     from alibi.configuration import TrainingError
-    from alibi.corpora.corpus import load
+    from alibi.corpora.corpus import load_in
 
-    corpus = load(config.corpus)
-    if corpus.tokenisation != config.tokenisation:
-        corpus = load(config.corpus, config.tokenisation)
+    corpus = load_in(config.corpus, config.tokenisation)
     # The vocabulary of a streamed text does not come from the text.
     if not corpus.streamed and (found := corpus.training_sha256) != config.stream_sha256:
         raise TrainingError(
@@ -368,10 +366,12 @@ def reproduce(
     from alibi.reproduction.choice import Choice, seeds_named, shard_named
     from alibi.reproduction.claim_tables import changes
     from alibi.reproduction.claims import both_scorecards
+    from alibi.reproduction.runner import check_minutes
     from alibi.reproduction.runner import reproduce as run
 
     if as_json and not list_only:
         raise InputError("--json shows what --list shows: choose --list --json")
+    check_minutes(minutes)
     choice = Choice(
         experiment,
         scale,

@@ -58,7 +58,7 @@ class TrainConfig:
     tokenisation: str
     """Words, bytes, bert or gpt2."""
     stream_sha256: str
-    """SHA-256 of the training split's tokens, or of a streamed text's files."""
+    """SHA-256 of the training split's tokens, or of the names and sizes of a streamed text's files."""
     model: ModelConfig
     scale: str
     train_length: int

@@ -117,6 +117,11 @@ def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
     return nullcontext() if dtype == "float32" else torch.autocast(device, getattr(torch, dtype))
 
 
+def cores() -> int:
+    """CPU cores that this process may use: those that it is bound to, as by taskset or Slurm, else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def settle_cpu(threads: int) -> None:
     """Prepares this process for work on a CPU, before its first parallel work: threads, small numbers, memory.
 
@@ -125,10 +130,10 @@ def settle_cpu(threads: int) -> None:
     this makes it keep them.
 
     Args:
-        threads: number for the run; at most this machine's cores are used, since more threads would wait for each
-            other.
+        threads: number for the run; at most `cores` are used, since more would wait for each other, or as many as
+            torch has already (OMP_NUM_THREADS) if these are more.
     """
-    torch.set_num_threads(min(threads, max(os.cpu_count() or 1, torch.get_num_threads())))
+    torch.set_num_threads(min(threads, max(cores(), torch.get_num_threads())))
     torch.set_flush_denormal(True)
     if (libc := _glibc()) is not None:
         trim_threshold, mmap_max = -1, -4

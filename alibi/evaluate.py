@@ -216,12 +216,11 @@ def evaluate(
         batch_tokens: tokens run at once, at least one window; None takes `BATCH_TOKENS`. It changes only the speed.
         skip: tokens at the start that are only context. If it is the longest window of a comparison, every sliding
             window is full, and all lengths and both protocols score the same tokens.
-        sample: approximate number of tokens to score, spread evenly, see `alibi.windows.scored_tokens`; None scores
-            all.
+        sample: least number of tokens to score, spread evenly, see `alibi.windows.scored_tokens`; None scores all.
         starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
 
     Raises:
-        ValueError: if the split is empty, or length, stride or skip is out of range.
+        ValueError: if the split is empty, or length, stride, skip or sample is out of range.
     """
     tokens = np.asarray(split.tokens[:prefix])
     if not len(tokens):

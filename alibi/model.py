@@ -281,7 +281,9 @@ class Decoder(nn.Module):
             if temperature == 0:
                 token = scores_V.argmax(keepdim=True)
             else:
-                token = torch.multinomial((scores_V / temperature).softmax(dim=-1), 1, generator=generator)
+                # The largest score becomes 0, so that no temperature above 0, however low, makes all of them infinite.
+                scores_V = (scores_V - scores_V.max()) / max(temperature, torch.finfo(scores_V.dtype).tiny)
+                token = torch.multinomial(scores_V.softmax(dim=-1), 1, generator=generator)
             new_1T = token[None]
             tokens_T = torch.cat([tokens_T, token])
         return tokens_T

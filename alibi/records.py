@@ -72,7 +72,7 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     `source` names the experiment, `corpus` the paper's set and `corpus_used` the text that was read; `train_length` is
     our length and `paper_length` the paper's length that it stands for. A loss or perplexity is a mean over
     `tokens_scored` tokens. They come from the first `prefix` tokens of the split (missing: all), without the first
-    `skipped`, which are only context (missing: none). `sample` is the approximate number of them that were scored,
+    `skipped`, which are only context (missing: none). `sample` is the least number of them that were to be scored,
     spread evenly (missing: all). They stand at the positions `first_position` to `last_position` of the window (from 1;
     missing: all) and see keys within `decay_window` nats (missing: no limit). `seen` is the number w of tokens of a
     window that may be seen; the last occurrence of a token lies `first_distance` to `last_distance` tokens back (0: it

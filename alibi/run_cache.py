@@ -21,8 +21,8 @@ from alibi.paths import cache_folder
 from alibi.positions import METHODS
 from alibi.progress import say
 
-# SHA-256 of a measurement, in its file; older files lack it.
-DIGEST = "sha256"
+# SHA-256 of a measurement, and of the text that was read, in its file; older files lack one or both.
+DIGEST, TEXT_DIGEST = "sha256", "text_sha256"
 
 Measured = TypeVar("Measured", Evaluation, AgainstItself, Truncation, AttentionDistance, Repeats, ReceptiveField)
 
@@ -62,8 +62,14 @@ def lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
-def stored(kind: type[Measured], path: Path) -> Measured | None:
-    """The measurement in this file; None if there is no file, or if it is damaged or changed, with a warning."""
+def stored(kind: type[Measured], path: Path, text_sha256: str = "") -> Measured | None:
+    """The measurement in this file; None if there is none, and with a warning if it is damaged or of another text.
+
+    Args:
+        kind: class of the measurement.
+        path: its file.
+        text_sha256: SHA-256 of the text that it should be of (`alibi.corpora.corpus.Split`).
+    """
     if not path.is_file():
         return None
     try:
@@ -71,18 +77,21 @@ def stored(kind: type[Measured], path: Path) -> Measured | None:
         right = content_sha256(content, DIGEST)
         if content.pop(DIGEST, right) != right:
             raise ValueError("it is not as it was written")
+        if content.pop(TEXT_DIGEST, text_sha256) != text_sha256:
+            raise ValueError("it is of another text")
         content |= {name: np.array(values) for name, values in content.items() if isinstance(values, list)}
         return kind(**content)
     except (OSError, ValueError, TypeError, AttributeError) as wrong:
-        say(f"warning: {path} can't be read: {wrong}; measured again")
+        say(f"warning: {path} can't be used: {wrong}; measured again")
         return None
 
 
-def store(found: Measured, path: Path) -> None:
-    """Writes a measurement into this file, which is then whole or absent."""
+def store(found: Measured, path: Path, text_sha256: str = "") -> None:
+    """Writes a measurement, and the digest of its text, into this file, which is then whole or absent."""
     content = {
         name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(found).items()
     }
+    content[TEXT_DIGEST] = text_sha256
     content[DIGEST] = content_sha256(content, DIGEST)
     path.parent.mkdir(exist_ok=True)
     write_whole(path, lambda part: part.write_text(json.dumps(content), encoding="utf-8"))

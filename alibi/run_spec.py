@@ -1,8 +1,9 @@
 """A request: the specification of a training run, and its bookkeeping. Both are flags of the command line too."""
 
+import os
 from dataclasses import dataclass
 
-from alibi.errors import InputError
+from alibi.errors import InputError, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +92,21 @@ class Bookkeeping:
 
 
 BOOKKEEPING = Bookkeeping()
+
+
+def smoke_steps() -> int | None:
+    """The steps that the environment variable ALIBI_SMOKE limits a training to; None if it is not set.
+
+    Raises:
+        InputError: if it is not a number of steps.
+    """
+    asked = os.environ.get("ALIBI_SMOKE")
+    if not asked:
+        return None
+    try:
+        steps = int(asked)
+    except ValueError:
+        steps = 0
+    if steps < 1:
+        raise InputError(f"ALIBI_SMOKE is {quoted(asked)}: choose a number of steps, at least 1, or unset it")
+    return steps

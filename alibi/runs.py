@@ -1,7 +1,7 @@
 """Trained runs, cached by the content of their configuration: trained once, and each measured once."""
 
+import hashlib
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -35,7 +35,7 @@ from alibi.positions.interpolation import interpolated
 from alibi.progress import say
 from alibi.records import MEASURED_COLUMNS
 from alibi.run_cache import Measured, config_hash, lock_of, run_folder, store, stored
-from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec, smoke_steps
 from alibi.scale import scale_named
 from alibi.train import METRICS_FILE, train
 from alibi.weights import load_model
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SMOKE_TOKENS = 1024
+# Bytes in the name of a measurement's file: file systems take 255, with the endings of a file that is being written.
+LONGEST_NAME = 230
 METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"}
 # The loss against itself is recorded between these multiples of L up to the end of the long window, and from L to that
 # end.
@@ -113,7 +115,7 @@ class Run:
             prefix: number of tokens to read from its start; None reads all.
             text: the text to read, in the vocabulary of the run; the corpus of the run if left out.
             skip: tokens at the start that are only context and not scored.
-            sample: approximate number of tokens to score, spread evenly over the text; None scores all.
+            sample: least number of tokens to score, spread evenly over the text; None scores all.
             interpolation: rescales slopes or angles for windows past L, a kind of `alibi.positions.interpolation`; None
                 reads by positions as trained.
 
@@ -122,9 +124,9 @@ class Run:
                 skip out of range.
         """
         prefix, skip = self._cut(prefix, skip)
-        name = f"{length}-{stride or 'nonoverlapping'}-{prefix or 'all'}"
-        if skip or sample:
-            name += f"-from-{skip}-sample-{sample or 'all'}"
+        name = f"{length}-{'nonoverlapping' if stride is None else stride}-{_or_all(prefix)}"
+        if skip or sample is not None:
+            name += f"-from-{skip}-sample-{_or_all(sample)}"
         if interpolation:
             name += f"-{interpolation}"
 
@@ -165,7 +167,7 @@ class Run:
         length, (prefix, _) = self.config.train_length, self._cut(None)
         if self.smoke:
             window = max(length, min(window, SMOKE_TOKENS // length * length))
-        name = f"against-itself-{length}-{window}-{stride}-{prefix or 'all'}-sample-{sample or 'all'}"
+        name = f"against-itself-{length}-{window}-{stride}-{_or_all(prefix)}-sample-{_or_all(sample)}"
         measure = partial(against_itself, length=length, window=window, stride=stride, sample=sample, prefix=prefix)
         return self._kept(AgainstItself, name, split, text, measure)
 
@@ -186,7 +188,7 @@ class Run:
         """
         length, last, windows = self._cut_windows(length, last, windows)
         every = sorted({min(w, length) for w in seen} if self.smoke else set(seen))
-        name = f"truncation-{form}-{length}-{last}-{windows or 'all'}-{stride}-of-{'-'.join(map(str, every))}"
+        name = f"truncation-{form}-{length}-{last}-{_or_all(windows)}-{stride}-of-{'-'.join(map(str, every))}"
         measure = partial(truncation, length=length, seen=every, last=last, form=form, windows=windows, stride=stride)
         return self._kept(Truncation, name, split, text, measure)
 
@@ -199,7 +201,7 @@ class Run:
         `evaluation`.
         """
         length, last, windows = self._cut_windows(length, last, windows)
-        name = f"attention-distance-{length}-{last}-{windows or 'all'}"
+        name = f"attention-distance-{length}-{last}-{_or_all(windows)}"
         measure = partial(attention_distance, length=length, last=last, windows=windows)
         return self._kept(AttentionDistance, name, split, text, measure, by_article=False)
 
@@ -218,7 +220,7 @@ class Run:
         """
         longest, last, windows = self._cut_windows(max(lengths), last, windows)
         every = sorted({min(length, longest) for length in lengths})
-        name = f"repeats-{last}-{windows or 'all'}-{stride}-of-{'-'.join(map(str, every))}"
+        name = f"repeats-{last}-{_or_all(windows)}-{stride}-of-{'-'.join(map(str, every))}"
         measure = partial(repeats, lengths=every, last=last, windows=windows, stride=stride)
         return self._kept(Repeats, name, split, text, measure)
 
@@ -231,7 +233,7 @@ class Run:
         `evaluation`.
         """
         length, _, windows = self._cut_windows(length, length, windows)
-        name = f"receptive-field-{length}-{windows or 'all'}"
+        name = f"receptive-field-{length}-{_or_all(windows)}"
         measure = partial(receptive_field, length=length, windows=windows)
         return self._kept(ReceptiveField, name, split, text, measure, by_article=False)
 
@@ -258,11 +260,11 @@ class Run:
         measure: Callable[..., Measured],
         by_article: bool = True,
     ) -> Measured:
-        """The measurement of this name, read from its file, or made now and written there.
+        """The measurement of this name and text, read from its file, or made now and written there.
 
         Args:
             kind: class of the measurement.
-            name: names everything that the measurement depends on besides the run, the text and its split.
+            name: says everything that the measurement depends on besides the run, the text and its split.
             split: of the text.
             text: as for `evaluation`.
             measure: called with the model, the split and the end-of-line token.
@@ -270,8 +272,11 @@ class Run:
         """
         text = text or self.corpus
         text.require(split)
-        path = self.folder / "evaluations" / f"{text.name}-{split}-{name}-{PROTOCOL}.json"
-        if (kept := stored(kind, path)) is not None:
+        digest, name = text.splits[split].text_sha256, f"{text.name}-{split}-{name}-{PROTOCOL}"
+        if len(name.encode()) > LONGEST_NAME:
+            name = hashlib.sha256(name.encode()).hexdigest()
+        path = self.folder / "evaluations" / f"{name}.json"
+        if (kept := stored(kind, path, digest)) is not None:
             return kept
         with ExitStack() as holding:
             refusal = None
@@ -279,7 +284,7 @@ class Run:
                 holding.enter_context(locked(lock_of(self.folder)))
             except OSError as wrong:
                 refusal = wrong
-            if (kept := stored(kind, path)) is not None:  # Another process made it while this one waited.
+            if (kept := stored(kind, path, digest)) is not None:  # Another process made it while this one waited.
                 return kept
             settle_cpu(self.config.threads)
             stream = text.encoded_by(self.corpus, split)
@@ -289,7 +294,7 @@ class Run:
             give_back_memory()
             try:
                 if refusal is None:
-                    store(found, path)
+                    store(found, path, digest)
             except OSError as wrong:
                 refusal = wrong
             if refusal is not None:
@@ -406,6 +411,10 @@ class Run:
         }
 
 
+def _or_all(count: int | None) -> int | str:
+    return "all" if count is None else count
+
+
 def metrics_of(length: int, train_length: int, skip: int) -> dict[str, str]:
     """The metrics that `Run.records` takes from an evaluation, and their units."""
     changes = ("loss_change", "loss_change_standard_error") if skip and length > train_length else ()
@@ -455,8 +464,8 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
     """
     require_device(config)
     folder, smoke = run_folder(config), False
-    if not (folder / CONFIG).is_file() and (short := os.environ.get("ALIBI_SMOKE")):
-        fewer = min(config.steps, int(short))
+    if not (folder / CONFIG).is_file() and (short := smoke_steps()):
+        fewer = min(config.steps, short)
         print(f"ALIBI_SMOKE is set: {fewer} steps of {config.steps}, a run that shows nothing", file=sys.stderr)
         config = replace(config, steps=fewer, warmup_steps=min(config.warmup_steps, fewer))
         corpus = _beginnings(corpus)

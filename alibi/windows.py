@@ -163,7 +163,12 @@ def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.n
         tokens: length of the stream.
         skip: tokens at the start that don't count.
         sample: least number of tokens that count; None, or more than the stream has, takes all.
+
+    Raises:
+        ValueError: if `sample` is below 1.
     """
+    if sample is not None and sample < 1:
+        raise InputError(f"sample={sample}: choose at least one token, or None for all")
     counted = np.arange(tokens) >= skip
     if sample is not None:
         most = (tokens - skip) // PIECE // math.ceil(sample / PIECE)

@@ -16,7 +16,9 @@ import pytest
 
 from alibi.__main__ import COMMANDS, main
 from alibi.configuration import TrainingError
+from alibi.corpora import cache
 from alibi.corpora.corpus import KNOWN
+from alibi.corpora.source import CorpusError
 from alibi.corpora.vocabulary import VOCABULARIES
 from alibi.reproduction.experiments import TABLES
 from alibi.scale import SCALES
@@ -152,6 +154,29 @@ def test_without_a_validation_split_a_run_is_trained_and_not_evaluated(typed, tm
     assert err.startswith("training (from ") and "has no split 'valid': the run is not evaluated" in err.splitlines()[0]
 
 
+def test_a_run_in_a_chosen_tokenisation_does_not_need_the_corpus_in_its_own(typed, tmp_path, monkeypatch):
+    def fetch():
+        raise CorpusError("BERT's vocabulary is not here")
+
+    monkeypatch.setitem(cache.FETCHED, "bert", fetch)
+    for split in ("train", "valid"):
+        (tmp_path / "texts" / "bookcorpus").mkdir(exist_ok=True)
+        (tmp_path / "texts" / "bookcorpus" / f"{split}.txt").write_text("a b c\n" * 700)
+    status, _, err = typed(f"{TRAIN} bookcorpus --tokenisation bytes")
+    assert status == 0, err
+    status, out, err = typed("evaluate ~/runs/first --lengths 16")
+    assert status == 0 and int(out.splitlines()[2].split()[0]) == 16, err
+    status, out, err = typed("generate ~/runs/first a --tokens 3")
+    assert status == 0 and out.startswith("a"), err
+    # The corpus's own tokenisation may have been chosen too, and is then the only copy.
+    assert typed(f"{TRAIN.replace('first', 'own')} spaceless --tokenisation bytes")[0] == 0
+    assert typed("evaluate ~/runs/own --lengths 16")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "cache" / "corpora").glob("[bs]*")) == [
+        "bookcorpus-bytes",
+        "spaceless-bytes",
+    ]
+
+
 def test_what_can_not_be_evaluated_on_is_refused_before_training(typed, tmp_path):
     status, _, err = typed(f"{TRAIN} spaceless --eval-corpus held")
     assert status == 2 and re.search(r"held \(from .*held\) has no split 'valid'; it has train, test\n$", err)
@@ -247,6 +272,8 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
         (["generate", "x", "a", "--seed", str(2**64)], "a seed of 64 bits"),
         (["generate", "x", "a", "--temperature", "nan"], "temperature=nan"),
         (["generate", "x", "a", "--tokens=-1"], "tokens=-1"),
+        (["reproduce", "slopes", "--minutes", "nan"], "minutes=nan: choose a number of at least 0; 0 sets no limit"),
+        (["reproduce", "slopes", "--minutes=-1"], "minutes=-1.0: choose a number of at least 0"),
         (["data", "wikipedia-sample", "--tokenisation", "a" * 10**6], "a'; choose from words, bytes, bert, gpt2\n"),
         (["book", "alibbi"], "alibi"),
         (["book", "alibi", "-p", "speed=3"], "speed"),

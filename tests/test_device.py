@@ -1,6 +1,7 @@
 """What devices can do; and what a CPU is told before it works, each in a process of its own, for which it holds."""
 
 import itertools
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -80,6 +81,20 @@ def test_threads_of_a_larger_machine_are_cut_to_the_cores_here():
         "print(torch.get_num_threads(), max(before, os.cpu_count()))\n"
     )
     assert found == "1" and int(more) <= int(cores)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound to cores here")
+def test_cores_are_those_that_the_process_may_use():
+    found, threads = printed(
+        "import os\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "os.environ['OMP_NUM_THREADS'] = '1'\n"
+        "import torch\n"
+        "from alibi.device import cores, settle_cpu\n"
+        "settle_cpu(100_000)\n"
+        "print(cores(), torch.get_num_threads())\n"
+    )
+    assert (found, threads) == ("1", "1")
 
 
 def test_a_device_that_is_not_there_says_what_is_missing():

@@ -292,6 +292,21 @@ def test_rows_that_are_no_text_are_refused(tmp_path, columns, told):
         list(shards.documents(shards.Shard("part", str(path), 1, False, 512)))
 
 
+def test_half_a_character_in_json_is_refused(tmp_path):
+    path = tmp_path / "0.json"
+    path.write_text('{"text": "good"}\n{"text": "bad \\ud800 x"}\n')
+    told = r"part: .*0\.json can't be read: the text of line 2, 'bad \\ud800 x', holds half a character"
+    with pytest.raises(CorpusError, match=told):
+        list(shards.pieces([shards.Shard("part", str(path), 1, False, 512)]))
+
+
+def test_the_kind_of_a_file_is_in_its_own_name(tmp_path):
+    folder = tmp_path / "x.json.d" / "y.parquet"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("one\n\ntwo\n")
+    assert list(shards.documents(shards.Shard("part", str(folder / "a.txt")))) == [["one"], ["two"]]
+
+
 def test_cc100_without_its_folder_is_refused_with_the_way_out(tmp_path, monkeypatch, vocabulary):
     monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
     monkeypatch.setitem(MIXTURES, NAME, {"cc100": PARTS["cc100"]})

@@ -148,6 +148,9 @@ def test_generation_continues_as_the_full_pass_would(model):
         assert found[end] == logits.argmax() or best - second < 1e-4
     samples = [model.generate(prompt, 20, 1.0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert samples[0].equal(samples[1]) and not samples[0].equal(samples[2])
+    # So cold that dividing by it leaves no finite number, and the most probable token is all that is left.
+    for temperature in (1e-37, 1e-40, 1e-50, 5e-324):
+        assert model.generate(prompt, 5, temperature, torch.Generator().manual_seed(0)).equal(found[:10])
     with pytest.raises(ValueError, match="at least one token"):
         model.generate(prompt[:0], 3)
 

@@ -47,6 +47,12 @@ def test_what_leaves_nothing_is_refused():
             Reading.named(name)
 
 
+def test_numbers_with_too_many_digits_are_refused():
+    for name in (f"toy, first {'9' * 5000}M words", f"toy, vocabulary {'9' * 5000}"):
+        with pytest.raises(ValueError, match=r"corpus 'toy, .*': choose numbers of at most 20 digits"):
+            Reading.named(name)
+
+
 def test_a_scale_reads_the_beginning_of_the_hubs_corpora_alone():
     small = replace(SCALES["quick"], train_words=3_000_000, vocabulary_size=1000)
     for name, tokenisation, read in [

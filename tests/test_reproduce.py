@@ -336,6 +336,17 @@ def test_time_that_is_over_leaves_cells_and_says_so(results):
     assert multiprocessing.active_children() == []
 
 
+def test_time_that_is_over_is_told_by_its_status_though_a_cell_failed(results, monkeypatch):
+    monkeypatch.setenv("ALIBI_DATA", str(results / "nothing"))
+    absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
+    told = (
+        r"1e-06 minutes are over: 2 of 2 cells of slopes are left, 1 of them failed: slopes: alibi, L = 64, seed 21 "
+        r"\(no text\); the same command goes on"
+    )
+    with pytest.raises(UnfinishedError, match=told):
+        reproduce([("slopes", absent), ("slopes", TINY)], minutes=1e-6)
+
+
 def test_records_that_can_not_be_written_are_told_before_any_work(results, monkeypatch):
     (results / "file").write_text("in the way")
     monkeypatch.setenv("ALIBI_RESULTS", str(results / "file" / "results"))
@@ -386,7 +397,7 @@ def test_seeds_are_numbers_and_ranges():
     for wrong in ("4-0", "0-", "-1", "1.5", "0--3", "0,,1", "", "a", "0-4-6", "1 2", "\u0661"):
         with pytest.raises(InputError, match="is none; choose as in 0 1 2, 0-4 or 0,2,5-7"):
             seeds_named((wrong,))
-    for wrong in ("0-1000", str(2**64)):
+    for wrong in ("0-1000", str(2**64), "9" * 5000, f"0-{'9' * 5000}", f"{'9' * 5000}-0"):
         with pytest.raises(InputError, match=r"choose at most 1,000 seeds, from 0 to 2\*\*64 - 1"):
             seeds_named((wrong,))
 
@@ -404,7 +415,7 @@ def test_shards_share_out_the_cells_and_no_two_train_one_run():
     with pytest.raises(InputError, match=r"shard 99/99 has none of the \d+ cells: choose fewer shards"):
         plan(Choice("wikitext103", "quick", shard=(99, 99)))
     assert shard_named("3/8") == (3, 8) and shard_named(None) == (1, 1)
-    for wrong in ("0/8", "9/8", "3", "3/", "/8", "1/2/3", "a/b", "-1/8", "1.5/2", ""):
+    for wrong in ("0/8", "9/8", "3", "3/", "/8", "1/2/3", "a/b", "-1/8", "1.5/2", "", f"1/{'9' * 5000}"):
         with pytest.raises(InputError, match="choose I/N as in 3/8"):
             shard_named(wrong)
 
@@ -441,15 +452,16 @@ def test_what_one_cell_records_passes_for_no_other_cell(experiment):
         assert [cell.title for cell in trained if cell.recorded(recorded.astype(TYPES))] == [own.title]
 
 
-def test_cells_that_need_the_same_run_train_it_once(results):
+def test_cells_that_need_the_same_run_train_it_once(results, monkeypatch):
     spec = RunSpec(method="alibi", train_length=64, seed=31)
     lengths = {"slopes": 64, "wikitext103": 96}
     of_two = [(name, TrainingCell(spec, measures=(Measure(length),))) for name, length in lengths.items()]
     other = TrainingCell(replace(spec, seed=32), measures=(Measure(64),))
     # While the first trains, the second would wait for it: what needs another run starts instead.
     waiting = [of_two[1], ("slopes", other)]
-    if multiprocessing.cpu_count() > 1:
-        assert runner._next(waiting, [of_two[0][1]]) == 1
+    for number, next_cell in ((1, None), (2, 1)):
+        monkeypatch.setattr(runner, "cores", lambda number=number: number)
+        assert runner._next(waiting, [of_two[0][1]]) == next_cell
     costs = [state.seconds for state in states(of_two)]
     assert costs[1] < costs[0] / 10
     reproduce(of_two)

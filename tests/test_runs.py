@@ -16,6 +16,7 @@ from alibi import run_cache, runs
 from alibi.configuration import TrainConfig, configure
 from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import load
+from alibi.errors import InputError
 from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
 from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, TYPES, append, measured_results, paper_results
@@ -139,10 +140,54 @@ def test_an_evaluation_from_before_articles_were_told_apart_is_read(articles):
     whole = run.evaluation(64, prefix=512)
     (path,) = (run.folder / "evaluations").glob("*-64-nonoverlapping-512-*")
     stored = json.loads(path.read_text())
-    older = {name: value for name, value in stored.items() if "article" not in name and name != run_cache.DIGEST}
+    later = (run_cache.DIGEST, run_cache.TEXT_DIGEST)
+    older = {name: value for name, value in stored.items() if "article" not in name and name not in later}
     path.write_text(json.dumps(older))
     assert run.evaluation(64, prefix=512).nats == whole.nats
     assert set(run.records([64], prefix=512).metric) == {"perplexity", "word_perplexity", "bits_per_byte"}
+
+
+def test_another_text_of_the_same_name_is_measured_anew(articles, tmp_path, capfd):
+    run = trained("alibi", seed=13, corpus=articles)
+    before = run.evaluation(64, prefix=500)
+    valid = tmp_path / articles / "valid.txt"
+    valid.write_text(" ".join(reversed(valid.read_text(encoding="utf-8").split(" "))), encoding="utf-8")
+    again = trained("alibi", seed=13, corpus=articles)
+    assert again.folder == run.folder, "the training text is the same"
+    found = again.evaluation(64, prefix=500)
+    assert found.nats != before.nats and "is of another text; measured again" in capfd.readouterr().err
+    assert again.evaluation(64, prefix=500).nats == found.nats and not capfd.readouterr().err
+
+
+def test_none_of_the_text_is_not_all_of_it(articles):
+    run = trained("alibi", seed=13, corpus=articles)
+    run.evaluation(64)
+    run.against_itself(128, 16)
+    run.receptive_field(64)
+    for nothing, told in (
+        (lambda: run.evaluation(64, sample=0), "sample=0: choose at least one token, or None for all"),
+        (lambda: run.evaluation(64, stride=0), "the stride must lie between"),
+        (lambda: run.against_itself(128, 16, sample=0), "windows=0: take at least one, or None for all"),
+    ):
+        with pytest.raises(InputError, match=told):
+            nothing()
+
+
+def test_a_measurement_with_many_arguments_is_kept(articles, monkeypatch, capfd):
+    run = trained("alibi", seed=13, corpus=articles)
+    found = run.truncation(64, range(1, 64), 8)
+    assert "measured, and not kept" not in capfd.readouterr().err
+    monkeypatch.setattr(runs, "load_model", None)  # Nothing is measured again.
+    again = trained("alibi", seed=13, corpus=articles).truncation(64, range(1, 64), 8)
+    np.testing.assert_equal(asdict(again), asdict(found))
+
+
+def test_smoke_steps_that_are_no_number_are_refused(short, monkeypatch):
+    told = r"ALIBI_SMOKE is '[x0-9.-]+': choose a number of steps, at least 1, or unset it"
+    for wrong in ("x", "0", "-1", "9" * 5000):
+        monkeypatch.setenv("ALIBI_SMOKE", wrong)
+        with pytest.raises(InputError, match=told):
+            trained("alibi", seed=16)
 
 
 def test_a_cell_is_recorded_once_its_full_windows_and_itself_are(short):

@@ -69,6 +69,12 @@ def test_a_prompt_comes_back(vocabulary):
         assert ids.count(vocabulary.end_of_line) == prompt.count("\n")
 
 
+def test_a_prompt_that_is_not_utf_8_is_refused(vocabulary):
+    # So Python reads the byte 255 of a command line.
+    with pytest.raises(ValueError, match=r"the text 'ship \\udcff' is not UTF-8"):
+        vocabulary.encode("ship \udcff")
+
+
 def test_ids_beyond_the_vocabulary_are_refused(vocabulary):
     for ids in ([5, 300], [-1]):
         with pytest.raises(ValueError, match=r"must lie in \[0, 300\)"):

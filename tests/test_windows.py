@@ -61,6 +61,12 @@ def test_a_sample_is_large_enough_and_spread_evenly_over_what_is_not_skipped(tok
     assert scored_tokens(skip + tokens, skip).sum() == tokens
 
 
+@pytest.mark.parametrize("sample", [0, -1])
+def test_a_sample_of_nothing_is_refused(sample):
+    with pytest.raises(ValueError, match=f"sample={sample}: choose at least one token, or None for all"):
+        scored_tokens(500, 0, sample)
+
+
 @pytest.mark.parametrize("length", [64, 128, 384, 512])
 @pytest.mark.parametrize("sample", [4096, 5000, 16_384, 25_000])
 def test_a_sample_falls_on_all_places_of_a_window_alike(length, sample):

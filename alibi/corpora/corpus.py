@@ -49,6 +49,7 @@ class Split:
         articles: number of articles, by lines such as " = Title = "; no article is in two splits.
         sha256: SHA-256 of the bytes of the stream.
         unknown: number of tokens that stand for words outside the vocabulary.
+        text_sha256: SHA-256 of the text; empty for a stream without one.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Split:
     sha256: str
     unknown: int = 0
     lines: int = 0
+    text_sha256: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ class Corpus:
 
     @cached_property
     def training_sha256(self) -> str:
-        """SHA-256 of the training split's tokens, or of a streamed text's files.
+        """SHA-256 of the training split's tokens, or of the names and sizes of a streamed text's files.
 
         Raises:
             ValueError: if there is no training split; the message lists the splits.
@@ -213,9 +215,32 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
         tokens = np.empty(0, np.uint8)
         if manifest["vocabulary_size"]:
             tokens = np.memmap(folder / f"{split}.bin", manifest["dtype"], mode="r")
-        splits[split] = Split(split, tokens, sha256=manifest["sha256"].get(f"{split}.bin", ""), **sizes)
+        stream, text = (manifest["sha256"].get(f"{split}.{kind}", "") for kind in ("bin", "txt"))
+        splits[split] = Split(split, tokens, sha256=stream, text_sha256=text, **sizes)
     told = ("name", "description", "licence", "citation", "source", "tokenisation", "vocabulary_size", "end_of_line")
     return Corpus(**{field: manifest[field] for field in told}, splits=splits, folder=folder)
+
+
+def load_in(name: str, tokenisation: str) -> Corpus:
+    """The corpus of this name as a run with this tokenisation read it, whether it was chosen or is the corpus's own.
+
+    Raises:
+        ValueError: as `load`.
+        CorpusError: as `load`.
+    """
+    reading = _reading(name)
+    chosen = _folder(reading, tokenisation).is_dir() or _own_tokenisation(reading) != tokenisation
+    return load(name, tokenisation if chosen else None)
+
+
+def _own_tokenisation(reading: Reading) -> str | None:
+    """The tokenisation that `load` takes if none is chosen; None if the corpus is nowhere."""
+    if (source := _source(reading, None)) is not None:
+        return source.tokenisation
+    try:
+        return str(json.loads((_folder(reading, None) / "manifest.json").read_bytes())["tokenisation"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def outline(name: str, tokenisation: str | None = None) -> Corpus:

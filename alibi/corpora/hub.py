@@ -227,8 +227,8 @@ def _copied(corpus: HubCorpus, split: str) -> Generator[list[str], None, None]:
 def _streamed(corpus: HubCorpus, split: str) -> Generator[list[str], None, None]:
     """The rows of a split, each as its lines; of a file little more is fetched than is asked for.
 
-    The stream of `datasets` would not do: pyarrow's scanner reads a file to its end in the background, and closing it
-    before can wait for ever.
+    The stream of `datasets` would not do: pyarrow's scanner reads a file to its end in the background. Closing it
+    before returns, but the process may then hang or abort as it exits, as in apache/arrow issue 45214.
     """
     builder = _datasets().load_dataset_builder(corpus.repository, corpus.configuration, revision=corpus.revision)
     files = builder.config.data_files

@@ -150,7 +150,7 @@ def part_files(mixture: str) -> dict[str, list[str]]:
 
 
 def training_digest(mixture: str) -> str:
-    """SHA-256 that stands for a mixture's training text: of its files' names and the settings of reading them.
+    """SHA-256 that stands for a mixture's training text: of its files' names and sizes, and how they are read.
 
     Raises:
         CorpusError: if a part's files can't be found.
@@ -159,7 +159,10 @@ def training_digest(mixture: str) -> str:
 
 
 def files_digest(files: Mapping[str, Sequence[str]]) -> str:
-    """SHA-256 of the names of a mixture's files, by part, and of the settings of reading them."""
+    """SHA-256 of the names and sizes of a mixture's files, by part, and of the settings of reading them.
+
+    A file on the hub has its address with the commit in place of its size. No file is opened.
+    """
     named = {part: [_identity(file) for file in paths] for part, paths in files.items()}
     return hashlib.sha256(json.dumps([named, PIECE, PIECES_AT_ONCE, HELD_OUT_OF]).encode()).hexdigest()
 

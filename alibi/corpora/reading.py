@@ -7,12 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from alibi.errors import InputError
+from alibi.errors import InputError, quoted
 
 _NAME = re.compile(
     r"(?P<corpus>.*?)(?:, first (?P<words>\d+)(?P<million>M?) words)?(?:, vocabulary (?P<size>\d+))?", re.DOTALL
 )
 _SPECIAL_ENTRIES = 4
+_MOST_DIGITS = 20  # Python refuses thousands
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,16 @@ class Reading:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """The reading that a name stands for; a plain name stands for the whole corpus."""
+        """The reading that a name stands for; a plain name stands for the whole corpus.
+
+        Raises:
+            ValueError: as `Reading`, and for a number of more than 20 digits.
+        """
         match = _NAME.fullmatch(name)
         assert match, "the first group takes anything"
         words, size = match["words"], match["size"]
+        if max(len(words or ""), len(size or "")) > _MOST_DIGITS:
+            raise InputError(f"corpus {quoted(name)}: choose numbers of at most {_MOST_DIGITS} digits")
         return cls(
             match["corpus"],
             int(words) * (1_000_000 if match["million"] else 1) if words else None,

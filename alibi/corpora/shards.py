@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 from typing import IO
 
 from alibi.corpora.hub_errors import reason
 from alibi.corpora.source import CorpusError, lines_of
-from alibi.errors import listed
+from alibi.errors import listed, quoted
 from alibi.progress import say
 
 # One document in this number is held out: the first 3 GB or so then contain 649 thousand held-out tokens.
@@ -76,7 +77,7 @@ def documents(shard: Shard) -> Iterator[list[str]]:
     """The documents of a file, each a list of lines; after a failure reading goes on behind the last document given.
 
     Raises:
-        CorpusError: if it fails several times without giving a document, or the file holds no text.
+        CorpusError: if it is absent, of another format, or fails several times without giving a document.
     """
     given = failures = 0
     while True:
@@ -99,11 +100,12 @@ def documents(shard: Shard) -> Iterator[list[str]]:
 def _documents(shard: Shard) -> Iterator[list[str]]:
     import fsspec
 
+    name = Path(shard.file).name
     with fsspec.open(shard.file, "rb", compression="infer") as file:
-        if ".parquet" in shard.file:
+        if ".parquet" in name:
             rows: Iterator[list[str]] = (lines_of(text, shard.file) for text in _parquet(file))
-        elif ".json" in shard.file:
-            rows = (lines_of(json.loads(line).get("text"), shard.file) for line in file)
+        elif ".json" in name:
+            rows = (lines_of(text, shard.file) for text in _json(file))
         else:
             rows = _separated(io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
         if shard.rows_a_document == 1:
@@ -122,6 +124,17 @@ def _parquet(file: IO[bytes]) -> Iterator[object]:
         raise CorpusError(f"the columns are {listed(rows.schema_arrow.names)}; expected one named text")
     for batch in rows.iter_batches(ROWS_AT_ONCE, columns=["text"], use_threads=False):
         yield from batch.column(0).to_pylist()
+
+
+def _json(lines: IO[bytes]) -> Iterator[object]:
+    for number, line in enumerate(lines, 1):
+        text = json.loads(line).get("text")
+        try:
+            str(text).encode()
+        except UnicodeEncodeError as wrong:
+            # JSON can write it, as \ud800 alone, and UTF-8 can't.
+            raise CorpusError(f"the text of line {number}, {quoted(text)}, holds half a character: mend it") from wrong
+        yield text
 
 
 def _separated(lines: IO[str]) -> Iterator[list[str]]:

@@ -57,7 +57,15 @@ class Vocabulary(ABC):
         """The text of each line of ids."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a prompt: newlines become the end-of-line token, and none is added at the end."""
+        """Ids of a prompt: newlines become the end-of-line token, and none is added at the end.
+
+        Raises:
+            ValueError: if UTF-8 can't write it, such as bytes of a command line that are not UTF-8.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as wrong:
+            raise InputError(f"the text {quoted(text)} is not UTF-8: leave out its escaped bytes") from wrong
         return self.encode_lines(text.split("\n"))[:-1].tolist()
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:

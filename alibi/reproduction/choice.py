@@ -15,6 +15,8 @@ from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.scale import scale_named
 
 MOST_SEEDS = 1000
+# Digits of a number that is read: 2**64 has 20, and Python refuses thousands.
+MOST_DIGITS = 20
 NamedCell = tuple[str, Cell]
 """The name of an experiment, and a cell of it."""
 
@@ -117,11 +119,12 @@ def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
     for part in ",".join(given).split(",") if given else ("0",):
         first, dash, last = part.partition("-")
         numbers = [number for number in (first, last if dash else first) if number.isascii() and number.isdecimal()]
-        if len(numbers) < 2 or int(numbers[0]) > int(numbers[1]):
+        long = any(len(number) > MOST_DIGITS for number in numbers)
+        if len(numbers) < 2 or (not long and int(numbers[0]) > int(numbers[1])):
             raise InputError(
                 f"seeds {quoted(' '.join(given))}: {quoted(part)} is none; choose as in 0 1 2, 0-4 or 0,2,5-7"
             )
-        if int(numbers[1]) - int(numbers[0]) >= MOST_SEEDS or int(numbers[1]) >= 2**64:
+        if long or int(numbers[1]) - int(numbers[0]) >= MOST_SEEDS or int(numbers[1]) >= 2**64:
             raise InputError(f"seeds {quoted(part)}: choose at most {MOST_SEEDS:,} seeds, from 0 to 2**64 - 1")
         found |= dict.fromkeys(range(int(numbers[0]), int(numbers[1]) + 1))
     return tuple(found)
@@ -135,7 +138,7 @@ def shard_named(given: str | None) -> tuple[int, int]:
     """
     if given is None:
         return 1, 1
-    parts = [part for part in given.split("/") if part.isascii() and part.isdecimal()]
+    parts = [part for part in given.split("/") if part.isascii() and part.isdecimal() and len(part) <= MOST_DIGITS]
     if len(parts) != 2 or given.count("/") != 1 or not 1 <= int(parts[0]) <= int(parts[1]):
         raise InputError(f"shard {quoted(given)}: choose I/N as in 3/8, with I from 1 to N")
     return int(parts[0]), int(parts[1])

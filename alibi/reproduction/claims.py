@@ -33,7 +33,6 @@ seeds. The paper's claims and the claims of later papers are two families with s
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -43,9 +42,6 @@ from alibi.records import measured_results, paper_results
 from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
 from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.rules import CLAIMS, GATES, PRESS, Claim, Gate, Part
-
-if TYPE_CHECKING:
-    pass
 
 REPRODUCED, REDUCED, SEEN_ONCE = "reproduced", "reproduced at reduced scale", "seen once"
 NOT_REPRODUCED, CONTRADICTED_ONCE = "not reproduced", "contradicted once"

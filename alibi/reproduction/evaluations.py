@@ -19,8 +19,6 @@ MULTIPLES = (1, 1.125, 1.25, 2, 4, 8, 16, 32)
 LONGEST = {"quick": 2048, "laptop": 2048, "gpu": 16_384, "paper": 16_384}
 # Tokens at the start of the split that are scored in windows that overlap by half.
 HALF_STRIDE_TOKENS = {"quick": 4096, "laptop": 32_768, "gpu": 32_768, "paper": 32_768}
-# Tokens at the start of the split that the oldest records, older than full windows, score at stride 1.
-STRIDE_1_TOKENS = {"quick": 64, "laptop": 1024, "gpu": 1024, "paper": 1024}
 # Full windows: this number of first tokens is only context, and no window is longer. So all training lengths, window
 # lengths, methods and both protocols score the same tokens at a scale.
 SKIPPED = {"quick": 1024, "laptop": 512, "gpu": 4096, "paper": 4096}

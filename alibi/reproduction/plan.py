@@ -1,11 +1,10 @@
 """The plan of a reproduction: cells in the order of running, their states, and their costs."""
 
-import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from alibi.device import absence, compute_dtype, is_here, matmul_rate, settle_cpu
+from alibi.device import absence, compute_dtype, cores, is_here, matmul_rate, settle_cpu
 from alibi.errors import InputError, UserError
 from alibi.planning import USUAL_SHARE
 from alibi.progress import duration
@@ -89,7 +88,7 @@ def states(named: Sequence[NamedCell], waited: Mapping[NamedCell, tuple[int | st
         UserError: if none can be run here: the error of the last one.
     """
     records = {name: measured_results(name) for name in {name for name, _ in named}}
-    settle_cpu(multiprocessing.cpu_count())
+    settle_cpu(cores())
     found: list[State] = []
     runs: set[RunSpec | None] = set()
     why: UserError | None = None

@@ -1,6 +1,5 @@
 """Cells that train small models on generated windows, and count their right answers past L."""
 
-import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -17,7 +16,7 @@ from alibi.reproduction.evidence import LEARNED
 from alibi.retrieval.accuracy import Accuracy, accuracy, greedy
 from alibi.retrieval.tasks import COPYING, KEY_SYMBOLS, PASSKEY, RECALL, TASKS, Windows, draw
 from alibi.retrieval.training import Budget, train
-from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec, smoke_steps
 from alibi.scale import scale_named
 
 if TYPE_CHECKING:
@@ -194,8 +193,8 @@ class RetrievalCell:
         import pandas as pd
 
         budget, asked, smoke = self.budget, measures(self.method, self.train_length), False
-        if short := os.environ.get("ALIBI_SMOKE"):
-            budget, smoke = replace(budget, steps=min(budget.steps, int(short))), True
+        if short := smoke_steps():
+            budget, smoke = replace(budget, steps=min(budget.steps, short)), True
             asked = [measure for measure in asked if measure.length == self.train_length]
             print(f"ALIBI_SMOKE is set: {budget.steps} steps, a run that shows nothing", file=sys.stderr)
         threads = scale_named(self.scale).threads or torch.get_num_threads()

@@ -102,9 +102,9 @@ def _between(sample: Sample, length: int) -> float:
 
 
 def _between_error(sample: Sample, length: int) -> float:
-    """The standard error of `_between` over articles, with the growth of the three models taken as independent.
+    """The standard error of `_between` over articles, as if the growths of the three models were independent.
 
-    They read the same text, so it is an upper bound.
+    Models that err alike on the same articles make the true one smaller.
     """
     place, methods = _between(sample, length), ("alibi", "t5", "sinusoidal")
     alibi, _, sinusoidal = (math.log(sample.growth(m, length, 2, sliding=True)) for m in methods)

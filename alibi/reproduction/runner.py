@@ -5,7 +5,7 @@ from its checkpoint, a finished evaluation is not repeated, and a cell's records
 of several experiments that need the same run train it once.
 """
 
-import multiprocessing
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,8 @@ from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from alibi.errors import UserError, listed
+from alibi.device import cores
+from alibi.errors import InputError, UserError, listed
 from alibi.files import locked
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
 from alibi.paths import cache_folder, check_output, results_folder
@@ -29,6 +30,16 @@ class ReproduceError(UserError, RuntimeError):
     """Some of the requested cells could not be run."""
 
 
+def check_minutes(minutes: float) -> None:
+    """Checks a limit of time; 0 sets none.
+
+    Raises:
+        InputError: if it is below 0 or not finite.
+    """
+    if not 0 <= minutes < math.inf:
+        raise InputError(f"minutes={minutes}: choose a number of at least 0; 0 sets no limit")
+
+
 def reproduce(chosen: Sequence[NamedCell], minutes: float = 0) -> None:
     """Runs the cells that are not recorded, in their order, until all are done or the time is up.
 
@@ -37,11 +48,13 @@ def reproduce(chosen: Sequence[NamedCell], minutes: float = 0) -> None:
         minutes: after this time the running cells are stopped and can be resumed; 0 sets no limit.
 
     Raises:
-        ReproduceError: if cells failed; the others were still run.
-        alibi.interruption.UnfinishedError: if the time was up, or a signal came, before all were run.
-        UserError: if a corpus is missing, or the records can't be written.
+        ReproduceError: if cells failed, after all others were run.
+        alibi.interruption.UnfinishedError: if the time was up, or a signal came, before all were run; it names those
+            that failed.
+        UserError: if `minutes` is out of range, a corpus is missing, or the records can't be written.
         KeyboardInterrupt: at the second SIGINT.
     """
+    check_minutes(minutes)
     records = {}
     for name in dict.fromkeys(name for name, _ in chosen):
         check_output(results_folder() / f"{name}.csv", make_folder=True)
@@ -128,12 +141,12 @@ def _side_by_side(chosen: Sequence[NamedCell], minutes: float) -> None:
     finally:
         for left in running:
             left.kill()
-    if failed:
-        others = "the others were run" if done + len(failed) == every else f"{done} of {every} were run"
-        raise ReproduceError(f"{len(failed)} cells failed: {'; '.join(failed)}; {others}")
-    if done < every:
+    if done + len(failed) < every:
         of = f" of {names[0]}" if len(names := list({name for name, _ in chosen})) == 1 and names[0] else ""
-        raise UnfinishedError(f"{why}{every - done} of {every} cells{of} are left; the same command goes on")
+        among = f", {len(failed)} of them failed: {'; '.join(failed)}" if failed else ""
+        raise UnfinishedError(f"{why}{every - done} of {every} cells{of} are left{among}; the same command goes on")
+    if failed:
+        raise ReproduceError(f"{len(failed)} cells failed: {'; '.join(failed)}; the others were run")
 
 
 def _next(waiting: Sequence[NamedCell], running: Sequence[Cell]) -> int | None:
@@ -146,8 +159,8 @@ def _next(waiting: Sequence[NamedCell], running: Sequence[Cell]) -> int | None:
 
 
 def _at_a_time(cell: Cell) -> int:
-    scale, cores = scale_named(cell.scale), multiprocessing.cpu_count()
-    return 1 if cell.alone or cell.device != "cpu" else max(1, cores // (scale.threads or cores))
+    threads, here = scale_named(cell.scale).threads, cores()
+    return 1 if cell.alone or cell.device != "cpu" else max(1, here // (threads or here))
 
 
 @contextmanager
