@@ -53,11 +53,14 @@ def test_the_wheel_carries_numbers_and_vectors_byte_for_byte(wheel, inside, outs
     assert one in carried
 
 
-def test_a_chapter_runs_from_the_installed_wheel(wheel, tmp_path):
+def test_a_chapter_runs_after_a_cell_that_installs_the_package(wheel, tmp_path):
+    """As in Colab: a bare kernel in a folder without the repository, and a first cell with pip."""
     target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
+    target.mkdir()
     elsewhere.mkdir()
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel)
     chapter = nbformat.read(ROOT / "book" / "alibi.ipynb", as_version=4)
+    install = f"%pip install --quiet --no-deps --no-index --target {target} {wheel}"
+    chapter.cells.insert(0, new_code_cell(install))
     chapter.cells.append(new_code_cell("import alibi\nprint(alibi.__file__)"))
     nbformat.write(chapter, elsewhere / "chapter.ipynb")
     settings = {"PYTHONPATH": str(target), "ALIBI_SMOKE": "2", "ALIBI_CACHE": str(tmp_path / "cache")}

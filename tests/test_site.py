@@ -209,8 +209,10 @@ def test_a_word_of_the_glossary_tells_its_entry(site, visit):
 
 
 def test_each_citation_and_word_has_its_text(soups):
-    for name, page in soups.items():
-        for link in page.select('.bibtex-citation a, article a[href^="glossary.html#term-"]'):
+    for links in (".bibtex-citation a", 'article a[href^="glossary.html#term-"]'):
+        found = [(name, link) for name, page in soups.items() for link in page.select(links)]
+        assert found, links
+        for name, link in found:
             assert len(link.get("title", "")) > 20, (name, link)
 
 
@@ -249,9 +251,10 @@ def test_a_page_loads_little_and_the_site_holds_nothing_else(site, soups):
 
 
 def test_each_figure_says_what_it_shows(soups):
-    for name, page in soups.items():
-        for image in page.select("article img"):
-            assert " " in image["alt"] and not image["alt"].endswith(".png"), (name, image)
+    found = [(name, image) for name, page in soups.items() for image in page.select("article img")]
+    assert found
+    for name, image in found:
+        assert " " in image["alt"] and not image["alt"].endswith(".png"), (name, image)
 
 
 def test_icons_are_drawn(site, visit):
@@ -368,6 +371,7 @@ def test_with_an_address_its_links_appear(visit, tmp_path):
     page = visit((site / "alibi.html").as_uri())
     links = {link.get_attribute("href") for link in page.locator("a[href^=http]").all()}
     assert any(link.startswith("https://mybinder.org/v2/gh/someone/some-book/main") for link in links)
+    assert "https://colab.research.google.com/github/someone/some-book/blob/main/book/alibi.ipynb" in links
     assert {
         "https://github.com/someone/some-book",
         "https://github.com/someone/some-book/blob/main/CITATION.cff",

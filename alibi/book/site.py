@@ -65,7 +65,11 @@ def _configure(app: Sphinx, config: Config) -> None:
         options |= {
             "use_repository_button": True,
             "use_issues_button": True,
-            "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
+            "launch_buttons": {
+                "binderhub_url": "https://mybinder.org",
+                "colab_url": "https://colab.research.google.com",
+                "notebook_interface": "jupyterlab",
+            },
             "extra_footer": f'<a href="{repository}/blob/{branch}/CITATION.cff">Cite this book</a>',
         }
 
