@@ -34,6 +34,8 @@ def test_seeds_are_counted_from_the_records():
     several = [(method, 64, seed) for method in ("alibi", "rotary") for seed in (0, 1)]
     models = [*several, ("alibi", 128, 0), ("t5", 64, 0)]
     records = pd.DataFrame([*models, models[0]], columns=["method", "train_length", "seed"])
+    records["corpus_used"] = "wikipedia -> wikitext-103"
+    assert "recorded: wikipedia" in differences("laptop", records).data.loc["text", "here"]
     assert differences("laptop", records).data.loc["seeds", "here"] == "1; 2 for ALiBi, Rotary at L = 64"
     assert differences("laptop", records[records.seed == 0]).data.loc["seeds", "here"] == "1"
     assert differences("laptop", records[:0]).data.loc["seeds", "here"] == "0"

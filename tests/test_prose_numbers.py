@@ -94,7 +94,9 @@ def test_relatively_flat():
 def test_weight_beyond_the_training_length_at_equal_scores():
     shares = [sum(math.exp(-slope * length) for slope in slopes(8)) / 8 for length in (64, 512)]
     assert [f"{100 * share:.1f}" for share in shares] == ["23.8", "1.9"]
-    says("wikitext103", "23.8 % of its attention lies farther back than $L$ when $L = 64$, and 1.9 % when $L = 512$")
+    says(
+        "wikitext103", "23.8 % of ALiBi's attention lies farther back than $L$ when $L = 64$, and 1.9 % when $L = 512$"
+    )
     fallen = [1 - paper("Table 5", "alibi", at, 2 * at) / paper("Table 5", "alibi", at, at) for at in (64, 512)]
     assert [f"{share:.0%}" for share in fallen] == ["13%", "5%"]
     says("wikitext103", "falls by 13 % at $2 L$ when $L = 64$, and by 5 % when $L = 512$")
@@ -155,9 +157,24 @@ def test_the_share_of_the_gain_that_is_the_curse():
 
 
 def test_what_longer_trained_models_save_past_their_length():
-    (verdict,) = [verdict for verdict in scorecard() if verdict.number == 19]
-    assert -0.015 < verdict.findings[0].effect < -0.01
-    says("reads-further", "save at least 0.01 nats there (claim 19)")
+    rows = measured_results().query("metric == 'loss_against_itself' and method == 'alibi' and scale != 'quick'")
+    rows = rows[(rows.first_position == rows.train_length + 1) & (rows.tokens_trained > 1e7)]
+    whole = rows.sort_values("last_position").groupby(["train_length", "seed"]).value.last()
+    saved = {length: [f"{-nats:.3f}" for nats in sorted(-own)] for length, own in (-whole).groupby("train_length")}
+    assert {length: [own[-1], own[0]] for length, own in saved.items()} == {
+        64: ["0.020", "0.022"], 128: ["0.012"] * 2, 384: ["0.001"] * 2, 512: ["0.004"] * 2,
+    }  # fmt: skip
+    assert -whole[512].item() < 0.004
+    says(
+        "reads-further", "save 0.020 to 0.022 nats there at $L = 64$, 0.012 at 128, and less than 0.004 at 384 and 512"
+    )
+
+
+def test_passkeys_that_a_model_trained_at_64_finds():
+    rows = measured_results("retrieval").query("scale == 'laptop' and method == 'alibi' and metric == 'exact_match'")
+    rows = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.protocol == "passkey")]
+    assert f"{rows[rows.eval_length == 512].value.mean():.0%}" == "96%"
+    says("reads-further", "a small model trained at 64 tokens finds 96 % of them in windows of 512")
 
 
 def test_the_forecast_by_the_curse_alone():
@@ -212,8 +229,8 @@ def stored_text(chapter, cell_id):
 def test_the_gain_of_a_longer_window():
     text = stored_text("extrapolation", "gain-table")
     gains = dict(re.findall(r"'([a-z ]+)': ([\d.]+)", text))
-    assert gains == {"nonoverlapping": "0.017", "sliding": "0.002", "curse alone": "0.015"}
-    says("extrapolation", "gains 0.017 nats from $L$ to $4L$", "0.002 of the gain is left", "(dotted) gains 0.015")
+    assert gains == {"nonoverlapping": "0.016", "sliding": "0.002", "curse alone": "0.014"}
+    says("extrapolation", "gains 0.016 nats from $L$ to $4L$", "0.002 of the gain is left", "(dotted) gains 0.014")
     slid = [paper("Table 13", "sinusoidal", 512, window) for window in (512, 1024)]
     slid += [paper("Table 15", "alibi", 512, window) for window in (512, 1024, 3072)]
     assert slid == [18.35, 204.42, 17.98, 17.92, 18.30]
@@ -223,16 +240,18 @@ def test_the_gain_of_a_longer_window():
 def test_the_live_curves_of_alibi():
     alibi, sinusoidal = ({row[0]: row[column] for row in stored_table("alibi", "live-table")} for column in (1, 2))
     told = [alibi[128], alibi[2048], sinusoidal[128], sinusoidal[2048]]
-    assert told == [172.1, 168.6, 205.1, 264.4] and min(sinusoidal, key=sinusoidal.get) == 128
-    says("alibi", "falls from 172.1 at $L$ to 168.6 at $16L$; sinusoidal rises from 205.1 to 264.4")
+    assert told == [172.2, 168.8, 204.0, 263.3] and min(sinusoidal, key=sinusoidal.get) == 128
+    says("alibi", "falls from 172.2 at $L$ to 168.8 at $16L$; sinusoidal rises from 204.0 to 263.3")
     assert (paper("Table 5", "alibi", 512, 3072), paper("Table 5", "sinusoidal", 3072, 3072)) == (18.40, 18.67)
     says("alibi", "perplexity 18.40 at 3072 tokens. A sinusoidal model trained at 3072 reaches 18.67")
 
 
 def test_nine_mistakes_and_the_one_that_is_harmless():
-    shares = [float(share) for share in re.findall(r"([\d.]+)% of the weight", stored_text("alibi", "mistakes"))]
+    shares = [
+        float(share) for share in re.findall(r"([\d.]+)% of the weight", stored_text("in-your-model", "mistakes"))
+    ]
     assert len(shares) == 9 and shares[7] < 0.01 and min(shares[:7] + shares[8:]) > 20
-    says("alibi", "Only the eighth is harmless here")
+    says("in-your-model", "Only the eighth is harmless here")
 
 
 def test_what_sixteen_bits_do():
@@ -278,10 +297,14 @@ def test_what_an_h100_takes():
     fastest, error = ratios("time_ratio"), ratios("time_ratio_standard_error")
     assert all(abs(ratio - 1) < 0.02 for ratio in ratios("time_ratio_on_one_kernel"))
     assert all(abs(ratio - 1) < 0.001 for ratio in ratios("memory_ratio_on_one_kernel"))
-    told = [f"{100 * (ratio - 1):.0f} ± {100 * own:.0f}" for ratio, own in zip(fastest, error, strict=True)]
-    assert told == ["4 ± 3", "7 ± 4"]
-    says("efficiency", "within 2 % on the kernel that both share, with the same memory")
-    says("efficiency", "Each on its fastest kernel, it trains 4 ± 3 and 7 ± 4 % slower")
+    told = [
+        f"{100 * (ratio - 1):.0f} {100 * (ratio - 1 - 1.96 * own):.1f} {100 * (ratio - 1 + 1.96 * own):.0f}"
+        for ratio, own in zip(fastest, error, strict=True)
+    ]
+    assert told == ["4 -2.4 11", "7 0.1 15"]
+    says("efficiency", "is within 2 % on the kernel that both share, with the same memory")
+    says("efficiency", "Each on its fastest kernel, it trains 7 % slower at 3072 (0.1 to 15 %)")
+    says("efficiency", "At 512 it is not shown to be slower: 4 % (-2 to +11 %)")
     gains = {name: ratios("speed", "sinusoidal", name) for name in ("sdpa", "baddbmm")}
     assert {name: f"{short / long:.2f}" for name, (short, long) in gains.items()} == {"sdpa": "1.10", "baddbmm": "1.50"}
     says("efficiency", "Sinusoidal gains 1.10 on torch's", "kernel, and 1.50 on one that writes its scores")
@@ -294,7 +317,7 @@ def test_what_an_h100_takes():
 
 
 def test_what_the_readme_says_of_the_budgets():
-    laptop = measured_results().query("scale == 'laptop' and tokens_trained > 0")
+    laptop = measured_results().query("scale == 'laptop' and tokens_trained > 0 and source != 'retrieval'")
     assert f"{laptop.tokens_trained.min() / 1e6:.0f} {laptop.tokens_trained.max() / 1e6:.0f}" == "2 20"
     assert all(text.startswith("wikipedia") for text in laptop.corpus_used)
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
@@ -321,8 +344,9 @@ def test_what_a_cpu_takes():
     assert ratios("alibi", "eval_time_ratio_on_one_kernel")[-1] == "1.18"
     says("efficiency", "There its evaluation takes 18 % longer on one kernel")
     speed = timed.query("method == 'sinusoidal' and metric == 'train_speed'").set_index("train_length").value
-    assert f"{speed[512] / speed[3072]:.2f}" == "2.07"
-    says("efficiency", "W2 gains 2.07", "1.10 times on the H100 and 2.07 times on the CPU")
+    short = timed.query("method == 'alibi' and metric == 'train_speed' and train_length == 512").value.item()
+    assert f"{speed[512] / speed[3072]:.2f} {short / speed[3072]:.2f}" == "2.07 2.07"
+    says("efficiency", "W2 gains 2.07", "by a factor of 1.84 in the paper, 1.07 on the H100 and 2.07 on the CPU")
     times = timed[timed.metric == "attention_time"].groupby(["train_length", "method"]).value.min()
     assert f"{times[8192, 'alibi+window'] / times[8192, 'none']:.2f}" == "0.16"
     says("efficiency", "At 8,192 tokens one pair in six is left, and on the CPU attention takes a sixth of the time")
@@ -353,12 +377,12 @@ def test_the_live_curves_of_sinusoidal_and_rotary():
     sinusoidal = {length: value for _, length, value in stored_table("sinusoidal", "live-table")}
     rotary = dict(stored_table("rotary", "live-table"))
     first, last = sinusoidal[128], sinusoidal[2048]
-    assert f"{first:.0f} {last:.0f} {last / first - 1:.0%}" == "205 264 29%"
+    assert f"{first:.0f} {last:.0f} {last / first - 1:.0%}" == "204 263 29%"
     assert min(sinusoidal.values()) == first
-    says("sinusoidal", "rises from 205 at $L = 128$ to 264 at $16 L$, by 29 %", "The live curve is lowest at $L$")
-    assert (rotary[128], rotary[256], rotary[2048]) == (182.3, 181.8, 193.5)
-    assert f"{rotary[2048] / rotary[128] - 1:.0%}" == "6%"
-    says("rotary", "182.3 at $L$ and 181.8 at $2L$. At $16 L$ it is 193.5, which is 6 % more")
+    says("sinusoidal", "rises from 204 at $L = 128$ to 263 at $16 L$, by 29 %", "The live curve is lowest at $L$")
+    assert (rotary[128], rotary[256], rotary[2048]) == (182.0, 182.2, 196.6)
+    assert f"{rotary[2048] / rotary[128] - 1:.0%}" == "8%"
+    says("rotary", "182.0 at $L$ and 182.2 at $2L$. At $16 L$ it is 196.6, which is 8 % more")
 
 
 def test_an_untrained_model_expects_each_token_again():
@@ -430,9 +454,9 @@ def test_what_the_rate_of_the_t5_table_did():
     rows = re.findall(r"^(\d+) +([\d.]+) +[\d.]+$", cells[0].outputs[-1].data["text/plain"], re.MULTILINE)
     live = {int(length): float(value) for length, value in rows}
     # With the common rate, at the commit before the table had its own: 195.3 at L, 200.1 at 16 L.
-    assert f"{1 - live[128] / 195.3:.1%} {live[2048] / live[128] - 1:.0%}" == "12.5% 8%"
+    assert f"{1 - live[128] / 195.3:.1%} {live[2048] / live[128] - 1:.0%}" == "12.1% 9%"
     assert [f"{travel(scale):.1f}" for scale in ("quick", "laptop", "gpu")] == ["0.3", "8.7", "1.5"]
-    says("t5", "195.3 at $L$ and 200.1 at $16 L$", "12.5 % lower at $L$ and rises by 8 % to $16 L$")
+    says("t5", "195.3 at $L$ and 200.1 at $16 L$", "12.1 % lower at $L$ and rises by 9 % to $16 L$")
     factors = [method_rate(T5Bias.travel, SCALES[s].learning_rate, SCALES[s].steps) for s in ("laptop", "gpu")]
     assert factors == [7.47, 30.0]
     says("t5", "travel 8.7 nats at scale `laptop` and 1.5 at `gpu`, and the factor is 7.5 and 30 there")

@@ -44,7 +44,7 @@ def differences(scale: str, records: pd.DataFrame) -> Styler:
         (
             "text",
             "WikiText-103",
-            f"its first {(ours.train_words or 0):,} words, or a named stand-in",
+            f"asked for: its first {(ours.train_words or 0):,} words; recorded: {_texts(records)}",
             "half a gigabyte to fetch, of which most is not read",
             "the vocabulary; levels of perplexity",
         ),
@@ -63,7 +63,7 @@ def differences(scale: str, records: pd.DataFrame) -> Styler:
             "on the T5 table, by a factor; measured below",
         ),
         ("dropout", f"{paper.model.dropout:g}", f"{ours.model.dropout:g}", "less than two epochs", "none expected"),
-        ("precision", "fp16", "bfloat16, float32 weights", "what CPUs have", "measured below, and in Precision"),
+        ("precision", "fp16", "bfloat16, float32 weights", "what CPUs have", "of storing the bias: see Precision"),
         (
             "seeds",
             "one; a deviation of 0.24 for one model",
@@ -81,6 +81,11 @@ def differences(scale: str, records: pd.DataFrame) -> Styler:
     ]
     shown = pd.DataFrame(rows, columns=["item", "the paper", "here", "why", "effect"]).set_index("item")
     return tables.styled(shown, f"What differs: the paper's WikiText-103 runs, and scale {scale}")
+
+
+def _texts(records: pd.DataFrame) -> str:
+    """The texts of training in the records, such as a stand-in."""
+    return ", ".join(sorted({used.split(" -> ")[0] for used in records.corpus_used})) or "nothing"
 
 
 def _seeds(records: pd.DataFrame) -> str:

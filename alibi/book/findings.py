@@ -202,18 +202,20 @@ def _curve(rows: pd.DataFrame) -> dict[float, float]:
 
 
 def of_claims(numbers: Sequence[int | str]) -> Markdown:
-    """The verdicts on these claims, a line for each, with every measured part."""
-    told = []
+    """The verdicts on these claims, each with its measured parts; claims without any share the last line."""
+    told, waiting = [], []
     for verdict in claims.both_scorecards():
-        if verdict.number not in numbers:
-            continue
         parts = [
-            f"{part.statistic} is {part.effect:.4g}, where the rule asks {part.rule}: {part.outcome}"
+            f"  - {part.statistic} is {part.effect:.4g} at {part.scale}; the rule asks {part.rule}: {part.outcome}"
             for part in verdict.findings
             if part.outcome and part.effect is not None
         ]
-        said = f" So far: {'; '.join(parts)}." if parts else ""
-        told.append(f"**Claim {verdict.number}, {verdict.title}: {verdict.verdict}.**{said}")
+        if verdict.number in numbers and parts:
+            told.append("\n".join([f"**Claim {verdict.number}, {verdict.title}: {verdict.verdict}.**", *parts]))
+        elif verdict.number in numbers:
+            waiting.append(f"{verdict.number}")
+    if waiting:
+        told.append(f"**Not yet measured:** claim{'s' if len(waiting) > 1 else ''} {_joined(waiting)}.")
     return _listed(told)
 
 
@@ -222,24 +224,20 @@ def _numbered(verdicts: Iterable[claims.Verdict]) -> str:
 
 
 def verdict_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
-    """The number of claims with each verdict, and the titles of those that failed, or failed in a part."""
+    """The number of claims with each verdict, which they are, and which incomplete ones failed in a part."""
     counts = Counter(verdict.verdict for verdict in verdicts)
     each = []
     for word in claims.VERDICTS:
         if counts[word]:
             named = "" if word == claims.NOT_MEASURED else f" ({_numbered(v for v in verdicts if v.verdict == word)})"
             each.append(f"{counts[word]} {word}{named}")
-    failed = [verdict for verdict in verdicts if verdict.verdict in FAILED]
     in_part = [
         verdict
         for verdict in verdicts
-        if verdict not in failed and any(part.outcome == claims.BROKEN for part in verdict.findings)
+        if verdict.verdict not in FAILED and any(part.outcome == claims.BROKEN for part in verdict.findings)
     ]
-    lines = [f"Of {len(verdicts)} claims: {'; '.join(each)}."]
-    for word, these in (("Failed", failed), ("Failed in a part, and not yet complete", in_part)):
-        titles = "; ".join(f"{verdict.number}, *{verdict.title}*" for verdict in these) or "none"
-        lines.append(f"**{word}:** {titles}.")
-    return Markdown(" ".join(lines))
+    more = f" Not yet complete, but failed in a part: {_numbered(in_part)}." if in_part else ""
+    return Markdown(f"Of {len(verdicts)} claims: {'; '.join(each)}.{more}")
 
 
 def measured_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
