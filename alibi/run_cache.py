@@ -78,11 +78,12 @@ def stored(kind: type[Measured], path: Path, text_sha256: str = "") -> Measured 
         if content.pop(DIGEST, right) != right:
             raise ValueError("it is not as it was written")
         if content.pop(TEXT_DIGEST, text_sha256) != text_sha256:
-            raise ValueError("it is of another text")
+            say(f"warning: {path} is of another text; measured again")
+            return None
         content |= {name: np.array(values) for name, values in content.items() if isinstance(values, list)}
         return kind(**content)
     except (OSError, ValueError, TypeError, AttributeError) as wrong:
-        say(f"warning: {path} can't be used: {wrong}; measured again")
+        say(f"warning: {path} can't be read: {wrong}; measured again")
         return None
 
 

@@ -44,6 +44,8 @@ CASES = {
     "small batch, adaptive, layers computed again": {
         "cutoffs": (4, 8),
         "recipe": "adamw-small-batch",
+        # The T5 table learns 30 times as fast as the rest, and AdamW makes steps of rounding too.
+        "learning_rate": 1e-3,
         "method": "t5",
         "activation_checkpointing": True,
     },
