@@ -170,6 +170,12 @@ def test_what_longer_trained_models_save_past_their_length():
     )
 
 
+def test_what_three_seeds_say_of_the_order_at_64():
+    (found,) = next(verdict for verdict in scorecard() if verdict.number == 5).findings
+    assert (found.length, found.seeds, found.agreeing, f"{found.effect:.2f}") == (512, 3, 0, "1.01")
+    says("scorecard", "ALiBi is 1 % behind sinusoidal at $L = 64$, in three of three seeds")
+
+
 def test_passkeys_that_a_model_trained_at_64_finds():
     rows = measured_results("retrieval").query("scale == 'laptop' and method == 'alibi' and metric == 'exact_match'")
     rows = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.protocol == "passkey")]
@@ -466,6 +472,9 @@ def test_what_the_rate_of_the_t5_table_did():
     assert list(table.index) == [1, 3, 10, 30] and float(table[128].idxmin()) == 30
     says("t5", f"a perplexity of {at_L[0]}", f"had {at_L[1]}, {at_L[2]} and {at_L[3]}")
     says("t5", f"at $16 L$ are {far[0]}, {far[1]}, {far[2]} and {far[3]}")
+    grown = table[2048] / table[128]
+    assert f"{grown[1] - 1:.0%} {1 - grown[30]:.0%}" == "25% 1%"
+    says("wikitext103", "25 % above its own level with factor 1, and 1 % below it with factor 30, the largest")
     size = SCALES["laptop"]
     assert round(30 * size.learning_rate * size.steps / 4 / 2) == T5Bias.travel == 65
     says("reproducibility", "it lets a number travel 65 nats")

@@ -13,7 +13,7 @@ _NAME = re.compile(
     r"(?P<corpus>.*?)(?:, first (?P<words>\d+)(?P<million>M?) words)?(?:, vocabulary (?P<size>\d+))?", re.DOTALL
 )
 _SPECIAL_ENTRIES = 4
-_MOST_DIGITS = 20  # Python refuses thousands
+MOST_DIGITS = 20  # of a number that is read: 2**64 has as many, and Python refuses thousands
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Reading:
         match = _NAME.fullmatch(name)
         assert match, "the first group takes anything"
         words, size = match["words"], match["size"]
-        if max(len(words or ""), len(size or "")) > _MOST_DIGITS:
-            raise InputError(f"corpus {quoted(name)}: choose numbers of at most {_MOST_DIGITS} digits")
+        if max(len(words or ""), len(size or "")) > MOST_DIGITS:
+            raise InputError(f"corpus {quoted(name)}: choose numbers of at most {MOST_DIGITS} digits")
         return cls(
             match["corpus"],
             int(words) * (1_000_000 if match["million"] else 1) if words else None,

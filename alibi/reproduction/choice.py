@@ -6,6 +6,7 @@ The order of the cells and the title of each are the same on every machine and d
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
+from alibi.corpora.reading import MOST_DIGITS
 from alibi.device import check_device
 from alibi.errors import InputError, UnknownNameError, listed, quoted
 from alibi.positions import METHODS
@@ -15,8 +16,6 @@ from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.scale import scale_named
 
 MOST_SEEDS = 1000
-# Digits of a number that is read: 2**64 has 20, and Python refuses thousands.
-MOST_DIGITS = 20
 NamedCell = tuple[str, Cell]
 """The name of an experiment, and a cell of it."""
 
