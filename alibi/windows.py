@@ -124,19 +124,26 @@ def check_window(length: int, stride: int | None) -> None:
         raise InputError(f"length={length}, stride={stride}: the stride must lie between 1 and the length")
 
 
-def evaluation_windows(tokens: int, length: int, stride: int | None = None, skip: int = 0) -> Iterator[Window]:
-    """The official window grid: every token of the stream is scored exactly once (section 2 and Appendix B).
+def evaluation_windows(
+    tokens: int,
+    length: int,
+    stride: int | None = None,
+    skip: int = 0,
+) -> Iterator[Window]:
+    """The official window grid: every token of the stream is scored exactly once.
 
-    Nonoverlapping (stride None or equal to the length): consecutive blocks. Sliding with stride t and context
-    c = length - t: window k scores targets [kt, (k + 1)t) given the min(kt, c) before them, so the first windows grow
-    and the last one, with fewer new tokens, keeps its full context.
+    As in section 2 and Appendix B of the paper. Nonoverlapping (stride None or equal to
+    the length): consecutive blocks. Sliding with stride t and context c = length - t:
+    window k scores targets [kt, (k + 1)t) given the min(kt, c) before them, so the
+    first windows grow and the last one, with fewer new tokens, keeps its full context.
 
     Args:
         tokens: length of the stream.
         length: tokens in a window at most, L_valid.
         stride: new tokens a window, 1 to length.
-        skip: tokens at the start that are not scored. The grid begins after them, and sliding windows have them as
-            context: with skip >= length - stride none grows.
+        skip: tokens at the start that are not scored. The grid begins after them, and
+            sliding windows have them as context: with skip >= length - stride none
+            grows.
 
     Raises:
         ValueError: if no token is left to score, or length or stride is out of range.
@@ -144,11 +151,12 @@ def evaluation_windows(tokens: int, length: int, stride: int | None = None, skip
     if tokens < 1:
         raise InputError("an empty stream of tokens can't be evaluated")
     if not 0 <= skip < tokens:
-        raise InputError(f"skip={skip}: choose 0 to {tokens - 1}, so that some of the {tokens} tokens are scored")
+        raise InputError(f"skip={skip} of {tokens} tokens: choose 0 to {tokens - 1}")
     check_window(length, stride)
     stride = length if stride is None else stride
+    context = length - stride
     for scored in range(skip, tokens, stride):
-        yield Window(max(0, scored - (length - stride)), scored, min(scored + stride, tokens))
+        yield Window(max(0, scored - context), scored, min(scored + stride, tokens))
 
 
 def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.ndarray:

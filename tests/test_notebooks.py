@@ -22,6 +22,8 @@ pytestmark = pytest.mark.slow
 
 NOTEBOOKS = [path for path in chapters(ROOT) if path.suffix == ".ipynb"]
 LINES = 20
+# Characters of code in a line of the site, as in book/ruff.toml.
+COLUMN = 88
 each_chapter = pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -35,6 +37,13 @@ def has_tag(cell, tag):
 
 def test_every_notebook_is_a_chapter():
     assert sorted(NOTEBOOKS) == sorted((ROOT / "book").glob("*.ipynb"))
+
+
+@each_chapter
+def test_a_listing_fits_the_column_of_a_page(chapter):
+    outputs = [output.get("data", {}) for cell in code_cells(chapter) for output in cell.outputs]
+    listed = [data["text/markdown"] for data in outputs if data.get("text/markdown", "").startswith("```python")]
+    assert [line for text in listed for line in text.splitlines() if len(line) > COLUMN] == []
 
 
 @each_chapter

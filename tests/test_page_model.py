@@ -166,8 +166,8 @@ def test_passages_are_the_first_articles_of_the_validation_text(corpus):
 
 
 def told(page):
-    """Each number of the figure by its name, once both models have read the text."""
-    numbers = page.locator('[data-widget="try-it"] dl[aria-busy="false"]')
+    """Each number of the page's figure by its name, once both models have read the text."""
+    numbers = page.locator('[data-widget^="try-"] dl[aria-busy="false"]')
     numbers.wait_for()
     names, values = numbers.locator("dt").all_inner_texts(), numbers.locator("dd").all_inner_texts()
     return dict(zip(names, values, strict=True))
@@ -180,36 +180,76 @@ def set_to(page, label, value):
     )
 
 
-@pytest.mark.slow
-def test_the_page_shows_torchs_numbers_for_any_text_and_window(site, browser, corpus):
-    models = {name: rounded(model) for name, model in page_models().items()}
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(1000 * HANGS_AFTER)
-    wrong = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.goto((site / "try-it.html").as_uri())
-    length = json.loads(page.locator('[data-widget="try-it"] > script').inner_text())["length"]
+@pytest.fixture
+def visit(site, browser):
+    """Opens a page of the site and returns it, with `wrong`: what failed on it."""
+    opened = []
 
-    def check(text, window):
+    def visit(name):
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        opened.append(page)
+        page.set_default_timeout(1000 * HANGS_AFTER)
+        page.wrong = []
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.goto((site / f"{name}.html").as_uri())
+        return page
+
+    yield visit
+    for page in opened:
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def check(corpus):
+    """Compares the numbers of a page's figure with torch's, for a text and a window in tokens."""
+    models = {name: rounded(model) for name, model in page_models().items()}
+
+    def check(page, text, window):
+        length = json.loads(page.locator('[data-widget^="try-"] > script').inner_text())["length"]
         tokens = corpus.vocabulary.encode(text)[: 16 * length - 1]
         shown = told(page)
         for name, title in (("alibi", "ALiBi"), ("sinusoidal", "Sinusoidal")):
             losses = page_model.losses(models[name], tokens, corpus.end_of_line, window)
-            assert float(shown[f"{title}: perplexity"].replace(",", "")) == pytest.approx(
-                np.exp(losses.mean()), rel=5e-3
-            )
+            number = shown[f"{title}: perplexity"].replace(",", "")
+            assert float(number) == pytest.approx(np.exp(losses.mean()), rel=5e-3)
             past = losses[np.arange(len(losses)) % window >= length]
             number = shown[f"{title}: past L"].replace(",", "")
             assert float(number) == pytest.approx(np.exp(past.mean()), rel=5e-3) if len(past) else number == "–"
 
+    return check
+
+
+@pytest.mark.slow
+def test_the_first_page_reads_with_both_models_once_it_is_asked_to(visit, check, corpus):
+    page = visit("intro")
+    figure = page.locator('[data-widget="try-here"]')
+    assert page.locator('script[src*="models/"]').count() == 0 and figure.locator("dl").is_hidden()
+    text = figure.get_by_role("textbox").input_value()
+    assert text == next(iter(page_model.passages(corpus, 2047).values()))
+    figure.get_by_role("button", name="Load both models").click()
+    check(page, text, 2048)
+    for window, label in ((512, "4 L = 512"), (128, "L = 128 tokens")):
+        figure.get_by_label(label, exact=True).check(force=True)
+        check(page, text, window)
+    figure.get_by_role("textbox").fill("word " * 3000)
+    check(page, "word " * 3000, 128)
+    assert "the rest is left out" in figure.get_by_role("status").inner_text()
+    assert page.wrong == []
+
+
+@pytest.mark.slow
+def test_the_page_shows_torchs_numbers_for_any_text_and_window(visit, check, corpus):
+    models = {name: rounded(model) for name, model in page_models().items()}
+    page = visit("try-it")
+    length = json.loads(page.locator('[data-widget="try-it"] > script').inner_text())["length"]
     first, second = list(page_model.passages(corpus, 16 * length - 1).values())[:2]
-    check(first, 16 * length)
+    check(page, first, 16 * length)
     set_to(page, "window", 2)  # The next text comes while this one is read.
     page.get_by_label("Algae").check(force=True)
-    check(second, 2 * length)
+    check(page, second, 2 * length)
     for text in ("A text of the reader's own: naïve, 岸 and\na second line.", "word " * 3000):
         page.get_by_role("textbox", name="the text").fill(text)
-        check(text, 2 * length)
+        check(page, text, 2 * length)
     assert "the rest is left out" in page.locator(".widget-progress").inner_text()
     page.get_by_role("textbox", name="the text").fill("")
     assert set(told(page).values()) == {"–"}
@@ -221,18 +261,21 @@ def test_the_page_shows_torchs_numbers_for_any_text_and_window(site, browser, co
         best = page_model.looked_at(model, torch.tensor(sources))[0].argmax().item()
         row = table.locator("tbody tr").first.locator("th").inner_text()
         assert row == re.sub("^ ", "·", corpus.vocabulary.decode([best])).replace("\n", "¶")
-    assert wrong == []
-    page.close()
+    assert page.wrong == []
 
 
 @pytest.mark.slow
-def test_a_site_without_the_models_says_so_and_keeps_the_still_figure(site, browser, tmp_path):
+@pytest.mark.parametrize("name", ["intro", "try-it"])
+def test_a_site_without_the_models_says_so_and_keeps_the_still_figure(site, browser, name):
     page = browser.new_page()
     page.set_default_timeout(1000 * HANGS_AFTER)
     page.route("**/models/*.js", lambda route: route.abort())
-    page.goto((site / "try-it.html").as_uri())
-    assert "make book makes them" in page.locator('[data-widget="try-it"]').inner_text()
-    assert page.locator(".widget-still").count() == 0
+    page.goto((site / f"{name}.html").as_uri())
+    figure = page.locator('[data-widget^="try-"]')
+    if name == "intro":
+        figure.get_by_role("button", name="Load both models").click()
+    figure.get_by_text("make book makes them").wait_for()
+    assert name == "intro" or page.locator(".widget-still").count() == 0
     page.close()
 
 

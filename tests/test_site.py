@@ -250,6 +250,17 @@ def test_a_page_loads_little_and_the_site_holds_nothing_else(site, soups):
     assert sum(file.stat().st_size for file in static.rglob("*") if file.parent.name != "models") < 2 * SHARED_BYTES
 
 
+def test_chapters_sections_and_figures_are_numbered_in_reading_order(soups):
+    assert not soups["intro.html"].select("h1 .section-number")
+    for number, name in enumerate(PAGES[1:], start=1):
+        article = soups[name].select_one("article.bd-article")
+        assert article.select_one("h1 .section-number").get_text() == f"{number}. ", name
+        sections = [heading.get_text() for heading in article.select("h2 .section-number")]
+        assert sections == [f"{number}.{place}. " for place in range(1, len(sections) + 1)], name
+        figures = [figure.get_text() for figure in article.select("figcaption .caption-number")]
+        assert figures == [f"Fig. {number}.{place} " for place in range(1, len(figures) + 1)], name
+
+
 def test_each_figure_says_what_it_shows(soups):
     found = [(name, image) for name, page in soups.items() for image in page.select("article img")]
     assert found
@@ -269,7 +280,8 @@ def test_icons_are_drawn(site, visit):
 def test_the_printed_book_has_every_page_and_its_links_stay_within(soups, whole_book):
     document = BeautifulSoup(whole_book, "html.parser")
     titles = [page.select_one("article h1") for name, page in soups.items() if name != "api.html"]
-    assert [title.get_text() for title in document.select("article h1")] == [title.contents[0] for title in titles]
+    printed = [title.get_text() for title in document.select("article h1")]
+    assert printed == [title.get_text().removesuffix("#") for title in titles]
     anchors = [tag["id"] for tag in document.find_all(id=True)]
     assert len(set(anchors)) == len(anchors)
     for link in document.find_all("a", href=True):
@@ -314,7 +326,7 @@ def test_a_book_is_printed(site, browser, tmp_path):
     texts = [page.extract_text() for page in reader.pages]
     assert "Train Short, Test Long" in texts[0] and "Contents" in texts[1] and "The only part" in texts[1]
     titles = [entry.title for entry in reader.outline if not isinstance(entry, list)]
-    assert titles == ["Train Short, Test Long", "Try it", "Where the paper disagrees with itself"]
+    assert titles == ["Train Short, Test Long", "2. Try it", "13. Where the paper disagrees with itself"]
     for entry in (entry for entry in reader.outline if not isinstance(entry, list)):
         place = reader.get_destination_page_number(entry)
         assert entry.title in texts[place]

@@ -222,7 +222,9 @@ def test_a_container_holds_its_data_and_no_more():
     (text,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
     assert json.loads(text) == {"words": ["</script>", "a & b"], "number": 0.5}
     assert scripts(f"<p>{html}</p>") == [SHARED, "cut.js"] and scripts("<p>cut</p>") == []
-    assert scripts(widget("try-it", {}).data) == [SHARED, "bytepairs.js", "decoder.js", "try-it.js"]
+    models = ["bytepairs.js", "decoder.js", "reader.js"]
+    for name in ("try-here", "try-it"):
+        assert scripts(widget(name, {}).data) == [SHARED, *models, f"{name}.js"]
     with pytest.raises(ValueError, match=r"unknown moving figure 'cat'.*cut"):
         widget("cat", {})
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -295,7 +297,9 @@ def test_a_figure_moves_by_the_keyboard(visit, chapter, name, pictured):
     page = visit(chapter)
     figure = page.locator(f'[data-widget="{name}"]')
     assert figure.is_visible()
-    assert page.locator(".widget-still").is_hidden() if pictured else page.locator(".widget-still").count() == 0
+    stills = page.locator(".widget-still").all()
+    assert len(stills) == sum(pictured for place, _, pictured in PLACED if place == chapter)
+    assert not any(still.is_visible() for still in stills)
     controls = figure.locator("input:enabled:not([type=radio]), input[type=radio]:checked, button, summary, a")
     assert controls.count() > 0
     before = figure.inner_html()

@@ -12,9 +12,10 @@ from alibi.positions.base import LinearBias, PositionMethod
 def slopes(heads: int) -> list[float]:
     """The heads' slopes, by the official rule for every head count.
 
-    For a power of two n the geometric sequence that starts at 2^(-8/n) with that ratio (p. 5): eight heads get 1/2,
-    1/4 .. 1/256. For other n, with p the largest power of two below: the slopes of p heads, then every second
-    one of the slopes for 2p heads, appended and not sorted in (official code; the paper trains powers of two only).
+    For a power of two n the geometric sequence that starts at 2^(-8/n) with that ratio
+    (p. 5): eight heads get 1/2, 1/4 .. 1/256. For other n, with p the largest power of
+    two below: the slopes of p heads, then every second one of the slopes for 2p heads,
+    appended and not sorted in (official code; the paper trains powers of two only).
 
     Raises:
         ValueError: if heads is below 1.

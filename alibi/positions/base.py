@@ -195,7 +195,12 @@ class DistanceBias(Bias):
         """The bias of each head at the distances 0 to `longest`: [heads, longest + 1]."""
         raise NotImplementedError
 
-    def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def dense(
+        self,
+        query_positions_T: Tensor,
+        key_positions_S: Tensor,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
         """[heads, T, S]; the gradient flows to whatever the bias is made of."""
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
         # Each distance once, then a gather: this computes S numbers a head, not T x S.

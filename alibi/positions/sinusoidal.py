@@ -14,10 +14,11 @@ FIRST_ROW = 2
 
 
 def sinusoid(rows_T: Tensor, width: int, base: float = 10000.0) -> Tensor:
-    """Row r is [sin(r f_0) .. sin(r f_{n-1}), cos(r f_0) .. cos(r f_{n-1})] with n = width / 2.
+    """Row r is [sin(r f_0) .. sin(r f_{n-1}), cos(r f_0) .. cos(r f_{n-1})].
 
-    The frequencies f_k = 10000^(-k / (n - 1)) fall from 1 to 1/10000. Unlike the textbook's, sines and cosines are
-    not interleaved and the exponent is divided by n - 1 (fairseq, which the official code is built on).
+    Here n = width / 2. The frequencies f_k = 10000^(-k / (n - 1)) fall from 1 to
+    1/10000. Unlike the textbook's, sines and cosines are not interleaved and the
+    exponent is divided by n - 1 (fairseq, which the official code is built on).
 
     Args:
         rows_T: row numbers, any integers.
@@ -31,10 +32,12 @@ def sinusoid(rows_T: Tensor, width: int, base: float = 10000.0) -> Tensor:
         ValueError: if the width is odd or below 4.
     """
     if width < 4 or width % 2:
-        raise InputError(f"a sinusoid of width={width} is not defined: the width must be even and at least 4")
+        raise InputError(f"width={width}: a sinusoid needs an even width from 4 on")
     half = width // 2
-    # In float64 and rounded once: float32 angles are off by more than 1e-4 beyond a few thousand positions.
-    frequencies = torch.exp(-math.log(base) / (half - 1) * torch.arange(half, dtype=torch.float64))
+    # In float64 and rounded once: float32 angles are off by more than 1e-4 beyond a few
+    # thousand positions.
+    steps = torch.arange(half, dtype=torch.float64)
+    frequencies = torch.exp(-math.log(base) / (half - 1) * steps)
     computes = float64_device(rows_T.device)
     angles = rows_T.to(computes).to(torch.float64)[:, None] * frequencies.to(computes)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float().to(rows_T.device)

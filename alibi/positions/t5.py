@@ -11,12 +11,16 @@ BUCKETS = 32
 LONGEST_DISTANCE = 128
 
 
-def bucket(distance: Tensor, buckets: int = BUCKETS, longest: int = LONGEST_DISTANCE) -> Tensor:
-    """The bucket of a distance i - j >= 0: one each for 0 to 15, then 16 that widen logarithmically.
+def bucket(
+    distance: Tensor,
+    buckets: int = BUCKETS,
+    longest: int = LONGEST_DISTANCE,
+) -> Tensor:
+    """The bucket of a distance i - j >= 0: one each for 0 to 15, then 16 that widen.
 
-    bucket(n) = n for n < 16, else min(31, 16 + floor(16 * ln(n / 16) / ln(128 / 16))), in float32 as in the
-    reference implementation (the paper's footnote 7), whose rounding decides the borders. Every distance from 113
-    on falls into the last bucket.
+    bucket(n) = n for n < 16, else min(31, 16 + floor(16 * ln(n / 16) / ln(128 / 16))),
+    in float32 as in the reference implementation (the paper's footnote 7), whose
+    rounding decides the borders. Every distance from 113 on falls into the last bucket.
 
     Args:
         distance: integers, not negative, any shape.
@@ -33,12 +37,16 @@ def bucket(distance: Tensor, buckets: int = BUCKETS, longest: int = LONGEST_DIST
 
 
 class T5Bias(PositionMethod):
-    """Adds a learned number to each score, shared by the layers: 32 buckets of distances for each head."""
+    """Adds a learned number to each score, shared by the layers.
+
+    Each head has 32 numbers, one for each bucket of distances.
+    """
 
     name = "t5"
     title = "T5 bias"
     version = 2
-    # As far as the best factor of the sweep `learning_rates`, 30, moves a number in its 1,450 steps.
+    # As far as the best factor of the sweep `learning_rates`, 30, moves a number in the
+    # sweep's 1,450 steps.
     travel = 65.0
     buckets = BUCKETS
 

@@ -40,12 +40,14 @@ class LearnedSlopes(PositionMethod):
 
 
 class RandomSlopes(ALiBi):
-    """Slopes drawn from the exponential distribution when the model is made, and saved with its weights.
+    """Slopes drawn from the exponential distribution, and saved with the weights.
 
-    "Even randomly sampling from the exponential distribution worked well in some cases (although that method had high
-    variance)" (p. 5). The paper gives no rate: here it is 1, the distribution's standard form, whose density is
-    highest at 0 and which draws 63% of the slopes from (0, 1), the range that the paper found to work best. torch's
-    generator draws them, so that the seed of a run decides.
+    "Even randomly sampling from the exponential distribution worked well in some cases
+    (although that method had high variance)" (p. 5). The paper gives no rate: here it
+    is 1, the distribution's standard form, whose density is highest at 0 and which
+    draws 63% of the slopes from (0, 1), the range that the paper found to work best.
+    torch's generator draws them as the model is made, so that the seed of a run
+    decides.
     """
 
     name = "alibi-random"
@@ -53,7 +55,8 @@ class RandomSlopes(ALiBi):
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
-        self.register_buffer("slopes_H", torch.empty(heads, dtype=torch.float64).exponential_(RANDOM_RATE))
+        drawn_H = torch.empty(heads, dtype=torch.float64).exponential_(RANDOM_RATE)
+        self.register_buffer("slopes_H", drawn_H)
 
 
 class HalfBiased(ALiBi):
@@ -98,11 +101,13 @@ class Quadratic(_PaperSlopes):
 
 
 def exponential(distance: Tensor) -> Tensor:
-    """(2^(d / 16) - 1) / (2^(1 / 16) - 1), elementwise; infinite from about 2,000 tokens on in float32.
+    """(2^(d / 16) - 1) / (2^(1 / 16) - 1), elementwise.
 
-    It doubles every 16 tokens. Doubling at every token would leave the flattest of eight heads 11 tokens until its
-    penalty is 8 nats, and nothing would be tested. This one is nearly linear within the reach of the steepest head (12
-    tokens, ALiBi 16) and leaves the flattest about 100 (ALiBi 2,048, the square 45).
+    In float32 it is infinite from about 2,000 tokens on. It doubles every 16 tokens.
+    Doubling at every token would leave the flattest of eight heads 11 tokens until its
+    penalty is 8 nats, and nothing would be tested. This one is nearly linear within the
+    reach of the steepest head (12 tokens, ALiBi 16) and leaves the flattest about 100
+    (ALiBi 2,048, the square 45).
     """
     rate = math.log(2) / DOUBLING
     return torch.expm1(rate * distance) / math.expm1(rate)

@@ -17,7 +17,8 @@ from alibi.errors import UnknownNameError
 FOLDER = Path(__file__).parent
 SHARED = "shared.js"
 # Scripts that draw nothing: a figure computes with them.
-PARTS = {"try-it": ("bytepairs.js", "decoder.js")}
+MODELS = ("bytepairs.js", "decoder.js", "reader.js")
+PARTS = {"try-here": MODELS, "try-it": MODELS}
 NAMES = tuple(
     sorted(path.stem for path in FOLDER.glob("*.js") if path.name not in (SHARED, *chain.from_iterable(PARTS.values())))
 )

@@ -187,3 +187,18 @@ def try_it(runs: Sequence[Run], texts: Mapping[str, str]) -> HTML:
     shown = [{"title": title, "text": text} for title, text in texts.items()]
     data = {"length": runs[0].config.train_length, "titles": titles, "texts": shown}
     return widget("try-it", data | {"told": page_model.described(runs[0])})
+
+
+def try_here(runs: Sequence[Run], text: str) -> HTML:
+    """The same models beside one text, on a page that loads them only once the reader asks for it.
+
+    The site has their files from `try_it`.
+
+    Args:
+        runs: results of `alibi.book.page_model.page_run`, as for `try_it`.
+        text: the text that stands in the box at the start.
+    """
+    titles = {run.config.model.method: plots.TITLES[run.config.model.method] for run in runs}
+    data = {"length": runs[0].config.train_length, "titles": titles, "text": text}
+    megabytes = round(sum(map(len, page_model.scripts(runs).values())) / 1e6, 1)
+    return widget("try-here", data | {"told": page_model.described(runs[0]), "megabytes": megabytes})

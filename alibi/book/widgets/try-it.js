@@ -3,29 +3,7 @@
 
 const TryIt = (() => {
   const WINDOWS = 16;
-  // Milliseconds of work between which the page answers, and from one drawing to the next.
-  const [SLICE, FRAME] = [20, 120];
-  const [WORDS, BARS, POINTS] = [6, 128, 64];
-
-  /** The mean of the numbers there are in each stretch of `size`. @param {Float64Array} values @param {number} size */
-  function means(values, size) {
-    /** @type {Point[]} */
-    const found = [];
-    for (let start = 0; start < values.length; start += size) {
-      const there = values.subarray(start, start + size).filter((value) => !Number.isNaN(value));
-      if (there.length) found.push([start + there.length / 2, there.reduce((sum, value) => sum + value, 0) / there.length]);
-    }
-    return found;
-  }
-
-  /**
-   * exp of the mean loss of the tokens at positions from `first` (counted from 0) on in their windows.
-   * @param {Float64Array} losses @param {number} window @param {number} [first]
-   */
-  function perplexity(losses, window, first = 0) {
-    const there = losses.filter((loss, place) => !Number.isNaN(loss) && place % window >= first);
-    return there.length ? Math.exp(there.reduce((sum, loss) => sum + loss, 0) / there.length) : NaN;
-  }
+  const [WORDS, BARS] = [6, 128];
 
   /** The sums of groups of neighbours, at most `most` groups. @param {Float64Array} weights @param {number} most */
   function grouped(weights, most) {
@@ -44,17 +22,15 @@ const TryIt = (() => {
   /** @param {BytePairTable} table @param {PageModel[]} models @param {HTMLElement} root @param {any} data */
   function make(table, models, root, data) {
     const { element, plain, percent } = Widgets;
-    const methods = models.map(({ method }) => ({ name: method, title: data.titles[method] }));
+    const methods = models.map(({ method }) => ({ title: data.titles[method], colour: `var(--method-${method})` }));
     const { layers, heads } = models[0];
-    const colour = (/** @type {number} */ at) => `var(--method-${methods[at].name})`;
+    const colour = (/** @type {number} */ at) => methods[at].colour;
     const L = data.length;
-    const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const reader = Reader.make(models, { draw, worked });
     const state = { times: WINDOWS, place: WINDOWS * L, layer: layers - 1, head: heads - 1 };
-    /** @type {Reading[]} */
-    let readings = [];
     /** Perplexities of this text by window, in multiples of L. @type {Map<number, number[]>} */
     let found = new Map();
-    let [timer, drawn, spent, steps, all] = [0, 0, 0, 0, 0];
+    let all = 0;
 
     const texts = Widgets.choice({
       label: "text", options: data.texts.map((/** @type {{title: string}} */ { title }, /** @type {number} */ at) => [String(at), title]),
@@ -104,46 +80,26 @@ const TryIt = (() => {
       read();
     }
 
-    /** Takes the text in the box; what it shares with the one before is not read again. */
+    /** Takes the text in the box. */
     function read() {
       const tokens = BytePairs.encode(table, box.value);
       all = tokens.length;
       found = new Map();
+      const readings = reader.readings();
       const before = readings.length ? readings[0].tokens.length - 1 : state.place;
       start([0, ...tokens.slice(0, WINDOWS * L - 1)]);
+      const last = reader.readings()[0].tokens.length - 1;
       // Who looked behind the last token goes on doing so.
-      if (state.place >= before) state.place = readings[0].tokens.length - 1;
+      if (state.place >= before) state.place = last;
       draw();
     }
 
     /** @param {number[]} [sources] */
-    function start(sources = readings[0].tokens) {
-      readings = models.map((model, at) => Decoder.reading(model, sources, state.times * L, readings[at]));
-      [spent, steps] = [0, 0];
-      timer ||= setTimeout(slice);
-    }
+    const start = (sources = reader.readings()[0].tokens) => reader.start(sources, state.times * L);
 
-    const left = () => readings.filter(({ done, tokens }) => done < tokens.length);
-
-    function slice() {
-      timer = 0;
-      const begun = performance.now();
-      if (!left().length || (!still && begun > drawn + FRAME)) {
-        draw();
-        drawn = performance.now();
-        if (left().length) timer = setTimeout(slice);
-        return;
-      }
-      while (left().length && performance.now() < begun + SLICE) {
-        const behind = left().sort((one, other) => one.done - other.done)[0];
-        const before = behind.done;
-        Decoder.step(behind);
-        steps += behind.done - before;
-      }
-      spent += performance.now() - begun;
-      if (!left().length) found.set(state.times, readings.map(({ losses, window }) => perplexity(losses, window)));
-      bar.value = Math.min(...readings.map(({ done }) => done)) / readings[0].tokens.length;
-      timer = setTimeout(slice);
+    function worked() {
+      if (!reader.busy()) found.set(state.times, reader.readings().map(({ losses, window }) => Reader.perplexity(losses, window)));
+      bar.value = reader.share();
     }
 
     /** @param {Partial<typeof state>} change */
@@ -156,38 +112,18 @@ const TryIt = (() => {
     const piece = (token) => (token ? BytePairs.decode(table, [token]).replace(/^ /, "·") : "¶");
 
     function draw() {
+      const readings = reader.readings();
       if (!readings.length) return replace(data.texts[0].text);
       const { tokens, window } = readings[0];
-      const count = tokens.length;
-      state.place = Math.min(state.place, count - 1);
-      place.set(state.place, count - 1);
-      told.list.setAttribute("aria-busy", String(Boolean(left().length)));
-      const values = readings.flatMap(({ losses }) => [perplexity(losses, window), perplexity(losses, window, L)]);
+      state.place = Math.min(state.place, tokens.length - 1);
+      place.set(state.place, tokens.length - 1);
+      told.list.setAttribute("aria-busy", String(reader.busy()));
+      const values = readings.flatMap(({ losses }) => [Reader.perplexity(losses, window), Reader.perplexity(losses, window, L)]);
       told.tell(values.map((value) => plain(value)));
-      const speed = spent ? `; ${plain((1000 * steps) / spent, 2)} tokens/s` : "";
-      const cut = all >= count ? `, of ${plain(all)}: the rest is left out` : "";
-      status.textContent = `${left().length ? "reading" : "read"} ${plain(count - 1)} tokens${cut}${speed}`;
-      drawLosses(count, window);
+      status.textContent = reader.told(all);
+      Reader.chart(curves, readings, { L, methods, height: 300 }).mark(state.place, "", { width: 1.5, dash: "5 3" });
       drawWindows();
-      if (readings.every(({ done }) => done > state.place)) drawPlace();
-    }
-
-    /** @param {number} count @param {number} window */
-    function drawLosses(count, window) {
-      const lines = readings.map(({ losses }) => means(losses, Math.max(1, Math.ceil(count / POINTS))));
-      const values = lines.flatMap((points) => points.map(([, loss]) => loss));
-      const y = { low: Math.min(4, Math.floor(Math.min(...values))), high: Math.max(7, Math.ceil(Math.max(...values))), label: "loss (nats)" };
-      const sheet = Widgets.chart(curves, {
-        x: { low: 0, high: count, label: "token of the text" }, y, height: 300, title: `Loss in windows of ${plain(window)}`,
-        told: methods.map(({ title }, at) => `${title}: perplexity ${plain(perplexity(readings[at].losses, window))}`).join(". "),
-      });
-      for (let first = 0; first < count; first += window) {
-        if (first + L < count && window > L) sheet.bar(first + L, Math.min(first + window, count), y.low, y.high, { opacity: 0.07 });
-        if (first) sheet.mark(first, "", { width: 0.7, opacity: 0.6 });
-      }
-      if (window > L && count > L) sheet.mark(L, "past L");
-      lines.forEach((points, at) => sheet.line(points, { colour: colour(at), width: 2.2 }));
-      sheet.mark(state.place, "", { width: 1.5, dash: "5 3" });
+      if (readings.every(({ done }) => done > state.place)) drawPlace(readings);
     }
 
     function drawWindows() {
@@ -207,8 +143,8 @@ const TryIt = (() => {
       });
     }
 
-    /** The next words and the attention at the place that is looked at. */
-    function drawPlace() {
+    /** The next words and the attention at the place that is looked at. @param {Reading[]} readings */
+    function drawPlace(readings) {
       const { tokens, window } = readings[0];
       const next = tokens[state.place + 1];
       const before = BytePairs.decode(table, tokens.slice(Math.max(1, state.place - 24), state.place + 1));
@@ -257,30 +193,18 @@ const TryIt = (() => {
     return draw;
   }
 
-  /** Adds a file of the site to the page. @param {string} name @returns {Promise<void>} */
-  const load = (name) =>
-    new Promise((loaded, failed) => {
-      const script = Widgets.element("script", { src: `_static/models/${name}.js` });
-      script.addEventListener("load", () => loaded());
-      script.addEventListener("error", () => failed(new Error(`${script.src} is missing`)));
-      document.head.append(script);
-    });
-
   /** @param {HTMLElement} root */
   async function begin(root) {
     try {
-      const models = ["alibi", "sinusoidal"].map((name) => load(name).then(() => Decoder.model(Decoder.files[name])));
-      await load("vocabulary");
-      const table = BytePairs.table(BytePairs.files.vocabulary);
-      const both = await Promise.all(models);
-      Widgets.add("try-it", "Try it: two models in this page", (root, data) => make(table, both, root, data));
+      const { table, models } = await Reader.files(["alibi", "sinusoidal"]);
+      Widgets.add("try-it", "Try it: two models in this page", (root, data) => make(table, models, root, data));
     } catch (wrong) {
       root.hidden = false;
-      root.append(`The models are not part of this copy of the book: ${wrong}. The command make book makes them.`);
+      root.append(/** @type {Error} */ (wrong).message);
     }
   }
 
   const root = typeof document !== "undefined" && document.querySelector('[data-widget="try-it"]');
   if (root) begin(/** @type {HTMLElement} */ (root));
-  return { means, perplexity, grouped, largest };
+  return { grouped, largest };
 })();
