@@ -25,7 +25,7 @@
         read();
       },
     });
-    const button = element("button", { type: "button" }, `Load both models (${data.megabytes} MB) and read`);
+    const button = element("button", { type: "button" });
     const status = element("span", { role: "status" });
     const told = Widgets.numbers(methods.flatMap(({ title }) => [`${title}: perplexity`, `${title}: past L`]));
     const curves = element("div");
@@ -51,7 +51,7 @@
 
     /** Takes the text in the box and the window. */
     function read() {
-      if (!reader) return;
+      if (!reader) return draw();
       const tokens = BytePairs.encode(table, box.value);
       all = tokens.length;
       reader.start([0, ...tokens.slice(0, Math.max(...WINDOWS) * L - 1)], times * L);
@@ -59,6 +59,7 @@
     }
 
     function draw() {
+      button.textContent = `Load both models (${data.megabytes} MB) and read in windows of ${plain(times * L)} tokens`;
       if (!reader) return;
       const readings = reader.readings();
       const window = readings[0].window;
