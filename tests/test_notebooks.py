@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -22,8 +23,7 @@ pytestmark = pytest.mark.slow
 
 NOTEBOOKS = [path for path in chapters(ROOT) if path.suffix == ".ipynb"]
 LINES = 20
-# Characters of code in a line of the site, as in book/ruff.toml.
-COLUMN = 88
+COLUMN = tomllib.loads((ROOT / "book" / "ruff.toml").read_text())["line-length"]
 each_chapter = pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)
 
 

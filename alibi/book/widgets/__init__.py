@@ -17,8 +17,8 @@ from alibi.errors import UnknownNameError
 FOLDER = Path(__file__).parent
 SHARED = "shared.js"
 # Scripts that draw nothing: a figure computes with them.
-MODELS = ("bytepairs.js", "decoder.js", "reader.js")
-PARTS = {"try-here": MODELS, "try-it": MODELS}
+READING_SCRIPTS = ("bytepairs.js", "decoder.js", "reader.js")
+PARTS = dict.fromkeys(("try-here", "try-it"), READING_SCRIPTS)
 NAMES = tuple(
     sorted(path.stem for path in FOLDER.glob("*.js") if path.name not in (SHARED, *chain.from_iterable(PARTS.values())))
 )

@@ -199,6 +199,5 @@ def try_here(runs: Sequence[Run], text: str) -> HTML:
         text: the text that stands in the box at the start.
     """
     titles = {run.config.model.method: plots.TITLES[run.config.model.method] for run in runs}
-    data = {"length": runs[0].config.train_length, "titles": titles, "text": text}
-    megabytes = round(sum(map(len, page_model.scripts(runs).values())) / 1e6, 1)
-    return widget("try-here", data | {"told": page_model.described(runs[0]), "megabytes": megabytes})
+    data = {"length": runs[0].config.train_length, "titles": titles, "text": text, "bytes": page_model.BYTES}
+    return widget("try-here", data | {"told": page_model.described(runs[0])})

@@ -49,9 +49,9 @@ const Reader = (() => {
   /**
    * Reads with each model in turn, the one that is behind first.
    * @param {PageModel[]} models
-   * @param {{draw: () => void, worked: () => void}} tell `draw` shows what is new; `worked` follows each slice of work.
+   * @param {{draw: () => void, worked?: () => void}} tell `draw` shows what is new; `worked` follows each slice of work.
    */
-  function make(models, { draw, worked }) {
+  function make(models, { draw, worked = () => {} }) {
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
     /** @type {Reading[]} */
     let readings = [];

@@ -40,7 +40,7 @@
       try {
         const files = await Reader.files(names);
         table = files.table;
-        reader = Reader.make(files.models, { draw, worked: () => {} });
+        reader = Reader.make(files.models, { draw });
         button.hidden = true;
         result.hidden = false;
         read();
@@ -59,7 +59,7 @@
     }
 
     function draw() {
-      button.textContent = `Load both models (${data.megabytes} MB) and read in windows of ${plain(times * L)} tokens`;
+      button.textContent = `Load both models (at most ${plain(data.bytes / 1e6)} MB) and read in windows of ${plain(times * L)} tokens`;
       if (!reader) return;
       const readings = reader.readings();
       const window = readings[0].window;
