@@ -134,7 +134,7 @@ def _name_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], 
 
 
 def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
-    """Describes a page for search engines and previews of links: its title, its first paragraph, the first figure.
+    """Describes a page for search engines and previews of links: its title without a number, its first paragraph, the card.
 
     If the page opens with a box, the first paragraph after it counts.
     """
@@ -144,8 +144,9 @@ def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], do
         return
     text = " ".join(unescape(re.sub(r"<[^>]*>", "", paragraph[1])).split())
     told = text if len(text) <= DESCRIPTION else text[:DESCRIPTION].rsplit(" ", 1)[0] + " …"
+    title = re.sub(r'<span class="section-number">.*?</span>', "", context["title"])
     shown = {
-        "og:title": unescape(re.sub(r"<[^>]*>", "", context["title"])),
+        "og:title": unescape(re.sub(r"<[^>]*>", "", title)),
         "og:description": told,
         "og:type": "article",
     }
