@@ -4,9 +4,11 @@ import ast
 import contextlib
 import io
 import re
+import subprocess
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
@@ -17,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from alibi import runs
 from alibi.book import results, tables
 from alibi.book.build import chapters
+from alibi.evaluate import AgainstItself
 from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
 from alibi.reproduction import claims, training_cell
 
@@ -320,7 +323,8 @@ def screens_of(cells, monkeypatch):
     """What these cells print and display now, by their place; one that rests on training is left out."""
     screens, namespace = {}, {"__name__": "__main__"}
     with monkeypatch.context() as patched, plt.rc_context():
-        for module, name in ((runs, "trained"), (runs, "cached_run"), (training_cell, "cached_run")):
+        trains = (runs, "trained"), (runs, "cached_run"), (training_cell, "cached_run"), (subprocess, "run")
+        for module, name in trains:
             patched.setattr(module, name, _train)
         patched.setattr(plt, "show", lambda: plt.close("all"))
         for place, cell in enumerate(cells):
@@ -364,11 +368,7 @@ def _records_of_the_repository(monkeypatch):
     monkeypatch.delenv("ALIBI_RESULTS", raising=False)
 
 
-# This chapter trains in processes of its own.
-SLOW = [pytest.param(path, marks=pytest.mark.slow) if path.stem == "scaling" else path for path in NOTEBOOKS]
-
-
-@pytest.mark.parametrize("chapter", SLOW, ids=lambda path: path.stem)
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_measured_number_of_a_chapter_has_its_record(chapter, monkeypatch, tmp_path):
     notebook = nbformat.read(chapter, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -473,3 +473,14 @@ def test_records_in_the_repository_are_whole():
         assert (rows.value.notna() | rows.note.notna()).all(), path.name
         assert not rows.smoke.any(), path.name
         assert rows.kernel[rows.metric.isin(["train_speed", "attention_time"])].notna().all(), path.name
+
+
+def test_what_a_longer_window_adds_to_a_models_loss():
+    # Two articles with two tokens in each stretch of two positions; L is 4, the window 12.
+    nats_PA = np.array([[0, 0], [0, 0], [0.1, 0.3], [0.1, 0.3], [0.5, 0.5], [0.7, 0.7]])
+    looks = {"length": 4, "window": 12, "stride": 2, "tokens": np.full((6, 2), 2)}
+    found = {method: AgainstItself(nats=nats_PA * way, **looks) for method, way in (("t5", 2), ("alibi", -0.02))}
+    shown = tables.against_itself(found).data
+    assert shown.loc["T5 bias"].tolist() == ["+0.200 ± 0.200", "+0.600 ± 0.000"]
+    assert shown.loc["ALiBi"].tolist() == ["-0.002 ± 0.002", "-0.006 ± 0.000"]
+    assert shown.columns.tolist() == ["from L to 2 L", "the last L tokens"]

@@ -16,7 +16,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from alibi.book import pdf, plots
 from alibi.book.build import KERNEL, chapters, render
-from alibi.book.plots.looks import INVERTED
+from alibi.book.plots.looks import BRIGHTER, INVERTED
 
 pytestmark = pytest.mark.slow
 
@@ -336,7 +336,7 @@ def test_a_book_is_printed(site, browser, tmp_path):
     # A still figure stands where the site has one that moves; no control, no folded code.
     assert any(page.images for page in reader.pages)
     whole = "".join(texts)
-    assert "Show code cell source" not in whole and "Copy" not in whole
+    assert "Show the code" not in whole and "Show the set-up" not in whole and "Copy" not in whole
     printed.unlink()
 
 
@@ -346,7 +346,7 @@ def test_pages_and_figures_follow_the_systems_colours(site, visit, scheme):
     assert page.locator("html").get_attribute("data-theme") == scheme
     figure = page.locator(".cell:not(.tag_keep-colours) > .cell_output img").first
     filters = figure.evaluate("image => getComputedStyle(image).filter")
-    assert filters == ("none" if scheme == "light" else f"invert({INVERTED}) hue-rotate(180deg)")
+    assert filters == ("none" if scheme == "light" else f"invert({INVERTED}) hue-rotate(180deg) brightness({BRIGHTER})")
     assert figure.evaluate("image => getComputedStyle(image).padding") == "0px", "the theme frames pictures"
     blue = figure.evaluate("image => getComputedStyle(image).getPropertyValue('--method-alibi')").strip()
     assert blue == (plots.COLOURS["alibi"] if scheme == "light" else plots.on_dark(plots.COLOURS["alibi"]))

@@ -134,7 +134,7 @@ def _name_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], 
 
 
 def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
-    """Describes a page for search engines and previews of links: its title without a number, its first paragraph, the card.
+    """Describes a page for search engines and previews of links: its title without a number, its first paragraph.
 
     If the page opens with a box, the first paragraph after it counts.
     """

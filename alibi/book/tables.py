@@ -1,12 +1,13 @@
-"""Tables for the book: records by the columns that head rows and columns, and any texts under a caption."""
+"""Tables for the book: records by the columns that head rows and columns, a model against itself, texts."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from alibi.book.plots import METRIC_NAMES, TITLES
+from alibi.evaluate import AgainstItself
 
 DECIMALS = {"perplexity": 2, "word_perplexity": 1, "bits_per_byte": 3, "train_memory": 1}
 KEY_NAMES = {"train_length": "L", "eval_length": "L_valid", "multiple": "L_valid / L"}
@@ -56,6 +57,19 @@ def styled(texts: pd.DataFrame, caption: str) -> Styler:
             {"selector": "td", "props": "text-align: right"},
         ]
     )
+
+
+def against_itself(found: Mapping[str, AgainstItself]) -> Styler:
+    """What a window longer than L adds to each model's loss (nats a token), just past L and at the window's end.
+
+    Means over the positions L + 1 to 2 L and over the last L, each with two standard errors over articles.
+    """
+    rows = {}
+    for method, own in found.items():
+        places = {"from L to 2 L": own.length + 1, "the last L tokens": own.window - own.length + 1}
+        costs = {name: own.between(first, first + own.length - 1) for name, first in places.items()}
+        rows[TITLES[method]] = {name: f"{mean:+.3f} ± {2 * error:.3f}" for name, (mean, error) in costs.items()}
+    return styled(pd.DataFrame.from_dict(rows, orient="index"), "Loss added by the longer window (nats a token)")
 
 
 def _heads(column: pd.Series) -> pd.Series:

@@ -15,7 +15,17 @@ from alibi.book.plots.curves import (
     two_readings,
 )
 from alibi.book.plots.forest import forests
-from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_NAMES, PAPER_ORDER, TITLES, on_dark, use_style
+from alibi.book.plots.looks import (
+    AT_LENGTH,
+    COLOURS,
+    DASHES,
+    MARKERS,
+    METRIC_NAMES,
+    PAPER_ORDER,
+    TITLES,
+    on_dark,
+    use_style,
+)
 from alibi.book.plots.paper_figures import (
     figure_1,
     figure_2,
@@ -29,6 +39,7 @@ from alibi.book.plots.paper_figures import (
 )
 
 __all__ = [
+    "AT_LENGTH",
     "COLOURS",
     "DASHES",
     "MARKERS",

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from alibi.book.plots.axes import band, doublings, legend_above, logarithmic
-from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, TITLES, WIDTH
+from alibi.book.plots.looks import AT_LENGTH, COLOURS, DASHES, MARKERS, TITLES, WIDTH
 
 # Other pairs in a window of recall: the largest number that fits every length.
 DISTRACTORS = 15
@@ -38,7 +38,7 @@ def answers(records: pd.DataFrame) -> Figure:
             rows = learned[(learned.protocol == task) & (learned.method == method)]
             look = {"color": COLOURS[method], "marker": MARKERS[method], "dashes": DASHES[method] or (1, 0)}
             band(ax, rows, "eval_length", "value", label=TITLES[method], **look)
-        ax.axvline(learned.train_length.max(), color="0.35", lw=1, ls=":")
+        ax.axvline(learned.train_length.max(), **AT_LENGTH)
         ax.set(title=task, ylabel="right (share)", ylim=(-0.05, 1.05))
     lengths = learned.eval_length
     logarithmic(axes[-1, 0], doublings(lengths.min(), lengths.max(), lengths.min()))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alibi.book.plots.axes import doublings, legend_above, logarithmic, nice_ticks
-from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_LABELS, TITLES, WIDTH
+from alibi.book.plots.looks import AT_LENGTH, COLOURS, DASHES, MARKERS, METRIC_LABELS, TITLES, WIDTH
 from alibi.evaluate import AgainstItself
 
 
@@ -44,7 +44,7 @@ def extrapolation(
         palette=COLOURS, markers=MARKERS, dashes=DASHES, errorbar=("pi", 100), ax=ax, legend=legend,
     )  # fmt: skip
     (train_length,) = chosen.train_length.unique()
-    ax.axvline(train_length, color="0.35", lw=1, ls=":", label=f"trained at {train_length:g}")
+    ax.axvline(train_length, **AT_LENGTH, label=f"trained at {train_length:g}")
     lengths = sorted(chosen.eval_length.unique())
     logarithmic(
         ax, doublings(lengths[0], lengths[-1], train_length), nice_ticks(chosen.value.min(), chosen.value.max())
@@ -73,25 +73,32 @@ def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
     return figure
 
 
-def by_position(found: AgainstItself) -> np.ndarray:
-    """Mean loss against itself (nats a token) of each `stride` positions of the long window: [window / stride]."""
-    return found.nats.sum(axis=1) / found.tokens.sum(axis=1)
+def by_position(found: AgainstItself) -> tuple[np.ndarray, np.ndarray]:
+    """Loss against itself by position: mean and two standard errors over articles (nats a token).
+
+    Each array has one number for each `stride` positions of the long window: [window / stride].
+    """
+    firsts = range(1, found.window, found.stride)
+    errors = np.array([found.between(first, first + found.stride - 1)[1] for first in firsts])
+    return found.nats.sum(axis=1) / found.tokens.sum(axis=1), 2 * errors
 
 
 def against_itself(found: Mapping[str, AgainstItself]) -> Figure:
     """The loss of each method's model in a long window minus its own within L, against the position (tokens).
 
-    Bands are two standard errors over articles to each side.
+    Up to L it is zero by construction. Bands are two standard errors over articles to each side.
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 5))
     for method, own in found.items():
-        firsts = range(1, own.window, own.stride)
-        margin = 2 * np.array([own.between(first, first + own.stride - 1)[1] for first in firsts])
-        centres, means = np.array(firsts) + own.stride / 2, by_position(own)
+        # A curve leaves zero at L, not at the middle of the stretch before it.
+        centres = np.arange(0, own.window, own.stride) + own.stride / 2
+        past = np.searchsorted(centres, own.length)
+        centres = np.insert(centres, past, own.length)
+        means, margin = (np.insert(values, past, 0) for values in by_position(own))
         ax.plot(centres, means, color=COLOURS[method], dashes=DASHES[method] or (1, 0), label=TITLES[method])
         ax.fill_between(centres, means - margin, means + margin, color=COLOURS[method], alpha=0.2, lw=0)
     ax.axhline(0, color="0.35", lw=1)
-    ax.axvline(own.length, color="0.35", lw=1, ls=":", label=f"trained at {own.length}")
+    ax.axvline(own.length, **AT_LENGTH, label=f"trained at {own.length}")
     ax.set_xticks([multiple * own.length for multiple in (0, 1, 2, 4, 6, 8) if multiple * own.length <= own.window])
     ax.set(xlabel="position in the window (tokens)", ylabel="loss added (nats)")
     legend_above(figure, 3)
@@ -130,10 +137,10 @@ def two_readings(
         ax = axes[f"looks {method}"]
         starts = np.arange(0, len(weights[method]), 2 * stretch)
         ax.bar(starts + stretch, np.add.reduceat(weights[method], starts), 2 * stretch, color=colour)
-        ax.axvline(len(weights[method]) - length, color="0.35", lw=1, ls=":")
+        ax.axvline(len(weights[method]) - length, **AT_LENGTH)
         ax.set(title=f"{TITLES[method]}:\nattention", xlabel="token that is looked at", ylabel="weight of a bar")
         ax.sharey(axes[f"looks {next(iter(losses))}"])
-    axes["loss"].axvline(length, color="0.35", lw=1, ls=":", label=f"trained at {length}")
+    axes["loss"].axvline(length, **AT_LENGTH, label=f"trained at {length}")
     axes["loss"].set(xlabel="token of the text", ylabel="loss (nats)")
     legend_above(figure, 3)
     return figure
@@ -156,7 +163,7 @@ def relative(records: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for method in order:
         curve = chosen[(chosen.method == method) & ~measured]
         if len(curve):
-            ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], lw=1.2, label=f"{TITLES[method]}, paper")
+            ax.plot(curve.multiple, curve.ratio, color=COLOURS[method], label=f"{TITLES[method]}, paper")
     for place, method in enumerate(order):
         points = chosen[(chosen.method == method) & measured].groupby("multiple").ratio.mean()
         if points.empty:

@@ -4,6 +4,8 @@ Colours are Okabe and Ito's, or Paul Tol's for ALiBi's variants: colour-blind re
 dashes tell methods apart without colour.
 """
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -85,8 +87,8 @@ DASHES = {name: dashes for name, (_, _, dashes) in LOOKS.items()}
 
 
 # The filters of book.css for figures on a dark page: inverted lightness, the same hue (Filter Effects Module Level 1,
-# hueRotate with the cosine -1).
-INVERTED = 0.93
+# hueRotate with the cosine -1), all of it brighter. White becomes the page's ground, #121212.
+INVERTED, BRIGHTER = 0.9435, 1.25
 TURNED = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
 
 
@@ -94,9 +96,12 @@ def on_dark(colour: str) -> str:
     """The colour (#RRGGBB) that a figure's colour becomes on a dark page, for drawings in the page itself."""
     channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
     turned = TURNED @ (INVERTED + channels * (1 - 2 * INVERTED))
-    return "#" + "".join(f"{round(255 * channel):02X}" for channel in turned.clip(0, 1))
+    seen = (BRIGHTER * turned.clip(0, 1)).clip(0, 1)
+    return "#" + "".join(f"{round(255 * channel):02X}" for channel in seen)
 
 
+# The line at the training length.
+AT_LENGTH: dict[str, Any] = {"color": "0.25", "lw": 1.5, "ls": ":"}
 # Inches of a figure's width, and points of its type: 12 pixels where a phone gives a figure 358, its margins included.
 WIDTH, TYPE = 6.4, 16
 
@@ -111,6 +116,7 @@ def use_style() -> None:
         "figure.figsize": (WIDTH, 4.2),
         "figure.constrained_layout.use": True,
         "legend.frameon": False,
+        "lines.linewidth": 2,
         "lines.markersize": 5,
         # A figure must not depend on the fonts of a machine.
         "font.family": "DejaVu Sans",

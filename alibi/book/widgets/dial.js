@@ -98,7 +98,7 @@ const Dial = (() => {
       change: ([value]) => update({ form: value, heads: value === "t5" ? data.t5.length : state.heads }),
     });
     const told = Widgets.numbers([
-      "slope m", "range 1/m", "50 % of the weight", "90 %", "99 %", `beyond L = ${plain(data.train_length)}`,
+      "slope m", "reach 1/m", "50 % of the weight", "90 %", "99 %", `beyond L = ${plain(data.train_length)}`,
     ]);
     const [row, share] = [element("div"), element("div")];
     const charts = element("div", { class: "widget-pair" }, row, share);

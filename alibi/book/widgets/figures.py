@@ -99,10 +99,10 @@ def watch(found: Mapping[str, AgainstItself], vocabulary: Vocabulary, tokens: np
         tokens: the text, at least one window of it.
     """
     some = next(iter(found.values()))
-    methods = [
-        {"name": name, "title": plots.TITLES[name], "means": plots.by_position(own).round(4).tolist()}
-        for name, own in found.items()
-    ]
+    methods = []
+    for name, own in found.items():
+        means, margins = (values.round(4).tolist() for values in plots.by_position(own))
+        methods.append({"name": name, "title": plots.TITLES[name], "means": means, "margins": margins})
     pieces = _pieces(vocabulary, tokens[: some.window])
     return widget("watch", {"length": some.length, "stride": some.stride, "methods": methods, "pieces": pieces})
 

@@ -211,6 +211,8 @@ const Widgets = (() => {
     drawing.append(body);
     box.replaceChildren(drawing);
 
+    /** @param {Point[]} points */
+    const path = (points) => points.map(([px, py]) => `${toX(px).toFixed(1)},${toY(py).toFixed(1)}`).join(" ");
     /** @param {Look} look */
     const stroke = ({ colour = "var(--widget-text)", width: line = 2, dash = "", opacity = 1 }) =>
       `fill: none; stroke: ${colour}; stroke-width: ${line}; stroke-dasharray: ${dash || "none"}; opacity: ${opacity}`;
@@ -221,8 +223,12 @@ const Widgets = (() => {
       inside,
       /** @param {Point[]} points @param {Look} look */
       line(points, look) {
-        const path = points.map(([px, py]) => `${toX(px).toFixed(1)},${toY(py).toFixed(1)}`).join(" ");
-        body.append(shape("polyline", { points: path, style: stroke(look) }));
+        body.append(shape("polyline", { points: path(points), style: stroke(look) }));
+      },
+      /** The area between two lines. @param {Point[]} upper @param {Point[]} lower @param {Look} look */
+      area(upper, lower, { colour = "var(--widget-text)", opacity = 0.2 }) {
+        const around = path([...upper, ...[...lower].reverse()]);
+        body.append(shape("polygon", { points: around, style: `fill: ${colour}; opacity: ${opacity}` }));
       },
       /** A bar from y = `from` to `to`, with sides at `start` and `end`. @param {number} start @param {number} end
        * @param {number} from @param {number} to @param {Look} look */

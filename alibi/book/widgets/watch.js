@@ -13,10 +13,20 @@ const Watch = (() => {
 
   Widgets.add("watch", "Watch it break", (root, data) => {
     const { element, plain } = Widgets;
-    /** @type {{name: string, title: string, means: number[]}[]} */
+    /** @type {{name: string, title: string, means: number[], margins: number[]}[]} */
     const methods = data.methods;
     const state = { position: 4 * data.length, shown: methods.map(({ name }) => name) };
     const window = data.pieces.length;
+    /**
+     * The curve of a mean and so many margins. It leaves zero at L, not at the middle of the stretch before it.
+     * @param {number[]} means @param {number[]} margins @param {number} many
+     * @returns {Point[]}
+     */
+    function along(means, margins, many) {
+      const points = means.map((mean, place) => [(place + 0.5) * data.stride, mean + many * margins[place]]);
+      points.splice(points.findIndex(([at]) => at > data.length), 0, [data.length, 0]);
+      return /** @type {Point[]} */ (points);
+    }
     /** @param {string} name */
     const colour = (name) => `var(--method-${name})`;
     const cursor = Widgets.slider({
@@ -35,7 +45,8 @@ const Watch = (() => {
     text.append(parts[0], border, ...parts.slice(1));
     const told = Widgets.numbers(methods.map(({ title }) => `${title}, so far`));
     cursor.row.classList.add("widget-long");
-    root.append(shown, cursor.row, curves, told.list, text);
+    const meaning = element("p", { class: "widget-told" }, "So far: what the long window has added up to the cursor, all tokens together.");
+    root.append(shown, cursor.row, curves, told.list, meaning, text);
 
     /** @param {Partial<typeof state>} change */
     function update(change) {
@@ -61,9 +72,9 @@ const Watch = (() => {
       sheet.line([[0, 0], [window, 0]], { width: 1 });
       sheet.mark(data.length, `trained at L = ${data.length}`);
       sheet.mark(position, "", { width: 1.5 });
-      for (const { name, means } of visible) {
-        const points = means.map((mean, place) => /** @type {Point} */ ([(place + 0.5) * data.stride, mean]));
-        sheet.line(points, { colour: colour(name), width: 2.5 });
+      for (const { name, means, margins } of visible) {
+        sheet.area(along(means, margins, 1), along(means, margins, -1), { colour: colour(name) });
+        sheet.line(along(means, margins, 0), { colour: colour(name), width: 2.5 });
         const place = Math.min(means.length - 1, Math.floor((position - 1) / data.stride));
         sheet.dot([(place + 0.5) * data.stride, means[place]], { colour: colour(name) });
       }
