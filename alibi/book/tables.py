@@ -60,7 +60,7 @@ def styled(texts: pd.DataFrame, caption: str) -> Styler:
 
 
 def against_itself(found: Mapping[str, AgainstItself]) -> Styler:
-    """What a window longer than L adds to each model's loss (nats a token), just past L and at the window's end.
+    """The loss (nats a token) that a window longer than L adds to each model, just past L and at its end.
 
     Means over the positions L + 1 to 2 L and over the last L, each with two standard errors over articles.
     """
