@@ -177,15 +177,16 @@ def test_what_three_seeds_say_of_the_order_at_64():
 
 
 def test_passkeys_that_models_trained_at_64_find():
-    rows = measured_results("retrieval").query("scale == 'laptop' and metric == 'exact_match' and protocol == 'passkey'")
-    rows = rows[rows.first_position.isna() & rows.interpolation.isna()]
+    rows = measured_results("retrieval").query("scale == 'laptop' and metric == 'exact_match'")
+    rows = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.protocol == "passkey")]
     found = rows.groupby(["method", "eval_length"]).value.mean()
     assert f"{found['alibi', 512]:.0%} {found['alibi-x8', 512]:.0%}" == "96% 30%"
     says("reads-further", "a small model trained at 64 tokens finds 96 % of them in windows of 512", "it finds 30 %")
     assert [f"{found['alibi-x8', window]:.0%}" for window in (256, 1024)] == ["59%", "15%"]
     assert f"{found['none', 1024]:.0%}" == "3%"
     assert min(found["alibi-half", 1024], found["forgetting", 1024]) > 0.99
-    says("reads-further", "falls to 59 % at $4 L$ and 15 % at $16 L$", "3 % are found at $16 L$", "more than 99 % are found")
+    says("reads-further", "falls to 59 % at $4 L$ and 15 % at $16 L$")
+    says("reads-further", "3 % are found at $16 L$", "more than 99 % are found")
 
 
 def test_the_forecast_by_the_curse_alone():
