@@ -24,7 +24,7 @@ from alibi.reproduction.rules import FIGURE_1, HOLDS, Claim, Part, Values, each
 AFTER, READS, RETRIEVAL = ("after_alibi",), ("reads_further",), ("retrieval",)
 CHI, CHI_2022 = "Chi et al. 2023", "Chi et al. 2022"
 KAZEMNEJAD, FOX, YARN = "Kazemnejad et al. 2023", "Lin et al. 2025", "Peng et al. 2024"
-NTK_ALIBI = "github.com/keezen/ntk_alibi"
+NTK_ALIBI = "keezen, ntk_alibi"  # github.com/keezen/ntk_alibi
 TASKS_REMARK = "Here a small model learns generated tasks alone, at 64 tokens."
 # In training lengths.
 FAR = 16

@@ -37,15 +37,15 @@ Look = tuple[str, str | tuple[int, int, int], tuple[float, ...] | str]
 """Colour, marker and dashes of a line."""
 CHOSEN_LOOKS: dict[str, Look] = {
     "sinusoidal": ("#D55E00", "s", (4, 1.5)),
-    "rotary": ("#CC79A7", "^", (1, 1)),
+    "rotary": ("#CC79A7", "^", (2, 1)),
     "t5": ("#009E73", "D", (5, 1, 1, 1)),
     "alibi": ("#0072B2", "o", ""),
-    "learned": ("#E69F00", "v", (2, 1)),
+    "learned": ("#E69F00", "v", (1, 1)),
     "none": ("#000000", "P", (6, 2)),
     # Other slopes cool, other growth warm.
     "alibi-learned": ("#332288", "<", (7, 1)),
     "alibi-random": ("#44AA99", "X", (1, 2)),
-    "alibi-half": ("#88CCEE", ">", (3, 1, 1, 1)),
+    "alibi-half": ("#8C6BD9", ">", (3, 1, 1, 1)),
     "alibi-quadratic": ("#882255", "p", (3, 2)),
     "alibi-exponential": ("#CC6677", "d", (5, 3)),
     "alibi-logarithmic": ("#DDCC77", "*", (8, 1, 1, 1)),
@@ -56,7 +56,7 @@ CHOSEN_LOOKS: dict[str, Look] = {
     "sandwich": ("#663333", (8, 1, 0), (9, 2)),
     "fire": ("#EE3377", (6, 1, 0), (3, 3)),
     "xpos": ("#AA4499", "8", (1, 3)),
-    "forgetting": ("#4477AA", (3, 1, 0), (2, 1, 6, 1)),
+    "forgetting": ("#994F00", (3, 1, 0), (2, 1, 6, 1)),
     # Constants for an eighth of the lengths: lighter than the method itself.
     "sinusoidal-base": ("#F0A868", (4, 0, 20), (2, 1, 1, 1)),
     "rotary-base": ("#E6BFD6", (3, 0, 90), (1, 1, 3, 1)),
@@ -65,7 +65,7 @@ CHOSEN_LOOKS: dict[str, Look] = {
 }
 # For methods without a chosen look, in the order of METHODS. A marker of two numbers has its corners, and 1 for a star.
 SPARE_LOOKS: tuple[Look, ...] = (
-    ("#994F00", (7, 1, 0), (10, 1, 2, 1)),
+    ("#4477AA", (7, 1, 0), (10, 1, 2, 1)),
     ("#225555", (9, 1, 0), (1, 4)),
     ("#BBBBBB", (10, 1, 0), (7, 3)),
     ("#AA3377", (12, 1, 0), (4, 1, 1, 2)),
