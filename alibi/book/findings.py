@@ -81,7 +81,11 @@ def past_length(paper: pd.DataFrame, measured: pd.DataFrame, multiples: Sequence
             published = f" In the paper: {_ranges(theirs)}." if theirs else ""
             own = measured[measured.method == method]
             seeds = own.groupby(own.train_length.astype(float)).seed.nunique()
-            lengths = _joined([f"{at:g}" + (f" ({seeds[at]} seeds)" if seeds[at] > 1 else "") for at in ours])
+            # A curve that ends sooner has no part in the last number.
+            notes = {at: [f"{seeds[at]} seeds"] if seeds[at] > 1 else [] for at in ours}
+            for at in [at for at, ratios in ours.items() if multiples[-1] not in ratios]:
+                notes[at].append(f"up to ${max(ours[at]):g} L$")
+            lengths = _joined([f"{at:g}" + (f" ({', '.join(note)})" if note else "") for at, note in notes.items()])
             told.append(f"**{plots.TITLES[method]} {word}.** Trained at {lengths}: {_ranges(ours)}.{published}")
     return _listed(told)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
@@ -17,7 +18,7 @@ from alibi.reproduction.plan import listing, states
 from alibi.reproduction.runner import reproduce
 from alibi.scale import SCALES
 
-# The paper's tables have other lengths than ours; numbers at lengths within this share stand side by side.
+# The paper's tables have other lengths than ours; a number of ours is shown if theirs has a length within this share.
 NEAR = 0.03
 # Columns that a number of theirs and one of ours share.
 PAIRED = ["method", "paper_length", "paper_eval_length"]
@@ -126,8 +127,11 @@ def cost(records: pd.DataFrame) -> str:
     return f"{many}, {duration(float(runs.seconds.sum()))} of training in all"
 
 
-def _nearest(ours: pd.DataFrame, paper: pd.DataFrame, factor: float = 1) -> pd.DataFrame:
-    """Our rows by `PAIRED`, each with the paper's nearest window at the same L; our lengths are times the factor."""
+def _at_our_windows(ours: pd.DataFrame, paper: pd.DataFrame, factor: float = 1) -> pd.DataFrame:
+    """Our rows by `PAIRED`, each with the paper's value at the same L and window; our lengths are times the factor.
+
+    Rows with none of the paper's windows near are left out. Between two of its windows log perplexity is interpolated.
+    """
     theirs = paper[(paper.metric == "perplexity") & (paper.split == "valid")].dropna(subset="value")
     theirs = theirs.assign(
         paper_length=factor * theirs.train_length.astype(float),
@@ -135,8 +139,13 @@ def _nearest(ours: pd.DataFrame, paper: pd.DataFrame, factor: float = 1) -> pd.D
     ).drop_duplicates(PAIRED)
     paired = ours.merge(theirs, on=PAIRED[:2], suffixes=("", "_theirs"))
     apart = (paired.paper_eval_length_theirs / paired.paper_eval_length - 1).abs()
-    nearest = paired.assign(apart=apart)[apart <= NEAR].sort_values("apart").drop_duplicates(PAIRED)
-    return nearest.set_index(PAIRED)
+    rows = paired[apart <= NEAR].drop_duplicates(PAIRED).set_index(PAIRED)
+    curves = dict(iter(theirs.sort_values("paper_eval_length").groupby(PAIRED[:2])))
+    for method, length, window in rows.index:
+        curve = curves[method, length]
+        known, losses = np.log(curve.paper_eval_length.to_numpy()), np.log(curve.value.to_numpy(float))
+        rows.loc[(method, length, window), "value"] = np.exp(np.interp(np.log(window), known, losses))
+    return rows
 
 
 def beside(
@@ -146,7 +155,7 @@ def beside(
     decimals: int = 2,
     same_length: pd.DataFrame | None = None,
 ) -> Styler:
-    """Perplexities of the paper and ours at evaluation lengths that agree within 3 %, and the difference.
+    """Perplexities of the paper and ours at evaluation lengths near one of the paper's (3 %), and the difference.
 
     Lengths are ours in the paper's tokens (times the scale's factor); several seeds give mean and standard deviation.
     Models and texts differ, so levels differ; the ratio to the same model's perplexity at L can be compared.
@@ -163,10 +172,10 @@ def beside(
     protocol = measured.protocol.iloc[0] if len(measured) else ""
     ours = plots.perplexities(measured, protocol=protocol)
     ours = ours.astype(dict.fromkeys(PAIRED[1:], float)).groupby(PAIRED).value.agg(["mean", "std"]).reset_index()
-    both = _nearest(ours, paper).rename(columns={"value": "paper", "mean": "measured", "std": "deviation"})
+    both = _at_our_windows(ours, paper).rename(columns={"value": "paper", "mean": "measured", "std": "deviation"})
     if same_length is not None and len(measured):
         factor = float((measured.paper_length / measured.train_length).iloc[0])
-        both["same"] = _nearest(ours, plots.perplexities(same_length, protocol=protocol), factor).value
+        both["same"] = _at_our_windows(ours, plots.perplexities(same_length, protocol=protocol), factor).value
     own = both.index.get_level_values("paper_eval_length") == both.index.get_level_values("paper_length")
     relative = {
         name: both[name] / both[name].where(own).groupby(level=PAIRED[:2]).transform("max")

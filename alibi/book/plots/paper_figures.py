@@ -124,7 +124,7 @@ def figure_4(records: pd.DataFrame) -> Figure:
             baseline.index, baseline, color=COLOURS["sinusoidal"], marker=MARKERS["sinusoidal"], ls="--", lw=1,
             label=TITLES["sinusoidal"],
         )  # fmt: skip
-        logarithmic(ax, far_apart(sorted(chosen.eval_length.unique())))
+        logarithmic(ax, far_apart(sorted({*lengths, float(chosen.eval_length.max())})))
         ax.margins(x=0.09, y=0.1)
         ax.set(xlabel="evaluation length (tokens)", ylabel=METRIC_LABELS["perplexity"], title=title)
         ax.legend(title=f"{TITLES['alibi']} trained at L", ncols=2, columnspacing=1, labelspacing=0.2)
