@@ -218,7 +218,7 @@ def test_our_small_models_past_their_length():
     assert all(ratio > 1.1 for ratios in far for ratio in ratios.values())
     says("wikitext103", "Rotary and no positions stay within some 2 % at $2 L$ and fail farther out")
     assert [f"{1 - growth(ours, 't5', multiple)[128]:.0%}" for multiple in (2, 16)] == ["5%", "3%"]
-    says("wikitext103", "So does the T5 bias trained at 64; trained at 128 it holds to $16 L$")
+    says("wikitext103", "The T5 bias trained at 64 fails farther out too; trained at 128 it holds to $16 L$")
     says("wikitext103", "That model is 5 % below its own level at $2 L$ and 3 % at $16 L$")
     changes = [f"{growth(ours, 't5', multiple)[64] - 1:+.0%}" for multiple in (1.25, 2)]
     assert changes == ["-2%", "+2%"] and max(growth(perplexities(PAPER), "t5", 2).values()) < 1
@@ -359,7 +359,8 @@ def test_what_a_cpu_takes():
     speed = timed.query("method == 'sinusoidal' and metric == 'train_speed'").set_index("train_length").value
     short = timed.query("method == 'alibi' and metric == 'train_speed' and train_length == 512").value.item()
     assert f"{speed[512] / speed[3072]:.2f} {short / speed[3072]:.2f}" == "2.07 2.07"
-    says("efficiency", "W2 gains 2.07", "by a factor of 1.84 in the paper, 1.07 on the H100 and 2.07 on the CPU")
+    says("efficiency", "W2 gains 2.07", "by a factor of 1.84 in the paper, 1.07 on the H100 (0.94")
+    says("efficiency", "the 95 % interval is 0.94 to 1.20", "(0.94 to 1.20, so not shown) and 2.07 on the CPU")
     times = timed[timed.metric == "attention_time"].groupby(["train_length", "method"]).value.min()
     assert f"{times[8192, 'alibi+window'] / times[8192, 'none']:.2f}" == "0.16"
     says("efficiency", "At 8,192 tokens one pair in six is left, and on the CPU attention takes a sixth of the time")

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+import math
 import re
 import subprocess
 
@@ -140,10 +141,11 @@ def test_the_cost_counts_each_run_once():
 
 def test_the_papers_number_ours_and_the_difference_stand_in_a_row(folder):
     shown = beside(record(100), record(97, window=128), record(200, "sinusoidal"))
-    # Table 2: ALiBi 19.73 at 512 tokens and 18.73 at 1012, the nearest to 1024; sinusoidal 20.05.
+    # Table 2: ALiBi 19.73 at 512 tokens, 18.73 at 1012 and 18.69 at 1112; sinusoidal 20.05.
+    at_1024 = 18.73 * (18.69 / 18.73) ** (math.log(1024 / 1012) / math.log(1112 / 1012))
     assert shown.loc[("ALiBi", "512", "512")].tolist() == ["19.73", "100.00", "+80.27", "1.000", "1.000"]
-    assert shown.loc[("ALiBi", "512", "1024")].tolist()[:3] == ["18.73", "97.00", "+78.27"]
-    assert shown.loc[("ALiBi", "512", "1024")].tolist()[3:] == [f"{18.73 / 19.73:.3f}", "0.970"]
+    assert shown.loc[("ALiBi", "512", "1024")].tolist()[:3] == [f"{at_1024:.2f}", "97.00", f"{97 - at_1024:+.2f}"]
+    assert shown.loc[("ALiBi", "512", "1024")].tolist()[3:] == [f"{at_1024 / 19.73:.3f}", "0.970"]
     assert shown.loc[("Sinusoidal", "512", "512")].tolist()[:3] == ["20.05", "200.00", "+179.95"]
     assert [index[0] for index in shown.index] == ["Sinusoidal", "ALiBi", "ALiBi"]
 
