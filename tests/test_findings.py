@@ -126,3 +126,10 @@ def test_without_records_nothing_is_found():
     ):
         assert told.data == findings.NONE
     assert isinstance(nothing, pd.DataFrame) and "recorded" in findings.short_against_long(nothing).data
+
+
+def test_a_curve_that_ends_sooner_is_told_with_its_end():
+    whole = curve("alibi", {1: 1, 1.125: 1, 2: 0.98, 16: 0.95})
+    rows = measured(*whole, *curve("alibi", {1: 1, 1.125: 1, 2: 0.99}, length=384))
+    told = findings.past_length(TABLE_2, rows).data
+    assert "Trained at 64 and 384 (up to $2 L$): +0.0 % at $1.125 L$, -2.0 % to -1.0 % at $2 L$" in told
