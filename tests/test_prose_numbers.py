@@ -186,6 +186,8 @@ def test_passkeys_that_models_trained_at_64_find():
     assert f"{found['none', 1024]:.0%}" == "3%"
     assert min(found["alibi-half", 1024], found["forgetting", 1024]) > 0.99
     says("reads-further", "falls to 59 % at $4 L$ and 15 % at $16 L$")
+    assert f"{found['t5', 1024]:.0%}" == "98%"
+    says("reads-further", "The T5 bias finds 98 % there too")
     says("reads-further", "3 % are found at $16 L$", "more than 99 % are found")
 
 
