@@ -157,7 +157,8 @@ def beside(
 ) -> Styler:
     """Perplexities of the paper and ours at evaluation lengths near one of the paper's (3 %), and the difference.
 
-    Lengths are ours in the paper's tokens (times the scale's factor); several seeds give mean and standard deviation.
+    Lengths are ours in the paper's tokens (times the scale's factor), and its numbers are interpolated there. Several
+    seeds give mean and standard deviation.
     Models and texts differ, so levels differ; the ratio to the same model's perplexity at L can be compared.
 
     Args:
