@@ -15,6 +15,8 @@ from javascript import files_of, in_browser, in_node
 from alibi.book import plots, results
 from alibi.book.build import chapters
 from alibi.book.widgets import FOLDER, NAMES, SHARED, figures, scripts, widget
+from alibi.corpora.vocabulary import BytePairVocabulary
+from alibi.evaluate import AgainstItself
 from alibi.positions import position_method, slopes
 from alibi.positions.rotary import frequencies, rotate
 from alibi.positions.t5 import bucket
@@ -125,6 +127,15 @@ def test_what_a_long_window_has_cost_is_the_sum_of_its_tokens(compute):
     script = "({means, places}) => places.map((place) => Watch.soFar(means, 32, place))"
     found = compute("watch", script, {"means": means.tolist(), "places": list(range(1, 257))})
     np.testing.assert_allclose(found, np.repeat(means, 32).cumsum(), atol=1e-9)
+
+
+def test_a_result_of_one_article_has_a_curve_and_no_band():
+    vocabulary = BytePairVocabulary.train(["and then there were none\n"] * 9, 270)
+    tokens = np.array(vocabulary.encode(" and then there were none" * 9))
+    one = AgainstItself(2, 8, 2, nats=np.array([[0.0], [0.5], [1.0], [2.0]]), tokens=np.full((4, 1), 2))
+    (text,) = re.findall(r">(\{.*\})</script>", figures.watch({"alibi": one}, vocabulary, tokens).data)
+    (method,) = json.loads(text)["methods"]
+    assert method["means"] == [0, 0.25, 0.5, 1] and method["margins"] == [0, 0, 0, 0]
 
 
 def test_curves_are_the_papers_relative_ones(compute):

@@ -94,14 +94,14 @@ def watch(found: Mapping[str, AgainstItself], vocabulary: Vocabulary, tokens: np
     """The cost of a window longer than L for each model, by position, beside a text of the same length.
 
     Args:
-        found: result of each method, all with the same lengths.
+        found: result of each method, all with the same lengths. A result of one article has no error, and so no band.
         vocabulary: vocabulary of the text.
         tokens: the text, at least one window of it.
     """
     some = next(iter(found.values()))
     methods = []
     for name, own in found.items():
-        means, margins = (values.round(4).tolist() for values in plots.by_position(own))
+        means, margins = (np.nan_to_num(values).round(4).tolist() for values in plots.by_position(own))
         methods.append({"name": name, "title": plots.TITLES[name], "means": means, "margins": margins})
     pieces = _pieces(vocabulary, tokens[: some.window])
     return widget("watch", {"length": some.length, "stride": some.stride, "methods": methods, "pieces": pieces})
