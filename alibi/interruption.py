@@ -7,6 +7,7 @@ second SIGINT, which a person types, ends a process in the middle of its work.
 
 import _thread
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -143,6 +144,17 @@ def starting() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _task(work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    try:
+        return work(*arguments, **named)
+    except SystemExit:
+        # The executor would take this for the task's failure and start the next one. And it would read the queue, in
+        # which another process may have left half a message: that one was waiting for it when it was ended.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(TRY_AGAIN)
+
+
 class Pool(ProcessPoolExecutor):
     """Spawned processes that end with this one; Ctrl-C or another request to end stops them at once.
 
@@ -158,7 +170,7 @@ class Pool(ProcessPoolExecutor):
     def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
         """Submits a task, as a `ProcessPoolExecutor` does."""
         with starting():
-            return super().submit(*arguments, **named)
+            return super().submit(_task, *arguments, **named)
 
     def __exit__(self, kind: type[BaseException] | None, *told: Any) -> None:
         if kind is not None and not issubclass(kind, Exception):

@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,12 +63,13 @@ def wait_for_ever(at_work):
     threading.Event().wait()
 
 
-def test_a_pool_ends_what_is_at_work_in_it_when_its_block_is_interrupted(tmp_path):
-    at_work = tmp_path / "at work"
+def test_a_pool_ends_what_is_at_work_and_starts_nothing_more_when_its_block_is_interrupted(tmp_path):
+    at_work, later = tmp_path / "at work", tmp_path / "later"
     with pytest.raises(KeyboardInterrupt), Pool(1) as pool:
-        task = pool.submit(wait_for_ever, at_work)
+        task, *waiting = [pool.submit(wait_for_ever, at_work)] + [pool.submit(Path.touch, later) for _ in range(3)]
         while not at_work.exists():
             assert not task.done(), task.exception()
             time.sleep(0.01)
         raise KeyboardInterrupt
     assert task.done() and not multiprocessing.active_children()
+    assert all(other.done() for other in waiting) and not later.exists()
