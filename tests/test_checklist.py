@@ -15,8 +15,13 @@ def test_a_run_is_paid_for_once_however_many_numbers_it_gave():
     elsewhere, timed = one | {"seed": 2, "device": "b (CPU)", "seconds": 7200.0}, one | {"seed": 0, "seconds": None}
     on_a_gpu = one | {"seed": 3, "device": "c"}
     found = budget(pd.DataFrame([*rows, elsewhere, timed, on_a_gpu]).reindex(columns=MEASURED_COLUMNS)).data
-    told = found.set_index("machine")[["runs", "core hours", "kWh, about"]].values.tolist()
-    assert told == [["2", "3.0", "0.03"], ["1", "2.0", "0.02"]]
+    told = found.set_index("machine")[["runs", "core hours", "card hours", "kWh, about"]].T.to_dict("list")
+    assert told == {
+        "a (CPU)": ["2", "3.0", "", "0.03"],
+        "b (CPU)": ["1", "2.0", "", "0.02"],
+        "c": ["1", "", "1.5", "1.05"],
+        "": ["4", "5.0", "1.5", "1.10"],
+    }
 
 
 def test_hyperparameters_and_differences_are_those_of_the_scales():

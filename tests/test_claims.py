@@ -633,6 +633,11 @@ def test_largest_scale_that_has_the_records_decides():
     assert verdict(4, pd.concat([bad, laptop])) == NOT_REPRODUCED
     assert verdict(4, pd.concat([bad.assign(scale="laptop"), COMPLETE])) == REDUCED
     assert verdict(4, pd.concat([COMPLETE.assign(scale="paper"), bad])) == REPRODUCED
+    (part,) = judge(claim(4), pd.concat([bad.assign(scale="laptop"), COMPLETE]), PAPER).findings
+    assert [(other.scale, other.outcome, other.at_smaller_scales) for other in part.at_smaller_scales] == [
+        ("laptop", "broken", ())
+    ]
+    assert on_what(part).endswith(f"; at laptop: {part.at_smaller_scales[0].effect:.4g}, broken")
     incomplete = bad[bad["paper_length"].ne(512)].assign(scale="paper")
     found = judge(claim(4), pd.concat([incomplete, laptop]), PAPER)
     assert found.verdict == REDUCED and found.scale == "laptop"

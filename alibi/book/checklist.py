@@ -1,5 +1,6 @@
 """Tables that a reviewer of a reproduction asks for: differences, hyperparameters, and costs by machine."""
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -13,6 +14,8 @@ from alibi.scale import SCALES, scale_named
 
 # An assumption, not a measurement: a core of a server CPU at work, with its share of memory, fans and cooling.
 WATTS_A_CORE = 10
+# The limit of an H100 SXM (NVIDIA's data sheet): a card at work draws less.
+WATTS_A_CARD = 700
 
 
 def _size(name: str) -> str:
@@ -129,25 +132,32 @@ def _factors(scale: str) -> str:
 
 
 def budget(records: pd.DataFrame) -> Styler:
-    """Runs, core hours and kilowatt hours by experiment, scale and machine; a run counts once in each experiment.
+    """Runs, hours and kilowatt hours by experiment, scale and machine; a run counts once in each experiment.
 
-    Only runs on CPUs count; they train on one thread. Energy is hours times `WATTS_A_CORE`: a rough estimate, not a
-    reading.
+    Hours are those of a core for a run on a CPU, which trains on one thread, and of a card for one on a GPU. Energy is
+    hours times `WATTS_A_CORE` or `WATTS_A_CARD`: a rough estimate, not a reading. The last row is the sum.
     """
     runs = records.dropna(subset="seconds").drop_duplicates(RUN)
-    runs = runs[runs.device.str.endswith("(CPU)")]
     by = ["source", "scale", "device", "dtype"]
     found = runs.groupby(by, as_index=False).agg(runs=("seconds", "size"), seconds=("seconds", "sum"))
     hours = found.seconds.astype(float) / 3600
-    shown = pd.DataFrame(
+    on_cpu = found.device.str.endswith("(CPU)")
+    energy = hours * np.where(on_cpu, WATTS_A_CORE, WATTS_A_CARD) / 1000
+    rows = pd.DataFrame(
         {
             "experiment": found.source,
             "scale": found.scale,
             "machine": found.device,
             "dtype": found.dtype,
-            "runs": found.runs.map("{:,}".format),
-            "core hours": hours.map("{:.1f}".format),
-            "kWh, about": (hours * WATTS_A_CORE / 1000).map("{:.2f}".format),
+            "runs": found.runs,
+            "core hours": hours.where(on_cpu),
+            "card hours": hours.mask(on_cpu),
+            "kWh, about": energy,
         }
-    ).set_index(["experiment", "scale"])
-    return tables.styled(shown, f"Budget: training alone, at an assumed {WATTS_A_CORE} W a core")
+    )
+    numbers = list(rows.columns[4:])
+    rows.loc[len(rows)] = ["all", "", "", "", *rows[numbers].sum()]
+    formats = ["{:,.0f}", "{:.1f}", "{:.1f}", "{:.2f}"]
+    texts = {name: rows[name].map(form.format).replace("nan", "") for name, form in zip(numbers, formats, strict=True)}
+    caption = f"Budget: training alone, at an assumed {WATTS_A_CORE} W a core and {WATTS_A_CARD} W a card"
+    return tables.styled(rows.assign(**texts).set_index(["experiment", "scale"]), caption)

@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from alibi.book import plots, results
-from alibi.reproduction import claims
+from alibi.reproduction import claim_tables, claims
 from alibi.reproduction.evidence import SLIDING
 from alibi.reproduction.rules import FAILS, HOLDS
 
@@ -210,7 +210,13 @@ def of_claims(numbers: Sequence[int | str]) -> Markdown:
     told, waiting = [], []
     for verdict in claims.both_scorecards():
         parts = [
-            f"  - {part.statistic} is {part.effect:.4g} at {part.scale}; the rule asks {part.rule}: {part.outcome}"
+            "; ".join(
+                [
+                    f"  - {part.statistic} is {part.effect:.4g} at {part.scale}",
+                    f"the rule asks {part.rule}: {part.outcome}",
+                    *claim_tables.smaller_scales(part),
+                ]
+            )
             for part in verdict.findings
             if part.outcome and part.effect is not None
         ]
@@ -253,15 +259,19 @@ def measured_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
 
 
 def why(verdict: claims.Verdict) -> str:
-    """The reason of a verdict in a few words: the shut gate, the broken part, or the missing records."""
+    """The reason of a verdict in a few words: the shut gate, the broken part, or the missing records.
+
+    After a shut gate and after a broken part come the findings of smaller scales.
+    """
     if verdict.verdict == claims.NOT_MEASURABLE:
         shut = [gate.letter for gate in verdict.gates if gate.state == claims.SHUT]
-        return f"shut: gate{'s' if len(shut) > 1 else ''} {_joined(shut)}"
+        others = [told for part in verdict.findings for told in claim_tables.smaller_scales(part)]
+        return "; ".join([f"shut: gate{'s' if len(shut) > 1 else ''} {_joined(shut)}", *others])
     broken = next((part for part in verdict.findings if part.outcome == claims.BROKEN), None)
     missing = sum(not part.outcome for part in verdict.findings)
     lacking = f"{missing} of {len(verdict.findings)} parts lack records" if missing else ""
     if broken is not None:
         told = f"{broken.statistic}: {broken.effect:.4g}, not {broken.rule}"
-        return "; ".join(filter(None, [told, lacking]))
+        return "; ".join(filter(None, [told, *claim_tables.smaller_scales(broken), lacking]))
     unknown = [gate.letter for gate in verdict.gates if gate.state == claims.UNKNOWN]
     return lacking or (f"no records for gate{'s' if len(unknown) > 1 else ''} {_joined(unknown)}" if unknown else "")

@@ -23,7 +23,7 @@ def left(rows: pd.DataFrame, caption: str) -> Styler:
 
 
 def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False) -> Styler:
-    """A row for each claim: title, verdict, the reason, and the smallest scale with the fewest seeds.
+    """A row for each claim: title, verdict, the reason, and the smallest scale with the numbers of seeds.
 
     Args:
         verdicts: of `claims.scorecard`.
@@ -33,13 +33,14 @@ def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False)
     rows = {}
     for verdict in verdicts:
         measured = [part for part in verdict.findings if part.outcome]
-        fewest = min((part.fewest for part in measured), default=0)
+        counts = sorted({seeds for part in measured for seeds in (part.fewest, part.seeds)})
+        seeds = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else ""
         rows[verdict.number] = {
             "claim": verdict.title,
             **({"whose": verdict.paper} if whose else {}),
             "verdict": f"{SIGNS[verdict.verdict]} {verdict.verdict}",
             "why": why(verdict),
-            "smallest scale": f"{verdict.scale}, seeds: {fewest}" if measured else "",
+            "smallest scale": f"{verdict.scale}, seeds: {seeds}" if measured else "",
         }
     return left(pd.DataFrame.from_dict(rows, "index"), caption)
 

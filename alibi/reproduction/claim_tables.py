@@ -49,7 +49,13 @@ def on_what(found: Finding) -> str:
         seeds += f" ({found.fewest} at another L)"
     at = f"at L = {found.length}" if found.length > 1 else ""
     corrected = "" if found.holm is None else f"Holm's p {found.holm:.2g}"
-    return ", ".join(filter(None, [found.outcome, at, seeds, corrected, found.scale, found.corpus_used, found.model]))
+    told = [found.outcome, at, seeds, corrected, found.scale, found.corpus_used, found.model]
+    return "; ".join([", ".join(filter(None, told)), *smaller_scales(found)])
+
+
+def smaller_scales(found: Finding) -> list[str]:
+    """The findings of smaller scales for the same part, in words."""
+    return [f"at {other.scale}: {_number(other.effect)}, {other.outcome}" for other in found.at_smaller_scales]
 
 
 def _number(value: float | None) -> str:

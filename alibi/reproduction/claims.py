@@ -26,8 +26,9 @@ The verdicts:
 - *not yet measured*: a part or a gate lacks a number, which the finding names.
 
 Each part also has the share of seeds whose own value obeys the rule (seeds are paired, so for an order of methods this
-is the probability of superiority), and Holm's p of the hypothesis that the rule is broken, over all parts that have two
-seeds. The paper's claims and the claims of later papers are two families with separate corrections.
+is the probability of superiority), and Holm's p of the hypothesis that the rule is broken, over all parts with two
+seeds at every L. The paper's claims and the claims of later papers are two families with separate corrections. Where a
+smaller scale than the deciding one has all numbers of a part, its finding stands beside it.
 """
 
 import math
@@ -85,13 +86,15 @@ class Finding:
     agreeing: int
     """Number of those seeds whose own value at that L obeys the rule."""
     p: float | None
-    """One-sided p over seeds of the hypothesis that the rule is broken, the largest of all L; None with one seed."""
+    """One-sided p over seeds (`p_value`), the largest of all L; None if an L has one seed."""
     scale: str
     corpus_used: str
     model: str
     missing: tuple[str, ...]
     holm: float | None = None
     """That p after Holm's correction for all parts of the scorecard that have one."""
+    at_smaller_scales: tuple["Finding", ...] = ()
+    """The findings of smaller scales that have all numbers too, which don't decide; largest scale first."""
 
     @property
     def holds(self) -> bool | None:
@@ -139,7 +142,10 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def p_value(part: Part, values: Sequence[float]) -> float:
-    """One-sided p of the hypothesis that the mean breaks the rule (Student's t); for a band, the larger of two."""
+    """One-sided p of the hypothesis that the true mean breaks the rule (Student's t); for a band, the larger of two.
+
+    It is the probability that seeds' mean lies at least so far inside the rule if the true mean is at the rule's bound.
+    """
     from scipy.stats import t
 
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
@@ -311,7 +317,8 @@ def _judge(claim: Claim, known: Known, published: Known) -> Verdict:
     findings = []
     for part in claim.parts:
         of_paper = measure(part, published, ("paper",)).effect
-        findings.append(measure(part, known, COUNTED_SCALES, of_paper))
+        deciding, *others = _by_scale(part, known, of_paper)
+        findings.append(replace(deciding, at_smaller_scales=tuple(others)))
     scale = max((finding.scale for finding in findings if finding.scale), key=COUNTED_SCALES.index, default="")
     asked = [gate for gate in GATES if gate.letter in claim.gates and scale not in ("", "paper")]
     texts = {finding.corpus_used for finding in findings if finding.scale == scale}
@@ -320,6 +327,14 @@ def _judge(claim: Claim, known: Known, published: Known) -> Verdict:
     return Verdict(
         claim.number, claim.title, claim.paper_place, verdict, scale, tuple(findings), claim.remark, passed, claim.paper
     )
+
+
+def _by_scale(part: Part, known: Known, paper: float | None) -> list[Finding]:
+    """The finding of the largest scale with all numbers, or what is missing; then those of smaller scales with all."""
+    deciding = measure(part, known, COUNTED_SCALES, paper)
+    smaller = COUNTED_SCALES[COUNTED_SCALES.index(deciding.scale) + 1 :] if deciding.scale else ()
+    others = [measure(part, known, (scale,), paper) for scale in smaller]
+    return [deciding, *(found for found in others if found.outcome)]
 
 
 def _word(claim: Claim, scale: str, findings: Sequence[Finding], gates: Sequence[str]) -> str:
