@@ -515,7 +515,14 @@ def test_a_seed_counts_at_each_length_that_it_has():
     assert near.verdict == SEEN_ONCE and (near.findings[0].length, near.findings[0].seeds) == (1024, 1)
     far = judge(claim(5), seeds(seed(19.8, 19.2), seed(19.81), seed(19.82)), PAPER)
     assert far.verdict == SEEN_ONCE and (far.findings[0].length, far.findings[0].seeds) == (512, 3)
-    assert far.findings[0].fewest == 1 and "3 of 3 seeds obey the rule (1 at another L)" in on_what(far.findings[0])
+    (part,) = far.findings
+    others = {other.length: other for other in part.at_other_lengths}
+    assert part.fewest == 1 and "at L = 512, 3 of 3 seeds obey the rule" in on_what(part)
+    assert (others[1024].seeds, others[1024].interval, others[1024].effect) == (1, None, pytest.approx(19.2 / 20))
+    assert "; at L = 1024: 0.96, holds, one seed" in on_what(part)
+    (other,) = (other for other in near.findings[0].at_other_lengths if other.length == 512)
+    assert other.seeds == 3 and other.interval == pytest.approx(interval([0.99, 0.9905, 0.991]))
+    assert "; at L = 512: 0.9905, 0.9893 to 0.9917, holds, 3 of 3 seeds obey the rule" in on_what(near.findings[0])
     broken = judge(claim(5), seeds(seed(20.2, 19.2), seed(20.21), seed(20.22)), PAPER)
     assert broken.verdict == NOT_REPRODUCED and broken.findings[0].agreeing == 0
     assert judge(claim(5), seeds(seed(19.8), seed(19.81)), PAPER).verdict == NOT_MEASURED, "no seed has both"

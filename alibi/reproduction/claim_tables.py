@@ -11,6 +11,7 @@ from alibi.reproduction.claims import (
     NOT_REPRODUCED,
     SHUT,
     VERDICTS,
+    AtLength,
     Finding,
     GateFinding,
     Verdict,
@@ -44,13 +45,18 @@ def on_what(found: Finding) -> str:
     if found.missing:
         more = f", and {len(found.missing) - 1} more" if len(found.missing) > 1 else ""
         return f"missing: {found.missing[0]}{more}"
-    seeds = "one seed" if found.seeds == 1 else f"{found.agreeing} of {found.seeds} seeds obey the rule"
-    if found.fewest < found.seeds:
-        seeds += f" ({found.fewest} at another L)"
-    at = f"at L = {found.length}" if found.length > 1 else ""
+    length = f"at L = {found.length}" if found.length > 1 else ""
     corrected = "" if found.holm is None else f"Holm's p {found.holm:.2g}"
-    told = [found.outcome, at, seeds, corrected, found.scale, found.corpus_used, found.model]
-    return "; ".join([", ".join(filter(None, told)), *smaller_scales(found)])
+    told = [found.outcome, length, _seeds(found), corrected, found.scale, found.corpus_used, found.model]
+    others = []
+    for other in found.at_other_lengths:
+        numbers = filter(None, [_number(other.effect), _intervals(other, found)])
+        others.append(f"at L = {other.length}: {', '.join([*numbers, other.outcome, _seeds(other)])}")
+    return "; ".join([", ".join(filter(None, told)), *others, *smaller_scales(found)])
+
+
+def _seeds(found: Finding | AtLength) -> str:
+    return "one seed" if found.seeds == 1 else f"{found.agreeing} of {found.seeds} seeds obey the rule"
 
 
 def smaller_scales(found: Finding) -> list[str]:
@@ -64,7 +70,11 @@ def _number(value: float | None) -> str:
 
 def intervals(found: Finding) -> str:
     """The intervals of a finding in words, over seeds and over the text or the repeats."""
-    told = (("", found.interval), (" (repeats)" if found.model else " (text)", found.text_interval))
+    return _intervals(found, found)
+
+
+def _intervals(at: Finding | AtLength, found: Finding) -> str:
+    told = (("", at.interval), (" (repeats)" if found.model else " (text)", at.text_interval))
     return ", ".join("{:.4g} to {:.4g}".format(*ends) + of for of, ends in told if ends)
 
 

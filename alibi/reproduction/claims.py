@@ -59,6 +59,20 @@ Z = 1.959964
 
 
 @dataclass(frozen=True)
+class AtLength:
+    """The outcome of one part of a claim at one L: the same fields as those of a `Finding`."""
+
+    length: int
+    outcome: str
+    effect: float
+    interval: tuple[float, float] | None
+    text_interval: tuple[float, float] | None
+    p: float | None
+    seeds: int
+    agreeing: int
+
+
+@dataclass(frozen=True)
 class Finding:
     """The outcome of one part of a claim by records."""
 
@@ -93,6 +107,8 @@ class Finding:
     missing: tuple[str, ...]
     holm: float | None = None
     """That p after Holm's correction for all parts of the scorecard that have one."""
+    at_other_lengths: tuple[AtLength, ...] = ()
+    """The outcomes at the other L that the part names, nearest to breaking the rule first."""
     at_smaller_scales: tuple["Finding", ...] = ()
     """The findings of smaller scales that have all numbers too, which don't decide; largest scale first."""
 
@@ -278,15 +294,15 @@ def _decided(
         around = any(ends and ends[0] < part.low and ends[1] > part.high for ends in (over_seeds, over_text))
         outcome = UNDECIDED if len(sides) > 1 or around else HOLDS if sides == {True} else BROKEN
         p = p_value(part, values) if over_seeds else None
-        told.append((outcome, part.margin(effect), length, effect, over_seeds, over_text, p, values))
-    outcome, _, length, effect, over_seeds, over_text, _, values = min(
-        told, key=lambda row: ([BROKEN, UNDECIDED, HOLDS].index(row[0]), row[1])
-    )
-    ps = [row[6] for row in told]
+        agreeing = sum(map(part.holds, values))
+        told.append(AtLength(length, outcome, effect, over_seeds, over_text, p, len(values), agreeing))
+    told.sort(key=lambda at: ([BROKEN, UNDECIDED, HOLDS].index(at.outcome), part.margin(at.effect)))
+    worst, ps = told[0], [at.p for at in told]
     return Finding(
-        part.statistic, part.rule, outcome, all(part.holds(row[3]) for row in told), effect, length, over_seeds,
-        over_text, paper, len(values), min(len(row[7]) for row in told), sum(map(part.holds, values)),
-        None if None in ps else max(p for p in ps if p is not None), group.scale, group.corpus_used, group.model, (),
+        part.statistic, part.rule, worst.outcome, all(part.holds(at.effect) for at in told), worst.effect,
+        worst.length, worst.interval, worst.text_interval, paper, worst.seeds, min(at.seeds for at in told),
+        worst.agreeing, None if None in ps else max(p for p in ps if p is not None), group.scale, group.corpus_used,
+        group.model, (), at_other_lengths=tuple(told[1:]),
     )  # fmt: skip
 
 
