@@ -32,15 +32,13 @@ def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False)
     """
     rows = {}
     for verdict in verdicts:
-        measured = [part for part in verdict.findings if part.outcome]
-        counts = sorted({seeds for part in measured for seeds in (part.fewest, part.seeds)})
-        seeds = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else ""
+        seeds = claim_tables.seed_range(verdict.findings)
         rows[verdict.number] = {
             "claim": verdict.title,
             **({"whose": verdict.paper} if whose else {}),
             "verdict": f"{SIGNS[verdict.verdict]} {verdict.verdict}",
             "why": why(verdict),
-            "smallest scale": f"{verdict.scale}, seeds: {seeds}" if measured else "",
+            "smallest scale": f"{verdict.scale}, seeds: {seeds}" if seeds else "",
         }
     return left(pd.DataFrame.from_dict(rows, "index"), caption)
 

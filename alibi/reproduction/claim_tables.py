@@ -55,6 +55,13 @@ def on_what(found: Finding) -> str:
     return "; ".join([", ".join(filter(None, told)), *others, *smaller_scales(found)])
 
 
+def seed_range(findings: Sequence[Finding]) -> str:
+    """The fewest and the most seeds at any L of these findings, such as "1 to 3"; empty if nothing is measured."""
+    measured = [found for found in findings if found.outcome]
+    counts = [count for found in measured for count in (found.seeds, *(at.seeds for at in found.at_other_lengths))]
+    return " to ".join(dict.fromkeys(f"{count}" for count in (min(counts), max(counts)))) if counts else ""
+
+
 def _seeds(found: Finding | AtLength) -> str:
     return "one seed" if found.seeds == 1 else f"{found.agreeing} of {found.seeds} seeds obey the rule"
 
@@ -141,7 +148,6 @@ def summary(verdicts: Sequence[Verdict], later: Sequence[Verdict] = ()) -> str:
         paper, effect = ("" if value is None else f"{value:.3g}" for value in (found.paper, found.effect))
         shut = ", ".join(gate.letter for gate in verdict.gates if gate.state == SHUT)
         word = f"{verdict.verdict} (gate {shut} shut)" if verdict.verdict == NOT_MEASURABLE else verdict.verdict
-        seeds = f"{found.fewest} to {found.seeds}" if found.fewest < found.seeds else f"{found.seeds or ''}"
-        told = f"{verdict.number} | {verdict.title} | {word} | {paper} | {effect} | {seeds}"
+        told = f"{verdict.number} | {verdict.title} | {word} | {paper} | {effect} | {seed_range([found])}"
         lines.append(f"| {told} |")
     return "\n".join(lines) + "\n"
