@@ -14,7 +14,7 @@ from conftest import ROOT
 from alibi.__main__ import main
 from alibi.records import MEASURED_COLUMNS, append, paper_results
 from alibi.reproduction import experiments
-from alibi.reproduction.claim_tables import as_json, intervals, on_what
+from alibi.reproduction.claim_tables import as_json, intervals, on_what, seed_range
 from alibi.reproduction.claims import (
     ARITHMETIC,
     BROKEN,
@@ -517,7 +517,8 @@ def test_a_seed_counts_at_each_length_that_it_has():
     assert far.verdict == SEEN_ONCE and (far.findings[0].length, far.findings[0].seeds) == (512, 3)
     (part,) = far.findings
     others = {other.length: other for other in part.at_other_lengths}
-    assert part.fewest == 1 and "at L = 512, 3 of 3 seeds obey the rule" in on_what(part)
+    assert min(part.seed_counts) == 1 and seed_range([part]) == "1 to 3"
+    assert "at L = 512, 3 of 3 seeds obey the rule" in on_what(part)
     assert (others[1024].seeds, others[1024].interval, others[1024].effect) == (1, None, pytest.approx(19.2 / 20))
     assert "; at L = 1024: 0.96, holds, one seed" in on_what(part)
     (other,) = (other for other in near.findings[0].at_other_lengths if other.length == 512)

@@ -83,7 +83,7 @@ def test_windows_that_grow_are_left_out():
 
 def test_claims_without_a_number_share_a_line(monkeypatch):
     part = claims.Finding(
-        "a ratio", "at most 1", "broken", False, 1.2, 0, None, None, None, 1, 1, 0, None, "gpu", "", "", ()
+        "a ratio", "at most 1", "broken", False, 1.2, 0, None, None, None, 1, 0, None, "gpu", "", "", ()
     )
     empty = replace(part, outcome="", effect=None)
     verdicts = [
@@ -100,9 +100,9 @@ def test_claims_without_a_number_share_a_line(monkeypatch):
 
 def test_the_line_of_verdicts_names_the_claims_that_failed():
     part = claims.Finding(
-        "a ratio", "at most 1", claims.BROKEN, False, 1.2, 0, None, None, None, 1, 1, 0, None, "laptop", "", "", ()
+        "a ratio", "at most 1", claims.BROKEN, False, 1.2, 0, None, None, None, 1, 0, None, "laptop", "", "", ()
     )
-    empty = claims.Finding("a", "b", "", None, None, 0, None, None, None, 0, 0, 0, None, "", "", "", ("one",))
+    empty = claims.Finding("a", "b", "", None, None, 0, None, None, None, 0, 0, None, "", "", "", ("one",))
     verdicts = [
         claims.Verdict(1, "One holds", "", claims.SEEN_ONCE, "laptop", (), ""),
         claims.Verdict(2, "Two holds", "", claims.CONTRADICTED_ONCE, "laptop", (part,), ""),

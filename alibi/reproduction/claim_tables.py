@@ -57,9 +57,11 @@ def on_what(found: Finding) -> str:
 
 def seed_range(findings: Sequence[Finding]) -> str:
     """The fewest and the most seeds at any L of these findings, such as "1 to 3"; empty if nothing is measured."""
-    measured = [found for found in findings if found.outcome]
-    counts = [count for found in measured for count in (found.seeds, *(at.seeds for at in found.at_other_lengths))]
-    return " to ".join(dict.fromkeys(f"{count}" for count in (min(counts), max(counts)))) if counts else ""
+    counts = [count for found in findings if found.outcome for count in found.seed_counts]
+    if not counts:
+        return ""
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _seeds(found: Finding | AtLength) -> str:

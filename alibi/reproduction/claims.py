@@ -95,8 +95,6 @@ class Finding:
     """The same statistic from the paper's tables."""
     seeds: int
     """Number of seeds with a value at that L."""
-    fewest: int
-    """The same number at the L that has the fewest."""
     agreeing: int
     """Number of those seeds whose own value at that L obeys the rule."""
     p: float | None
@@ -111,6 +109,11 @@ class Finding:
     """The outcomes at the other L that the part names, nearest to breaking the rule first."""
     at_smaller_scales: tuple["Finding", ...] = ()
     """The findings of smaller scales that have all numbers too, which don't decide; largest scale first."""
+
+    @property
+    def seed_counts(self) -> list[int]:
+        """Number of seeds at each L, that of this finding first."""
+        return [self.seeds, *(other.seeds for other in self.at_other_lengths)]
 
     @property
     def holds(self) -> bool | None:
@@ -273,7 +276,7 @@ def measure(
         else:
             least_missing = min([least_missing, *(missing for _, _, missing in found)], key=len)
     return Finding(
-        part.statistic, part.rule, "", None, None, 0, None, None, paper, 0, 0, 0, None, "", "", "", tuple(least_missing)
+        part.statistic, part.rule, "", None, None, 0, None, None, paper, 0, 0, None, "", "", "", tuple(least_missing)
     )
 
 
@@ -300,8 +303,8 @@ def _decided(
     worst, ps = told[0], [at.p for at in told]
     return Finding(
         part.statistic, part.rule, worst.outcome, all(part.holds(at.effect) for at in told), worst.effect,
-        worst.length, worst.interval, worst.text_interval, paper, worst.seeds, min(at.seeds for at in told),
-        worst.agreeing, None if None in ps else max(p for p in ps if p is not None), group.scale, group.corpus_used,
+        worst.length, worst.interval, worst.text_interval, paper, worst.seeds, worst.agreeing,
+        None if None in ps else max(p for p in ps if p is not None), group.scale, group.corpus_used,
         group.model, (), at_other_lengths=tuple(told[1:]),
     )  # fmt: skip
 
@@ -369,7 +372,7 @@ def _word(claim: Claim, scale: str, findings: Sequence[Finding], gates: Sequence
         return INCONCLUSIVE
     if claim.arithmetic:
         return ARITHMETIC
-    if any(finding.fewest == 1 for finding in findings):
+    if any(1 in finding.seed_counts for finding in findings):
         return SEEN_ONCE
     return REPRODUCED if scale == "paper" else REDUCED
 
