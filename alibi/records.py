@@ -1,5 +1,6 @@
 """Records: one measured or published number a row, in the same columns."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from io import StringIO
@@ -97,20 +98,21 @@ def _read(path: Path, types: dict[str, type[str]]) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        found, written = pd.read_csv(path, dtype=types), pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as wrong:
+        found = pd.read_csv(path, dtype=types)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            written = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as wrong:
         raise RecordsError(f"{path} can't be read ({told(wrong)}): restore it, or move it away") from wrong
     if missing := [name for name in MEASURED_COLUMNS if name not in found and name not in LATER]:
         raise RecordsError(f"{path} lacks the columns {listed(missing)}: restore it, or move it away")
     if others := [name for name in found if name not in (*MEASURED_COLUMNS, ROW_DIGEST)]:
         raise RecordsError(f"{path} has the columns {listed(others)} besides: restore it, or move it away")
-    if ROW_DIGEST in written:
-        rows = enumerate(written.to_dict("records"), 1)
-        if changed := [number for number, row in rows if row[ROW_DIGEST] != row_sha256(row)]:
-            raise RecordsError(
-                f"{path}: records {listed(changed)} are not as they were written: restore it, or, if the changes are "
-                f"wanted, remove the column {ROW_DIGEST}"
-            )
+    digested = enumerate(written, 1) if ROW_DIGEST in found else ()
+    if changed := [number for number, row in digested if row[ROW_DIGEST] != row_sha256(row)]:
+        raise RecordsError(
+            f"{path}: records {listed(changed)} are not as they were written: restore it, or, if the changes are "
+            f"wanted, remove the column {ROW_DIGEST}"
+        )
     try:
         return found.reindex(columns=MEASURED_COLUMNS).astype(TYPES)
     except (ValueError, TypeError) as wrong:
@@ -152,5 +154,5 @@ def add(experiment: str, rows: "pd.DataFrame") -> None:
     together = pd.concat([table for table in tables if len(table)], ignore_index=True)
     text = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES).to_csv(index=False, float_format=VALUE_FORMAT)
     written = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
-    written[ROW_DIGEST] = [row_sha256(row) for row in written.to_dict("records")]
+    written[ROW_DIGEST] = [row_sha256(row) for row in csv.DictReader(StringIO(text))]
     write_whole(path, lambda part: written.to_csv(part, index=False, lineterminator="\n"))

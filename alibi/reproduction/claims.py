@@ -154,9 +154,10 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95 % interval of a mean: mean +- t(0.975, n - 1) s / sqrt(n); None for fewer than two values."""
     if len(values) < 2:
         return None
-    from scipy.stats import t  # type: ignore[import-untyped]
+    # Not scipy.stats, whose import takes longer than the whole scorecard.
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
 
-    half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
@@ -165,13 +166,13 @@ def p_value(part: Part, values: Sequence[float]) -> float:
 
     It is the probability that seeds' mean lies at least so far inside the rule if the true mean is at the rule's bound.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     mean = float(np.mean(values))
     if error < 1e-12 * max(1.0, abs(mean)):
         return 0.0 if part.holds(mean) else 1.0
-    return float(t.sf(part.margin(mean) / error, len(values) - 1))
+    return float(stdtr(len(values) - 1, -part.margin(mean) / error))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -388,7 +389,16 @@ def scorecard(
         claims: the paper's if left out.
     """
     known = Known(measured_results() if records is None else records)
-    published = Known(as_records(paper_results() if paper is None else paper))
+    return _scorecard(claims, known, Known(as_records(paper_results() if paper is None else paper)))
+
+
+def both_scorecards() -> list[Verdict]:
+    """The verdicts on the paper's claims, then those on the claims of later papers, on all measured records."""
+    known, published = Known(measured_results()), Known(as_records(paper_results()))
+    return [verdict for claims in (CLAIMS, LATER_CLAIMS) for verdict in _scorecard(claims, known, published)]
+
+
+def _scorecard(claims: Sequence[Claim], known: Known, published: Known) -> list[Verdict]:
     verdicts = [_judge(claim, known, published) for claim in claims]
     adjusted = iter(holm([f.p for verdict in verdicts for f in verdict.findings if f.p is not None]))
     return [
@@ -398,8 +408,3 @@ def scorecard(
         )
         for verdict in verdicts
     ]
-
-
-def both_scorecards() -> list[Verdict]:
-    """The verdicts on the paper's claims, then those on the claims of later papers, on all measured records."""
-    return [verdict for claims in (CLAIMS, LATER_CLAIMS) for verdict in scorecard(claims=claims)]

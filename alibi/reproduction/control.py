@@ -104,9 +104,10 @@ class ControlCell:
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether these records contain every cache of this control."""
-        own = records[records.method.isin(CONTROLS)]
+        its_rows = records.method.isin(CONTROLS)
         for column, value in self._identity().items():
-            own = own[own[column] == value]
+            its_rows &= records[column] == value
+        own = records[its_rows]
         columns = [own[name].fillna(0) for name in ("eval_length", "prefix", "skipped", "sample")]
         found = set(zip(own.split, *columns, strict=True))
         return found.issuperset(

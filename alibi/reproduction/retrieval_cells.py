@@ -162,9 +162,10 @@ class RetrievalCell:
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether these records contain every measure of this cell."""
-        own = records[~records.smoke.fillna(False) & records.metric.eq(EXACT_MATCH)]
+        its_rows = ~records.smoke.fillna(False) & records.metric.eq(EXACT_MATCH)
         for column, value in self._known().items():
-            own = own[own[column] == value]
+            its_rows &= records[column] == value
+        own = records[its_rows]
         numbers, kinds = own[["eval_length", "distractors"]].fillna(-1), own.interpolation.fillna("")
         found = set(zip(own.protocol, numbers.eval_length, numbers.distractors, kinds, strict=True))
         return found.issuperset(

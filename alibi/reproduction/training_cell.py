@@ -179,11 +179,13 @@ class TrainingCell:
             "corpus_used": self.corpus_used,
             "tokens_trained": self.tokens,
         } | self._chosen()
-        own = records[~records.smoke.fillna(False)]
+        # One choice of rows at the end: each copies all columns.
+        its_rows = ~records.smoke.fillna(False)
         for column, value in same.items():
-            own = own[own[column] == value]
+            its_rows &= records[column] == value
         if self.spec.data_seed is None:
-            own = own[own.data_seed.isna()]
+            its_rows &= records.data_seed.isna()
+        own = records[its_rows]
         columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
         protocols = own.protocol.mask(own.protocol.isin([NONOVERLAPPING, SLIDING]), "")
         kinds = own.interpolation.fillna("")
