@@ -18,7 +18,7 @@ from IPython.lib.pretty import pretty
 from nbformat.v4 import new_code_cell, new_notebook
 
 from alibi import runs
-from alibi.book import results, tables
+from alibi.book import plots, results, tables
 from alibi.book.build import chapters
 from alibi.evaluate import AgainstItself
 from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
@@ -462,6 +462,26 @@ def test_a_live_run_does_not_pass_for_a_record(folder, monkeypatch):
     notebook.cells[2].outputs = [nbformat.v4.new_output("display_data", {"text/html": html})]
     (complaint,) = unfounded(notebook, monkeypatch, folder / "none")
     assert complaint == "cell-2: ['9'] are no records but a live run's"
+
+
+def test_recorded_models_against_themselves_stand_by_stretch_and_without_the_whole():
+    stretches = [(1, 64), (65, 128), (129, 512), (65, 512)]
+    rows = [
+        record(value * way + seed, method, window=512, seed=seed, metric=metric, protocol="against_itself")
+        | {"first_position": first, "last_position": last}
+        for method, way in (("alibi", -1), ("sinusoidal", 1))
+        for seed in (0, 2)
+        for (first, last), nats in zip(stretches, (0, 1, 3, 9), strict=True)
+        for metric, value in (("loss_against_itself", nats), ("loss_against_itself_standard_error", 0.5))
+    ]
+    _, ax = plt.subplots()
+    plots.recorded_against_itself(frame(*rows), ax)
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    # The mean of two seeds is one above each value; up to L all is zero.
+    assert lines["Sinusoidal"] == [[0, 0], [64, 0], [96.5, 2], [320.5, 4]]
+    assert lines["ALiBi"] == [[0, 0], [64, 0], [96.5, 0], [320.5, -2]]
+    assert lines["training length L"][0][0] == 64
+    plt.close("all")
 
 
 def test_records_in_the_repository_are_whole():

@@ -69,7 +69,7 @@ def against_itself(found: Mapping[str, AgainstItself]) -> Styler:
         places = {"from L to 2 L": own.length + 1, "the last L tokens": own.window - own.length + 1}
         costs = {name: own.between(first, first + own.length - 1) for name, first in places.items()}
         rows[TITLES[method]] = {name: f"{mean:+.3f} ± {2 * error:.3f}" for name, (mean, error) in costs.items()}
-    return styled(pd.DataFrame.from_dict(rows, orient="index"), "Loss added by the longer window (nats a token)")
+    return styled(pd.DataFrame.from_dict(rows, orient="index"), "Loss added by the longer window (nats per token)")
 
 
 def _heads(column: pd.Series) -> pd.Series:

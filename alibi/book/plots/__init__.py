@@ -11,6 +11,7 @@ from alibi.book.plots.curves import (
     extrapolation,
     headline,
     perplexities,
+    recorded_against_itself,
     relative,
     two_readings,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "nice_ticks",
     "on_dark",
     "perplexities",
+    "recorded_against_itself",
     "relative",
     "two_readings",
     "use_style",

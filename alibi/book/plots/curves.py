@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from alibi.book.plots.axes import doublings, legend_above, logarithmic, nice_ticks
 from alibi.book.plots.looks import AT_LENGTH, COLOURS, DASHES, MARKERS, METRIC_LABELS, TITLES, WIDTH
 from alibi.evaluate import AgainstItself
+from alibi.reproduction.protocols import AGAINST_ITSELF
 
 
 def perplexities(
@@ -63,7 +64,7 @@ def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
     size = f"{row.parameters / 1e6:.1f}M parameters"
     titles = (
         "The paper: WikiText-103,\n247M parameters, L = 512",
-        f"Live, scaled down: {row.corpus_used},\n{size}, L = {row.train_length:g}",
+        f"Live: {row.corpus_used},\n{size}, L = {row.train_length:g}",
     )
     for ax, rows, title in zip((above, below), (paper[paper.source == "Table 2"], measured), titles, strict=True):
         extrapolation(rows, ax)
@@ -103,6 +104,31 @@ def against_itself(found: Mapping[str, AgainstItself]) -> Figure:
     ax.set(xlabel="position in the window (tokens)", ylabel="loss added (nats)")
     legend_above(figure, 3)
     return figure
+
+
+def recorded_against_itself(records: pd.DataFrame, ax: Axes) -> None:
+    """As `against_itself`, from the records of runs with one training length: a marker at the middle of each stretch.
+
+    Several seeds give their mean. Bands are two standard errors over articles to each side, the mean of the seeds' own.
+    """
+    own = records[records.protocol == AGAINST_ITSELF]
+    length, window = own.train_length.iloc[0], own.eval_length.max()
+    # One record of each run is of all positions past L.
+    stretches = own[(own.first_position != length + 1) | (own.last_position != window)]
+    keys = ["method", "first_position", "last_position"]
+    means = stretches.pivot_table("value", keys, "metric").reset_index().astype({"first_position": float})
+    for method in [name for name in COLOURS if name in set(means.method)]:
+        past = means[(means.method == method) & (means.first_position > length)]
+        middles = [0, length, *(past.first_position + past.last_position) / 2]
+        nats = np.array([0, 0, *past.loss_against_itself])
+        margin = np.array([0, 0, *2 * past.loss_against_itself_standard_error])
+        looks: dict[str, Any] = {"color": COLOURS[method], "marker": MARKERS[method], "label": TITLES[method]}
+        ax.plot(middles, nats, dashes=DASHES[method] or (1, 0), markevery=slice(2, None), **looks)
+        ax.fill_between(middles, nats - margin, nats + margin, color=COLOURS[method], alpha=0.2, lw=0)
+    ax.axhline(0, color="0.35", lw=1)
+    ax.axvline(length, **AT_LENGTH, label="training length L")
+    ax.set_xticks([multiple * length for multiple in (0, 1, 2, 4, 6, 8) if multiple * length <= window])
+    ax.set(xlabel="position in the window (tokens)", ylabel="loss added (nats)")
 
 
 def two_readings(
