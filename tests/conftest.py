@@ -76,16 +76,24 @@ def page_models():
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The folder of the site, built once from the chapters as they are stored."""
+    """The folder of the site, built once from the chapters as they are stored, also for files that run side by side."""
     from alibi.book.build import render
     from alibi.book.page_model import model_script, vocabulary_script
     from alibi.corpora.corpus import load
+    from alibi.files import locked
 
-    site = render(ROOT / "book", ROOT / "_config.yml", tmp_path_factory.mktemp("site")).parent
-    (site / "_static" / "models").mkdir()
-    scripts = {name: model_script(model) for name, model in page_models().items()}
-    for name, text in (scripts | {"vocabulary": vocabulary_script(load("wikipedia-sample"))}).items():
-        (site / "_static" / "models" / f"{name}.js").write_text(text, encoding="utf-8")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"
+    folder.mkdir(exist_ok=True)
+    site, whole = folder / "_build" / "html", folder / "whole"
+    with locked(folder / "lock"):
+        if not whole.exists():
+            render(ROOT / "book", ROOT / "_config.yml", folder)
+            (site / "_static" / "models").mkdir()
+            scripts = {name: model_script(model) for name, model in page_models().items()}
+            for name, text in (scripts | {"vocabulary": vocabulary_script(load("wikipedia-sample"))}).items():
+                (site / "_static" / "models" / f"{name}.js").write_text(text, encoding="utf-8")
+            whole.touch()
     return site
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from alibi.__main__ import COMMANDS, main
 from alibi.configuration import TrainingError
@@ -34,16 +35,24 @@ def alibi(*arguments, cwd, **environment):
     )  # fmt: skip
 
 
+SMALL = ["train", "--method", "alibi", "--corpus", "small", "--train-length", 32, "--steps", 3, "--out"]
+
+
 @pytest.fixture(scope="module")
 def trained_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("command") / "run"
-    done = alibi("train", "--method", "alibi", "--train-length", 32, "--steps", 3, "--out", folder, cwd=folder.parent)
+    """The folder of a run on a small text, what its command printed, and the environment with the text."""
+    folder = tmp_path_factory.mktemp("command")
+    environment = {"ALIBI_DATA": str(folder), "ALIBI_CACHE": str(folder / "cache")}
+    (folder / "small").mkdir()
+    for split in ("train", "valid"):
+        (folder / "small" / f"{split}.txt").write_text((ROOT / "README.md").read_text("utf-8"), "utf-8")
+    done = alibi(*SMALL, folder / "run", cwd=folder, **environment)
     assert done.returncode == 0, done.stderr
-    return folder, done
+    return folder / "run", done, environment
 
 
 def test_train_writes_what_it_says(trained_run):
-    folder, done = trained_run
+    folder, done, _ = trained_run
     files = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
     assert files == ["config.json", "metrics.jsonl", "model.safetensors"]
     assert re.search(r"perplexity \d+\.\d\d per token, \d+\.\d\d per word, \d\.\d{4} bits per byte", done.stdout)
@@ -52,23 +61,24 @@ def test_train_writes_what_it_says(trained_run):
 
 
 def test_train_again_finds_the_run_and_refuses_another(trained_run):
-    folder, done = trained_run
-    same = ["train", "--method", "alibi", "--train-length", 32, "--steps", 3, "--out", folder]
-    again = alibi(*same, cwd=folder.parent)
+    folder, done, environment = trained_run
+    again = alibi(*SMALL, folder, cwd=folder.parent, **environment)
     assert again.returncode == 0 and again.stdout == done.stdout
-    other = alibi(*same, "--seed", 5, cwd=folder.parent)
+    other = alibi(*SMALL, folder, "--seed", 5, cwd=folder.parent, **environment)
     assert other.returncode == 1 and "seed is 1, asked for 5" in other.stderr
 
 
 def test_evaluate_prints_a_row_a_length(trained_run):
-    folder, _ = trained_run
-    done = alibi("evaluate", folder, "--lengths", 64, 128, "--stride", 64, cwd=folder.parent)
+    folder, _, environment = trained_run
+    done = alibi("evaluate", folder, "--lengths", 64, 128, "--stride", 64, cwd=folder.parent, **environment)
     assert done.returncode == 0, done.stderr
     assert [int(line.split()[0]) for line in done.stdout.splitlines()[2:]] == [64, 128]
 
 
 def test_evaluate_takes_the_usual_lengths_that_fit_the_stride(trained_run, monkeypatch, capsys):
-    folder, _ = trained_run
+    folder, _, environment = trained_run
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.argv", ["alibi", "evaluate", str(folder), "--stride", "512"])
     main()
     assert [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()[2:]] == [16 * 32]
@@ -81,11 +91,12 @@ def test_evaluate_takes_the_usual_lengths_that_fit_the_stride(trained_run, monke
 
 
 def test_generate_continues_a_prompt(trained_run):
-    folder, _ = trained_run
-    done = alibi("generate", folder, "The city of", "--tokens", 40, cwd=folder.parent)
+    folder, _, environment = trained_run
+    command = "generate", folder, "The city of", "--tokens", 40
+    done, again = (alibi(*command, cwd=folder.parent, **environment) for _ in range(2))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("The city of") and len(done.stdout) > 20
-    assert done.stdout == alibi("generate", folder, "The city of", "--tokens", 40, cwd=folder.parent).stdout
+    assert done.stdout == again.stdout
 
 
 def test_data_shows_the_corpus(tmp_path):

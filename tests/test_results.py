@@ -18,7 +18,7 @@ from IPython.lib.pretty import pretty
 from nbformat.v4 import new_code_cell, new_notebook
 
 from alibi import runs
-from alibi.book import plots, results, tables
+from alibi.book import page_model, plots, results, tables
 from alibi.book.build import chapters
 from alibi.evaluate import AgainstItself
 from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
@@ -325,8 +325,8 @@ def screens_of(cells, monkeypatch):
     """What these cells print and display now, by their place; one that rests on training is left out."""
     screens, namespace = {}, {"__name__": "__main__"}
     with monkeypatch.context() as patched, plt.rc_context():
-        trains = (runs, "trained"), (runs, "cached_run"), (training_cell, "cached_run"), (subprocess, "run")
-        for module, name in trains:
+        trained = (runs, "trained"), (runs, "cached_run"), (training_cell, "cached_run"), (page_model, "run_of")
+        for module, name in (*trained, (subprocess, "run")):
             patched.setattr(module, name, _train)
         patched.setattr(plt, "show", lambda: plt.close("all"))
         for place, cell in enumerate(cells):

@@ -25,15 +25,20 @@ WIDTHS = {"desktop": 1400, "phone": 390}
 PAGE_BYTES = 1_500_000
 SHARED_BYTES = 2_000_000
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
-# MathJax marks formulas up, with thousands of elements. The package's page repeats itself: three entries a
-# section stand for all. So do three tokens of code of one kind, of the thousands that a chapter colours.
+# MathJax marks formulas up, with thousands of elements. Three of a kind stand for all others: coloured tokens of code,
+# entries of the package's page and its contents, entries of the index.
 AXE_RUN = """(rules) => {
-    const kinds = {};
-    for (const token of document.querySelectorAll("article .highlight pre span:not([id]):not(:has(*))")) {
-        kinds[token.className] = (kinds[token.className] || 0) + 1;
-        if (kinds[token.className] > 3) token.replaceWith(token.textContent);
-    }
-    document.querySelectorAll("dl.py:nth-of-type(n + 4)").forEach((entry) => entry.remove());
+    const threeOfAKind = (selector, leaveOut) => {
+        const kinds = {};
+        for (const one of document.querySelectorAll(selector)) {
+            kinds[one.className] = (kinds[one.className] || 0) + 1;
+            if (kinds[one.className] > 3) leaveOut(one);
+        }
+    };
+    const token = "article .highlight pre span:not([id]):not(:has(*))";
+    threeOfAKind(token, (one) => one.replaceWith(one.textContent));
+    for (const entry of ["dl.py", ".bd-sidebar-secondary li", ".genindextable li"])
+        threeOfAKind(entry, (one) => one.remove());
     const levels = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"];
     const runOnly = rules ? { type: "rule", values: rules } : { type: "tag", values: levels };
     const how = { runOnly, preload: false, resultTypes: ["violations"] };
@@ -82,12 +87,13 @@ def assert_whole(page):
     # Equations are drawn after the page has loaded.
     page.evaluate("window.MathJax?.startup?.promise")
     assert page.locator("article h1").first.is_visible()
-    equations = page.locator("article .math.notranslate").all()
-    assert [equation.inner_text() for equation in equations if not equation.locator("mjx-container").count()] == []
+    undrawn = """[...document.querySelectorAll("article .math.notranslate")].filter((equation) =>
+        !equation.querySelector("mjx-container")).map((equation) => equation.innerText)"""
+    assert page.evaluate(undrawn) == []
     assert page.locator("mjx-merror").count() == 0
-    for image in page.locator("article img:not(.widget-still, .widget-still *)").all():
-        image.scroll_into_view_if_needed()
-        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    widths = """Promise.all([...document.querySelectorAll("article img:not(.widget-still, .widget-still *)")].map(
+        (image) => { image.loading = "eager"; return image.decode().then(() => image.naturalWidth); }))"""
+    assert 0 not in page.evaluate(widths)
     scroll, shown = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert scroll <= shown
     assert page.told == []
