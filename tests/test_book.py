@@ -362,12 +362,16 @@ def test_a_figure_of_the_site_offers_its_drawing_and_its_numbers(root):
     drawing = new_code_cell("\n".join([*lines, "plt.plot([1, 2], [3, 4])", "plt.show()"]))
     described = {"figure": {"name": "fig-second", "caption": "It rises."}, "image": {"alt": "A line that rises."}}
     drawing.metadata = {"mystnb": described}
-    write(second, new_markdown_cell("# Second"), drawing)
+    sheet = new_code_cell("from alibi.book.drawings.sheet import Sheet\n\nSheet('a', 'A sheet', 'It is empty.', 9)")
+    sheet.metadata = {"mystnb": {"figure": {"name": "fig-sheet", "caption": "It is empty."}}}
+    write(second, new_markdown_cell("# Second"), drawing, sheet)
     page = build(root)
     html = (page.parent / "second.html").read_text()
     for kind in ("svg", "csv"):
         assert f'href="_static/figures/fig-second.{kind}"' in html
         assert (page.parent / "_static" / "figures" / f"fig-second.{kind}").is_file()
+    assert 'href="_static/figures/fig-sheet.svg"' in html and "fig-sheet.csv" not in html
+    assert "<title" in (page.parent / "_static" / "figures" / "fig-sheet.svg").read_text()
     assert 'id="fig-second"' in html and 'alt="A line that rises."' in html
     refresh(root)
     cell = nbformat.read(second, as_version=4).cells[1]

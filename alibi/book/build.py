@@ -435,7 +435,9 @@ def _site_files(root: Path, staging: Path) -> dict[Path, str]:
             for data in (output.get("data", {}) for output in cell.get("outputs", [])):
                 given |= data.get(SITE_FILES, {})
                 if name:
-                    files = data.get(FIGURE_FILES, {})
+                    # A schematic drawing is an SVG already and shows no numbers.
+                    drawn = {"svg": data["image/svg+xml"]} if "image/svg+xml" in data else {}
+                    files = drawn | data.get(FIGURE_FILES, {})
                     given |= {f"{FIGURE_FOLDER}/{name}.{kind}": text for kind, text in files.items()}
     return {staging / SITE_FOLDER / name: text for name, text in given.items()}
 
