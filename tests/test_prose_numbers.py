@@ -208,7 +208,7 @@ def test_how_far_back_passkeys_are_found():
     copied = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.protocol == "copying")]
     copied = copied.set_index(["eval_length", "method"]).value
     assert copied[128, "t5"] == 0 == copied[1024].max()
-    says("reads-further", "copies no whole string at $2 L$", "no method copies a whole string there")
+    says("reads-further", "copies no whole string at $2 L$", "No method copies a whole string there")
     parts = rows[rows.first_position.notna() & rows.interpolation.isna() & (rows.protocol == "passkey")]
     # The window's last five tokens ask for the key, the first of them from the token before.
     farthest, nearest = (parts.eval_length - 4 - parts[end] for end in ("first_position", "last_position"))

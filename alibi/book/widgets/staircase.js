@@ -65,8 +65,8 @@ const Staircase = (() => {
       change: (value) => update({ keys: Math.round(2 ** (value / 64)) }),
     });
     const head = Widgets.slider({
-      label: "head", min: 1, max: data.slopes.length, value: state.head,
-      show: (value) => `${value}, m = 1/${plain(1 / data.slopes[value - 1])}`,
+      label: "head: slope m", min: 1, max: data.slopes.length, value: state.head,
+      show: (value) => `${value}: 1/${plain(1 / data.slopes[value - 1])}`,
       change: (value) => update({ head: value }),
     });
     const steps = element("div", { class: "widget-steps" });
