@@ -382,7 +382,7 @@ def test_with_an_address_its_links_appear(visit, tmp_path):
     shutil.copy(ROOT / "book" / "headline.png", book)
     shutil.copy(ROOT / "book" / "references.bib", book)
     (book / "intro.md").write_text("# A book\n\nIts first page.\n")
-    cells = [new_markdown_cell("# A chapter\n\nIts text, with $x$.")]
+    cells = [new_markdown_cell("# A chapter\n\nIts text, with $x$.\n\n![The first figure](headline.png)")]
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), book / "alibi.ipynb")
     (book / "_toc.yml").write_text("format: jb-book\nroot: intro\nchapters:\n  - file: alibi\n")
     site = render(book, tmp_path / "_config.yml", tmp_path).parent
@@ -397,6 +397,10 @@ def test_with_an_address_its_links_appear(visit, tmp_path):
     assert page.locator("link[rel=canonical]").get_attribute("href") == f"{config['html']['baseurl']}/alibi.html"
     assert f"<loc>{config['html']['baseurl']}/alibi.html</loc>" in (site / "sitemap.xml").read_text()
     assert f"{config['html']['baseurl']}/intro.html" in (site / "404.html").read_text()
-    picture = page.locator('meta[property="og:image"]').get_attribute("content")
-    assert (site / picture.removeprefix(f"{config['html']['baseurl']}/")).is_file()
     assert page.told == []
+    # A page is announced by its own figure, one without by the book's.
+    for name, folder in (("alibi", "_images"), ("intro", "_static")):
+        soup = BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+        address = soup.find("meta", property="og:image")["content"]
+        picture = address.removeprefix(f"{config['html']['baseurl']}/")
+        assert picture == f"{folder}/headline.png" and (site / picture).is_file()

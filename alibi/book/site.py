@@ -24,6 +24,7 @@ COLOURS = "colours.css"
 # Characters of a page's description: search engines show about this number.
 DESCRIPTION = 200
 CARD = "headline.png"
+CARD_FILE = f"_static/{CARD}"
 READING = Path(__file__).with_name("reading.js")
 # Files of _static that no page loads, from the theme and its tools: maps of sources, translations, old fonts.
 UNUSED = ("**/*.map", "**/*.ttf", "locales", "*webpack-macros.html")
@@ -134,9 +135,9 @@ def _name_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], 
 
 
 def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
-    """Describes a page for search engines and previews of links: its title without a number, its first paragraph.
+    """Describes a page for search engines and previews of links: title without a number, first paragraph, first figure.
 
-    If the page opens with a box, the first paragraph after it counts.
+    If the page opens with a box, the first paragraph after it counts. A page without a figure has the book's card.
     """
     body = re.sub(r'<div class="[^"]*\badmonition\b.*?</div>', "", context.get("body", ""), flags=re.DOTALL)
     paragraph = re.search(r"<p>(.*?)</p>", body, re.DOTALL)
@@ -151,7 +152,8 @@ def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], do
         "og:type": "article",
     }
     if address := app.config.html_baseurl.rstrip("/"):
-        shown |= {"og:url": f"{address}/{page}.html", "og:image": f"{address}/_static/{CARD}"}
+        figure = re.search(r'<img [^>]*\bsrc="(_images/[^"]+\.png)"', body)
+        shown |= {"og:url": f"{address}/{page}.html", "og:image": f"{address}/{figure[1] if figure else CARD_FILE}"}
     tags = [f'<meta property="{name}" content="{escape(content)}" />' for name, content in shown.items()]
     tags.append(f'<meta name="description" content="{escape(told)}" />')
     context["metatags"] = "\n".join([context.get("metatags", ""), *tags])
@@ -170,7 +172,7 @@ def _finish(app: Sphinx, exception: Exception | None) -> None:
         # Only now: the theme would load every script that it finds in _static, on each page.
         shutil.copytree(given, site / "_static", dirs_exist_ok=True)
     if (card := Path(app.srcdir) / CARD).is_file():
-        shutil.copyfile(card, site / "_static" / CARD)
+        shutil.copyfile(card, site / CARD_FILE)
     _make_small(site)
     address, names = app.config.html_baseurl.rstrip("/"), sorted(app.env.found_docs)
     at = f"{address}/" if address else ""
