@@ -12,7 +12,7 @@ Speed and memory belong to a machine: device and dtype are part of their key, so
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def merge(paths: Sequence[Path]) -> Merged:
     files = [_read(path) for path in paths]
     known, kept_out = 0, []
     with held(*EXPERIMENTS):
-        recorded = _recorded()
+        recorded = _recorded({str(row["source"]) for file in files for row in file.rows.values()})
         fresh: dict[tuple[object, ...], Row] = {}
         for file in files:
             for line, row in file.rows.items():
@@ -189,11 +189,15 @@ def _typed(name: str, text: str) -> Any:
     return text
 
 
-def _recorded() -> dict[tuple[object, ...], Row]:
-    rows = measured_results()
-    typed = rows.astype(object).where(rows.notna(), None)
-    every: list[Any] = typed.to_dict("records")
-    return {_key(row): row for row in every}
+def _recorded(experiments: Iterable[str]) -> dict[tuple[object, ...], Row]:
+    """The records of these experiments; a key has its experiment, so the others hold none of them."""
+    found: dict[tuple[object, ...], Row] = {}
+    for experiment in experiments:
+        rows = measured_results(experiment)
+        typed = rows.astype(object).where(rows.notna(), None)
+        every: list[Any] = typed.to_dict("records")
+        found |= {_key(row): row for row in every}
+    return found
 
 
 def _key(row: Row) -> tuple[object, ...]:
