@@ -113,6 +113,8 @@ def test_the_line_of_verdicts_names_the_claims_that_failed():
         "Of 3 claims: 1 seen once (1); 1 contradicted once (2); 1 not yet measured. Not yet complete, but failed in a "
         "part: 3."
     )
+    assert findings.failed_line(verdicts).data == "Did not hold: *Two holds* (2)."
+    assert findings.failed_line(verdicts[:1]).data == "No claim has failed."
     assert findings.why(verdicts[1]) == "a ratio: 1.2, not at most 1"
     assert findings.why(verdicts[2]) == "a ratio: 1.2, not at most 1; 1 of 2 parts lack records"
 

@@ -15,7 +15,7 @@ from alibi.device import kind_of
 from alibi.records import MEASURED_COLUMNS, measured_results
 from alibi.reproduction.choice import Choice, cells
 from alibi.reproduction.control import ControlCell
-from alibi.reproduction.experiments import after_alibi, early_token_curse, reads_further, wikitext103
+from alibi.reproduction.experiments import after_alibi, early_token_curse, reads_further, slopes, wikitext103
 from alibi.reproduction.merging import MergeError, merge
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
 from alibi.run_cache import config_hash
@@ -56,7 +56,10 @@ def rows_of(experiment, **chosen):
 @cache
 def digits_of(method, seed, device, dtype, torch_version):
     """The configuration hash of the run of this method and seed there."""
-    cell = CELLS[method]
+    return hash_of(CELLS[method], seed, device, dtype, torch_version)
+
+
+def hash_of(cell, seed, device, dtype, torch_version):
     spec = replace(cell.spec, seed=seed, device=kind_of(device), dtype=dtype)
     return config_hash(replace(replace(cell, spec=spec).config(), torch_version=torch_version), device)
 
@@ -236,6 +239,20 @@ def as_rows(cell, source, value, tokens):
     written = [{n: "" if v is None else str(v) for n, v in number.items()} for number in cell.numbers()]
     base = a_row(source=source) | {"prefix": "", "stride": ""}
     return [base | row | {"value": value, "tokens_scored": tokens(row)} for row in written]
+
+
+def test_a_slope_may_be_below_zero_and_counts_no_tokens(results, send):
+    cell = next(cell for cell in slopes.cells("quick", (7,)) if cell.methods == ("alibi-learned",))
+    recorded = rows_of("slopes", method="alibi-learned", metric="perplexity")[0]
+    kept = "model", "provenance", "device", "torch_version", "dtype", "commit", "date", "parameters", "corpus_used"
+    own = dict.fromkeys(MEASURED_COLUMNS, "") | {name: recorded[name] for name in kept}
+    own["config_hash"] = hash_of(cell, 7, *(own[name] for name in ("device", "dtype", "torch_version")))
+    numbers = [number for number in cell.numbers() if number["metric"] == "slope"]
+    written = [{n: "" if v is None else str(v) for n, v in number.items()} for number in numbers]
+    rows = [own | row | {"value": f"{0.02 - place / 100}"} for place, row in enumerate(written)]
+    assert send(rows, "slopes").appended == len(rows) == 8
+    with pytest.raises(MergeError, match="head is 9: no cell"):
+        send([rows[0] | {"head": "9"}], "slopes")
 
 
 def test_what_a_run_reads_is_checked_by_its_windows(results, send):

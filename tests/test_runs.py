@@ -206,6 +206,21 @@ def test_a_cell_is_recorded_once_its_full_windows_and_itself_are(short):
         assert not replace(cell, measures=(other,)).recorded(typed)
 
 
+def test_the_slopes_that_a_run_learned_are_recorded(short):
+    from alibi.reproduction.evaluations import Measure
+    from alibi.reproduction.training_cell import TrainingCell
+
+    spec = RunSpec(method="alibi-learned", train_length=64, seed=17)
+    cell = TrainingCell(spec, measures=(Measure(64),), slopes=True)
+    typed = cell.records().assign(smoke=False, tokens_trained=cell.tokens).astype({"smoke": "boolean"})
+    found, learned_H = typed[typed.metric == "slope"], cell.run().model.positions.slopes_H
+    assert found.value.tolist() == learned_H.tolist() != ALiBi(64, 8).slopes_H.tolist()
+    numbers = pd.DataFrame([number for number in cell.numbers() if number["metric"] == "slope"])
+    for name in ("method", "seed", "scale", "protocol", "unit", "head"):
+        assert numbers[name].tolist() == found[name].tolist()
+    assert cell.recorded(typed) and not cell.recorded(typed[typed.metric != "slope"])
+
+
 def test_articles_begin_at_their_titles(articles):
     text = load(articles, "words")
     stream = text.split("valid").tokens

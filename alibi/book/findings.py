@@ -250,6 +250,12 @@ def verdict_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
     return Markdown(f"Of {len(verdicts)} claims: {'; '.join(each)}.{more}")
 
 
+def failed_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
+    """The titles of the claims that were contradicted or not reproduced, each with its number."""
+    failed = [f"*{verdict.title}* ({verdict.number})" for verdict in verdicts if verdict.verdict in FAILED]
+    return Markdown(f"Did not hold: {'; '.join(failed)}." if failed else "No claim has failed.")
+
+
 def measured_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
     """The number of statistics in the rules of these claims, and of those that are measured."""
     effects = [part.effect for verdict in verdicts for part in verdict.findings]

@@ -21,7 +21,7 @@ from alibi.reproduction.cells import Cell
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS
-from alibi.reproduction.protocols import AGAINST_ITSELF, GRADIENT, READING, REPEATS
+from alibi.reproduction.protocols import AGAINST_ITSELF, GRADIENT, READING, REPEATS, SLOPES
 from alibi.reproduction.retrieval_cells import ANSWERS
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.run_cache import config_hash
@@ -31,7 +31,7 @@ from alibi.windows import evaluation_windows, scored_tokens, spread_windows
 # Only the paper's records have these.
 PAPERS = ("page", "gpu_hours")
 MOST_THREADS = 512
-SIGNED = ("loss_change", "loss_against_itself", "loss_truncated_change", "loss_repeated_change")
+SIGNED = ("loss_change", "loss_against_itself", "loss_truncated_change", "loss_repeated_change", "slope")
 SHARES = ("attention_past_length", "attention_on_first", "gradient_share")
 # The control counts words, on the CPU.
 CONTROL_DTYPES = ("float64",)
@@ -201,7 +201,8 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
     if row["protocol"] in READING:
         yield from _wrong_tokens_read(row, cell, _tokens(*given, row["split"]))
     # The tokens that a run compares with itself depend on the ends of long windows, and are not counted again here.
-    elif row["protocol"] != AGAINST_ITSELF:
+    # Slopes are read off the weights, without a text.
+    elif row["protocol"] not in (AGAINST_ITSELF, SLOPES):
         yield from _wrong_tokens(row, _tokens(*given, row["split"]))
     if row["parameters"] != (count := _parameters(same)):
         yield "parameters", f"the model of that cell has {count}"

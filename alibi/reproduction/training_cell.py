@@ -22,7 +22,7 @@ from alibi.reproduction.evaluations import (
     position_bands,
     records_by_position,
 )
-from alibi.reproduction.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
+from alibi.reproduction.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING, SLOPES
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
 from alibi.reproduction.texts import Text
 from alibi.run_cache import run_folder
@@ -48,6 +48,8 @@ class TrainingCell:
     """The comparison of the run with itself; none if left out."""
     reading: ReadingMeasure | None = None
     """The measures of how far the run reads; none if left out."""
+    slopes: bool = False
+    """Whether to record the slope of each head, which training or the seed decides."""
     by_position: bool = False
     """Whether to record the loss by position in the window too, for evaluations that skip no token."""
     equal_time: bool = False
@@ -162,6 +164,8 @@ class TrainingCell:
             tables.append(run.records_against_itself(*chosen_itself, self.paper_corpus))
         if self.reading:
             tables.append(records_of_reading(run, self.reading, text, self.paper_corpus))
+        if self.slopes:
+            tables.append(run.records_of_slopes(text, self.paper_corpus))
         return pd.concat(tables, ignore_index=True).assign(equal_time=self.equal_time)
 
     @property
@@ -189,7 +193,7 @@ class TrainingCell:
         columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
         protocols = own.protocol.mask(own.protocol.isin([NONOVERLAPPING, SLIDING]), "")
         kinds = own.interpolation.fillna("")
-        found = set(zip(protocols, kinds, own.split, *columns, strict=True))
+        found = set(zip(protocols, kinds, own.split.fillna(""), *columns, strict=True))
         wanted = [
             ("", m.interpolation or "", m.split, m.length, m.stride or 0, m.prefix or 0, m.skip, m.sample or 0)
             for m in self.measures
@@ -203,6 +207,8 @@ class TrainingCell:
                 for n in self._numbers_of(r)
             }
             wanted += of_reading
+        if self.slopes:
+            wanted.append((SLOPES, "", "", 0, 0, 0, 0, 0))
         return found.issuperset(wanted)
 
     def _chosen(self) -> dict[str, Any]:
@@ -223,7 +229,7 @@ class TrainingCell:
         } | self._chosen()
 
     def _known_of(
-        self, split: str, length: int, protocol: str, stride: int | None, sample: int | None
+        self, split: str | None, length: int | None, protocol: str, stride: int | None, sample: int | None
     ) -> dict[str, Any]:
         return self.known() | {
             "split": split,
@@ -257,6 +263,9 @@ class TrainingCell:
         if r := self.reading:
             known = self.known() | {"equal_time": self.equal_time}
             found += [known | number for number in self._numbers_of(r)]
+        if self.slopes:
+            own = self._known_of(None, None, SLOPES, None, None) | {"metric": "slope", "unit": "nats/token"}
+            found += [own | {"head": head} for head in range(1, scale_named(self.scale).model.heads + 1)]
         return found
 
     def _numbers_of(self, reading: ReadingMeasure) -> list[dict[str, Any]]:

@@ -17,11 +17,20 @@ from alibi.scale import scale_named
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[Cell]:
-    """Every variant at the scale's own length (random slopes differ by seed), then the costs of learning."""
+    """Every variant at the scale's own length, then the costs of learning.
+
+    The seed draws the random slopes; where they or training decide the slopes, these are recorded too.
+    """
     length = scale_named(scale).train_length
     measures, text = nonoverlapping(scale, length), text_named(corpus, TEXTS[scale])
+    decided = ("alibi-learned", "alibi-random")
     trained: list[Cell] = [
-        TrainingCell(spec_of(method, scale, length, text, seed), eval_corpus=text.evaluate, measures=measures)
+        TrainingCell(
+            spec_of(method, scale, length, text, seed),
+            eval_corpus=text.evaluate,
+            measures=measures,
+            slopes=method in decided,
+        )
         for seed in seeds
         for method in ("alibi", *VARIANTS)
     ]
