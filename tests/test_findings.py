@@ -81,6 +81,16 @@ def test_windows_that_grow_are_left_out():
     assert told == "- **ALiBi**, trained at 64: -1.0 % at $2 L$, -2.0 % at $4 L$."
 
 
+def test_variants_are_told_against_alibi_and_against_themselves():
+    alibi, learned = curve("alibi", {1: 1, 16: 0.9}), curve("alibi-learned", {1: 0.98, 16: 0.99})
+    told = findings.of_variants(measured(*alibi, *learned, *curve("alibi-half", {1: 1}))).data
+    assert told == (
+        "- *ALiBi, learned slopes*: perplexity 2.0 % below ALiBi's at $L$, and 10.0 % above it at $16 L$. Up to there "
+        "it changes by +1.0 %, and ALiBi's by -10.0 %."
+    )
+    assert findings.of_variants(measured(*learned)).data == findings.of_variants(measured()).data == findings.NONE
+
+
 def test_claims_without_a_number_share_a_line(monkeypatch):
     part = claims.Finding(
         "a ratio", "at most 1", "broken", False, 1.2, 0, None, None, None, 1, 0, None, "gpu", "", "", ()

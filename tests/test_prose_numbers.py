@@ -63,14 +63,20 @@ def test_the_lead_called_significant():
     )
 
 
-def test_what_evaluation_with_the_t5_bias_costs_in_the_paper():
-    speeds = [
-        [paper("Table 1", method, length, length, "eval_speed") for method in ("sinusoidal", "t5")]
-        for length in (512, 1024, 3072)
-    ]
-    assert [f"{sinusoidal / t5:.1f}" for sinusoidal, t5 in speeds] == ["3.8", "3.9", "8.7"]
+def test_what_the_t5_bias_and_rotary_cost_in_the_paper():
+    def ratios(method, metric):
+        speeds = [
+            [paper("Table 1", name, length, length, metric) for name in ("sinusoidal", method)]
+            for length in (512, 1024, 3072)
+        ]
+        return [f"{sinusoidal / other:.1f}" for sinusoidal, other in speeds]
+
+    assert ratios("t5", "eval_speed") == ["3.8", "3.9", "8.7"]
     says("paper-tables", "takes 3.8, 3.9 and 8.7 times as long as sinusoidal")
-    says("t5", "Evaluation takes 3.8 to 8.7 times as long")
+    assert ratios("t5", "train_speed") == ["2.0", "2.0", "3.6"]
+    says("efficiency", "takes 2.0 to 3.6 times sinusoidal's time in training, and 3.8 to 8.7 times in evaluation")
+    assert ratios("rotary", "train_speed") == ["1.4", "1.5", "1.3"]
+    says("efficiency", "Rotary takes 1.3 to 1.5 times in training")
 
 
 def test_what_half_the_length_saves_at_two_sizes():
@@ -181,7 +187,7 @@ def test_passkeys_that_models_trained_at_64_find():
     rows = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.protocol == "passkey")]
     found = rows.groupby(["method", "eval_length"]).value.mean()
     assert f"{found['alibi', 512]:.0%} {found['alibi-x8', 512]:.0%}" == "96% 30%"
-    says("reads-further", "a small model trained at 64 tokens finds 96 % of them in windows of 512", "it finds 30 %")
+    says("reads-further", "a small model trained at 64 tokens finds 96 % of them in windows of 512", "finds 30 %")
     assert [f"{found['alibi-x8', window]:.0%}" for window in (256, 1024)] == ["59%", "15%"]
     assert f"{found['none', 1024]:.0%}" == "3%"
     assert min(found["alibi-half", 1024], found["forgetting", 1024]) > 0.99
@@ -218,7 +224,7 @@ def test_how_far_back_passkeys_are_found():
 
     assert shares("alibi-x8", farthest <= 123).min() > 0.93 and shares("alibi-x8", nearest > 251).max() == 0
     assert shares("alibi", farthest <= 379).min() > 0.93 and shares("alibi", nearest > 635).max() < 1 / 7
-    says("reads-further", "it finds 30 %, and none of them more than 251 tokens back")
+    says("reads-further", "finds 30 %, and none more than 251 tokens back")
     says("reads-further", "at least 93 % of the keys up to 123 tokens back, and none more than 251 back")
     says("reads-further", "at least 93 % up to 379 back, and at most one in seven of those more than 635 back")
 
@@ -285,18 +291,14 @@ def test_rounded_biases_of_early_queries_and_of_columns():
         return misplaced(shifted_HS[:, :query], exact_HS), misplaced(absolute_HS[:, :query], exact_HS)
 
     assert "{:.0%} {:.0%}".format(*both(1024)) == "45% 17%"
-    gained = {query: shifted < absolute for query in range(1025, 3073) for shifted, absolute in [both(query)]}
-    middle = [gained[query] for query in range(1025, 2049)]
-    assert 0 < sum(middle) < len(middle) / 2
+    gained = {query: shifted < absolute for query in range(2050, 3073) for shifted, absolute in [both(query)]}
     assert not gained[2050] and all(gained[query] for query in range(2051, 3073))
-    says(
-        "precision", "all past 2,050 gain", "with 45 % misplaced instead of 17 %", "Some queries gain there, more lose"
-    )
+    says("precision", "all past 2,050 gain", "with 45 % misplaced instead of 17 %")
     keys = torch.arange(16_384)
     queries_HE, keys_SE = LinearBias(twelve_H.float()).key_columns(keys, torch.bfloat16)
     sums_HS = queries_HE.float() @ keys_SE.float().T
     assert misplaced(sums_HS, twelve_H[:, None] * (keys - keys[-1])) < 1e-4
-    says("precision", "the columns stay below 0.01 % with twelve heads")
+    says("precision", "With twelve heads the columns stay below 0.01 %, up to 16,384 keys")
 
 
 def test_the_gain_of_a_longer_window():
@@ -310,14 +312,13 @@ def test_the_gain_of_a_longer_window():
     says("early-token-curse", "from 17.98 to 17.92 at 1024 tokens and to 18.30 at 3072", "down by 0.06")
     says("early-token-curse", "18.35 to 204.42 at 1024")
     assert f"{slid[4] - slid[2]:.1f} {slid[2] - slid[3]:.2f}" == "0.3 0.06"
-    says("extrapolation", "it ends about 0.3 higher than it starts", "measured 17.98 at 512 tokens")
+    says("extrapolation", "it ends about 0.3 higher than it starts")
     cut = [paper("Table 2", method, 512, window) for method in ("sinusoidal", "alibi") for window in (512, 1012)]
     assert cut == [20.05, 43.54, 19.73, 18.73]
     says("extrapolation", "from perplexity 20.05 to 43.54", "goes from 19.73 to 18.73")
     says("early-token-curse", "perplexity is 43.54 at 1012 (Table 2)")
-    doubled = paper("Table 5", "alibi", 512, 1024)
-    assert f"{doubled} {doubled**2 / cut[2]:.2f} {0.1 * 2 * doubled / cut[2]:.2f}" == "18.81 17.93 0.19"
-    says("extrapolation", "rise from 18.73 at 1012 tokens (Table 2) to 18.81", "would move the estimate by 0.19")
+    assert paper("Table 5", "alibi", 512, 1024) == 18.81
+    says("extrapolation", "rise from 18.73 at 1012 tokens (Table 2) to 18.81")
 
 
 def test_the_live_curves_of_alibi():
@@ -365,10 +366,21 @@ def test_what_a_decay_window_does_to_the_loss():
     says("efficiency", "At 3 nats the loss moves by 0.009, at 4 nats by 0.003, and from 8 nats on by less than 0.0001")
 
 
+def test_what_learned_slopes_became():
+    rows = measured_results("slopes").query("scale == 'laptop' and seed == 0")
+    learned = rows[(rows.method == "alibi-learned") & (rows.metric == "slope")].value.tolist()
+    assert f"{max(learned):.2f} {min(learned):.3f} {1 / min(learned):.0f}" == "1.19 0.024 43"
+    assert all(slope > begun for slope, begun in zip(learned, slopes(8), strict=True))
+    says("slopes", "all eight stayed there, from 1.19 to 0.024, which is $1/43$", "every head *steeper* than it began")
+    curves = rows[rows.metric == "perplexity"].pivot_table(index="eval_length", columns="method", values="value")
+    assert (curves["alibi-learned"] < curves["alibi"]).all()
+    says("slopes", "The model with learned slopes is better than ALiBi at every length")
+    assert list(curves) == ["alibi", "alibi-learned"]
+    says("slopes", "The other variants are not recorded yet", "Claim 15 is contradicted once")
+
+
 def test_what_is_not_recorded_yet():
     """Where a chapter says that nothing that counts is recorded, records make it say what was found."""
-    assert set(measured_results("slopes").scale) == {"quick"}
-    says("slopes", "No run of the variants at scale `laptop` or larger is recorded yet")
     assert set(measured_results("cc100_roberta").scale) == {"quick"}
     says("scaling", "No run of it at scale `laptop` or larger is recorded yet")
     assert 1024 not in set(measured_results("efficiency").query("scale == 'gpu'").train_length)
@@ -456,11 +468,11 @@ def test_what_three_forms_of_the_t5_bias_take():
         [paper("Table 1", method, length, length, "train_speed") for method in ("sinusoidal", "t5")]
         for length in (512, 1024, 3072)
     ]
-    assert [f"{sinusoidal / t5:.2f}" for sinusoidal, t5 in speeds] == ["1.98", "2.00", "3.56"]
-    says("t5", "The paper has 1.98, 2.00 and 3.56 (Table 1)")
+    assert all(sinusoidal / t5 > 1.63 for sinusoidal, t5 in speeds)
+    says("t5", "The paper's takes longer at each length")
     least, most = ratios("t5", "step_time_ratio")[-1], ratios("t5-once-a-layer", "step_time_ratio")[-1]
     assert (least, most) == ("1.30", "5.16")
-    says("t5", "Here it takes 1.3 to 5.7 times as long at 3072, by form and machine")
+    says("t5", "Here a training step at 3072 takes 1.3 to 5.7 times as long as sinusoidal's, by form and machine")
     assert [SHAPES[name].tokens // SHAPES[name].length for name in ("W2", "W2-1024", "W2-3072")] == [8, 4, 1]
     says("t5", "in steps of 8, 4 and 1 windows")
 
@@ -523,29 +535,21 @@ def test_the_lead_on_books_and_on_wikitext():
     assert all(lead("Table 8", *pair) > lead("Table 5", *pair) > 0 for pair in pairs)
     assert f"{lead('Table 8', 512, 3072):.3f} {lead('Table 5', 512, 3072):.3f}" == "0.065 0.015"
     says("bookcorpus", "about 0.065 nats against 0.015", "ALiBi leads on books at every length, and by more")
-    own = perplexities(results("wikitext103", "laptop"))
-    own = own.set_index(["method", "paper_length", "paper_eval_length", "seed"]).value.astype(float).sort_index()
-    leads = {
-        (trained, evaluated, seed): math.log(value / own["alibi", trained, evaluated, seed])
-        for trained, evaluated in pairs
-        for seed, value in own["sinusoidal", evaluated, evaluated].items()
-    }
-    at_512 = [lead for (trained, evaluated, _), lead in leads.items() if (trained, evaluated) == pairs[0]]
-    other = [lead for (trained, evaluated, _), lead in leads.items() if (trained, evaluated) != pairs[0]]
-    assert len(at_512) == 3 and f"{-max(at_512):.2f} {-min(at_512):.2f}" == "0.01 0.02"
-    assert len(other) == 4 and f"{min(other):.2f} {max(other):.2f}" == "0.02 0.06"
-    theirs = [lead("Table 5", *pair) for pair in pairs[1:]]
-    assert f"{min(theirs):.3f} {max(theirs):.3f}" == "0.015 0.059"
-    says(
-        "bookcorpus",
-        "ALiBi is behind by 0.01 to 0.02 nats where both are trained and read at 512, in three seeds",
-        "In the other four pairs, one seed each, it leads by 0.02 to 0.06 nats",
-        "The paper's leads there are 0.015 to 0.059",
-    )
+    at_512 = lead("Table 8", 512, 512)
+    assert f"{at_512:.3f} {at_512 / lead('Table 8', 512, 3072):.2f}" == "0.035 0.54"
+    says("bookcorpus", "A little more than half of it, 0.035 nats, is there at 512 tokens already")
 
 
 def test_the_runs_on_books_and_on_wikitext_differ_in_steps_at_one_scale():
     assert {scale: steps for scale, steps in STEPS.items() if steps != SCALES[scale].steps}.keys() == {"laptop"}
+    for scale in SCALES:
+        books, wiki = (
+            {(cell.spec.method, cell.train_length): vars(cell.spec) for cell in EXPERIMENTS[name](scale) if cell.trains}
+            for name in ("bookcorpus", "wikitext103")
+        )
+        differ = {field for run, spec in books.items() for field in spec if spec[field] != wiki[run][field]}
+        assert differ <= {"corpus", "tokenisation"} | ({"steps"} if scale == "laptop" else set())
+    says("bookcorpus", "Model, optimiser and slopes are those of")
     says("bookcorpus", "at scale `laptop` the runs on WikiText-103 take more steps")
     assert STEPS["laptop"] > SCALES["laptop"].steps
 
@@ -556,7 +560,7 @@ def test_books_are_measured_at_scale_quick_alone():
     says(
         "bookcorpus",
         "No run of this experiment at scale `laptop` or larger is recorded yet",
-        "The claim is not yet judged",
+        "so the claim is not judged",
     )
 
 
@@ -577,9 +581,6 @@ def test_what_the_rate_of_the_t5_table_did():
     assert list(table.index) == [1, 3, 10, 30] and float(table[128].idxmin()) == 30
     says("t5", f"a perplexity of {at_L[0]}", f"had {at_L[1]}, {at_L[2]} and {at_L[3]}")
     says("t5", f"at $16 L$ are {far[0]}, {far[1]}, {far[2]} and {far[3]}")
-    grown = table[2048] / table[128]
-    assert f"{grown[1] - 1:.0%} {1 - grown[30]:.0%}" == "25% 1%"
-    says("wikitext103", "25 % above its own level with factor 1, and 1 % below it with factor 30, the largest")
     size = SCALES["laptop"]
     assert round(30 * size.learning_rate * size.steps / 4 / 2) == T5Bias.travel == 65
     says("reproducibility", "it lets a number travel 65 nats")

@@ -199,6 +199,26 @@ def full_windows(measured: pd.DataFrame) -> Markdown:
     return _listed(told)
 
 
+def of_variants(measured: pd.DataFrame, multiple: int = 16) -> Markdown:
+    """Perplexity of each method against ALiBi's at L and at a multiple of L, mean over seeds, and how both change."""
+    rows = results.relative(measured).query("multiple in (1, @multiple)")
+    table = (
+        rows.groupby(["method", "multiple"]).value.mean().unstack("multiple").reindex(columns=[1, multiple]).dropna()
+    )
+    means = {method: dict(zip((1, multiple), row, strict=True)) for method, *row in table.itertuples()}
+    if (alibi := means.pop("alibi", None)) is None:
+        return _listed([])
+    told = []
+    for method, own in sorted(means.items(), key=lambda item: list(plots.TITLES).index(item[0])):
+        changes = [f"{100 * (curve[multiple] / curve[1] - 1):+.1f} %" for curve in (own, alibi)]
+        told.append(
+            f"*{plots.TITLES[method]}*: perplexity {_against(own[1] / alibi[1])} ALiBi's at $L$, and "
+            f"{_against(own[multiple] / alibi[multiple])} it at ${multiple} L$. Up to there it changes by "
+            f"{changes[0]}, and ALiBi's by {changes[1]}."
+        )
+    return _listed(told)
+
+
 def _curve(rows: pd.DataFrame) -> dict[float, float]:
     """Perplexity by window, mean over seeds."""
     numbers = rows.astype({"eval_length": float, "value": float}).groupby("eval_length").value.mean()
