@@ -390,6 +390,9 @@ class Run:
         Args:
             text: the text of the run's evaluations, which its records name; the corpus of the run if left out.
             corpus: the paper's set, which joins our records with its numbers.
+
+        Raises:
+            KeyError: if neither training nor the seed decides the slopes of the method, so that its weights have none.
         """
         import pandas as pd
 
