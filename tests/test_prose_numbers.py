@@ -543,7 +543,7 @@ def test_the_lead_on_books_and_on_wikitext():
     says("bookcorpus", "about 0.065 nats against 0.015", "ALiBi leads on books at every length, and by more")
     more = [lead("Table 8", *pair) - lead("Table 5", *pair) for pair in pairs]
     assert f"{min(more):.3f} {max(more):.3f} {2 * 0.24 / 18.67:.3f}" == "0.019 0.050 0.026"
-    says("bookcorpus", "a difference of two leads varies by 0.026 nats; the five are 0.019 to 0.050")
+    says("bookcorpus", "a difference of two leads varies by 0.026 nats. The five are 0.019 to 0.050")
     assert max(more) < 2 * 2 * 0.24 / 18.67
     says("bookcorpus", "all differences between the two texts are within two standard deviations of seeds")
     at_512 = lead("Table 8", 512, 512)
