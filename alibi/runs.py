@@ -384,26 +384,6 @@ class Run:
             rows += [common | row for row in _in_nats(named)]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
-    def records_of_slopes(self, text: Corpus | None = None, corpus: str = "wikitext-103") -> "pd.DataFrame":
-        """The metric slope (nats a token), one row for each head: m as training left it, with provenance.
-
-        Args:
-            text: the text of the run's evaluations, which its records name; the corpus of the run if left out.
-            corpus: the paper's set, which joins our records with its numbers.
-
-        Raises:
-            KeyError: if neither training nor the seed decides the slopes of the method, so that its weights have none.
-        """
-        import pandas as pd
-
-        common = self.provenance(text) | {"corpus": corpus, "protocol": "slopes", "smoke": self.smoke}
-        slopes = self.model.state_dict()["positions.slopes_H"].tolist()
-        rows = [
-            common | {"metric": "slope", "unit": "nats/token", "head": head, "value": slope}
-            for head, slope in enumerate(slopes, 1)
-        ]
-        return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
-
     def provenance(self, text: Corpus | None = None) -> dict[str, Any]:
         """The columns that all records of this run share: model, method, training, texts, machine and code."""
         trained_on, read = self.corpus.name, text.name if text else self.corpus.name

@@ -209,7 +209,8 @@ def of_variants(measured: pd.DataFrame, multiple: int = 16) -> Markdown:
     if (alibi := means.pop("alibi", None)) is None:
         return _listed([])
     told = []
-    for method, own in sorted(means.items(), key=lambda item: list(plots.TITLES).index(item[0])):
+    for method in [name for name in plots.TITLES if name in means]:
+        own = means[method]
         changes = [f"{100 * (curve[multiple] / curve[1] - 1):+.1f} %" for curve in (own, alibi)]
         told.append(
             f"*{plots.TITLES[method]}*: perplexity {_against(own[1] / alibi[1])} ALiBi's at $L$, and "

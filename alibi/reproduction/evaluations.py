@@ -4,8 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alibi.corpora.corpus import Corpus
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
+from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.protocols import SLOPES
+from alibi.runs import Run
 from alibi.scale import scale_named
 from alibi.windows import PIECE
 
@@ -142,3 +146,22 @@ def records_by_position(records: "pd.DataFrame", found: Evaluation) -> "pd.DataF
             own = {"metric": "loss", "value": nats, "unit": "nats", "tokens_scored": tokens}
             rows.append(records.iloc[0].to_dict() | own | {"first_position": low + 1, "last_position": high})
     return pd.DataFrame(rows).reindex(columns=records.columns)
+
+
+def records_of_slopes(run: Run, text: Corpus | None = None, corpus: str = "wikitext-103") -> "pd.DataFrame":
+    """The metric slope (nats a token), one row for each head: m as training left it, with provenance.
+
+    Args:
+        run: a trained run.
+        text: the text of the run's evaluations, which its records name; the corpus of the run if left out.
+        corpus: the paper's set, which joins our records with its numbers.
+
+    Raises:
+        KeyError: if neither training nor the seed decides the slopes of the method, so that its weights have none.
+    """
+    import pandas as pd
+
+    common = run.provenance(text) | {"corpus": corpus, "protocol": SLOPES, "unit": "nats/token", "smoke": run.smoke}
+    slopes = run.model.state_dict()["positions.slopes_H"].tolist()
+    rows = [common | {"metric": "slope", "head": head, "value": slope} for head, slope in enumerate(slopes, 1)]
+    return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)

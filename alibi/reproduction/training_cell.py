@@ -21,6 +21,7 @@ from alibi.reproduction.evaluations import (
     nonoverlapping,
     position_bands,
     records_by_position,
+    records_of_slopes,
 )
 from alibi.reproduction.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING, SLOPES
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
@@ -165,7 +166,7 @@ class TrainingCell:
         if self.reading:
             tables.append(records_of_reading(run, self.reading, text, self.paper_corpus))
         if self.slopes:
-            tables.append(run.records_of_slopes(text, self.paper_corpus))
+            tables.append(records_of_slopes(run, text, self.paper_corpus))
         return pd.concat(tables, ignore_index=True).assign(equal_time=self.equal_time)
 
     @property
