@@ -13,7 +13,7 @@ from conftest import ROOT, texts
 from alibi.book.build import chapters
 
 PAGES = {path.stem: path for path in chapters(ROOT) if path.suffix == ".ipynb"}
-LONGEST = 40
+LONGEST = 25
 MEAN_BELOW = 20
 # Of a page's Markdown with its formulas, exercises and solutions, and of its captions; code cells are not counted.
 WORDS = 1800
