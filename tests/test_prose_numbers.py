@@ -199,7 +199,7 @@ def test_passkeys_that_models_trained_at_64_find():
     says("reads-further", "3 % are found at $16 L$", "more than 99 % are found")
     past = found.unstack().loc[:, 128:].mean(axis=1)
     assert [f"{past[method]:.0%}" for method in ("none", "alibi", "alibi-x8")] == ["53%", "87%", "51%"]
-    says("reads-further", "The mean of 2, 4, 8 and $16 L$ is 53 %. ALiBi has 87 % there", "with steep slopes 51 %")
+    says("reads-further", "The mean of 2, 4, 8 and $16 L$ is 53 %. ALiBi has 87 % in this mean", "with steep slopes 51 %")
 
 
 def test_how_far_apart_three_seeds_are():
