@@ -208,7 +208,7 @@ def test_how_far_apart_three_seeds_are():
     own = perplexities(results("wikitext103", "laptop"))
     values = own.query("method == 'alibi' and train_length == 64 and eval_length == 64").value.astype(float)
     assert len(values) == 3 and f"{math.log(values.max() / values.min()):.3f}" == "0.010"
-    says("reproducibility", "Those of ALiBi span 0.010 nats")
+    says("reproducibility", "ALiBi's three perplexities at $L$ span 0.010 nats")
 
 
 def test_how_far_back_passkeys_are_found():
