@@ -378,13 +378,27 @@ def test_what_learned_slopes_became():
     says("slopes", "all eight stayed there, from 1.19 to 0.024, which is $1/43$", "every head *steeper* than it began")
     curves = rows[rows.metric == "perplexity"].pivot_table(index="eval_length", columns="method", values="value")
     assert (curves["alibi-learned"] < curves["alibi"]).all()
-    says("slopes", "The model with learned slopes is better than ALiBi at every length")
+    says("slopes", "Learned slopes are better than ALiBi's at every length")
     growth = curves.loc[1024] / curves.loc[64]
     assert f"{growth['alibi-learned'] / growth['alibi']:.4f}" == "0.9992"
     assert f"{math.log(curves['alibi'][64] / curves['alibi-learned'][64]):.3f}" == "0.014"
     says("slopes", "the growth to $16 L$ is 0.9992 times ALiBi's", "ahead by 0.014 nats at $L$")
-    assert list(curves) == ["alibi", "alibi-learned"]
+    assert set(curves) == {"alibi", "alibi-learned", "alibi-quadratic", "alibi-exponential"}
     says("slopes", "The other variants are not recorded yet", "so it is contradicted once")
+
+
+def test_what_faster_growth_became():
+    rows = measured_results("slopes").query("scale == 'laptop' and seed == 0 and metric == 'perplexity'")
+    curves = rows.pivot_table(index="eval_length", columns="method", values="value")
+    nats = curves.map(math.log)
+    square, exponential = (nats[f"alibi-{name}"] - nats["alibi"] for name in ("quadratic", "exponential"))
+    assert f"{square[64]:.3f} {square[1024]:.3f} {exponential[64]:.3f}" == "-0.011 0.018 -0.008"
+    assert abs(exponential[1024]) < 1e-4
+    says("slopes", "the square is ahead of ALiBi by 0.011 nats and the exponential by 0.008", "square is 0.018 behind")
+    says("slopes", "the square is 1.8 % worse than ALiBi at $16 L$", "The exponential is level, within 0.0001")
+    falls = curves.loc[1024] / curves.loc[64]
+    assert falls["alibi"] < falls[["alibi-quadratic", "alibi-exponential"]].min()
+    says("slopes", "faster growth is better at $L$ and not at $16 L$")
 
 
 def test_what_is_not_recorded_yet():
