@@ -614,7 +614,7 @@ def test_what_the_rate_of_the_t5_table_did():
     says("t5", f"at $16 L$ are {far[0]}, {far[1]}, {far[2]} and {far[3]}")
     size = SCALES["laptop"]
     assert round(30 * size.learning_rate * size.steps / 4 / 2) == T5Bias.travel == 65
-    says("reproducibility", "it lets a number travel 65 nats")
+    says("reproducibility", "it lets an entry of the table move by 65 nats")
 
 
 def test_rules_are_older_than_records_and_not_than_all_numbers():
