@@ -108,6 +108,15 @@ def test_claims_without_a_number_share_a_line(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(1.00003, "1.00003"), (0.99996, "0.99996"), (1.0, "1"), (0.93333, "0.9333"), (2.50001, "2.50001"), (None, "")],
+)
+def test_a_value_is_not_rounded_onto_a_bound(value, told):
+    part = claims.Finding("a", "b", "", None, None, 0, None, None, None, 0, 0, None, "", "", "", (), bounds=(1.0, 2.5))
+    assert part.number(value) == told
+
+
 def test_the_line_of_verdicts_names_the_claims_that_failed():
     part = claims.Finding(
         "a ratio", "at most 1", claims.BROKEN, False, 1.2, 0, None, None, None, 1, 0, None, "laptop", "", "", ()

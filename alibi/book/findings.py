@@ -233,7 +233,7 @@ def of_claims(numbers: Sequence[int | str]) -> Markdown:
         parts = [
             "; ".join(
                 [
-                    f"  - {part.statistic} is {part.effect:.4g} at {part.scale}",
+                    f"  - {part.statistic} is {part.number(part.effect)} at {part.scale}",
                     f"the rule asks {part.rule}: {part.outcome}",
                     *claim_tables.smaller_scales(part),
                 ]
@@ -298,7 +298,7 @@ def why(verdict: claims.Verdict) -> str:
     missing = sum(not part.outcome for part in verdict.findings)
     lacking = f"{missing} of {len(verdict.findings)} parts lack records" if missing else ""
     if broken is not None:
-        told = f"{broken.statistic}: {broken.effect:.4g}, not {broken.rule}"
+        told = f"{broken.statistic}: {broken.number(broken.effect)}, not {broken.rule}"
         return "; ".join(filter(None, [told, *claim_tables.smaller_scales(broken), lacking]))
     unknown = [gate.letter for gate in verdict.gates if gate.state == claims.UNKNOWN]
     return lacking or (f"no records for gate{'s' if len(unknown) > 1 else ''} {_joined(unknown)}" if unknown else "")

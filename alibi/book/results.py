@@ -215,7 +215,7 @@ def verdicts(numbers: Sequence[int | str]) -> Styler:
     rows = []
     for verdict in judged:
         for part in verdict.findings:
-            paper, effect = ("" if value is None else f"{value:.4g}" for value in (part.paper, part.effect))
+            paper, effect = (part.number(value) for value in (part.paper, part.effect))
             seeds = str(part.seeds) if part.seeds else ""
             holds = " ".join(filter(None, [part.outcome or claims.NOT_MEASURED, part.scale]))
             spread = claim_tables.intervals(part)

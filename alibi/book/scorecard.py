@@ -69,8 +69,8 @@ def _unfolds(verdict: claims.Verdict) -> str:
         {
             "statistic": part.statistic,
             "rule": part.rule,
-            "the paper": _short(part.paper),
-            "measured": _short(part.effect),
+            "the paper": part.number(part.paper),
+            "measured": part.number(part.effect),
             "95 % interval, measured": claim_tables.intervals(part),
             "evidence": claim_tables.on_what(part),
         }
@@ -87,7 +87,3 @@ def _unfolds(verdict: claims.Verdict) -> str:
     told = "".join(f"<p>{escape(note)}</p>" for note in notes if note)
     summary = f"{verdict.number} {SIGNS[verdict.verdict]} {escape(verdict.title)}"
     return f"<details><summary>{summary}</summary>{inside}{told}</details>"
-
-
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

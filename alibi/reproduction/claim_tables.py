@@ -50,7 +50,7 @@ def on_what(found: Finding) -> str:
     told = [found.outcome, length, _seeds(found), corrected, found.scale, found.corpus_used, found.model]
     others = []
     for other in found.at_other_lengths:
-        numbers = filter(None, [_number(other.effect), _intervals(other, found)])
+        numbers = filter(None, [found.number(other.effect), _intervals(other, found)])
         others.append(f"at L = {other.length}: {', '.join([*numbers, other.outcome, _seeds(other)])}")
     return "; ".join([", ".join(filter(None, told)), *others, *smaller_scales(found)])
 
@@ -70,11 +70,7 @@ def _seeds(found: Finding | AtLength) -> str:
 
 def smaller_scales(found: Finding) -> list[str]:
     """The findings of smaller scales for the same part, in words."""
-    return [f"at {other.scale}: {_number(other.effect)}, {other.outcome}" for other in found.at_smaller_scales]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return [f"at {other.scale}: {other.number(other.effect)}, {other.outcome}" for other in found.at_smaller_scales]
 
 
 def intervals(found: Finding) -> str:
@@ -106,7 +102,7 @@ def table(verdicts: Sequence[Verdict]) -> "Table":
         whose = "" if verdict.paper == PRESS else f" ({verdict.paper})"
         shown.add_row(str(verdict.number), verdict.title + whose, *[""] * 4, verdict.verdict, style="bold")
         for found in verdict.findings:
-            numbers = _number(found.effect), intervals(found), _number(found.paper)
+            numbers = found.number(found.effect), intervals(found), found.number(found.paper)
             shown.add_row("", found.statistic, found.rule, *numbers, on_what(found))
         told = [f"{gate.letter} {gate.state}" for gate in verdict.gates]
         if told:
@@ -122,7 +118,7 @@ def gate_table(found: Sequence[GateFinding]) -> "Table":
     shown = _columns("gate", "scale", "statistic", "rule", "measured", "state", "why", statistic=3, why=2)
     for gate in found:
         lacks = f"missing: {gate.finding.missing[0]}" if gate.finding.missing else gate.why
-        numbers = gate.finding.rule, _number(gate.finding.effect)
+        numbers = gate.finding.rule, gate.finding.number(gate.finding.effect)
         shown.add_row(gate.letter, gate.scale, gate.finding.statistic, *numbers, gate.state, lacks)
     return shown
 

@@ -109,6 +109,16 @@ class Finding:
     """The outcomes at the other L that the part names, nearest to breaking the rule first."""
     at_smaller_scales: tuple["Finding", ...] = ()
     """The findings of smaller scales that have all numbers too, which don't decide; largest scale first."""
+    bounds: tuple[float, ...] = ()
+    """The ends of the rule's range."""
+
+    def number(self, value: float | None) -> str:
+        """A value of the statistic in four digits, or in as many more as tell it from the bounds; empty for None."""
+        if value is None:
+            return ""
+        told = (f"{value:.{digits}g}" for digits in range(4, 17))
+        apart = (text for text in told if all(float(text) != bound or value == bound for bound in self.bounds))
+        return next(apart, f"{value!r}")
 
     @property
     def seed_counts(self) -> list[int]:
@@ -277,8 +287,9 @@ def measure(
         else:
             least_missing = min([least_missing, *(missing for _, _, missing in found)], key=len)
     return Finding(
-        part.statistic, part.rule, "", None, None, 0, None, None, paper, 0, 0, None, "", "", "", tuple(least_missing)
-    )
+        part.statistic, part.rule, "", None, None, 0, None, None, paper, 0, 0, None, "", "", "", tuple(least_missing),
+        bounds=part.bounds,
+    )  # fmt: skip
 
 
 def _decided(
@@ -306,7 +317,7 @@ def _decided(
         part.statistic, part.rule, worst.outcome, all(part.holds(at.effect) for at in told), worst.effect,
         worst.length, worst.interval, worst.text_interval, paper, worst.seeds, worst.agreeing,
         None if None in ps else max(p for p in ps if p is not None), group.scale, group.corpus_used,
-        group.model, (), at_other_lengths=tuple(told[1:]),
+        group.model, (), at_other_lengths=tuple(told[1:]), bounds=part.bounds,
     )  # fmt: skip
 
 

@@ -214,6 +214,11 @@ class Part:
             return f"{'above' if self.strict else 'at least'} {self.low:.4g}"
         return f"between {self.low:.3g} and {self.high:.3g}"
 
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """The finite ends of the range."""
+        return tuple(filter(math.isfinite, (self.low, self.high)))
+
     def of(self, sample: Sample) -> dict[int, float]:
         """The statistic by L (0 if it names none)."""
         return _by_length(self.values(sample))
@@ -458,7 +463,7 @@ CLAIMS = (
     ), "The paper gives no table: slopes drawn from an exponential worked in some cases, with high variance.",
        gates="a"),
     Claim(17, "Multiplying the bias, or growth faster than linear, is worse", "p. 9; README of the official code", (
-        Part("lowest perplexity on windows from L to 16 L with the bias multiplied over ALiBi's", SLOPES,
+        Part("lowest perplexity on windows from L to at least 16 L with the bias multiplied over ALiBi's", SLOPES,
              _best_of_curve("alibi-multiplied"), low=1, strict=True),
         Part("lowest perplexity on the same windows with quadratic growth over ALiBi's", SLOPES,
              _best_of_curve("alibi-quadratic"), low=1, strict=True),

@@ -159,7 +159,7 @@ def scorecard(judged: Mapping[str, tuple[Sequence[Verdict], Sequence[Verdict]]])
         worlds |= {name: own, f"{name}, exchanged": exchanged}
     claims = []
     for place, claim in enumerate(next(iter(worlds.values()))):
-        parts = [{"statistic": p.statistic, "rule": p.rule, "paper": _short(p.paper)} for p in claim.findings]
+        parts = [{"statistic": p.statistic, "rule": p.rule, "paper": p.number(p.paper)} for p in claim.findings]
         found = {name: _judged(verdicts[place]) for name, verdicts in worlds.items()}
         about = {"number": str(claim.number), "title": claim.title, "place": claim.paper_place}
         claims.append(about | {"parts": parts, "judged": found})
@@ -167,12 +167,8 @@ def scorecard(judged: Mapping[str, tuple[Sequence[Verdict], Sequence[Verdict]]])
 
 
 def _judged(verdict: Verdict) -> dict[str, Any]:
-    parts = [{"outcome": part.outcome, "effect": _short(part.effect)} for part in verdict.findings]
+    parts = [{"outcome": part.outcome, "effect": part.number(part.effect)} for part in verdict.findings]
     return {"verdict": verdict.verdict, "parts": parts}
-
-
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
 
 
 def try_it(runs: Sequence[Run], texts: Mapping[str, str]) -> HTML:
