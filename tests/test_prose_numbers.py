@@ -182,6 +182,27 @@ def test_the_exercises_on_the_words_of_the_paper():
     says("disagreements", "The model of 256 wins at 512 and at 1024, there by 0.05, and loses from 1536 on")
 
 
+def test_memory_of_the_large_model_by_number_of_processes():
+    counted = re.findall(
+        r"(\d+) processes, layers (computed again|kept): ddp ([\d.]+), fsdp ([\d.]+)", stored_text("cluster", "peaks")
+    )
+    ddp, fsdp = ({(int(row[0]), row[1] == "kept"): float(row[column]) for row in counted} for column in (2, 3))
+    shared = [ddp[run] - fsdp[run] for run in ddp]
+    again = {n: [held[n, True] - held[n, False] for held in (ddp, fsdp)] for n in (8, 72)}
+    assert f"{min(shared):.0f} {max(shared):.0f}" == "17 22"
+    assert f"{min(again[8]):.0f} {max(again[8]):.0f}" == "10 12" and max(again[72]) < 2.5
+    assert 16e9 / 2**30 < 26 < min(ddp.values()) and max(fsdp[24, True], fsdp[8, False]) < 16e9 / 2**30
+    says("cluster", "Dividing the model saves 17 to 22 GiB", "saves 10 to 12 with eight processes, and about 2 at most")
+    says("cluster", "More GPUs do not bring it below 26 GiB, so cards of 16 GB need FSDP")
+    table = stored_text("cluster", "dry-run")
+    weights, gradients, optimiser, *_ = map(float, re.search(r"8 with ddp +(.+)", table).group(1).split())
+    assert f"{weights:.2f} {gradients / weights:.2f} {optimiser / weights:.2f}" == "5.07 2.00 1.00"
+    assert f"{weights + gradients + optimiser:.1f} {3 * weights:.1f}" == "20.3 15.2"
+    says("cluster", "are 5.07 GiB", "Together they are 20.3 GiB", "$15.2 / 72 = 0.2$")
+    assert re.search(r"H100.+ 16\.\d h", table)
+    says("cluster", "eight H100s about 16 hours")
+
+
 def test_weight_beyond_the_training_length_at_equal_scores():
     shares = [sum(math.exp(-slope * length) for slope in slopes(8)) / 8 for length in (64, 512)]
     assert [f"{100 * share:.1f}" for share in shares] == ["23.8", "1.9"]
