@@ -13,6 +13,7 @@ from alibi.book.context import gains
 from alibi.book.findings import growth
 from alibi.book.plots import perplexities
 from alibi.book.results import results
+from alibi.corpora.corpus import load
 from alibi.model import Decoder
 from alibi.optim import RECIPES, method_rate
 from alibi.positions import LinearBias, T5Bias, slopes
@@ -201,6 +202,23 @@ def test_memory_of_the_large_model_by_number_of_processes():
     says("cluster", "are 5.07 GiB", "Together they are 20.3 GiB", "$15.2 / 72 = 0.2$")
     assert re.search(r"H100.+ 16\.\d h", table)
     says("cluster", "eight H100s about 16 hours")
+
+
+def test_the_exercises_on_the_moving_figure():
+    seen = [f"{100 * (1 - math.exp(-128 / slope)):.0f}" for slope in (256, 64)]
+    half = [round(slope * math.log(2)) for slope in (4, 256)]
+    assert (seen, half) == (["39", "86"], [3, 177])
+    says("try-it", "is 39 %, and $1 - e^{-2}$ is 86 %", "three in the second head and 177 in the last")
+    at_L = [paper("Table 2", method, 512, 512) for method in ("alibi", "sinusoidal")]
+    assert at_L == [19.73, 20.05]
+    says("try-it", "The paper has 19.73 for ALiBi and 20.05 for sinusoidal at $L = 512$")
+    vocabulary = load("wikipedia-sample").vocabulary
+    texts = (
+        "Все люди рождаются свободными и равными в своем достоинстве и правах.",
+        "All human beings are born free and equal in dignity and rights.",
+    )
+    assert [len(vocabulary.encode(text)) for text in texts] == [127, 16] and vocabulary.size == 4096
+    says("try-it", *texts, "127 tokens against 16", "the 4,096 entries")
 
 
 def test_weight_beyond_the_training_length_at_equal_scores():
