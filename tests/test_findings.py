@@ -110,7 +110,16 @@ def test_claims_without_a_number_share_a_line(monkeypatch):
 
 @pytest.mark.parametrize(
     ("value", "told"),
-    [(1.00003, "1.00003"), (0.99996, "0.99996"), (1.0, "1"), (0.93333, "0.9333"), (2.50001, "2.50001"), (None, "")],
+    [
+        (1.00003, "1.00003"),
+        (0.99996, "0.99996"),
+        (1.0, "1"),
+        (1.1 - 0.1, "1"),
+        (19.3 - 18.3, "1"),
+        (0.93333, "0.9333"),
+        (2.50001, "2.50001"),
+        (None, ""),
+    ],
 )
 def test_a_value_is_not_rounded_onto_a_bound(value, told):
     part = claims.Finding("a", "b", "", None, None, 0, None, None, None, 0, 0, None, "", "", "", (), bounds=(1.0, 2.5))

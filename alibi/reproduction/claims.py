@@ -42,7 +42,7 @@ from alibi.corpora.reading import Reading
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
 from alibi.reproduction.later_rules import LATER_CLAIMS
-from alibi.reproduction.rules import CLAIMS, GATES, PRESS, Claim, Gate, Part
+from alibi.reproduction.rules import CLAIMS, GATES, PRESS, ROUNDING, Claim, Gate, Part
 
 REPRODUCED, REDUCED, SEEN_ONCE = "reproduced", "reproduced at reduced scale", "seen once"
 NOT_REPRODUCED, CONTRADICTED_ONCE = "not reproduced", "contradicted once"
@@ -116,9 +116,9 @@ class Finding:
         """A value of the statistic in four digits, or in as many more as tell it from the bounds; empty for None."""
         if value is None:
             return ""
+        others = [bound for bound in self.bounds if abs(value - bound) > ROUNDING]
         told = (f"{value:.{digits}g}" for digits in range(4, 17))
-        apart = (text for text in told if all(float(text) != bound or value == bound for bound in self.bounds))
-        return next(apart, f"{value!r}")
+        return next(text for text in told if float(text) not in others)
 
     @property
     def seed_counts(self) -> list[int]:

@@ -44,6 +44,8 @@ FIGURE_1 = (512, 1024)
 TABLE_1 = (512, 1024, 3072)
 # Best lengths are told apart on a grid of doublings: this range is nearer to 2 L than to L or to 4 L.
 ABOUT_TWICE = (2**0.5, 2**1.5)
+# A value this near to a bound is the bound: the rest is rounding.
+ROUNDING = 1e-9
 
 Values = Callable[[Sample], Mapping[int, float] | Sequence[float]]
 """A statistic of one seed's records, for each L that the part names, or without L."""
@@ -233,7 +235,7 @@ class Part:
 
     def holds(self, value: float) -> bool:
         """Whether a value lies in the range, up to rounding."""
-        return self.margin(value) > 1e-9 if self.strict else self.margin(value) >= -1e-9
+        return self.margin(value) > ROUNDING if self.strict else self.margin(value) >= -ROUNDING
 
 
 PRESS = "Press et al. 2022"
