@@ -506,8 +506,29 @@ def test_what_learned_slopes_became():
     assert f"{growth['alibi-learned'] / growth['alibi']:.4f}" == "0.9992"
     assert f"{math.log(curves['alibi'][64] / curves['alibi-learned'][64]):.3f}" == "0.014"
     says("slopes", "the growth to $16 L$ is 0.9992 times ALiBi's", "ahead by 0.014 nats at $L$")
-    assert set(curves) == {"alibi", "alibi-learned", "alibi-quadratic", "alibi-exponential"}
-    says("slopes", "The other variants are not recorded yet", "so it is contradicted once")
+    recorded = {"alibi", "alibi-learned", "alibi-quadratic", "alibi-exponential", "alibi-multiplied", "alibi-random"}
+    assert set(curves) == recorded
+    says("slopes", "Half the heads and the logarithm are not recorded yet", "so it is contradicted once")
+
+
+def test_what_multiplying_and_a_random_draw_became():
+    rows = measured_results("slopes").query("scale == 'laptop' and seed == 0")
+    curves = rows[rows.metric == "perplexity"].pivot_table(index="eval_length", columns="method", values="value")
+    worse = curves["alibi-multiplied"] / curves["alibi"]
+    assert f"{100 * (worse[64] - 1):.1f} {100 * (worse[1024] - 1):.0f}" == "6.0 81" and worse.min() > 1
+    assert curves["alibi-multiplied"].idxmin() == 128
+    says("slopes", "6.0 % above ALiBi's at $L$, lowest at $2 L$, and 81 % above it at $16 L$", "multiplying 81 % worse")
+    assert f"{math.log(worse[64]):.3f} {math.log(worse[1024]):.2f}" == "0.059 0.59"
+    says("slopes", "Multiplying is 0.059 nats behind at $L$ and 0.59 at $16 L$", "multiplied is worse at each")
+    drawn = (curves["alibi-random"] / curves["alibi"]).map(math.log)
+    assert f"{drawn[64]:.3f} {drawn[1024]:.3f}" == "-0.005 0.020"
+    flattest = rows[(rows.method == "alibi-random") & (rows.metric == "slope")].value.min()
+    # Eight nats at this slope; the square reaches the root of eight over its flattest slope.
+    assert f"{flattest:.3f} {math.ceil(8 / flattest)} {math.sqrt(8 / slopes(8)[-1]):.0f}" == "0.122 66 45"
+    says("slopes", "Its flattest slope is 0.122. It is 0.005 nats ahead of ALiBi at $L$, and 0.020 behind at $16 L$")
+    says("slopes", "a sight of 45 tokens (the square) or 66 (the draw) costs about 0.02 nats there")
+    falls = curves.loc[1024] / curves.loc[64]
+    assert falls["alibi"] < falls["alibi-random"] < 1 < falls["alibi-multiplied"]
 
 
 def test_what_faster_growth_became():
