@@ -107,6 +107,10 @@ def test_how_far_the_words_of_the_paper_agree_with_its_tables():
     says("disagreements", "from 3512 tokens on, the whole gain is 0.09")
     smaller = [paper("Table 5", "sinusoidal", at, at) - paper("Table 5", "alibi", at, at) for at in (64, 128, 256)]
     assert [lead > 0 for lead in smaller] == [False, False, True]
+    assert [f"{-lead / 0.24:.1f}" for lead in smaller[:2]] == ["1.8", "0.7"]
+    says("disagreements", "would break it, by 1.8 and 0.7 deviations of 0.24", "0.42 lower at 24.4 times $L$")
+    table2 = [paper("Table 2", "alibi", 512, window) for window in (1012, 12512)]
+    assert f"{table2[0] - table2[1]:.2f}" == "0.42"
     assert paper("Table 5", "t5", 512, 512) < paper("Table 5", "alibi", 512, 512)
     for other in ("t5", "rotary"):
         assert all(paper("Table 5", other, at, at) > paper("Table 5", "alibi", at, at) for at in (1024, 3072))
