@@ -44,6 +44,12 @@ def paper(table, method, train_length, eval_length, metric="perplexity"):
     return rows[(rows.train_length == train_length) & (rows.eval_length == eval_length)].value.item()
 
 
+def trained(source, metric, method, length):
+    """A number of the paper on training, which has no evaluation length."""
+    rows = PAPER.query("source == @source and metric == @metric and method == @method and train_length == @length")
+    return rows.value.item()
+
+
 def travel(scale):
     """The sum of a scale's learning rates: as far as AdamW can move a weight."""
     size, total = SCALES[scale], 0.0
@@ -82,12 +88,8 @@ def test_what_the_t5_bias_and_rotary_cost_in_the_paper():
 
 
 def test_what_half_the_length_saves_at_two_sizes():
-    def of(source, metric, method, length):
-        rows = PAPER.query("source == @source and metric == @metric and method == @method and train_length == @length")
-        return rows.value.item()
-
-    large = of("Table 12", "train_time", "sinusoidal", 2048) / of("Table 12", "train_time", "alibi", 1024)
-    small = of("Figure 7", "train_speed", "alibi", 1024) / of("Figure 7", "train_speed", "sinusoidal", 2048)
+    large = trained("Table 12", "train_time", "sinusoidal", 2048) / trained("Table 12", "train_time", "alibi", 1024)
+    small = trained("Figure 7", "train_speed", "alibi", 1024) / trained("Figure 7", "train_speed", "sinusoidal", 2048)
     assert f"{large:.2f} {small:.2f}" == "1.14 1.27"
     says("scaling", "at 1024 ALiBi trains 1.14 times as fast as sinusoidal at 2048", "it is 1.27")
     assert round(461e9 / 4.5 / 50_000 / 128, -3) == 16_000
@@ -145,12 +147,8 @@ def test_memory_and_speed_in_the_words_of_the_paper():
 
 
 def test_by_which_measure_the_large_model_is_faster():
-    def of(table, metric, method, length):
-        rows = PAPER.query("source == @table and metric == @metric and method == @method and train_length == @length")
-        return rows.value.item()
-
-    hours = of("Table 12", "train_time", "sinusoidal", 2048) / of("Table 12", "train_time", "alibi", 1024)
-    updates = of("Table 11", "updates", "alibi", 1024) / of("Table 11", "updates", "sinusoidal", 2048)
+    hours = trained("Table 12", "train_time", "sinusoidal", 2048) / trained("Table 12", "train_time", "alibi", 1024)
+    updates = trained("Table 11", "updates", "alibi", 1024) / trained("Table 11", "updates", "sinusoidal", 2048)
     assert f"{hours:.2f} {updates:.2f}" == "1.14 1.13"
     says("disagreements", "By speed alone, the 11 % would be 13 or 14 %")
     told = next(cell for cell in BOOK["scaling"].cells if cell.id == "sooner").outputs[0].text
