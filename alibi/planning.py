@@ -105,39 +105,67 @@ def memory(config: TrainConfig, tokens: np.ndarray) -> Memory:
     return Memory(weights, gradients, optimiser, activations, logits, held.most)
 
 
-def in_ddp(alone: Memory) -> Memory:
-    """The memory of one of several DDP processes, from the memory of a process alone with the same share of the batch.
+def in_ddp(config: TrainConfig, alone: Memory) -> Memory:
+    """The memory of one of several DDP processes, about.
 
-    DDP's buckets hold the gradients for the whole step. The second step has two sets of buckets, since DDP sorts them
-    into the order in which gradients came.
-    """
-    return replace(alone, gradients=2 * alone.gradients, peak=alone.peak + 2 * alone.gradients)
-
-
-def in_fsdp(config: TrainConfig, alone: Memory) -> Memory:
-    """The memory of one of several FSDP processes, at most.
-
-    Each process holds its part of weights, gradients and optimiser state. It also gathers the weights outside the
-    layers, those of the current and the next layer, and the gradients of one layer.
+    DDP's buckets hold all gradients for the whole step, and a gradient exists beside its bucket until it is copied. If
+    a step takes several passes, torch adds up their gradients outside the buckets, so that gradients exist twice.
 
     Args:
         config: configuration of the run.
         alone: the result of `memory` for it.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    *_, largest = _weight_bytes(config)
+    second = alone.gradients * _takes_several_passes(config)
+    parts = alone.weights + alone.gradients + alone.optimiser + alone.activations + alone.logits
+    return replace(alone, gradients=alone.gradients + second, peak=max(alone.peak + largest, parts) + second)
 
-    with FakeTensorMode():
-        model = Decoder(config.model)
-    every, layer = (4 * sum(p.numel() for p in part.parameters()) for part in (model, model.layers[0]))
-    outside = every - layer * config.model.layers
+
+def in_fsdp(config: TrainConfig, alone: Memory) -> Memory:
+    """The memory of one of several FSDP processes, about; how long buffers live depends on the network's speed.
+
+    Each process holds its part of weights, gradients and optimiser state. Beside them it has the weights and gradients
+    outside the layers. Of the layers it has the weights of the current and the next one with the buffer that gathered
+    them, and the gradients of one with the buffers that share out these and the last ones. At the end of a pass the
+    gradients outside the layers go through two buffers, when those of the layers are mostly gone. A second pass adds
+    its part of the gradients to that of the first.
+
+    Args:
+        config: configuration of the run.
+        alone: the result of `memory` for it.
+    """
+    outside, layer, _ = _weight_bytes(config)
+    own = alone.gradients // config.processes * (1 + _takes_several_passes(config))
     parts = replace(
         alone,
-        weights=alone.weights // config.processes + outside + 2 * layer,
-        gradients=alone.gradients // config.processes + outside + layer,
+        weights=alone.weights // config.processes + outside + 3 * layer,
+        gradients=own + outside + max(3 * layer, 2 * outside - 2 * layer),
         optimiser=alone.optimiser // config.processes,
     )
     held = parts.weights + parts.gradients + parts.optimiser + parts.activations + parts.logits
     return replace(parts, peak=held)
+
+
+def _weight_bytes(config: TrainConfig) -> tuple[int, int, int]:
+    """Bytes of the weights outside the layers, of those of a layer, and of the largest matrix."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        model = Decoder(config.model)
+    every, layer = ([4 * p.numel() for p in part.parameters()] for part in (model, model.layers[0]))
+    return sum(every) - sum(layer) * config.model.layers, sum(layer), max(every)
+
+
+def _rows(config: TrainConfig) -> int:
+    return config.batch_tokens // config.train_length // config.processes
+
+
+def _rows_at_once(config: TrainConfig) -> int:
+    return max(1, config.tokens_at_once // config.train_length)
+
+
+def _takes_several_passes(config: TrainConfig) -> bool:
+    return _rows(config) > _rows_at_once(config)
 
 
 def _fused(bias: Bias, queries_T: Tensor, keys_S: Tensor, kernel: str, dropout: float, dtype: torch.dtype) -> Attend:
@@ -164,8 +192,7 @@ def _step(
     model: Decoder, optimizer: torch.optim.Optimizer, clip: float, config: TrainConfig, held: _Held
 ) -> tuple[int, int, int]:
     """Takes a step; returns the bytes of gradients, and the most bytes of activations and of logits in a pass."""
-    rows = config.batch_tokens // config.train_length // config.processes
-    at_once = max(1, config.tokens_at_once // config.train_length)
+    rows, at_once = _rows(config), _rows_at_once(config)
     losses = model.embedding.negative_log_likelihood
     begun = activations = logits = 0
 
@@ -229,7 +256,7 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
     alone = memory(config, tokens)
     rows = {"1": alone}
     if gpus > 1:
-        rows = {f"{gpus} with ddp": in_ddp(alone), f"{gpus} with fsdp": in_fsdp(config, alone)}
+        rows = {f"{gpus} with ddp": in_ddp(config, alone), f"{gpus} with fsdp": in_fsdp(config, alone)}
     for name, row in rows.items():
         lines.append(f"{name:20}" + "".join(f"{size / GIB:13.3f}" for size in asdict(row).values()))
     rates = dict(CARDS) if config.device == "cuda" else {}
