@@ -91,6 +91,8 @@ def train(
     if dry_run:
         _dry_run(run, gpus)
         return
+    if gpus != 1:
+        raise InputError(f"gpus={gpus} is only for --dry-run: torchrun --nproc-per-node {gpus} trains on several GPUs")
     with group():
         _train(run, out, eval_corpus, bookkeeping)
 
@@ -155,7 +157,7 @@ def _trained_on(config: "TrainConfig") -> "Corpus":
 
 
 def _tell_unknown(split: "Split", read: "Corpus", trained_on: "Corpus") -> None:
-    if split.unknown:
+    if split.unknown and trained_on.tokenisation == "words":
         written = read.text(split.name).split().count("<unk>")
         print(
             f"{read.name} {split.name}: {split.unknown:,} of {len(split.tokens):,} tokens are <unk>: {written:,} are "
@@ -203,8 +205,8 @@ def _evaluate(
     from alibi.windows import check_window
 
     split, config = split_named(split), read_config(folder)
-    usual = [round(multiple * config.train_length) for multiple in EXTRAPOLATION]
-    lengths = lengths or tuple(length for length in usual if length >= (stride or 0)) or (usual[-1],)
+    usual = [max(1, round(multiple * config.train_length)) for multiple in EXTRAPOLATION]
+    lengths = lengths or tuple(dict.fromkeys(x for x in usual if x >= (stride or 0))) or (usual[-1],)
     for length in lengths:
         check_window(length, stride)
     settle_cpu(config.threads)

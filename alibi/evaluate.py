@@ -189,6 +189,17 @@ def article_numbers(tokens: int, starts: np.ndarray | None) -> np.ndarray:
     return np.searchsorted(starts, np.arange(tokens), side="right") - 1
 
 
+def _first(split: Split, prefix: int | None) -> np.ndarray:
+    """The first tokens of a split, or all of them.
+
+    Raises:
+        ValueError: if none are asked for.
+    """
+    if prefix is not None and prefix < 1:
+        raise InputError(f"prefix={prefix}: choose at least 1 token, or None for the whole split")
+    return np.asarray(split.tokens[:prefix])
+
+
 def evaluate(
     model: Decoder,
     split: Split,
@@ -220,9 +231,9 @@ def evaluate(
         starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
 
     Raises:
-        ValueError: if the split is empty, or length, stride, skip or sample is out of range.
+        ValueError: if the split is empty, or length, stride, prefix, skip or sample is out of range.
     """
-    tokens = np.asarray(split.tokens[:prefix])
+    tokens = _first(split, prefix)
     if not len(tokens):
         raise InputError(f"the split {split.name} has no tokens to evaluate")
     counted = scored_tokens(len(tokens), skip, sample)
@@ -326,12 +337,13 @@ def against_itself(
         starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
 
     Raises:
-        ValueError: if the split does not fill one long window, or these lengths don't divide each other.
+        ValueError: if the split does not fill one long window, these lengths don't divide each other, or prefix is out
+            of range.
     """
     check_window(length, stride)
     if window % length or length % stride:
         raise InputError(f"window={window}, length={length}, stride={stride}: each must be a multiple of the next")
-    tokens = np.asarray(split.tokens[:prefix])
+    tokens = _first(split, prefix)
     places = spread_windows(len(tokens), window, None if sample is None else math.ceil(sample / window))
     whole = [Window(place, place, place + window) for place in places]
     parts = [part for place in places for part in windows_in_windows(place, length, window, stride)]

@@ -258,6 +258,8 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Continues a prompt by sampling, one token at a time from a key-value cache; any total length.
 
+        The model is put into evaluation mode, so that nothing is dropped.
+
         Args:
             tokens_T: the prompt's token ids, at least one.
             new_tokens: number of tokens to add.
@@ -268,13 +270,17 @@ class Decoder(nn.Module):
             The prompt and the new tokens, [T + new_tokens].
 
         Raises:
-            ValueError: if the prompt is empty or the temperature negative.
+            ValueError: if the prompt is empty, the number of tokens or the temperature is negative, or the method has
+                no position for the last token.
         """
-        if tokens_T.numel() == 0 or temperature < 0:
+        if tokens_T.numel() == 0 or new_tokens < 0 or not temperature >= 0:
             raise InputError(
-                f"generation needs a prompt of at least one token (got {tokens_T.numel()}) "
-                f"and a temperature of at least 0 (got {temperature})"
+                f"generation needs a prompt of at least one token (got {tokens_T.numel()}), at least 0 new tokens (got "
+                f"{new_tokens}) and a temperature of at least 0 (got {temperature})"
             )
+        # The last token is drawn and not read.
+        self.positions.check_length(tokens_T.numel() + max(0, new_tokens - 1))
+        self.eval()
         cache, new_1T = KeyValueCache(), tokens_T[None]
         for _ in range(new_tokens):
             scores_V = self.embedding.log_probabilities(self(new_1T, cache)[:, -1])[0]

@@ -28,8 +28,8 @@ from alibi.progress import duration
 
 # The share of the rate of large matrix products that runs of these sizes reach: a guess, only for estimates.
 USUAL_SHARE = 0.4
-# Floating point operations a second of dense products in 16 bits, from the makers' data sheets.
-CARDS = {"V100": 125e12, "A100": 312e12, "H100": 989e12}
+# Floating point operations a second of dense products in 16 and in 32 bits (not TF32), from the makers' data sheets.
+CARDS = {"V100": (125e12, 15.7e12), "A100": (312e12, 19.5e12), "H100": (989e12, 67e12)}
 GIB = 2**30
 
 
@@ -259,7 +259,8 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
         rows = {f"{gpus} with ddp": in_ddp(config, alone), f"{gpus} with fsdp": in_fsdp(config, alone)}
     for name, row in rows.items():
         lines.append(f"{name:20}" + "".join(f"{size / GIB:13.3f}" for size in asdict(row).values()))
-    rates = dict(CARDS) if config.device == "cuda" else {}
+    full = config.dtype == "float32"
+    rates = {name: card[full] for name, card in CARDS.items()} if config.device == "cuda" else {}
     if is_here(config.device):
         rates[device_name(config.device)] = matmul_rate(config.device, config.dtype)
     lines += ["", f"At {USUAL_SHARE:.0%} of the rate of matrix products (a guess, as is that more GPUs lose nothing):"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alibi.errors import UserError, listed, told
 from alibi.files import content_sha256, locked, write_whole
-from alibi.paths import cache_folder, data_folder, results_folder
+from alibi.paths import data_folder, results_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,8 @@ VALUE_FORMAT = "%.7g"
 # The last column of a file: SHA-256 of the row's other cells, in 12 digits. Older files lack it.
 ROW_DIGEST = "row_sha256"
 TRUTHS = ("equal_time", "compiled", "smoke")
+NUMBERS = (*COUNTS, *TRUTHS, *RATES, "value", "decay_window", "seconds")
+TEXTS = [name for name in MEASURED_COLUMNS if name not in NUMBERS]
 TYPES = (
     dict.fromkeys(COUNTS, "Int64")
     | dict.fromkeys(TRUTHS, "boolean")
@@ -87,18 +89,17 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     import pandas as pd
 
     files = [path for path in sorted(results_folder().glob("*.csv")) if experiment in ("", path.stem)]
-    # A commit such as 12345678e901 would be read as a number.
-    text = {"commit": str, "config_hash": str, "note": str, "kernel": str, "interpolation": str}
-    tables = [_read(path, text) for path in files]
+    tables = [_read(path) for path in files]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MEASURED_COLUMNS)
     return found.astype(TYPES)
 
 
-def _read(path: Path, types: dict[str, type[str]]) -> "pd.DataFrame":
+def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        found = pd.read_csv(path, dtype=types)
+        # A commit such as 12345678e901 is not a number, and a corpus may be called 2024 or NA.
+        found = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
         with path.open(encoding="utf-8-sig", newline="") as file:
             written = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as wrong:
@@ -136,11 +137,14 @@ def append(experiment: str, rows: "pd.DataFrame") -> None:
 
 @contextmanager
 def held(*experiments: str) -> Iterator[None]:
-    """Keeps other processes from adding to the files of these experiments while the block runs."""
-    (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
+    """Keeps other processes from adding to the files of these experiments while the block runs.
+
+    The locks lie beside the files, since processes that share them may have caches of their own.
+    """
+    results_folder().mkdir(parents=True, exist_ok=True)
     with ExitStack() as holding:
         for experiment in sorted(set(experiments)):  # In one order, so that no two processes wait for each other.
-            holding.enter_context(locked(cache_folder() / "locks" / f"{experiment}.lock"))
+            holding.enter_context(locked(results_folder() / f".{experiment}.lock"))
         yield
 
 
@@ -149,7 +153,6 @@ def add(experiment: str, rows: "pd.DataFrame") -> None:
     import pandas as pd
 
     path = results_folder() / f"{experiment}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
     tables = [measured_results(experiment), rows.assign(source=experiment)]
     together = pd.concat([table for table in tables if len(table)], ignore_index=True)
     text = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES).to_csv(index=False, float_format=VALUE_FORMAT)

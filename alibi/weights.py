@@ -18,7 +18,7 @@ from alibi.progress import say
 WEIGHTS = "model.safetensors"
 
 
-def load_model(folder: Path, device: str | None = None) -> Decoder:
+def load_model(folder: str | Path, device: str | None = None) -> Decoder:
     """The trained model in this folder, ready to evaluate.
 
     Args:
@@ -30,6 +30,7 @@ def load_model(folder: Path, device: str | None = None) -> Decoder:
         TrainingError: if the device is missing, the folder holds no finished run, or its files are damaged, edited or
             from another version; the message names the file and the field or weight.
     """
+    folder = Path(folder)
     config, facts = read_run(folder)
     device = evaluation_device(config, device, folder)
     kernel = config.kernel

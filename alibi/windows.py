@@ -120,7 +120,9 @@ def check_window(length: int, stride: int | None) -> None:
     Raises:
         ValueError: if length or stride is out of range.
     """
-    if length < 1 or not 1 <= (length if stride is None else stride) <= length:
+    if length < 1:
+        raise InputError(f"length={length}: a window needs at least 1 token")
+    if stride is not None and not 1 <= stride <= length:
         raise InputError(f"length={length}, stride={stride}: the stride must lie between 1 and the length")
 
 

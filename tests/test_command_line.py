@@ -279,6 +279,7 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
         (["train", "--method", "alibi", "--scale", "huge", "--out", "x"], "choose from quick, laptop, gpu, paper"),
         (["train", "--method", "alibi", "--corpus", "pile", "--out", "x"], "wikipedia-sample"),
         (["train", "--method", "alibi", "--train-length", "99999", "--out", "x"], "train_length=99999"),
+        (["train", "--method", "alibi", "--gpus", "8", "--out", "x"], "gpus=8 is only for --dry-run: torchrun"),
         (["train", "--method", "alibi", "--seed", str(2**64), "--out", "x"], "seeds from 0 to 2**64 - 1"),
         (["generate", "x", "a", "--seed", str(2**64)], "a seed of 64 bits"),
         (["generate", "x", "a", "--temperature", "nan"], "temperature=nan"),

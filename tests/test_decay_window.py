@@ -211,8 +211,8 @@ def test_what_has_no_window_is_refused():
         causal_attention(position_method("alibi-learned", 64, 8).bias().within(12.0), at, at, "window")
     with pytest.raises(ValueError, match="columns of the keys can't hold a window: choose kernel window"):
         causal_attention(linear(8, 12.0), at, at, "columns")(*torch.randn(3, 1, 8, 3, 8))
-    for wrong in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match=f"decay_window={wrong}: choose a positive number of nats"):
+    for wrong in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"decay_window={wrong}: choose a positive, finite number of nats"):
             linear(8).within(wrong)
 
 

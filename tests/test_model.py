@@ -153,6 +153,10 @@ def test_generation_continues_as_the_full_pass_would(model):
         assert model.generate(prompt, 5, temperature, torch.Generator().manual_seed(0)).equal(found[:10])
     with pytest.raises(ValueError, match="at least one token"):
         model.generate(prompt[:0], 3)
+    with pytest.raises(ValueError, match=r"at least 0 new tokens \(got -1\)"):
+        model.generate(prompt, -1)
+    with pytest.raises(ValueError, match=r"temperature of at least 0 \(got nan\)"):
+        model.generate(prompt, 1, math.nan)
 
 
 def test_embeddings_are_scaled_on_the_way_in():

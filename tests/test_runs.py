@@ -4,13 +4,17 @@ import hashlib
 import json
 import math
 import multiprocessing
+import os
 import random
+import subprocess
+import sys
 from dataclasses import asdict, field, make_dataclass, replace
 
 import forked
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from alibi import run_cache, runs
 from alibi.configuration import TrainConfig, configure
@@ -167,6 +171,9 @@ def test_none_of_the_text_is_not_all_of_it(articles):
     for nothing, told in (
         (lambda: run.evaluation(64, sample=0), "sample=0: choose at least one token, or None for all"),
         (lambda: run.evaluation(64, stride=0), "the stride must lie between"),
+        (lambda: run.evaluation(0), "length=0: a window needs at least 1 token"),
+        (lambda: run.evaluation(64, prefix=-500), "prefix=-500: choose at least 1 token, or None for the whole split"),
+        (lambda: run.against_itself(128, 16, prefix=0), "prefix=0: choose at least 1 token"),
         (lambda: run.against_itself(128, 16, sample=0), "windows=0: take at least one, or None for all"),
     ):
         with pytest.raises(InputError, match=told):
@@ -381,3 +388,23 @@ def test_measures_of_what_a_run_reads_are_made_once_and_found_again(short, monke
     monkeypatch.setattr(runs, "load_model", None)  # Nothing is measured again.
     for one, again in zip(first, measured(trained("alibi", seed=11)), strict=True):
         np.testing.assert_equal(asdict(again), asdict(one))
+
+
+@pytest.mark.parametrize("name", ["2024", "NA", "007"])
+def test_a_corpus_with_any_name_is_recorded_under_it(name, short, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
+    for _ in range(2):  # The second time reads the first records, and writes them again.
+        append("slopes", trained("alibi", seed=13).records([16]).assign(corpus_used=name))
+    assert set(measured_results("slopes").corpus_used) == {name}
+
+
+def test_processes_with_caches_of_their_own_lose_no_records(tmp_path):
+    row = dict.fromkeys(MEASURED_COLUMNS) | {"metric": "perplexity", "value": 1.0}
+    adding = f"for _ in range(10): append('slopes', pd.DataFrame([{row}]))"
+    code = f"import pandas as pd\nfrom alibi.records import append\n{adding}"
+    environment = os.environ | {"ALIBI_RESULTS": str(tmp_path / "results")}
+    caches = [environment | {"ALIBI_CACHE": str(tmp_path / cache)} for cache in "ab"]
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=of_one) for of_one in caches]
+    assert [process.wait() for process in both] == [0, 0]
+    with (tmp_path / "results" / "slopes.csv").open() as file:
+        assert len(file.readlines()) == 1 + 20

@@ -388,6 +388,13 @@ def test_a_folder_that_is_not_whole_is_named(copy, monkeypatch, capsys, tmp_path
     assert "lacks the entry 'training_steps'" in told(copy)
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", '{"model": 1}'])
+def test_vectors_without_an_architecture_are_refused(text, copy, monkeypatch, capsys):
+    (copy / "config.json").write_text(text)
+    assert command(monkeypatch, copy) == 1
+    assert "config.json lacks the object 'model'" in capsys.readouterr().err
+
+
 def test_vectors_of_another_architecture_are_refused(copy):
     change_json(copy / "config.json", lambda stored: stored["model"].__setitem__("activation_fn", "gelu"))
     with pytest.raises(VectorsError, match=r"another architecture, {'activation_fn': 'gelu'}"):

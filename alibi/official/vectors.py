@@ -48,8 +48,10 @@ class Vectors:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config = self.json("config.json")
+        if not isinstance(self.config, dict) or not isinstance(self.config.get("model"), dict):
+            raise VectorsError(f"{folder / 'config.json'} lacks the object 'model', which describes the architecture")
         self.options = self.config["model"]
-        other = {name: self.options[name] for name, value in ARCHITECTURE.items() if self.options[name] != value}
+        other = {name: self.options.get(name) for name, x in ARCHITECTURE.items() if self.options.get(name) != x}
         if other:
             raise VectorsError(f"{folder}: the vectors are of another architecture, {other}; expected {ARCHITECTURE}")
 

@@ -434,11 +434,9 @@ def verify(folder: Path) -> Iterator[Check]:
     Raises:
         VectorsError: if the folder lacks a part of the layout.
     """
-    vectors = Vectors(folder)
-    for group in GROUPS:
-        try:
+    try:
+        vectors = Vectors(folder)
+        for group in GROUPS:
             yield from group(vectors)
-        except KeyError as missing:
-            raise VectorsError(
-                f"{folder} lacks the entry {missing}: it is not in the layout of the vectors"
-            ) from missing
+    except KeyError as missing:
+        raise VectorsError(f"{folder} lacks the entry {missing}: it is not in the layout of the vectors") from missing

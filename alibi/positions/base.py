@@ -99,7 +99,7 @@ class LinearBias(Bias):
     With a decay window t a head of slope m sees no key farther than t / m: see `alibi.decay_window`.
 
     Raises:
-        ValueError: if the decay window is not positive.
+        ValueError: if the decay window is not positive and finite.
     """
 
     slopes_H: Tensor
@@ -107,8 +107,8 @@ class LinearBias(Bias):
     """Decay window in nats; None lets every head see all keys."""
 
     def __post_init__(self) -> None:
-        if self.decay_window is not None and not self.decay_window > 0:
-            raise InputError(f"decay_window={self.decay_window}: choose a positive number of nats")
+        if self.decay_window is not None and not 0 < self.decay_window < torch.inf:
+            raise InputError(f"decay_window={self.decay_window}: choose a positive, finite number of nats")
 
     @property
     def hides(self) -> bool:
@@ -119,7 +119,7 @@ class LinearBias(Bias):
         """The same slopes with this decay window.
 
         Raises:
-            ValueError: if the window is not positive.
+            ValueError: if the window is not positive and finite.
         """
         return replace(self, decay_window=decay_window)
 
