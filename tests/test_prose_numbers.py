@@ -559,7 +559,15 @@ def test_what_random_draws_became():
     assert (growth["alibi-random"] > growth["alibi", 0]).all() and (growth["alibi-random"] < 0).all()
     says("slopes", "perplexity falls with learned slopes as with ALiBi's, less with random draws")
     assert next(verdict for verdict in scorecard() if verdict.number == 16).verdict == "seen once"
-    says("slopes", "Claim 16 is seen once")
+    assert drawn.tokens_trained.max() < 0.5 * 19_968_000
+    says("slopes", "Claim 16 is seen once", "Its gate rests on a longer run")
+    rates = measured_results("learning_rates").query(
+        "metric == 'perplexity' and eval_length == 64 and learning_rate == 0.003"
+    )
+    rates = rates[(rates.train_length == 64) & rates.method_rate.isna()].set_index("method")
+    lead = math.log(rates.value["sinusoidal"] / rates.value["alibi"])
+    assert f"{lead:.3f} {19_968_000 / rates.tokens_trained['alibi']:.0f}" == "0.027 9"
+    says("wikitext103", "With a ninth of these tokens ALiBi leads at 64, by 0.027 nats")
 
 
 def test_what_faster_growth_became():
@@ -597,14 +605,16 @@ def test_what_an_h100_takes():
         return [float(value) for value in rows.sort_values("train_length").value]
 
     fastest, error = ratios("time_ratio"), ratios("time_ratio_standard_error")
-    assert all(abs(ratio - 1) < 0.02 for ratio in ratios("time_ratio_on_one_kernel"))
+    shared = zip(ratios("time_ratio_on_one_kernel"), ratios("time_ratio_on_one_kernel_standard_error"), strict=True)
+    (least, most), (level, under) = ((100 * (x - 1 - 1.96 * e), 100 * (x - 1 + 1.96 * e)) for x, e in shared)
+    assert f"{least:.0f} {most:+.0f}" == "-7 +10" and -1.5 < level < 0 < under < 1.5
     assert all(abs(ratio - 1) < 0.001 for ratio in ratios("memory_ratio_on_one_kernel"))
     told = [
         f"{100 * (ratio - 1):.0f} {100 * (ratio - 1 - 1.96 * own):.1f} {100 * (ratio - 1 + 1.96 * own):.0f}"
         for ratio, own in zip(fastest, error, strict=True)
     ]
     assert told == ["4 -2.4 11", "7 0.1 15"]
-    says("efficiency", "trains within 2 % on the kernel that both share, with the same memory")
+    says("efficiency", "level at 3072 on one kernel, with the same memory (at 512: -7 to +10 % in time)")
     says("efficiency", "Each on its fastest kernel, it trains 7 % slower at 3072 (0.1 to 15 %)")
     says("alibi", "On an H100, each on its fastest kernel, ours trains 7 % slower at 3072 tokens")
     says("efficiency", "At 512 its training is not shown to be slower: 4 % (-2 to +11 %)")
@@ -702,11 +712,11 @@ def test_recorded_models_against_themselves():
     at_once = [past(scale, length, "sinusoidal").iloc[0] for scale, length in (("laptop", 64), ("gpu", 512))]
     assert f"{min(at_once):.1f}" == "0.4"
     short, long = past("laptop", 64, "alibi"), past("gpu", 512, "alibi")
-    assert max(short) < 0 and f"{-min(short):.2f} {max(abs(long)):.3f}" == "0.03 0.005"
+    assert max(short) < 0 and f"{-min(short):.2f} {math.ceil(1000 * max(abs(long)))}" == "0.03 6"
     says(
         "wikitext103",
         "the sinusoidal model loses at least 0.4 nats at once; ALiBi loses nothing",
-        "ALiBi stays within 0.03 nats of zero, on the side of a gain. Trained at 512 it stays within 0.005",
+        "ALiBi stays within 0.03 nats of zero, on the side of a gain. Trained at 512 it stays within 0.006",
     )
 
 
