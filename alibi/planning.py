@@ -130,20 +130,23 @@ def in_fsdp(config: TrainConfig, alone: Memory) -> Memory:
     gradients outside the layers go through two buffers, when those of the layers are mostly gone. A second pass adds
     its part of the gradients to that of the first.
 
+    On the way back activations go as gradients come, so that the most is held at its beginning or at its end.
+
     Args:
         config: configuration of the run.
         alone: the result of `memory` for it.
     """
     outside, layer, _ = _weight_bytes(config)
-    own = alone.gradients // config.processes * (1 + _takes_several_passes(config))
+    own, several = alone.gradients // config.processes, _takes_several_passes(config)
     parts = replace(
         alone,
         weights=alone.weights // config.processes + outside + 3 * layer,
-        gradients=own + outside + max(3 * layer, 2 * outside - 2 * layer),
+        gradients=own * (1 + several) + outside + max(3 * layer, 2 * outside - 2 * layer),
         optimiser=alone.optimiser // config.processes,
     )
-    held = parts.weights + parts.gradients + parts.optimiser + parts.activations + parts.logits
-    return replace(parts, peak=held)
+    begun = parts.activations + parts.logits + own * several
+    ended = parts.gradients + parts.activations // config.model.layers
+    return replace(parts, peak=parts.weights + parts.optimiser + max(begun, ended))
 
 
 def _weight_bytes(config: TrainConfig) -> tuple[int, int, int]:

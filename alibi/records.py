@@ -40,13 +40,13 @@ VALUE_FORMAT = "%.7g"
 # The last column of a file: SHA-256 of the row's other cells, in 12 digits. Older files lack it.
 ROW_DIGEST = "row_sha256"
 TRUTHS = ("equal_time", "compiled", "smoke")
-NUMBERS = (*COUNTS, *TRUTHS, *RATES, "value", "decay_window", "seconds")
-TEXTS = [name for name in MEASURED_COLUMNS if name not in NUMBERS]
+FRACTIONS = (*RATES, "value", "decay_window", "seconds")
+TEXTS = tuple(name for name in MEASURED_COLUMNS if name not in (*COUNTS, *TRUTHS, *FRACTIONS))
 TYPES = (
     dict.fromkeys(COUNTS, "Int64")
     | dict.fromkeys(TRUTHS, "boolean")
-    | dict.fromkeys(("note", "kernel", "interpolation"), "object")
-    | dict.fromkeys(("decay_window", *RATES), "float64")
+    | dict.fromkeys(TEXTS, "object")
+    | dict.fromkeys(FRACTIONS, "float64")
 )
 
 

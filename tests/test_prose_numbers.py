@@ -193,10 +193,10 @@ def test_memory_of_the_large_model_by_number_of_processes():
     ddp, fsdp = ({(int(row[0]), row[1] == "kept"): float(row[column]) for row in counted} for column in (2, 3))
     shared = [ddp[run] - fsdp[run] for run in ddp]
     again = {n: [held[n, True] - held[n, False] for held in (ddp, fsdp)] for n in (8, 72)}
-    assert f"{min(shared):.0f} {max(shared):.0f}" == "11 13"
+    assert f"{min(shared):.0f} {max(shared):.0f}" == "13 14"
     assert {n: {f"{saved:.0f}" for saved in both} for n, both in again.items()} == {8: {"12"}, 72: {"2"}}
     assert 16e9 / 2**30 < 18 < min(ddp.values()) and max(fsdp[24, True], fsdp[8, False]) < 16e9 / 2**30
-    says("cluster", "Dividing the model saves 11 to 13 GiB", "saves 12 with eight processes, and 2 with 72")
+    says("cluster", "Dividing the model saves 13 to 14 GiB", "saves 12 with eight processes, and 2 with 72")
     says("cluster", "More GPUs do not bring it below 18 GiB, so cards of 16 GB need FSDP")
     table = stored_text("cluster", "dry-run")
     weights, gradients, optimiser, *_ = map(float, re.search(r"8 with ddp +(.+)", table).group(1).split())

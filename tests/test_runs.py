@@ -407,3 +407,14 @@ def test_processes_with_caches_of_their_own_lose_no_records(tmp_path):
     assert [process.wait() for process in both] == [0, 0]
     with (tmp_path / "results" / "slopes.csv").open() as file:
         assert len(file.readlines()) == 1 + 20
+
+
+def test_adding_records_leaves_those_before_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
+    row = dict.fromkeys(MEASURED_COLUMNS) | {"metric": "perplexity", "value": 5.0}
+    append("slopes", pd.DataFrame([row | {"seconds": 762.0}, row]))
+    before = (tmp_path / "slopes.csv").read_bytes()
+    # As `records merge` gives them: a column that is empty in all rows comes without a number's type.
+    append("slopes", pd.DataFrame([row], columns=MEASURED_COLUMNS).astype(TYPES))
+    after = (tmp_path / "slopes.csv").read_bytes()
+    assert after.startswith(before) and len(after) > len(before)
