@@ -216,16 +216,19 @@ def _evaluate(
     chosen = evaluated_on.encoded_by(corpus, split)
     _tell_unknown(chosen, evaluated_on, corpus)
     kind = "nonoverlapping" if stride is None else f"sliding window, stride {stride}"
-    print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {split}, {kind}")
+    read = f"{evaluated_on.name} {split}"
+    print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {read}, {kind}")
     print(f"{'length':>8} {'perplexity':>12} {'per word':>12} {'bits/byte':>10}")
     remarks: set[str] = set()
     for length in lengths:
+        if length > len(chosen.tokens):
+            remarks |= {f"it has {len(chosen.tokens):,} tokens, so no window of {length:,} is full"}
         found = measure(model, chosen, corpus.end_of_line, length, stride)
         per_word = _or_dash(found.word_perplexity)
         print(f"{length:8} {found.perplexity:12.2f} {per_word:>12} {found.bits_per_byte:10.4f}")
         remarks |= {found.remark}
     for remark in sorted(remarks - {""}):
-        print(f"{evaluated_on.name} {split}: {remark}")
+        print(f"{read}: {remark}")
 
 
 def generate(
@@ -504,6 +507,8 @@ def book(
         # Told before chapters are executed, if there is none.
         browser()
     if chapter is not None:
+        if refresh:
+            raise InputError(f"--refresh is for the whole book: leave out the chapter {chapter}")
         building.execute(chapter, parameters)
         return
     if parameters:

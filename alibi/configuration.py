@@ -4,7 +4,8 @@ import json
 import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
 
 import torch
 
@@ -12,7 +13,7 @@ from alibi import processes
 from alibi.attention import choose_kernel
 from alibi.corpora.corpus import Corpus, load, name_at
 from alibi.corpora.stream import lanes_for
-from alibi.device import DTYPES, absence, check_device, compiles, compute_dtype, is_here
+from alibi.device import DTYPES, THREADS, absence, check_device, compiles, compute_dtype, is_here
 from alibi.errors import InputError, UnknownNameError, UserError, listed
 from alibi.files import content_sha256
 from alibi.model import ModelConfig
@@ -101,9 +102,10 @@ def corpus_of(spec: RunSpec) -> Corpus:
     """The text that this run is trained on, cut to the part that its scale reads, see `alibi.corpora.corpus.load`.
 
     Raises:
-        InputError: for an unknown scale, corpus or tokenisation.
+        InputError: as `configure`, before the text is read; and for an unknown corpus or tokenisation.
         alibi.corpora.corpus.CorpusError: if it can't be read.
     """
+    _check(spec)
     return load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
 
 
@@ -115,32 +117,12 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
             out of range, a decay window that is not positive or has no linear bias, or a batch or device that the
             processes can't share.
     """
-    if spec.method not in METHODS:
-        raise UnknownNameError("position method", spec.method, METHODS)
+    _check(spec)
     scale = scale_named(spec.scale)
     device = scale.device if spec.device is None else spec.device
-    check_device(device)
-    dtype = compute_dtype(device) if spec.dtype is None else spec.dtype
-    if dtype not in DTYPES:
-        raise UnknownNameError("dtype", dtype, DTYPES)
     train_length = scale.train_length if spec.train_length is None else spec.train_length
     steps = scale.steps if spec.steps is None else spec.steps
     tokens_at_once = scale.tokens_at_once if spec.tokens_at_once is None else spec.tokens_at_once
-    if not 1 <= train_length <= scale.batch_tokens:
-        raise InputError(
-            f"train_length={train_length}: choose 1 to {scale.batch_tokens}, a batch at scale {scale.name}"
-        )
-    seeds = (spec.seed, spec.seed if spec.data_seed is None else spec.data_seed)
-    if steps < 1 or not all(0 <= seed < 2**64 for seed in seeds) or tokens_at_once < 1:
-        raise InputError(
-            f"steps={steps}, seed={spec.seed}, data_seed={spec.data_seed}, tokens_at_once={tokens_at_once}: choose at "
-            "least one step, seeds from 0 to 2**64 - 1, and at least one token"
-        )
-    for name in ("learning_rate", "method_rate"):
-        if (rate := getattr(spec, name)) is not None and not 0 < rate < math.inf:
-            raise InputError(f"{name}={rate}: choose a number above 0")
-    choose_kernel(device, train_length, True, NoBias(), spec.kernel)
-    _check_processes(spec.parallel, device, scale.batch_tokens // train_length)
     return TrainConfig(
         corpus=corpus.name,
         tokenisation=corpus.tokenisation,
@@ -160,15 +142,44 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         parallel=spec.parallel or "ddp",
         lanes=_lanes(spec.lanes, corpus, scale.batch_tokens // train_length),
         official_tail_gap=spec.official_tail_gap,
-        dtype=dtype,
+        dtype=compute_dtype(device) if spec.dtype is None else spec.dtype,
         device=device,
         kernel=spec.kernel,
-        threads=scale.threads or torch.get_num_threads(),
+        threads=scale.threads or THREADS,
         torch_version=torch.__version__,
         tokens_at_once=max(train_length, min(tokens_at_once, scale.batch_tokens)),
         compiled=compiles(device) if spec.compiled is None else spec.compiled,
         activation_checkpointing=spec.activation_checkpointing,
     )
+
+
+def _check(spec: RunSpec) -> None:
+    """Refuses whatever in a request is wrong for every corpus, with the errors of `configure`."""
+    if spec.method not in METHODS:
+        raise UnknownNameError("position method", spec.method, METHODS)
+    scale = scale_named(spec.scale)
+    device = scale.device if spec.device is None else spec.device
+    check_device(device)
+    if spec.dtype not in (None, *DTYPES):
+        raise UnknownNameError("dtype", spec.dtype, DTYPES)
+    train_length = scale.train_length if spec.train_length is None else spec.train_length
+    if not 1 <= train_length <= scale.batch_tokens:
+        raise InputError(
+            f"train_length={train_length}: choose 1 to {scale.batch_tokens}, a batch at scale {scale.name}"
+        )
+    counts = [count for count in (spec.steps, spec.tokens_at_once) if count is not None]
+    seeds = (spec.seed, spec.seed if spec.data_seed is None else spec.data_seed)
+    if any(count < 1 for count in counts) or not all(0 <= seed < 2**64 for seed in seeds):
+        raise InputError(
+            f"steps={spec.steps}, seed={spec.seed}, data_seed={spec.data_seed}, tokens_at_once={spec.tokens_at_once}: "
+            "choose at least one step, seeds from 0 to 2**64 - 1, and at least one token"
+        )
+    for name in ("learning_rate", "method_rate"):
+        if (rate := getattr(spec, name)) is not None and not 0 < rate < math.inf:
+            raise InputError(f"{name}={rate}: choose a number above 0")
+    _model(spec, scale, train_length, vocabulary_size=0)
+    choose_kernel(device, train_length, True, NoBias(), spec.kernel)
+    _check_processes(spec.parallel, device, scale.batch_tokens // train_length)
 
 
 def _lanes(asked: int | None, corpus: Corpus, blocks: int) -> int:
@@ -331,7 +342,20 @@ def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfi
     return TrainConfig(**config | {"model": ModelConfig(**model)})
 
 
-_JSON = {bool: "true or false", int: "an integer", float: "a finite number", str: "a string", ModelConfig: "an object"}
+_JSON = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a finite number",
+    str: "a string",
+    tuple[int, ...]: "a list of integers",
+    ModelConfig: "an object",
+    NoneType: "null",
+}
+
+
+def _one_of(kind: Any) -> tuple[Any, ...]:
+    """The types that a field may have: those of a union, or the type itself."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
 def _checked(
@@ -346,18 +370,18 @@ def _checked(
         raise TrainingError(f"{path} lacks fields ({', '.join(missing)}): {version}")
     for name, value in stored.items():
         if not _is_a(value, types[name]):
-            right = _JSON.get(types[name], "a list of integers")
+            right = " or ".join(_JSON[one] for one in _one_of(types[name]))
             raise TrainingError(f"{path}: {of}{name} is {json.dumps(value)[:80]}, and should be {right}; {version}")
     return stored, {f"{of}{field.name}": field.default for field in absent}
 
 
 def _is_a(value: object, kind: Any) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_is_a(value, one) for one in get_args(kind))
     if kind == tuple[int, ...]:
         return isinstance(value, list | tuple) and all(type(entry) is int for entry in value)
     if kind is ModelConfig:
         return isinstance(value, dict)
-    if kind == float | None:
-        return value is None or _is_a(value, float)
     if isinstance(value, float) and not math.isfinite(value):
         return False
     # In Python True and False are integers.

@@ -24,6 +24,9 @@ from alibi.paths import checkout
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("bfloat16", "float32")
+# Torch's number when this module is imported. `settle_cpu` changes it, and the configuration of a run must not depend
+# on the runs that the process trained or evaluated before.
+THREADS = torch.get_num_threads()
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 

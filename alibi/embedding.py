@@ -128,13 +128,20 @@ class AdaptiveEmbedding(nn.Module):
                 table[1:2] = 0
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Embeddings [B, T, width] of token ids."""
-        tokens_N = tokens_BT.flatten()
+        """Embeddings [B, T, width] of token ids.
+
+        Raises:
+            IndexError: for an id outside the vocabulary.
+        """
+        tokens_N, found = tokens_BT.flatten(), 0
         out_NC = self.tables[0].new_zeros(len(tokens_N), self.width)
         for band, (table, projection) in enumerate(zip(self.tables, self.projections, strict=True)):
             places_n = self._places(tokens_N, band)
+            found += len(places_n)
             embedded_nC = F.linear(F.embedding(tokens_N[places_n] - self.edges[band], table), projection)
             out_NC = out_NC.index_copy(0, places_n, embedded_nC.to(out_NC.dtype))
+        if found != len(tokens_N):
+            raise IndexError(f"{len(tokens_N) - found} token ids are outside the {self.vocabulary_size} entries")
         return math.sqrt(self.width) * out_NC.view(*tokens_BT.shape, self.width)
 
     def _places(self, tokens_N: Tensor, band: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from alibi import processes
 from alibi.corpora.corpus import Split
 from alibi.device import float64_device
-from alibi.errors import InputError
+from alibi.errors import InputError, UserError
 from alibi.model import Decoder
 from alibi.progress import bar as progress_bar
 from alibi.windows import (
@@ -33,6 +33,10 @@ BATCH_TOKENS = 8192
 BLOCK = 1024
 # The dtype in which a model with float32 weights is evaluated, whatever the dtype of its training.
 EVALUATION_DTYPE = "float32"
+
+
+class EvaluationError(UserError, RuntimeError):
+    """A model whose loss can't be measured."""
 
 
 def _none() -> np.ndarray:
@@ -157,6 +161,9 @@ def token_losses(
 
     Several processes share the batches of windows. Each gets every loss and sums in the order of tokens, so that no
     digit depends on the number of processes. If a model is spread over the processes, each computes all windows.
+
+    Raises:
+        EvaluationError: if the loss of a scored token is not a number; the message names the token and its position.
     """
     stream = torch.from_numpy(shift(tokens, end_of_line)).to(model.device)
     sums = float64_device(model.device)
@@ -179,6 +186,11 @@ def token_losses(
             losses_BT = model.negative_log_likelihood(taken[:, :-1], taken[:, 1:], context)
             losses_N[torch.from_numpy(scored_BT).to(sums)] = losses_BT.to(sums).double()
     found_N = (processes.total(losses_N) if sharers > 1 else losses_N).cpu().numpy()
+    if (broken := np.flatnonzero(np.isnan(found_N))).size:
+        raise EvaluationError(
+            f"{what}: the loss of {broken.size:,} of {scored_N.sum():,} scored tokens is not a number; the first is "
+            f"token {broken[0] + 1:,} of the text, at position {positions_N[broken[0]] + 1:,} of its window"
+        )
     found_N[~scored_N] = math.nan
     return found_N, positions_N
 
@@ -232,6 +244,7 @@ def evaluate(
 
     Raises:
         ValueError: if the split is empty, or length, stride, prefix, skip or sample is out of range.
+        EvaluationError: if the loss of a scored token is not a number.
     """
     tokens = _first(split, prefix)
     if not len(tokens):
@@ -339,6 +352,7 @@ def against_itself(
     Raises:
         ValueError: if the split does not fill one long window, these lengths don't divide each other, or prefix is out
             of range.
+        EvaluationError: if the loss of a scored token is not a number.
     """
     check_window(length, stride)
     if window % length or length % stride:

@@ -38,7 +38,10 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     try:
+        temporary.touch()  # With the mode that this user's files have; safetensors lets only the owner read.
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)
         to_disk(temporary)
         os.replace(temporary, path)
         to_disk(path.parent)

@@ -57,7 +57,7 @@ from alibi.device import (
     settle_cpu,
 )
 from alibi.errors import InputError
-from alibi.evaluate import evaluate
+from alibi.evaluate import EvaluationError, evaluate
 from alibi.files import locked, sha256, write_whole
 from alibi.interruption import TRY_AGAIN, noted
 from alibi.model import Decoder
@@ -105,7 +105,7 @@ def train(
     Raises:
         TrainingError: if the folder holds a run of another configuration (the message names the fields), can't be
             written or is in use by another process; if the device is missing, the corpus or the number of processes is
-            not the configured one, or the loss or gradient is not finite.
+            not the configured one, or the loss or gradient is not finite or the validation loss not a number.
         StoppedError: after SIGTERM, SIGHUP or SIGINT, when the step is finished and its checkpoint saved.
         KeyboardInterrupt: at the second SIGINT, at once.
         alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or all checkpoints are damaged.
@@ -486,8 +486,14 @@ def _loop(
 
 def _validate(training: Training, corpus: Corpus) -> float:
     split, length = corpus.splits["valid"], training.config.train_length
-    with torch.compiler.set_stance("force_eager"):  # Compiling the layers for these shapes would take longer.
-        found = evaluate(training.model, split, corpus.end_of_line, length, prefix=VALIDATION_TOKENS)
+    try:
+        with torch.compiler.set_stance("force_eager"):  # Compiling the layers for these shapes would take longer.
+            found = evaluate(training.model, split, corpus.end_of_line, length, prefix=VALIDATION_TOKENS)
+    except EvaluationError as wrong:
+        raise TrainingError(
+            f"the model of step {training.done - 1} has no validation loss: {wrong}. A smaller learning rate than "
+            f"{training.config.learning_rate} may help"
+        ) from wrong
     training.model.train()
     return found.perplexity
 

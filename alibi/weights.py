@@ -39,6 +39,8 @@ def load_model(folder: str | Path, device: str | None = None) -> Decoder:
         kernel = "automatic"
     try:
         weights = load_file(folder / WEIGHTS)
+    except PermissionError as wrong:
+        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; its owner can allow it") from wrong
     except (OSError, SafetensorError) as wrong:
         raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
     # Before building the model: a mistyped number of layers can take all memory.

@@ -152,6 +152,9 @@ def test_text_without_spaces_or_words_is_trained_and_evaluated_on(typed, tmp_pat
     assert out.splitlines()[4:] == [
         "spaceless valid: perplexity per word is more than a float holds, at 901 bytes a word"
     ]
+    status, out, _ = typed("evaluate ~/runs/first --lengths 16 100000 --eval-corpus held --split test")
+    assert status == 0 and out.splitlines()[0].endswith("; held test, nonoverlapping")
+    assert re.fullmatch(r"held test: it has [\d,]+ tokens, so no window of 100,000 is full", out.splitlines()[-1])
     status, out, _ = typed("evaluate ~/runs/first --lengths 16 --eval-corpus blank")
     assert status == 0 and out.splitlines()[2].split()[2] == "-"
     assert out.splitlines()[3:] == ["blank valid: the text has no words, so there is no perplexity per word"]
@@ -192,6 +195,22 @@ def test_what_can_not_be_evaluated_on_is_refused_before_training(typed, tmp_path
     status, _, err = typed(f"{TRAIN} spaceless --eval-corpus held")
     assert status == 2 and re.search(r"held \(from .*held\) has no split 'valid'; it has train, test\n$", err)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--method rotari", "unknown position method 'rotari'; choose from sinusoidal"),
+        ("--method alibi --device tpu", "unknown device 'tpu'; choose from cpu"),
+        ("--method alibi --kernel fast", "unknown attention kernel 'fast'"),
+        ("--method t5 --decay-window 12", "decay_window=12.0: a "),
+        ("--method alibi --train-length 4096", "train_length=4096: choose 1 to 2048"),
+    ],
+)
+def test_a_misspelt_choice_is_refused_before_the_corpus_is_looked_for(typed, option, message):
+    for more in ("", " --dry-run"):
+        status, _, err = typed(f"train --corpus not-there --out ~/runs/first {option}{more}")
+        assert status == 2 and message in err and "not-there" not in err
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,9 @@ def test_fields_that_came_later_have_their_defaults_which_one_line_tells(run, ca
         (lambda c: c.update(learning_rate="fast"), "learning_rate is .fast., and should be a finite number"),
         (lambda c: c["model"].update(dropout=float("nan")), "model.dropout is NaN, and should be a finite number"),
         (lambda c: c.update(model=["x" * 1000]), r"model is \[.x{70,80}, and should be an object"),
+        (lambda c: c.update(data_seed="3"), 'data_seed is "3", and should be an integer or null'),
+        (lambda c: c.update(data_seed=True), "data_seed is true, and should be an integer or null"),
+        (lambda c: c.update(method_rate=[1]), r"method_rate is \[1\], and should be a finite number or null"),
         (lambda c: c.update(threads=0), "threads is 0, and should be at least 1"),
         (lambda c: c["model"].update(cutoffs=[1, "2"]), r"model.cutoffs is .*, and should be a list of integers"),
     ],
@@ -168,6 +171,10 @@ def test_weights_that_are_missing_are_named(run):
     (run / "model.safetensors").unlink()
     with pytest.raises(TrainingError, match=f"{run / 'model.safetensors'} can't be read: .*train it again"):
         load_model(run)
+
+
+def test_the_weights_can_be_read_by_those_who_can_read_the_configuration(run):
+    assert (run / "model.safetensors").stat().st_mode == (run / "config.json").stat().st_mode
 
 
 def stopped_checkpoint(folder, monkeypatch):

@@ -31,6 +31,14 @@ def test_embeddings_are_scaled_rows_projected(adaptive):
         torch.testing.assert_close(place, math.sqrt(32) * row)
 
 
+@pytest.mark.parametrize("wrong", [60, -1])
+def test_ids_outside_the_vocabulary_are_refused(adaptive, wrong):
+    with pytest.raises(IndexError, match="2 token ids are outside the 60 entries"):
+        adaptive(torch.tensor([[3, wrong, 59], [wrong, 0, 20]]))
+    with pytest.raises(IndexError):
+        TiedEmbedding(60, 32)(torch.tensor([wrong]))
+
+
 def test_probabilities_add_up_and_the_loss_is_theirs(adaptive):
     hidden, targets = torch.randn(50, 32).double(), torch.randint(60, (50,))
     log_probabilities = adaptive.log_probabilities(hidden)

@@ -9,8 +9,9 @@ import torch
 
 from alibi import evaluate as evaluation
 from alibi.corpora.corpus import Split
-from alibi.evaluate import against_itself, evaluate, standard_error
+from alibi.evaluate import EvaluationError, against_itself, evaluate, standard_error
 from alibi.model import Decoder, ModelConfig
+from alibi.positions.sinusoidal import Sinusoidal
 from alibi.windows import evaluation_windows, shift
 
 
@@ -79,6 +80,24 @@ def test_a_prefix_scores_its_tokens_and_its_share_of_words(model, tokens):
     alone = evaluate(model, split(tokens[:50]), 3, 16)
     assert found.nats == alone.nats and found.tokens == 50
     assert found.words == pytest.approx(60 * 50 / 101)
+
+
+class BreaksOff(Sinusoidal):
+    """Sinusoids whose queries are no numbers from position 16 on."""
+
+    def scale(self, q_BHTD, k_BHSD, query_positions_T, key_positions_S):
+        return torch.where((query_positions_T < 16)[:, None], q_BHTD, torch.nan), k_BHSD
+
+
+@pytest.mark.parametrize("stride", [None, 4])
+def test_a_loss_that_is_not_a_number_is_refused_and_never_left_out(tokens, stride):
+    model = Decoder(ModelConfig("sinusoidal", vocabulary_size=40, layers=1, width=32, heads=4, feedforward=64))
+    with model.positions_by(BreaksOff(32, 4)):
+        assert evaluate(model, split(tokens), 3, 16, stride).tokens == 101
+        with pytest.raises(EvaluationError, match=r"length 20: the loss of \d+ of 101 .* at position 17 of its window"):
+            evaluate(model, split(tokens), 3, 20, stride)
+        with pytest.raises(EvaluationError, match=r"windows of 32: .*; the first is token 17 of the text, at position 17"):
+            against_itself(model, split(tokens), 3, 16, 32, 4)
 
 
 def test_nothing_to_evaluate_is_refused(model):

@@ -51,6 +51,20 @@ def test_slopes_of_the_official_code(heads, expected):
     assert slopes(heads) == pytest.approx(expected, rel=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_model_in_16_bits_keeps_its_fixed_numbers(name, dtype):
+    torch.manual_seed(0)
+    method = position_method(name, 96, 12, longest=64)
+    before = {buffer: value.clone() for buffer, value in method.named_buffers()}
+    method.to(dtype)
+    assert all(value.dtype == before[buffer].dtype for buffer, value in method.named_buffers())
+    assert all(torch.equal(value, before[buffer]) for buffer, value in method.named_buffers())
+    assert all(weight.dtype == dtype for weight in method.parameters())
+    if name == "alibi":
+        assert method.bias().slopes_H.tolist() == slopes(12)
+
+
 @pytest.mark.parametrize("heads", range(1, 129))
 def test_slopes_for_every_head_count(heads):
     found = slopes(heads)

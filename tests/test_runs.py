@@ -14,12 +14,14 @@ import forked
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 
 from alibi import run_cache, runs
 from alibi.configuration import TrainConfig, configure
 from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import load
+from alibi.device import settle_cpu
 from alibi.errors import InputError
 from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
@@ -274,6 +276,18 @@ def test_the_hash_follows_what_decides_the_bits(short, monkeypatch):
     assert config_hash(base) == before
     monkeypatch.setattr(run_cache, "device_name", lambda device: "another machine")
     assert config_hash(base) != before
+
+
+def test_no_run_of_the_process_decides_the_threads_of_the_next():
+    def threads():
+        return configure(RunSpec(method="alibi", scale="gpu", device="cpu"), load("wikipedia-sample")).threads
+
+    before, now = threads(), torch.get_num_threads()
+    settle_cpu(1 if now > 1 else 2)
+    try:
+        assert threads() == before
+    finally:
+        torch.set_num_threads(now)
 
 
 def _trained_when_both_have_looked(both, told):

@@ -94,6 +94,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(corpus, tmp_
     assert max(checkpoint.steps(tmp_path / "checkpoints")) == step
 
 
+def test_a_run_that_diverges_in_its_last_step_says_so(corpus, tmp_path):
+    with pytest.raises(TrainingError, match=r"the model of step 0 has no validation loss: .*not a number.*A smaller lea"):
+        train(config_for(corpus, learning_rate=1e38, steps=1, warmup_steps=0), corpus, tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 def test_wrong_choices_are_refused_before_work(corpus, tmp_path):
     with pytest.raises(ValueError, match="'relative'; choose from sinusoidal, rotary, t5, alibi"):
         configure(RunSpec(method="relative"), corpus)

@@ -135,6 +135,12 @@ def test_rare_words_are_left_out_where_asked():
     assert words.encode("the cat") == [5, 3]
 
 
+def test_words_of_the_text_are_not_made_up_again():
+    words = WordVocabulary.train(["madeupword0001 a a"])
+    assert words.symbols[4:] == ["a", "madeupword0001", "madeupword0000", "madeupword0002"]
+    assert WordVocabulary.train(["madeupword0000 a a"], seen=2).symbols[5:] == [f"madeupword000{n}" for n in (1, 2, 3)]
+
+
 def test_special_entries_in_the_text_are_those_entries():
     words = WordVocabulary.train(["a </s> <pad> a"])
     assert words.symbols[4:] == ["a", "madeupword0000", "madeupword0001", "madeupword0002"]

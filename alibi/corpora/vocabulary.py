@@ -4,6 +4,7 @@ A stream follows fairseq: the lines of the text, each followed by the end-of-lin
 otherwise, and the same token is the source of the very first target.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -254,8 +255,9 @@ class WordVocabulary(Vocabulary):
         kept.sort(key=lambda pair: (-pair[1], pair[0]))
         if size is not None:
             del kept[max(0, size - len(cls.SPECIAL)) :]
-        made_up = -(len(cls.SPECIAL) + len(kept)) % cls.MULTIPLE
-        kept += [(f"madeupword{number:04}", 0) for number in range(made_up)]
+        names = (f"madeupword{number:04}" for number in itertools.count())
+        unused = (name for name in names if name not in found)  # A text may hold the first of these names.
+        kept += [(name, 0) for name in itertools.islice(unused, -(len(cls.SPECIAL) + len(kept)) % cls.MULTIPLE)]
         return cls([word for word, _ in kept], [count for _, count in kept])
 
     @classmethod

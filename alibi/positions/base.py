@@ -318,6 +318,15 @@ class PositionMethod(nn.Module):
             raise InputError(f"width={width} is not a multiple of heads={heads}; choose a multiple")
         self.width, self.heads, self.head_width = width, heads, width // heads
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionMethod":
+        """Keeps fixed numbers, such as slopes, as they are when a model is cast to 16 bits, and moves them with it."""
+        before = {name: buffer for name, buffer in self.named_buffers(recurse=False)}
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            if self._buffers[name].dtype.itemsize == 2:
+                self._buffers[name] = buffer.to(self._buffers[name].device)
+        return self
+
     def check_length(self, length: int) -> None:
         """Refuses a length, in tokens, for which some position has no answer.
 
