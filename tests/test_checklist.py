@@ -13,9 +13,14 @@ def test_a_run_is_paid_for_once_however_many_numbers_it_gave():
     one |= {"method": "alibi", "train_length": 64, "corpus_used": "x", "tokens_trained": 1, "parameters": 1}
     rows = [one | {"seed": seed, "eval_length": length} for seed in (0, 1) for length in (64, 128)]
     elsewhere, timed = one | {"seed": 2, "device": "b (CPU)", "seconds": 7200.0}, one | {"seed": 0, "seconds": None}
-    on_a_gpu = one | {"seed": 3, "device": "c"}
-    found = budget(pd.DataFrame([*rows, elsewhere, timed, on_a_gpu]).reindex(columns=MEASURED_COLUMNS)).data
-    told = found.set_index("machine")[["runs", "core hours", "card hours", "kWh, about"]].T.to_dict("list")
+    on_a_gpu, shared = one | {"seed": 3, "device": "c"}, one | {"source": "early_token_curse", "seed": 1}
+    found = budget(pd.DataFrame([*rows, elsewhere, timed, on_a_gpu, shared]).reindex(columns=MEASURED_COLUMNS)).data
+    assert found.loc[("early_token_curse", "laptop"), "runs"] == "1"
+    told = (
+        found.drop("early_token_curse")
+        .set_index("machine")[["runs", "core hours", "card hours", "kWh, about"]]
+        .T.to_dict("list")
+    )
     assert told == {
         "a (CPU)": ["2", "3.0", "", "0.03"],
         "b (CPU)": ["1", "2.0", "", "0.02"],

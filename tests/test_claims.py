@@ -5,6 +5,7 @@ import math
 import pkgutil
 import re
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from alibi.__main__ import main
-from alibi.records import MEASURED_COLUMNS, append, paper_results
+from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
 from alibi.reproduction import experiments
 from alibi.reproduction.claim_tables import as_json, intervals, on_what, seed_range
 from alibi.reproduction.claims import (
@@ -28,6 +29,7 @@ from alibi.reproduction.claims import (
     REPRODUCED,
     SEEN_ONCE,
     UNDECIDED,
+    borrowed_interval,
     gates,
     holm,
     interval,
@@ -38,7 +40,7 @@ from alibi.reproduction.claims import (
 from alibi.reproduction.evidence import Sample, as_records, evidence
 from alibi.reproduction.experiments import TABLES
 from alibi.reproduction.later_rules import LATER_CLAIMS
-from alibi.reproduction.rules import ABOUT_TWICE, CLAIMS, GATES, PRESS, Part, rule_changes
+from alibi.reproduction.rules import ABOUT_TWICE, CLAIMS, GATES, GROWTH_SPREAD, LOWEST_SPREAD, PRESS, Part, rule_changes
 
 PAPER = paper_results()
 EMPTY = pd.DataFrame(columns=MEASURED_COLUMNS)
@@ -334,9 +336,11 @@ SIDES = [
 
 @pytest.mark.parametrize(("number", "part", "where", "inside", "outside"), SIDES)
 def test_both_sides_of_each_threshold(number, part, where, inside, outside):
-    records = COMPLETE if number == 16 else everything()
+    # Draws need three seeds, and a ratio next to its bound decides nothing in one.
+    several = number in (15, 16, 17)
+    records = COMPLETE if several else everything()
     holds, breaks = (judge(claim(number), changed(records, value=v, **where), PAPER) for v in (inside, outside))
-    kept, lost = (REDUCED, NOT_REPRODUCED) if number == 16 else (SEEN_ONCE, CONTRADICTED_ONCE)
+    kept, lost = (REDUCED, NOT_REPRODUCED) if several else (SEEN_ONCE, CONTRADICTED_ONCE)
     assert holds.verdict == expected(number, kept) and holds.findings[part].outcome == HOLDS
     assert breaks.verdict == lost and breaks.findings[part].outcome == BROKEN
     assert all(other.holds for number, other in enumerate(breaks.findings) if number != part)
@@ -665,6 +669,42 @@ def test_the_papers_corpus_comes_before_a_stand_in():
         records = pd.concat([bad.assign(corpus_used=worse), COMPLETE.assign(corpus_used=better)])
         found = judge(claim(4), records, PAPER)
         assert found.verdict == REDUCED and found.findings[0].corpus_used == better
+
+
+def test_of_equal_texts_the_one_with_the_longest_training_decides():
+    """However many records the shorter one has."""
+    bad = changed(COMPLETE, "wikitext103", 22, multiple=2).assign(corpus_used="other -> wikitext-103")
+    longer = COMPLETE.assign(corpus_used="wikipedia -> wikitext-103", tokens_trained=COMPLETE["tokens_trained"] * 2)
+    found = judge(claim(4), pd.concat([bad, bad.assign(seed=7), longer]), PAPER)
+    assert found.verdict == REDUCED and found.findings[0].corpus_used == "wikipedia -> wikitext-103"
+
+
+def test_one_seed_next_to_a_bound_decides_nothing_where_the_spread_of_other_runs_is_known():
+    # t(0.975, 2) = 4.302653: 1.1 exp(+- 4.302653 sqrt(2) 0.008).
+    part = claim(17).parts[2]
+    assert borrowed_interval(part, 1.1) == pytest.approx((1.047740, 1.154867), abs=1e-6)
+    assert borrowed_interval(replace(part, spread=0.0), 1.1) is None
+    for lowest, once, outcome in ((18.42, INCONCLUSIVE, "undecided"), (22, SEEN_ONCE, "holds")):
+        one = everything()
+        for method in ("alibi-multiplied", "alibi-quadratic", "alibi-exponential"):
+            one = changed(one, "slopes", 22, method)
+        one = changed(one, "slopes", lowest, "alibi-exponential")
+        found = judge(claim(17), one, PAPER)
+        assert found.verdict == once and found.findings[2].outcome == outcome and found.findings[2].p is None
+        assert intervals(found.findings[2]).endswith(" (spread of other runs)")
+        # Seeds of its own decide.
+        assert judge(claim(17), seeds(one, one), PAPER).verdict == REDUCED
+
+
+def test_the_spread_of_other_runs_is_that_of_their_records():
+    found = measured_results("wikitext103")
+    same = found[found.scale.eq("laptop") & found.method.eq("alibi") & found.train_length.eq(64) & found.seed.le(2)]
+    same = same[same.metric.eq("perplexity") & same.protocol.eq("nonoverlapping") & same["sample"].isna()]
+    same = same[same.tokens_trained.eq(19_968_000) & same.skipped.isna() & same.eval_length.ge(64)]
+    losses = same.pivot(index="eval_length", columns="seed", values="value").map(math.log)
+    assert losses.shape[1] == 3 and not losses.isna().any(axis=None)
+    assert (losses.loc[1024] - losses.loc[64]).std() == pytest.approx(GROWTH_SPREAD, abs=5e-4)
+    assert losses.min().std() == pytest.approx(LOWEST_SPREAD, abs=5e-4)
 
 
 def test_the_shape_with_most_parameters_decides_costs():

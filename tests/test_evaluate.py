@@ -96,7 +96,9 @@ def test_a_loss_that_is_not_a_number_is_refused_and_never_left_out(tokens, strid
         assert evaluate(model, split(tokens), 3, 16, stride).tokens == 101
         with pytest.raises(EvaluationError, match=r"length 20: the loss of \d+ of 101 .* at position 17 of its window"):
             evaluate(model, split(tokens), 3, 20, stride)
-        with pytest.raises(EvaluationError, match=r"windows of 32: .*; the first is token 17 of the text, at position 17"):
+        with pytest.raises(
+            EvaluationError, match=r"windows of 32: .*; the first is token 17 of the text, at position 17"
+        ):
             against_itself(model, split(tokens), 3, 16, 32, 4)
 
 

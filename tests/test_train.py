@@ -95,7 +95,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(corpus, tmp_
 
 
 def test_a_run_that_diverges_in_its_last_step_says_so(corpus, tmp_path):
-    with pytest.raises(TrainingError, match=r"the model of step 0 has no validation loss: .*not a number.*A smaller lea"):
+    with pytest.raises(
+        TrainingError, match=r"the model of step 0 has no validation loss: .*not a number.*A smaller lea"
+    ):
         train(config_for(corpus, learning_rate=1e38, steps=1, warmup_steps=0), corpus, tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
 

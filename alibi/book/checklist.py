@@ -132,31 +132,21 @@ def _factors(scale: str) -> str:
 
 
 def budget(records: pd.DataFrame) -> Styler:
-    """Runs, hours and kilowatt hours by experiment, scale and machine; a run counts once in each experiment.
+    """Runs, hours and kilowatt hours by experiment, scale and machine, where a run counts in each of its experiments.
 
     Hours are those of a core for a run on a CPU, which trains on one thread, and of a card for one on a GPU. Energy is
-    hours times `WATTS_A_CORE` or `WATTS_A_CARD`: a rough estimate, not a reading. The last row is the sum.
+    hours times `WATTS_A_CORE` or `WATTS_A_CARD`: a rough estimate, not a reading. The last row counts each run once.
     """
-    runs = records.dropna(subset="seconds").drop_duplicates(RUN)
-    by = ["source", "scale", "device", "dtype"]
-    found = runs.groupby(by, as_index=False).agg(runs=("seconds", "size"), seconds=("seconds", "sum"))
-    hours = found.seconds.astype(float) / 3600
-    on_cpu = found.device.str.endswith("(CPU)")
+    runs = records.dropna(subset="seconds")
+    hours = runs.seconds.astype(float) / 3600
+    on_cpu = runs.device.str.endswith("(CPU)")
     energy = hours * np.where(on_cpu, WATTS_A_CORE, WATTS_A_CARD) / 1000
-    rows = pd.DataFrame(
-        {
-            "experiment": found.source,
-            "scale": found.scale,
-            "machine": found.device,
-            "dtype": found.dtype,
-            "runs": found.runs,
-            "core hours": hours.where(on_cpu),
-            "card hours": hours.mask(on_cpu),
-            "kWh, about": energy,
-        }
-    )
-    numbers = list(rows.columns[4:])
-    rows.loc[len(rows)] = ["all", "", "", "", *rows[numbers].sum()]
+    spent = {"runs": 1, "core hours": hours.where(on_cpu), "card hours": hours.mask(on_cpu), "kWh, about": energy}
+    runs, numbers = runs.assign(**spent), list(spent)
+    by = {"source": "experiment", "scale": "scale", "device": "machine", "dtype": "dtype"}
+    each = runs.drop_duplicates(["source", *RUN]).groupby(list(by))[numbers].sum(min_count=1)
+    rows = each.reset_index().rename(columns=by)
+    rows.loc[len(rows)] = ["all, each run once", "", "", "", *runs.drop_duplicates(RUN)[numbers].sum()]
     formats = ["{:,.0f}", "{:.1f}", "{:.1f}", "{:.2f}"]
     texts = {name: rows[name].map(form.format).replace("nan", "") for name, form in zip(numbers, formats, strict=True)}
     caption = f"Budget: training alone, at an assumed {WATTS_A_CORE} W a core and {WATTS_A_CARD} W a card"

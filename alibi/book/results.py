@@ -22,10 +22,10 @@ from alibi.scale import SCALES
 NEAR = 0.03
 # Columns that a number of theirs and one of ours share.
 PAIRED = ["method", "paper_length", "paper_eval_length"]
-# The identity of a run: its records share these columns.
+# The identity of a run: its records share these columns, also those of several experiments.
 RUN = [
-    "source", "scale", "method", "train_length", "seed", "data_seed", "corpus_used", "tokens_trained", "parameters",
-    "learning_rate", "method_rate", "dtype",
+    "scale", "method", "train_length", "seed", "data_seed", "corpus_used", "tokens_trained", "parameters",
+    "learning_rate", "method_rate", "dtype", "config_hash",
 ]  # fmt: skip
 
 

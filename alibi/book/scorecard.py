@@ -46,14 +46,15 @@ def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False)
 def effects(asked: Sequence[Claim], verdicts: Sequence[claims.Verdict]) -> pd.DataFrame:
     """A row for each part of each claim, such as 1b: the rule's range, the paper's value, ours with its interval.
 
-    It has the columns of `alibi.book.plots.forests`.
+    Where there are two intervals, over seeds and over the text, it is the range of both. Columns are those of
+    `alibi.book.plots.forests`.
     """
     rows = {}
     for claim, verdict in zip(asked, verdicts, strict=True):
         letters = "abcdef"[: len(claim.parts)] if len(claim.parts) > 1 else [""]
         for letter, part, found in zip(letters, claim.parts, verdict.findings, strict=True):
-            ends = found.interval or found.text_interval or (None, None)
-            values = [part.low, part.high, found.paper, found.effect, *ends]
+            ends = [end for interval in (found.interval, found.text_interval) for end in interval or ()]
+            values = [part.low, part.high, found.paper, found.effect, min(ends, default=None), max(ends, default=None)]
             rows[f"{verdict.number}{letter}"] = [*values, found.outcome]
     shown = pd.DataFrame.from_dict(rows, "index", columns=[*NUMBERS, "outcome"])
     return shown.astype(dict.fromkeys(NUMBERS, float))

@@ -79,7 +79,8 @@ def intervals(found: Finding) -> str:
 
 
 def _intervals(at: Finding | AtLength, found: Finding) -> str:
-    told = (("", at.interval), (" (repeats)" if found.model else " (text)", at.text_interval))
+    borrowed = " (spread of other runs)" if at.seeds == 1 else ""
+    told = ((borrowed, at.interval), (" (repeats)" if found.model else " (text)", at.text_interval))
     return ", ".join("{:.4g} to {:.4g}".format(*ends) + of for of, ends in told if ends)
 
 

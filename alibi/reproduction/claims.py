@@ -5,12 +5,13 @@ The evidence:
 - Scales laptop, gpu and paper; quick is for CI and is never evidence. The largest scale that has all numbers of a part
   decides it. The scale of a claim is the smallest scale of its parts.
 - The validation split. The paper's own corpus comes first, then its beginning, then a stand-in evaluated on it, then
-  any other.
+  any other; of these, the one with the longest training.
 - Each statistic is computed within a seed, so methods are paired by seed, and judged at each L that it names, over all
   seeds that have it there; one seed must have every L. The part holds if it holds at every L; the L nearest to breaking
   it is shown.
-- There are two separate 95 % intervals: over seeds (Student's t, from two seeds on), and over the articles of the text
-  or the repeats of a time, where records have a standard error. A part *holds* if its value and both intervals obey the
+- There are two separate 95 % intervals: over seeds (Student's t, from two seeds on; a single seed has one where the
+  part names the spread of other runs), and over the articles of the text or the repeats of a time, where records have a
+  standard error. A part *holds* if its value and both intervals obey the
   rule, is *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is a band
   this is a test of equivalence (two one-sided tests at 2.5 % each).
 
@@ -87,7 +88,7 @@ class Finding:
     length: int
     """That L; 0 if the statistic names none."""
     interval: tuple[float, float] | None
-    """95 % interval of the mean, Student's t over seeds; none with one seed."""
+    """95 % interval of the mean, Student's t over seeds; with one seed from the spread of other runs, or none."""
     text_interval: tuple[float, float] | None
     """95 % interval over the articles of the text, which are the same in every seed, or over the repeats of a time,
     whose records name a `model`; None without standard errors."""
@@ -171,6 +172,17 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
+def borrowed_interval(part: Part, effect: float) -> tuple[float, float] | None:
+    """95 % interval of a ratio of two runs by the part's `spread` s: effect x exp(+- t(0.975, 2) sqrt(2) s), or None.
+
+    The spread comes from three seeds of other runs, so t has two degrees of freedom.
+    """
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(2, 0.975)) * math.sqrt(2) * part.spread
+    return (effect * math.exp(-half), effect * math.exp(half)) if part.spread else None
+
+
 def p_value(part: Part, values: Sequence[float]) -> float:
     """One-sided p of the hypothesis that the true mean breaks the rule (Student's t); for a band, the larger of two.
 
@@ -242,7 +254,7 @@ class Known:
         groups = [group for _, group in rows.groupby(by)]
 
         def rank(group: pd.DataFrame) -> tuple[int, float]:
-            size = group["parameters"].max() if part.by_model else len(group)
+            size = group["parameters" if part.by_model else "tokens_trained"].max()
             stand_in = substitution(str(group["corpus"].iloc[0]), group["corpus_used"].iloc[0])
             return stand_in, -(0 if pd.isna(size) else size)
 
@@ -300,7 +312,7 @@ def _decided(
     for length in dict.fromkeys(length for values, _ in found for length in values):
         values = [of_seed[length] for of_seed, _ in found if length in of_seed]
         effect = min(values) if part.draws else float(np.mean(values))
-        over_seeds = None if part.draws else interval(values)
+        over_seeds = None if part.draws else interval(values) or borrowed_interval(part, effect)
         errors = [errors[length] for _, errors in found if not math.isnan(errors.get(length, math.nan))]
         error = float(np.mean(errors)) if errors else math.nan
         over_text = (effect - Z * error, effect + Z * error) if errors else None
@@ -308,7 +320,7 @@ def _decided(
         # Both ends of an interval may lie outside a band, one on each side.
         around = any(ends and ends[0] < part.low and ends[1] > part.high for ends in (over_seeds, over_text))
         outcome = UNDECIDED if len(sides) > 1 or around else HOLDS if sides == {True} else BROKEN
-        p = p_value(part, values) if over_seeds else None
+        p = None if part.draws or len(values) < 2 else p_value(part, values)
         agreeing = sum(map(part.holds, values))
         told.append(AtLength(length, outcome, effect, over_seeds, over_text, p, len(values), agreeing))
     told.sort(key=lambda at: ([BROKEN, UNDECIDED, HOLDS].index(at.outcome), part.margin(at.effect)))

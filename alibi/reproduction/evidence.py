@@ -102,6 +102,7 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         stride=number("stride"),
         value=number("value"),
         parameters=number("parameters"),
+        tokens_trained=number("tokens_trained"),
         equal_time=truth("equal_time"),
         seed=number("seed").fillna(0),
         model=text("model"),
@@ -113,7 +114,8 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
     counts = (
         text("scale").isin(COUNTED_SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
     )
-    return joined.loc[counts, ["source", "scale", "seed", "corpus", "corpus_used", "model", "device", *SAMPLE_COLUMNS]]
+    groups = ["source", "scale", "seed", "corpus", "corpus_used", "model", "device", "tokens_trained"]
+    return joined.loc[counts, [*groups, *SAMPLE_COLUMNS]]
 
 
 class Sample:
