@@ -44,10 +44,12 @@ def main() -> None:
             raise
         sys.exit(128 + 13)  # SIGPIPE, which Windows lacks.
     except OSError as wrong:
-        if wrong.errno != errno.ENOSPC:
+        if wrong.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
             raise
-        _discard_stdout()
-        sys.exit(_tell(f"{wrong.filename or 'stdout'} can't be written: {wrong.strerror}", 1))
+        if wrong.errno == errno.ENOSPC:
+            _discard_stdout()
+        done = "opened" if wrong.errno == errno.EACCES else "written"
+        sys.exit(_tell(f"{wrong.filename or 'stdout'} can't be {done}: {wrong.strerror}", 1))
     except UserError as wrong:
         sys.exit(_tell(wrong, wrong.exit_status))
 

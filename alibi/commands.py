@@ -55,7 +55,7 @@ def data(
 
 def train(
     run: OmitArgPrefixes[RunSpec],
-    out: Path,
+    out: Path | None = None,
     eval_corpus: str | None = None,
     dry_run: bool = False,
     gpus: int = 1,
@@ -79,7 +79,7 @@ def train(
 
     Args:
         run: the run to train.
-        out: output folder, made if missing; all processes must see it.
+        out: output folder, made if missing; all processes must see it. Only --dry-run needs none.
         eval_corpus: corpus to evaluate on, in the training vocabulary; if left out, the training corpus, where it has a
             validation split.
         dry_run: train nothing; print parameters, memory by part, and estimates of tokens/s, time and GPU hours.
@@ -93,6 +93,8 @@ def train(
         return
     if gpus != 1:
         raise InputError(f"gpus={gpus} is only for --dry-run: torchrun --nproc-per-node {gpus} trains on several GPUs")
+    if out is None:
+        raise InputError("--out is missing: name the folder that the run is written to, such as --out runs/first")
     with group():
         _train(run, out, eval_corpus, bookkeeping)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from file_systems import read_only
 
 from alibi.__main__ import COMMANDS, main
 from alibi.configuration import TrainingError
@@ -290,6 +291,15 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
     assert ended.value.code == 128 + number and capsys.readouterr().err == f"python -m alibi: ended by {number.name}\n"
 
 
+def test_a_folder_that_can_not_be_written_is_told_in_one_line(typed, tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    monkeypatch.setenv("ALIBI_RESULTS", str(folder))
+    with read_only(folder):
+        status, _, err = typed(f"records merge {ROOT / 'data' / 'results' / 'bookcorpus.csv'}")
+    assert status == 1 and len(err.splitlines()) == 1 and str(folder) in err and "can't be" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -298,6 +308,8 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
         (["train", "--method", "alibi", "--scale", "huge", "--out", "x"], "choose from quick, laptop, gpu, paper"),
         (["train", "--method", "alibi", "--corpus", "pile", "--out", "x"], "wikipedia-sample"),
         (["train", "--method", "alibi", "--train-length", "99999", "--out", "x"], "train_length=99999"),
+        (["train", "--method", "alibi"], "--out is missing: name the folder"),
+        (["book", "alibi", "--refresh"], "--refresh is for the whole book: leave out the chapter alibi"),
         (["train", "--method", "alibi", "--gpus", "8", "--out", "x"], "gpus=8 is only for --dry-run: torchrun"),
         (["train", "--method", "alibi", "--seed", str(2**64), "--out", "x"], "seeds from 0 to 2**64 - 1"),
         (["generate", "x", "a", "--seed", str(2**64)], "a seed of 64 bits"),
