@@ -223,12 +223,12 @@ def _evaluate(
     print(f"{'length':>8} {'perplexity':>12} {'per word':>12} {'bits/byte':>10}")
     remarks: set[str] = set()
     for length in lengths:
-        if length > len(chosen.tokens):
-            remarks |= {f"it has {len(chosen.tokens):,} tokens, so no window of {length:,} is full"}
         found = measure(model, chosen, corpus.end_of_line, length, stride)
         per_word = _or_dash(found.word_perplexity)
         print(f"{length:8} {found.perplexity:12.2f} {per_word:>12} {found.bits_per_byte:10.4f}")
         remarks |= {found.remark}
+    if longer := [f"{length:,}" for length in lengths if length > len(chosen.tokens)]:
+        remarks |= {f"it has {len(chosen.tokens):,} tokens, so no window of {', '.join(longer)} is full"}
     for remark in sorted(remarks - {""}):
         print(f"{read}: {remark}")
 

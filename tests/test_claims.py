@@ -707,6 +707,14 @@ def test_the_spread_of_other_runs_is_that_of_their_records():
     assert losses.min().std() == pytest.approx(LOWEST_SPREAD, abs=5e-4)
 
 
+def test_an_interval_around_a_band_decides_nothing():
+    """Also where the mean lies outside, so that value and both ends break the rule."""
+    records = seeds(*[changed(everything(), "cc100_roberta", p, multiple=1, length=512) for p in (18, 21, 24)])
+    part = judge(claim(11), records, PAPER).findings[0]
+    assert part.effect == pytest.approx(1.05) and part.interval[0] < 0.99 and part.interval[1] > 1.01
+    assert part.outcome == UNDECIDED
+
+
 def test_the_shape_with_most_parameters_decides_costs():
     bad = changed(COMPLETE, "efficiency", 1, metric="train_speed").assign(model="small")
     large = COMPLETE.assign(model="large", parameters=COMPLETE["parameters"] * 10)

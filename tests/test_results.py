@@ -99,6 +99,8 @@ def test_the_largest_scale_is_shown_unless_one_is_named(folder):
     assert results.results("wikitext103", "paper").empty and results.results("slopes").empty
     with pytest.raises(ValueError, match="unknown scale 'huge'; choose from quick, laptop"):
         results.results("wikitext103", "huge")
+    with pytest.raises(ValueError, match="unknown experiment 'wikitext'; choose from wikitext103, bookcorpus"):
+        results.results(["slopes", "wikitext"])
 
 
 def test_of_several_texts_the_one_nearest_to_the_papers_is_shown(folder):

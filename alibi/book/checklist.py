@@ -141,8 +141,8 @@ def budget(records: pd.DataFrame) -> Styler:
     hours = runs.seconds.astype(float) / 3600
     on_cpu = runs.device.str.endswith("(CPU)")
     energy = hours * np.where(on_cpu, WATTS_A_CORE, WATTS_A_CARD) / 1000
-    spent = {"runs": 1, "core hours": hours.where(on_cpu), "card hours": hours.mask(on_cpu), "kWh, about": energy}
-    runs, numbers = runs.assign(**spent), list(spent)
+    spent = {"core hours": hours.where(on_cpu), "card hours": hours.mask(on_cpu), "kWh, about": energy}
+    runs, numbers = pd.concat([runs.assign(runs=1), pd.DataFrame(spent)], axis=1), ["runs", *spent]
     by = {"source": "experiment", "scale": "scale", "device": "machine", "dtype": "dtype"}
     each = runs.drop_duplicates(["source", *RUN]).groupby(list(by))[numbers].sum(min_count=1)
     rows = each.reset_index().rename(columns=by)

@@ -13,7 +13,7 @@ from alibi.progress import duration
 from alibi.records import measured_results
 from alibi.reproduction import claim_tables, claims
 from alibi.reproduction.choice import Choice, chosen
-from alibi.reproduction.experiments import EXPERIMENTS
+from alibi.reproduction.experiments import EXPERIMENTS, TABLES
 from alibi.reproduction.plan import listing, states
 from alibi.reproduction.runner import reproduce
 from alibi.scale import SCALES
@@ -41,11 +41,14 @@ def results(experiments: str | Sequence[str], scale: str = "") -> pd.DataFrame:
         scale: name of the scale; empty for the largest that has records.
 
     Raises:
-        ValueError: if no scale has this name.
+        ValueError: if no scale or experiment has this name.
     """
     if scale and scale not in SCALES:
         raise UnknownNameError("scale", scale, SCALES)
     names = [experiments] if isinstance(experiments, str) else experiments
+    for name in names:
+        if name not in TABLES:
+            raise UnknownNameError("experiment", name, TABLES)
     records = pd.concat([measured_results(name) for name in names], ignore_index=True)
     recorded = [name for name in SCALES if (records.scale == name).any()]
     chosen = records[records.scale == (scale or (recorded or [""])[-1])]

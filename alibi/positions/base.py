@@ -320,11 +320,11 @@ class PositionMethod(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionMethod":
         """Keeps fixed numbers, such as slopes, as they are when a model is cast to 16 bits, and moves them with it."""
-        before = {name: buffer for name, buffer in self.named_buffers(recurse=False)}
+        before = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
-        for name, buffer in before.items():
-            if self._buffers[name].dtype.itemsize == 2:
-                self._buffers[name] = buffer.to(self._buffers[name].device)
+        for name, after in list(self.named_buffers(recurse=False)):
+            if after.dtype.itemsize == 2:
+                self._buffers[name] = before[name].to(after.device)
         return self
 
     def check_length(self, length: int) -> None:
