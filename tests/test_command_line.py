@@ -158,7 +158,10 @@ def test_text_without_spaces_or_words_is_trained_and_evaluated_on(typed, tmp_pat
     assert out.splitlines()[4:] == ["held test: it has 4 tokens, so no window of 16, 100,000 is full"]
     status, out, _ = typed("evaluate ~/runs/first --lengths 16 --eval-corpus blank")
     assert status == 0 and out.splitlines()[2].split()[2] == "-"
-    assert out.splitlines()[3:] == ["blank valid: the text has no words, so there is no perplexity per word"]
+    assert out.splitlines()[3:] == [
+        "blank valid: it has 9 tokens, so no window of 16 is full",
+        "blank valid: the text has no words, so there is no perplexity per word",
+    ]
     assert not (tmp_path / "~").exists()
 
 
