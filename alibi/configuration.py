@@ -105,7 +105,7 @@ def corpus_of(spec: RunSpec) -> Corpus:
         InputError: as `configure`, before the text is read; and for an unknown corpus or tokenisation.
         alibi.corpora.corpus.CorpusError: if it can't be read.
     """
-    _check(spec)
+    _checked_spec(spec)
     return load(name_at(scale_named(spec.scale), spec.corpus, spec.tokenisation), spec.tokenisation)
 
 
@@ -117,10 +117,7 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
             out of range, a decay window that is not positive or has no linear bias, or a batch or device that the
             processes can't share.
     """
-    _check(spec)
-    scale = scale_named(spec.scale)
-    device = scale.device if spec.device is None else spec.device
-    train_length = scale.train_length if spec.train_length is None else spec.train_length
+    scale, device, train_length = _checked_spec(spec)
     steps = scale.steps if spec.steps is None else spec.steps
     tokens_at_once = scale.tokens_at_once if spec.tokens_at_once is None else spec.tokens_at_once
     return TrainConfig(
@@ -153,8 +150,8 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
     )
 
 
-def _check(spec: RunSpec) -> None:
-    """Refuses whatever in a request is wrong for every corpus, with the errors of `configure`."""
+def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
+    """Scale, device and training length of a request, of which nothing is wrong that would be so for every corpus."""
     if spec.method not in METHODS:
         raise UnknownNameError("position method", spec.method, METHODS)
     scale = scale_named(spec.scale)
@@ -177,9 +174,10 @@ def _check(spec: RunSpec) -> None:
     for name in ("learning_rate", "method_rate"):
         if (rate := getattr(spec, name)) is not None and not 0 < rate < math.inf:
             raise InputError(f"{name}={rate}: choose a number above 0")
-    _model(spec, scale, train_length, vocabulary_size=0)
+    _model(spec, scale, train_length, vocabulary_size=0)  # Refuses a wrong decay window.
     choose_kernel(device, train_length, True, NoBias(), spec.kernel)
     _check_processes(spec.parallel, device, scale.batch_tokens // train_length)
+    return scale, device, train_length
 
 
 def _lanes(asked: int | None, corpus: Corpus, blocks: int) -> int:
@@ -330,10 +328,10 @@ def config_from(stored: dict[str, Any], path: Path = Path(CONFIG)) -> TrainConfi
     Raises:
         TrainingError: if a field is unknown, has another type, or is missing without a default.
     """
-    config, later = _checked(TrainConfig, stored, path, "")
+    config, later = _checked_fields(TrainConfig, stored, path, "")
     if config["threads"] < 1:
         raise TrainingError(f"{path}: threads is {config['threads']}, and should be at least 1: it was edited")
-    model, later_of_model = _checked(ModelConfig, config["model"], path, "model.")
+    model, later_of_model = _checked_fields(ModelConfig, config["model"], path, "model.")
     if missing := later | later_of_model:
         taken = ", ".join(f"{name}: {default}" for name, default in missing.items())
         say_once(f"warning: {path} is of an earlier version; fields that it lacks have their defaults: {taken}")
@@ -358,7 +356,7 @@ def _one_of(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
-def _checked(
+def _checked_fields(
     kind: type[TrainConfig] | type[ModelConfig], stored: dict[str, Any], path: Path, of: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The stored fields, and the defaults of the missing ones."""

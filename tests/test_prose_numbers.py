@@ -392,6 +392,10 @@ def test_our_small_models_past_their_length():
     says("wikitext103", "That model is 5 % below its own level at $2 L$ and 3 % at $16 L$")
     changes = [f"{growth(ours, 't5', multiple)[64] - 1:+.0%}" for multiple in (1.25, 2)]
     assert changes == ["-2%", "+2%"] and max(growth(perplexities(PAPER), "t5", 2).values()) < 1
+    assert all(growth(ours, "t5", n)[64] > growth(ours, "rotary", n)[64] for n in (1.25, 2, 4, 6, 8))
+    theirs = perplexities(PAPER)
+    assert all(growth(theirs, "t5", 2)[length] < growth(theirs, "rotary", 2)[length] for length in (512, 1024))
+    says("wikitext103", "Up to $8 L$ ours grows a little more than rotary, the paper's less")
     says("wikitext103", "2 % below its own level at $1.25 L$, and 2 % above it at $2 L$. The paper's is still below")
 
 
