@@ -22,7 +22,8 @@ from alibi.progress import say, say_once
 from alibi.run_spec import RunSpec
 from alibi.scale import Scale, scale_named
 
-CONFIG = "config.json"
+# In the folder of a run: its configuration, written when it is finished, and what it goes on from until then.
+CONFIG, CHECKPOINTS = "config.json", "checkpoints"
 # SHA-256 among the facts of a finished run: of its weights, of its metrics, and of the rest of its `CONFIG`. Older runs
 # lack some or all.
 WEIGHTS_DIGEST, METRICS_DIGEST, CONFIG_DIGEST = "weights_sha256", "metrics_sha256", "config_sha256"
@@ -294,6 +295,8 @@ def read_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
         TrainingError: as in `read_config`.
     """
     path = folder / CONFIG
+    if not path.is_file() and (folder / CHECKPOINTS).is_dir():
+        raise TrainingError(f"{folder} holds a run that is not finished: the command that began it goes on")
     if not path.is_file():
         raise TrainingError(f"{folder} holds no finished run: {CONFIG} is missing; train one with --out {folder}")
     try:

@@ -31,6 +31,7 @@ from alibi import processes
 from alibi.attention import choose_kernel
 from alibi.checkpoint import Checkpoint
 from alibi.configuration import (
+    CHECKPOINTS,
     CONFIG,
     CONFIG_DIGEST,
     METRICS_DIGEST,
@@ -68,7 +69,7 @@ from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.weights import WEIGHTS, check_weights
 from alibi.windows import TrainingOrder
 
-METRICS_FILE, CHECKPOINTS, LOCK = "metrics.jsonl", "checkpoints", ".lock"
+METRICS_FILE, LOCK = "metrics.jsonl", ".lock"
 VALIDATION_TOKENS = 8192
 GIVE_BACK_EVERY = 64
 GOES_ON = "the same command goes on from there"

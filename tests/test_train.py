@@ -118,6 +118,9 @@ def test_wrong_choices_are_refused_before_work(corpus, tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(TrainingError, match=r"holds no finished run: config.json is missing"):
         load_model(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(TrainingError, match=r"holds a run that is not finished: the command that began it goes on"):
+        load_model(tmp_path)
 
 
 def test_ids_outside_the_vocabulary_are_refused(corpus, tmp_path):
