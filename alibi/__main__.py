@@ -44,12 +44,13 @@ def main() -> None:
             raise
         sys.exit(128 + 13)  # SIGPIPE, which Windows lacks.
     except OSError as wrong:
-        if wrong.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        mended = wrong.errno in (errno.EROFS, errno.EACCES) and wrong.filename
+        if wrong.errno != errno.ENOSPC and not mended:
             raise
         if wrong.errno == errno.ENOSPC:
             _discard_stdout()
-        done = "opened" if wrong.errno == errno.EACCES else "written"
-        sys.exit(_tell(f"{wrong.filename or 'stdout'} can't be {done}: {wrong.strerror}", 1))
+        used = "used" if wrong.errno == errno.EACCES else "written"
+        sys.exit(_tell(f"{wrong.filename or 'stdout'} can't be {used}: {wrong.strerror}", 1))
     except UserError as wrong:
         sys.exit(_tell(wrong, wrong.exit_status))
 

@@ -38,10 +38,12 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     try:
-        temporary.touch()  # With the mode that this user's files have; safetensors lets only the owner read.
+        temporary.unlink(missing_ok=True)
+        temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
-        temporary.chmod(mode)
+        if temporary.stat().st_mode != mode:  # safetensors lets only the owner read its files.
+            temporary.chmod(mode)
         to_disk(temporary)
         os.replace(temporary, path)
         to_disk(path.parent)

@@ -38,6 +38,7 @@ def load_model(folder: str | Path, device: str | None = None) -> Decoder:
         say(f"{folder}: attention kernel {kernel} was chosen for {config.device}; automatic here")
         kernel = "automatic"
     try:
+        (folder / WEIGHTS).open("rb").close()  # safetensors calls a file without permission missing.
         weights = load_file(folder / WEIGHTS)
     except PermissionError as wrong:
         raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; its owner can allow it") from wrong

@@ -173,6 +173,13 @@ def test_weights_that_are_missing_are_named(run):
         load_model(run)
 
 
+@pytest.mark.skipif(os.name == "nt" or not os.geteuid(), reason="root may read everything")
+def test_weights_without_permission_are_not_to_be_trained_again(run):
+    (run / "model.safetensors").chmod(0)
+    with pytest.raises(TrainingError, match="can't be read: .*Permission denied.*; its owner can allow it"):
+        load_model(run)
+
+
 def test_the_weights_can_be_read_by_those_who_can_read_the_configuration(run):
     assert (run / "model.safetensors").stat().st_mode == (run / "config.json").stat().st_mode
 

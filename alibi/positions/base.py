@@ -323,8 +323,10 @@ class PositionMethod(nn.Module):
         before = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, after in list(self.named_buffers(recurse=False)):
-            if after.dtype.itemsize == 2:
-                self._buffers[name] = before[name].to(after.device)
+            if after.is_floating_point() and after.dtype.itemsize < 4:
+                kept = before[name]
+                widest = widest_dtype(after.device)
+                self._buffers[name] = (kept if widest == torch.float64 else kept.to(widest)).to(after.device)
         return self
 
     def check_length(self, length: int) -> None:

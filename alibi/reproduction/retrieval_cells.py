@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from alibi.device import provenance
+from alibi.device import THREADS, provenance
 from alibi.model import Decoder
 from alibi.positions.interpolation import INTERPOLATIONS, interpolated
 from alibi.records import MEASURED_COLUMNS
@@ -198,7 +198,7 @@ class RetrievalCell:
             budget, smoke = replace(budget, steps=min(budget.steps, short)), True
             asked = [measure for measure in asked if measure.length == self.train_length]
             print(f"ALIBI_SMOKE is set: {budget.steps} steps, a run that shows nothing", file=sys.stderr)
-        threads = scale_named(self.scale).threads or torch.get_num_threads()
+        threads = scale_named(self.scale).threads or THREADS
         trained = train(self.method, budget, self.seed, self.device, threads, bookkeeping.bar_row)
         count = trained.model.parameter_count()
         common = self._known() | provenance(self.device)

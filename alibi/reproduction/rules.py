@@ -463,7 +463,7 @@ CLAIMS = (
              _slopes("alibi-learned", lambda s, L: LEARNED_SPEED(s, L)[0]), high=1, strict=True,
              by_model=True, errors=_slopes("alibi-learned", lambda s, L: LEARNED_SPEED(s, L)[1])),
     ), "The paper gives no table, only that learning slowed training by 3 %. The interval of the growth takes the "
-       "spread over seeds from ALiBi's longer runs."),
+       "spread over seeds from ALiBi's longer runs at laptop."),
     Claim(16, "The slopes need no tuning; random ones sometimes work", "p. 5 and 9", (
         # Two standard deviations of the paper's seeds: 2 x 0.24 of 18.67.
         Part("perplexity at L_valid = L with random slopes over that with the fixed ones, mean of draws", SLOPES,
@@ -480,7 +480,8 @@ CLAIMS = (
              _best_of_curve("alibi-quadratic"), low=1, strict=True, spread=LOWEST_SPREAD),
         Part("lowest perplexity on the same windows with exponential growth over ALiBi's", SLOPES,
              _best_of_curve("alibi-exponential"), low=1, strict=True, spread=LOWEST_SPREAD),
-    ), "The paper gives no table. The intervals take the spread over seeds from ALiBi's longer runs."),
+    ), "The paper gives no table. The intervals take the spread over seeds from ALiBi's longer runs at "
+       "laptop."),
     Claim(18, "The static bias adds no parameters", "p. 5 and 6", (
         Part("parameters of ALiBi less those of sinusoidal", WIKITEXT,
              lambda s: [s.parameters("alibi") - s.parameters("sinusoidal")], 0, 0),
