@@ -39,7 +39,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         temporary.unlink(missing_ok=True)
-        temporary.touch()
+        temporary.open("wb").close()
         mode = temporary.stat().st_mode
         write(temporary)
         if temporary.stat().st_mode != mode:  # safetensors lets only the owner read its files.

@@ -176,7 +176,7 @@ def test_weights_that_are_missing_are_named(run):
 @pytest.mark.skipif(os.name == "nt" or not os.geteuid(), reason="root may read everything")
 def test_weights_without_permission_are_not_to_be_trained_again(run):
     (run / "model.safetensors").chmod(0)
-    with pytest.raises(TrainingError, match="can't be read: .*Permission denied.*; its owner can allow it"):
+    with pytest.raises(TrainingError, match=r"can't be read: .*Permission denied.*; its owner can allow it"):
         load_model(run)
 
 
