@@ -145,6 +145,9 @@ def test_the_line_of_verdicts_names_the_claims_that_failed():
     assert findings.failed_line(verdicts[:1]).data == "No claim has failed."
     assert findings.why(verdicts[1]) == "a ratio: 1.2, not at most 1"
     assert findings.why(verdicts[2]) == "a ratio: 1.2, not at most 1; 1 of 2 parts lack records"
+    near = replace(part, outcome=claims.UNDECIDED, effect=1.01, interval=(0.9, 1.12), seeds=2)
+    undecided = claims.Verdict(4, "Four holds", "", claims.INCONCLUSIVE, "laptop", (near, near), "")
+    assert findings.why(undecided) == "undecided: a ratio: 0.9 to 1.12, asked is at most 1 (and 1 more)"
 
 
 def test_without_records_nothing_is_found():

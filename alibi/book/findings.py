@@ -286,7 +286,7 @@ def measured_line(verdicts: Sequence[claims.Verdict]) -> Markdown:
 
 
 def why(verdict: claims.Verdict) -> str:
-    """The reason of a verdict in a few words: the shut gate, the broken part, or the missing records.
+    """The reason of a verdict in a few words: the shut gate, the broken or undecided part, or the missing records.
 
     After a shut gate and after a broken part come the findings of smaller scales.
     """
@@ -300,5 +300,9 @@ def why(verdict: claims.Verdict) -> str:
     if broken is not None:
         told = f"{broken.statistic}: {broken.number(broken.effect)}, not {broken.rule}"
         return "; ".join(filter(None, [told, *claim_tables.smaller_scales(broken), lacking]))
+    open_parts = [part for part in verdict.findings if part.outcome == claims.UNDECIDED]
+    if open_parts and not lacking:
+        part, many = open_parts[0], f" (and {len(open_parts) - 1} more)" if len(open_parts) > 1 else ""
+        return f"undecided: {part.statistic}: {claim_tables.intervals(part)}, asked is {part.rule}{many}"
     unknown = [gate.letter for gate in verdict.gates if gate.state == claims.UNKNOWN]
     return lacking or (f"no records for gate{'s' if len(unknown) > 1 else ''} {_joined(unknown)}" if unknown else "")
