@@ -820,6 +820,14 @@ def test_the_runs_on_other_novels():
     assert f"{1 - past.alibi[384]:.1%} {1 - past.alibi[2048]:.1%}" == "4.4% 5.1%"
     says("bookcorpus", "It falls by 4.4 % to $6 L$ and by 5.1 % to $32 L$")
     assert f"{past.sinusoidal[128] - 1:.0%} {past.sinusoidal[2048]:.1f}" == "50% 2.8"
+    gains = measured_results("bookcorpus").query(
+        "scale == 'laptop' and metric == 'loss_change' and method == 'alibi' and eval_length == 256"
+    )
+    assert gains.tokens_scored.nunique() == 1
+    protocols = ("nonoverlapping", "sliding_window")
+    plain_gain, sliding_gain = (-gains[gains.protocol == protocol].value.item() for protocol in protocols)
+    assert f"{sliding_gain:.4f} {plain_gain:.4f} {1 - sliding_gain / plain_gain:.0%}" == "0.0045 0.0443 90%"
+    says("bookcorpus", "ALiBi gains 0.0045 nats from $L$ to $4 L$, and without overlap 0.0443 on the same tokens")
     says("bookcorpus", "It rises by 50 % to $2 L$, and by a factor of 2.8 to $32 L$")
     (broken,) = next(verdict for verdict in scorecard() if verdict.number == 5).findings
     assert f"{broken.effect:.3f} {broken.length}" == "1.012 512"

@@ -229,7 +229,7 @@ def verdicts(numbers: Sequence[int | str]) -> Styler:
     # The verdict comes first: a narrow screen shows the beginning of a line.
     told = [f"{verdict.number} {verdict.verdict}: {verdict.title}" for verdict in judged]
     numbered = ", ".join(str(verdict.number) for verdict in judged)
-    return tables.styled(shown, "<br>".join([f"Claims {numbered}:", *told]))
+    return tables.styled(shown, "<br>".join([f"Claim{'s' if len(judged) > 1 else ''} {numbered}:", *told]))
 
 
 def relative(records: pd.DataFrame) -> pd.DataFrame:
