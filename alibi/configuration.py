@@ -165,17 +165,24 @@ def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
         raise InputError(
             f"train_length={train_length}: choose 1 to {scale.batch_tokens}, a batch at scale {scale.name}"
         )
-    counts = [count for count in (spec.steps, spec.tokens_at_once) if count is not None]
     seeds = (spec.seed, spec.seed if spec.data_seed is None else spec.data_seed)
-    if any(count < 1 for count in counts) or not all(0 <= seed < 2**64 for seed in seeds):
+    if (spec.steps is not None and spec.steps < 1) or not all(0 <= seed < 2**64 for seed in seeds):
         raise InputError(
-            f"steps={spec.steps}, seed={spec.seed}, data_seed={spec.data_seed}, tokens_at_once={spec.tokens_at_once}: "
-            "choose at least one step, seeds from 0 to 2**64 - 1, and at least one token"
+            f"steps={spec.steps}, seed={spec.seed}, data_seed={spec.data_seed}: choose at least one step, and seeds "
+            "from 0 to 2**64 - 1"
+        )
+    if spec.tokens_at_once is not None and spec.tokens_at_once < train_length:
+        raise InputError(
+            f"tokens_at_once={spec.tokens_at_once}: a pass takes at least one block; choose {train_length} or more"
         )
     for name in ("learning_rate", "method_rate"):
         if (rate := getattr(spec, name)) is not None and not 0 < rate < math.inf:
             raise InputError(f"{name}={rate}: choose a number above 0")
-    _model(spec, scale, train_length, vocabulary_size=0)  # Refuses a wrong decay window.
+    model = _model(spec, scale, train_length, vocabulary_size=0)  # Refuses a wrong decay window.
+    if spec.method_rate is not None and not list(
+        position_method(model.method, model.width, model.heads, model.longest).parameters()
+    ):
+        raise InputError(f"method_rate={spec.method_rate}: {spec.method} has no parameters of its own; leave it out")
     choose_kernel(device, train_length, True, NoBias(), spec.kernel)
     _check_processes(spec.parallel, device, scale.batch_tokens // train_length)
     return scale, device, train_length

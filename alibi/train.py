@@ -465,9 +465,11 @@ def _loop(
                 bar.set_postfix(loss=f"{nats:.3f}", refresh=False)
                 row |= {"loss": nats, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
                 row["tokens_per_second"] = round(row["tokens"] / training.seconds, 1)
-                if validated:
-                    row["validation_perplexity"] = _validate(training, corpus)
-                write(row)
+                try:
+                    if validated:
+                        row["validation_perplexity"] = _validate(training, corpus)
+                finally:  # A model without a validation loss has a row too.
+                    write(row)
             bar.update(training.tokens_a_step)
             stopping = "" if last else _signal(received)
             if not last and (training.done % save_every == 0 or stopping):

@@ -99,6 +99,8 @@ def test_a_run_that_diverges_in_its_last_step_says_so(corpus, tmp_path):
         TrainingError, match=r"the model of step 0 has no validation loss: .*not a number.*A smaller lea"
     ):
         train(config_for(corpus, learning_rate=1e38, steps=1, warmup_steps=0), corpus, tmp_path)
+    (row,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    assert row["step"] == 0 and row["loss"] > 0 and "validation_perplexity" not in row
     assert not (tmp_path / "model.safetensors").exists()
 
 
