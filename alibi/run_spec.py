@@ -45,8 +45,8 @@ class RunSpec:
     dtype: str | None = None
     """dtype of the computation, bfloat16 or float32; the device's native one if left out."""
     tokens_at_once: int | None = None
-    """tokens in one forward and backward pass; a smaller number takes more passes for a step and less memory; the
-    scale's own if left out."""
+    """tokens in one forward and backward pass, at least one block; a smaller number takes more passes for a step and
+    less memory; the scale's own if left out."""
     compiled: bool | None = None
     """translate the model with torch.compile; if left out, on CUDA only."""
     activation_checkpointing: bool = False
