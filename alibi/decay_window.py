@@ -60,7 +60,12 @@ def zero_below(dtype: torch.dtype) -> float:
     """The largest number that rounds to zero in this dtype: half the smallest number above zero that it holds.
 
     2^-25 in float16, 2^-134 in bfloat16, 2^-150 in float32, subnormal numbers included.
+
+    Raises:
+        ValueError: for float64, whose number of this kind is itself zero in Python.
     """
+    if dtype == torch.float64:
+        raise InputError(f"{dtype}: half of its smallest number is zero in Python; choose a dtype of at most 32 bits")
     limits = torch.finfo(dtype)
     return limits.smallest_normal * limits.eps / 2
 
@@ -82,7 +87,7 @@ def seen_keys(slope: float, keys: int, dtype: torch.dtype) -> int:
         dtype: dtype of the weights after the softmax, which is computed in more digits.
 
     Raises:
-        ValueError: if the slope is not positive, or `keys` is below 1.
+        ValueError: if the slope is not positive, or `keys` is below 1, or as `zero_below`.
     """
     if not slope > 0 or keys < 1:
         raise InputError(f"slope={slope}, keys={keys}: a slope is positive, and a query has at least one key, its own")

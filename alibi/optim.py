@@ -53,7 +53,8 @@ class NAG(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
-            ratio = rate / (group["last_lr"] or rate)
+            # After no step, or a step of rate 0, the buffers are zero and any ratio will do.
+            ratio = rate / group["last_lr"] if group["last_lr"] else 1.0
             parameters: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             gradients = [p.grad for p in parameters if p.grad is not None]
             for p in parameters:

@@ -164,7 +164,7 @@ def _rows(config: TrainConfig) -> int:
 
 
 def _rows_at_once(config: TrainConfig) -> int:
-    return max(1, config.tokens_at_once // config.train_length)
+    return config.tokens_at_once // config.train_length
 
 
 def _takes_several_passes(config: TrainConfig) -> bool:

@@ -235,7 +235,7 @@ class Training:
 
     def step(self) -> tuple[float, float]:
         """Makes one optimiser step; returns the loss in nats a token and the gradient's norm before clipping."""
-        config, blocks_at_once = self.config, max(1, self.config.tokens_at_once // self.config.train_length)
+        config, blocks_at_once = self.config, self.config.tokens_at_once // self.config.train_length
         sources_BT, targets_BT = self.order(self.done)
         loss = torch.zeros((), device=config.device)
         parts = list(zip(sources_BT.split(blocks_at_once), targets_BT.split(blocks_at_once), strict=True))

@@ -196,8 +196,9 @@ def spread_windows(tokens: int, length: int, windows: int | None = None) -> rang
         windows: least number of windows, every k-th from the first on; None, or more than there are, takes all.
 
     Raises:
-        ValueError: if the stream does not fill one window, or `windows` is below 1.
+        ValueError: if the stream does not fill one window, or `length` or `windows` is below 1.
     """
+    check_window(length, None)
     if windows is not None and windows < 1:
         raise InputError(f"windows={windows}: take at least one, or None for all")
     blocks = tokens // length

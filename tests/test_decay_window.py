@@ -335,3 +335,8 @@ def test_float16_would_be_blind_and_no_run_computes_in_it():
     assert seen[0] == 33
     with pytest.raises(ValueError, match="float16"):
         configure(RunSpec(method="alibi", dtype="float16"), period_corpus())
+
+
+def test_seen_keys_need_a_dtype_whose_limit_is_above_zero():
+    with pytest.raises(ValueError, match=r"torch\.float64: half of its smallest"):
+        seen_keys(0.5, 8, torch.float64)

@@ -45,6 +45,21 @@ def test_a_constant_rate_gives_nesterovs_method(weight_decay):
         torch.testing.assert_close(p, q)
 
 
+def test_a_warm_up_from_zero_changes_nothing():
+    # torch's schedules may begin at 0, where the buffer's ratio of rates has no value.
+    warmed, optimizer = made()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    step(warmed, optimizer, 0)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    plain, other = made()
+    for number in range(1, 4):
+        step(warmed, optimizer, number)
+        step(plain, other, number)
+    assert all(torch.equal(p, q) for p, q in zip(warmed, plain, strict=True))
+
+
 def test_resumed_is_never_stopped():
     def run(stop):
         parameters, optimizer = made()

@@ -31,6 +31,7 @@ from torch import Tensor
 from alibi.attention import Attend, attention_weights, causal_attention
 from alibi.configuration import configure
 from alibi.corpora.corpus import Corpus, load
+from alibi.corpora.source import is_title
 from alibi.corpora.vocabulary import BytePairVocabulary
 from alibi.errors import InputError
 from alibi.model import Decoder
@@ -155,7 +156,7 @@ def passages(corpus: Corpus, tokens: int, count: int = 3) -> dict[str, str]:
         count: number of articles.
     """
     lines = corpus.text("valid").splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith(" = ") and not line.startswith(" = =")]
+    starts = [number for number, line in enumerate(lines) if is_title(line)]
     found = {}
     for start, end in islice(zip(starts, [*starts[1:], len(lines)], strict=True), count):
         text = "\n".join(lines[start:end])

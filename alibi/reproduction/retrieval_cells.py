@@ -228,13 +228,11 @@ def _tokens(budget: Budget, seed: int) -> int:
 
 def measured(model: Decoder, measure: RetrievalMeasure, train_length: int) -> Accuracy:
     """The answers of a trained model; it keeps its own slopes and angles afterwards."""
-    own = model.positions
+    positions = model.positions
     if measure.interpolation is not None:
-        model.positions = interpolated(own, measure.interpolation, train_length, measure.length)
-    try:
+        positions = interpolated(positions, measure.interpolation, train_length, measure.length)
+    with model.positions_by(positions):
         return accuracy(greedy(model), measure.windows())
-    finally:
-        model.positions = own
 
 
 def _of(found: Accuracy, number: dict[str, Any]) -> tuple[float, int]:
