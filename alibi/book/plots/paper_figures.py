@@ -245,17 +245,18 @@ def figure_9(sides: Mapping[str, pd.DataFrame]) -> Figure:
         sides: rows of `alibi.book.results.relative` by title.
     """
     half = 0.55 * max(np.ptp(np.log(rows.value)) for rows in sides.values())
+    lengths = sorted(set().union(*(rows.paper_length[rows.method == "alibi"] for rows in sides.values())))
+    shades = dict(zip(lengths, _shades(len(lengths)), strict=True))
     figure, axes = plt.subplots(len(sides), 1, figsize=(WIDTH, 4.2 * len(sides)), squeeze=False)
     for ax, (title, rows) in zip(axes.flat, sides.items(), strict=True):
-        runs = rows[rows.method == "alibi"].groupby("train_length")
-        for (length, run), shade in zip(runs, _shades(len(runs)), strict=True):
-            look = {"color": shade, "marker": MARKERS["alibi"], "label": f"ALiBi, L = {length:g}"}
+        for (length, stands_for), run in rows[rows.method == "alibi"].groupby(["train_length", "paper_length"]):
+            look = {"color": shades[stands_for], "marker": MARKERS["alibi"], "label": f"ALiBi, L = {length:g}"}
             band(ax, run, "eval_length", "value", **look)
         look = {"color": COLOURS["sinusoidal"], "marker": MARKERS["sinusoidal"], "label": "sinusoidal, own L"}
         band(ax, rows[rows.method == "sinusoidal"], "eval_length", "value", ls="--", **look)
         middle = np.log([rows.value.min(), rows.value.max()]).mean()
         low, high = np.exp([middle - half, middle + half])
-        logarithmic(ax, sorted(rows.train_length.unique()), nice_ticks(low, high))
+        logarithmic(ax, sorted({*rows.train_length, rows.eval_length.max()}), nice_ticks(low, high))
         ax.set(
             xlabel="evaluation length (tokens)",
             ylabel=METRIC_LABELS["perplexity"],
