@@ -105,7 +105,8 @@ class Evaluation:
         The difference is taken token by token, so difficulty of the text that both share cancels.
 
         Raises:
-            ValueError: if other tokens were scored.
+            ValueError: if the numbers of scored tokens differ in an article. Texts with equal numbers are not told
+                apart.
         """
         if not np.array_equal(self.tokens_by_article, other.tokens_by_article):
             raise InputError("these evaluations scored different tokens: compare evaluations of the same tokens")

@@ -115,6 +115,16 @@ class Layer(nn.Module):
         return x_BTC + F.dropout(self.feedforward_out(inner), self.dropout, self.training)
 
 
+def _compute_unsaved(model: "Decoder", keys: object) -> None:
+    """Computes what weights don't hold, such as ALiBi's slopes: a model that was made on `meta` has lost it."""
+    config, device = model.config, model.device
+    with torch.device("cpu"):
+        made = position_method(config.method, config.width, config.heads, config.longest)
+    for name, value in made.named_buffers(recurse=False):
+        if name not in made.state_dict():
+            setattr(model.positions, name, value.to(device))
+
+
 class Decoder(nn.Module):
     """A causal language model with any position method.
 
@@ -147,6 +157,7 @@ class Decoder(nn.Module):
             layer.gate = self.positions.gate()
         self.bias()  # Refuses a wrong decay window before any training.
         self._prepare_attention: Prepare = causal_attention
+        self.register_load_state_dict_post_hook(_compute_unsaved)
 
     def bias(self) -> Bias:
         """The position method's bias of the scores, within the decay window if the model has one."""
@@ -188,7 +199,7 @@ class Decoder(nn.Module):
         x_BTC = self.embedding(tokens_BT)
         added = self.positions.embeddings(queries_T)
         if added is not None:
-            x_BTC = x_BTC + added
+            x_BTC = x_BTC + added.to(x_BTC.dtype)
         x_BTC = F.dropout(x_BTC, self.config.dropout, self.training)
         attend = self._prepare_attention(
             self.bias(),

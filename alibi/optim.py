@@ -100,7 +100,12 @@ def cosine_restarts(
         period: updates in the first period.
         t_mult: factor of each new period's length.
         shrink: factor of each new period's rates.
+
+    Raises:
+        ValueError: if `period` is not positive, or `t_mult` is below 1: periods would never reach a later update.
     """
+    if not period > 0 or not t_mult >= 1:
+        raise InputError(f"period={period}, t_mult={t_mult}: a period has updates, and the next is not shorter")
 
     def rate(updates: int) -> float:
         if updates < warmup_updates:

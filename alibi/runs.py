@@ -308,18 +308,18 @@ class Run:
         split: str = "valid",
         prefix: int | None = None,
         text: Corpus | None = None,
-        corpus: str = "wikitext-103",
+        corpus: str | None = None,
         skip: int = 0,
         sample: int | None = None,
         interpolation: str | None = None,
     ) -> "pd.DataFrame":
         """Perplexity per token, perplexity per word and bits per byte at these window lengths, with provenance.
 
-        One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`. Arguments are as for `evaluation`; the
-        column `corpus` is the paper's set, which joins our records with its numbers, and `corpus_used` names the text
-        that was read. The metric loss_standard_error is the standard error of the mean loss (nats a token) over
-        articles. If tokens are skipped and windows are longer than L, loss_change is the mean loss minus the loss of
-        the same tokens in windows of L, and has a standard error too.
+        One number a row, in the columns of `alibi.records.MEASURED_COLUMNS`. Arguments are as for `evaluation`. The
+        column `corpus` is the paper's set, which joins our records with its numbers; None writes the text that was
+        read, as in `corpus_used`. The metric loss_standard_error is the standard error of the mean loss (nats a token)
+        over articles. If tokens are skipped and windows are longer than L, loss_change is the mean loss minus the loss
+        of the same tokens in windows of L, and has a standard error too.
         """
         import pandas as pd
 
@@ -327,7 +327,7 @@ class Run:
         for length in lengths:
             found = self.evaluation(length, stride, split, prefix, text, skip, sample, interpolation)
             common = self.provenance(text) | {
-                "corpus": corpus,
+                "corpus": corpus or (text or self.corpus).name,
                 "split": split,
                 "eval_length": length,
                 "protocol": "nonoverlapping" if stride is None else "sliding_window",
@@ -354,7 +354,7 @@ class Run:
         split: str = "valid",
         sample: int | None = None,
         text: Corpus | None = None,
-        corpus: str = "wikitext-103",
+        corpus: str | None = None,
     ) -> "pd.DataFrame":
         """The metric loss_against_itself (nats a token, see `alibi.evaluate.AgainstItself`), with provenance.
 
@@ -369,7 +369,7 @@ class Run:
         for low, high in ranges_against_itself(self.config.train_length, window, stride):
             mean, error = found.between(low + 1, high)
             common = self.provenance(text) | {
-                "corpus": corpus,
+                "corpus": corpus or (text or self.corpus).name,
                 "split": split,
                 "eval_length": window,
                 "protocol": "against_itself",

@@ -18,6 +18,7 @@ import alibi
 from alibi.corpora import cache as corpus_cache
 from alibi.corpora import corpus, wikipedia_sample
 from alibi.corpora.report import describe
+from alibi.corpora.source import CorpusError
 from alibi.corpora.vocabulary import BytePairVocabulary
 from alibi.files import sha256
 from alibi.windows import TrainingOrder
@@ -195,7 +196,7 @@ def test_a_split_without_words_is_described(tmp_path, monkeypatch):
 
 def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path):
     BytePairVocabulary.train(["another corpus"], size=260).save(tmp_path / "tokenizer.json")
-    other = replace(sample, name="other", folder=tmp_path)
+    other = replace(sample, name="other", folder=tmp_path, vocabulary_sha256="")
     split, own = sample.encoded_by(other, "valid"), sample.splits["valid"]
     assert other.vocabulary.decode(split.tokens) == sample.text("valid")
     assert (split.words, split.bytes, split.articles) == (own.words, own.bytes, own.articles)
@@ -203,6 +204,34 @@ def test_a_split_is_encoded_by_the_vocabulary_of_another_corpus(sample, tmp_path
     assert sample.encoded_by(sample, "valid") is own
     with pytest.raises(ValueError, match="no split 'dev'; it has train, valid, test"):
         sample.encoded_by(other, "dev")
+
+
+def test_a_text_that_changed_after_it_was_loaded_is_not_read_by_a_wrong_vocabulary(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    folder = tmp_path / "edited"
+    folder.mkdir()
+    (folder / "train.tokens").write_text("a b b\n")
+    (folder / "valid.tokens").write_text("a b\n")
+    known, unread = corpus.load("edited"), corpus.load("edited")
+    assert known.vocabulary.encode("a b") == known.encoded_by(known, "valid").tokens[:2].tolist()
+    (folder / "train.tokens").write_text("c a a a b\n")
+    changed = corpus.load("edited")
+    # A run that was trained before keeps its vocabulary, also for the text of the same name.
+    assert known.vocabulary.decode(changed.encoded_by(known, "valid").tokens) == "a b\n"
+    assert changed.encoded_by(known, "valid").tokens.tolist() != changed.split("valid").tokens.tolist()
+    with pytest.raises(CorpusError, match=r"dict\.txt has changed since edited was loaded: load it again"):
+        _ = unread.vocabulary
+
+
+def test_a_cached_corpus_with_any_letters_in_its_name_is_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    (tmp_path / "ça va é").mkdir()
+    (tmp_path / "ça va é" / "train.tokens").write_text("a\n")
+    corpus.load("ça va é")
+    monkeypatch.delenv("ALIBI_DATA")
+    assert "ça va é" in corpus.names()
 
 
 # The cache

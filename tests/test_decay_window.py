@@ -340,3 +340,10 @@ def test_float16_would_be_blind_and_no_run_computes_in_it():
 def test_seen_keys_need_a_dtype_whose_limit_is_above_zero():
     with pytest.raises(ValueError, match=r"torch\.float64: half of its smallest"):
         seen_keys(0.5, 8, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_window_hides_the_same_keys_in_16_bits(dtype):
+    bias, at = LinearBias(torch.tensor(slopes(8), dtype=torch.float64)).within(12.0), torch.arange(4096)
+    hidden = [bias.dense(at[-1:], at, of).isneginf() for of in (dtype, torch.float32)]
+    assert torch.equal(*hidden) and hidden[0].any()

@@ -71,15 +71,16 @@ def test_splits_may_be_of_different_kinds(data):
 
 
 # What becomes of ends of lines: in a text file any of the three is one, as Python opens text; in a row of a parquet
-# file only a newline is, and a carriage return stays. A last line needs no end; a byte-order mark stays.
+# file only a newline is, and a carriage return stays. A last line needs no end; a byte-order mark in front goes.
 @pytest.mark.parametrize(
     ("ending", "content", "text"),
     [
         (".txt", "a\r\n\r\nb\r\n", "a\n\nb\n"),
         (".txt", "a\rb\r", "a\nb\n"),
+        (".txt", "\ufeffa\n", "a\n"),
+        (".tokens.gz", "\ufeff = One = \n", " = One = \n"),
         (".txt.xz", "a\r\nb\rc\n", "a\nb\nc\n"),
         (".txt", "a\nb", "a\nb\n"),
-        (".txt", "\ufeffa\n", "\ufeffa\n"),
         (".txt", "\n", "\n"),
         (".parquet", "a\r\nb\n", "a\r\nb\n"),
     ],

@@ -93,6 +93,20 @@ def test_length_is_not_baked_in(model):
     assert all(torch.isfinite(out).all() for out in outputs)
 
 
+def test_a_model_in_16_bits_stays_in_16_bits(model):
+    assert model.bfloat16()(torch.randint(50, (1, 9))).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_weights_loaded_into_a_model_made_on_meta_give_the_same_model(model, assign):
+    with torch.device("meta"):
+        other = Decoder(model.config)
+    other = other.eval() if assign else other.to_empty(device="cpu").eval()
+    other.load_state_dict(model.state_dict(), assign=assign)
+    tokens = torch.randint(50, (2, 9))
+    torch.testing.assert_close(other(tokens), model(tokens), rtol=0, atol=0)
+
+
 def test_loss_is_the_negative_log_likelihood(model):
     tokens = torch.randint(50, (2, 9))
     found = model.negative_log_likelihood(tokens[:, :-1], tokens[:, 1:])

@@ -108,6 +108,13 @@ def test_a_parameter_without_gradient_stays_and_a_closure_is_called():
     assert not torch.equal(parameters[0], before[0]) and torch.equal(parameters[1], before[1])
 
 
+@pytest.mark.parametrize("wrong", [{"period": 0}, {"t_mult": 0.5}])
+def test_periods_that_never_reach_an_update_are_refused(wrong):
+    _, optimizer = made()
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+        cosine_restarts(optimizer, **wrong)
+
+
 @pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"lr": math.nan}, {"momentum": 1.0}, {"weight_decay": -1.0}])
 def test_wrong_numbers_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):

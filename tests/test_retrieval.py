@@ -127,6 +127,7 @@ def test_training_windows_are_those_of_the_seed_and_the_test_s_are_held_out():
 def test_a_reader_of_the_whole_window_is_always_right(task, length):
     found = accuracy(reader(), draw(task, np.random.default_rng(1), 8, length))
     assert found.exact_match()[0] == found.token_accuracy()[0] == 1
+    assert found.exact_match(1, 0)[1] == found.token_accuracy(1, 0)[1] == 0
     silent = accuracy(lambda sources_BT: torch.full_like(sources_BT, MARK), draw(task, np.random.default_rng(1), 8, 16))
     assert silent.exact_match()[0] == silent.token_accuracy()[0] == 0
 
@@ -240,3 +241,14 @@ def test_an_unknown_text_is_refused_though_none_is_read():
     assert longer.config("window").longest == 128 and not longer.config("alibi").longest
     with pytest.raises(ValueError, match="unknown position method 'rope'; choose from sinusoidal"):
         longer.config("rope")
+
+
+@pytest.mark.parametrize("wrong", [{"length": 18}, {"length": 8}, {"windows": 0}, {"steps": 0}])
+def test_a_budget_that_no_task_can_have_is_refused_before_training(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+        Budget(**{"steps": 2} | wrong)
+
+
+def test_an_unknown_recipe_is_refused_before_training():
+    with pytest.raises(ValueError, match="unknown recipe 'sgd'; choose from"):
+        Budget(steps=2, recipe="sgd")

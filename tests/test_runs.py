@@ -92,6 +92,7 @@ def test_records_are_complete(short):
     records = trained("t5", seed=13).records([32, 64], stride=16)
     assert list(records.columns) == MEASURED_COLUMNS
     assert len(records) == 2 * 3 and set(records.protocol) == {"sliding_window"} and set(records.stride) == {16}
+    assert set(records.corpus) == set(records.corpus_used)
     other = [
         *LATER,
         "equal_time",

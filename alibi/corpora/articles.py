@@ -15,7 +15,8 @@ def article_starts(corpus: Corpus, split: str, tokens: np.ndarray, end_of_line: 
         corpus: the text that the stream encodes.
         split: name of the split.
         tokens: the stream, or a beginning of it, in any vocabulary.
-        end_of_line: id of the end-of-line token, which ends every line and appears nowhere else.
+        end_of_line: id of the end-of-line token, which ends every line. A text of words that holds `</s>` itself has
+            more of them, as in fairseq: later articles then begin at wrong tokens.
     """
     if corpus.splits[split].articles < 2:
         return None

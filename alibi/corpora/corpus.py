@@ -26,6 +26,7 @@ from alibi.corpora.reading import Reading
 from alibi.corpora.source import CorpusError, Source
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
 from alibi.errors import InputError, UnknownNameError, listed, told
+from alibi.files import sha256
 from alibi.paths import cache_folder, texts_folder
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Corpus:
         splits: whichever of train, valid and test the corpus has. A corpus without a training split has no vocabulary
             and no tokens of its own: `encoded_by` encodes it with another corpus's vocabulary.
         folder: its folder in the cache.
+        vocabulary_sha256: SHA-256 of the vocabulary's file; empty for a corpus without one there.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Corpus:
     end_of_line: int
     splits: dict[str, Split]
     folder: Path
+    vocabulary_sha256: str = ""
 
     @property
     def streamed(self) -> bool:
@@ -114,11 +117,14 @@ class Corpus:
         """The vocabulary of its tokens; a vocabulary of subwords needs the `tokenizers` package.
 
         Raises:
-            CorpusError: if the corpus has no vocabulary of its own.
+            CorpusError: if the corpus has no vocabulary of its own, or its text changed after it was loaded.
         """
         self._needs_vocabulary()
         kind = VOCABULARIES[self.tokenisation]
-        return kind.load(self.folder / kind.FILE)
+        file = self.folder / kind.FILE
+        if self.vocabulary_sha256 and sha256(file) != self.vocabulary_sha256:
+            raise CorpusError(f"{file} has changed since {self.name} was loaded: load it again")
+        return kind.load(file)
 
     def split(self, split: str) -> Split:
         """A split in the corpus's own vocabulary.
@@ -137,7 +143,8 @@ class Corpus:
         Raises:
             ValueError: for an unknown split; the message lists the known ones.
         """
-        if other.name == self.name and other.tokenisation == self.tokenisation:
+        same = "name", "tokenisation", "vocabulary_sha256"
+        if all(getattr(other, field) == getattr(self, field) for field in same):
             return self.split(split)
         self.require(split)
         vocabulary = other.vocabulary
@@ -218,7 +225,9 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
         stream, text = (manifest["sha256"].get(f"{split}.{kind}", "") for kind in ("bin", "txt"))
         splits[split] = Split(split, tokens, sha256=stream, text_sha256=text, **sizes)
     told = ("name", "description", "licence", "citation", "source", "tokenisation", "vocabulary_size", "end_of_line")
-    return Corpus(**{field: manifest[field] for field in told}, splits=splits, folder=folder)
+    described = {field: manifest[field] for field in told}
+    vocabulary = manifest["sha256"].get(VOCABULARIES[manifest["tokenisation"]].FILE, "")
+    return Corpus(**described, splits=splits, folder=folder, vocabulary_sha256=vocabulary)
 
 
 def load_in(name: str, tokenisation: str) -> Corpus:
@@ -331,7 +340,7 @@ def names(*holding: str) -> list[str]:
     given = {path.name for path in data.iterdir() if path.is_dir()} if data is not None and data.is_dir() else set()
     # The folder's name also has the tokenisation, if that is not the corpus's own.
     manifests = cached.glob("*/manifest.json")
-    whole = {path.parent.name for path in manifests if f'"{path.parent.name}"' in path.read_text("utf-8")}
+    whole = {path.parent.name for path in manifests if json.dumps(path.parent.name) in path.read_text("utf-8")}
     every = sorted(name for name in {*KNOWN, *given, *whole} if not name.startswith("."))
     return [name for name in every if not holding or set(holding) <= _splits(name)]
 

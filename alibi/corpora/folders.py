@@ -209,7 +209,7 @@ def _text_lines(path: Path) -> Iterator[str]:
         from backports import zstd
 
     openers: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".zst": zstd.open}
-    with openers.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8") as file:
+    with openers.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8-sig") as file:
         for line in file:
             yield line.removesuffix("\n")
 

@@ -139,11 +139,11 @@ class LinearBias(Bias):
         absolute values grow with the length and lose precision in 16 bits; the relative ones do not.
         """
         # Keys after the query are masked later; positive values there could overflow.
-        distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
-        bias_HTS = -self.slopes_H.to(dtype)[:, None, None] * distance_TS
+        distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
+        bias_HTS = -self.slopes_H.to(dtype)[:, None, None] * distance_TS.to(dtype)
         if not self.hides:
             return bias_HTS
-        return bias_HTS.masked_fill(distance_TS > self.reach().to(dtype)[:, None, None], -torch.inf)
+        return bias_HTS.masked_fill(distance_TS > self.reach()[:, None, None], -torch.inf)
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
         """score - slope * (i - j), minus infinity beyond a decay window."""

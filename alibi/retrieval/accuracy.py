@@ -48,11 +48,11 @@ class Accuracy:
 
         The share is not a number if there are none.
         """
-        return _share(self.right_A, self.places_A, first, last or self.length)
+        return _share(self.right_A, self.places_A, first, self.length if last is None else last)
 
     def token_accuracy(self, first: int = 1, last: int | None = None) -> tuple[float, int]:
         """Share of right tokens in answers, and the number of tokens, for tokens at these positions."""
-        return _share(self.tokens_right_N, self.token_places_N, first, last or self.length)
+        return _share(self.tokens_right_N, self.token_places_N, first, self.length if last is None else last)
 
 
 def _share(right: np.ndarray, places: np.ndarray, first: int, last: int) -> tuple[float, int]:

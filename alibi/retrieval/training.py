@@ -8,19 +8,23 @@ import torch
 
 from alibi.configuration import TrainingError
 from alibi.device import placed, settle_cpu
-from alibi.errors import UnknownNameError
+from alibi.errors import InputError, UnknownNameError
 from alibi.model import Decoder, ModelConfig
 from alibi.optim import RECIPES
 from alibi.positions import METHODS
 from alibi.progress import bar as progress_bar
-from alibi.retrieval.tasks import RECALL, SHORTEST, TASKS, VOCABULARY_SIZE, Windows, draw
+from alibi.retrieval.tasks import LONGEST, RECALL, SHORTEST, TASKS, VOCABULARY_SIZE, Windows, draw
 
 MODEL = ModelConfig("alibi", VOCABULARY_SIZE, layers=4, width=128, heads=8, feedforward=128)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A model and its training; each step has the same number of windows of every task."""
+    """A model and its training; each step has the same number of windows of every task.
+
+    Raises:
+        ValueError: for an unknown recipe, or a number out of range.
+    """
 
     steps: int
     model: ModelConfig = MODEL
@@ -33,6 +37,15 @@ class Budget:
     """Optimiser, schedule and clipping, a name of `alibi.optim.RECIPES`."""
     learning_rate: float = 3e-3
     warmup_steps: int = 100
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise UnknownNameError("recipe", self.recipe, RECIPES)
+        if self.steps < 1 or self.windows < 1 or self.length % 4 or not SHORTEST <= self.length <= LONGEST:
+            raise InputError(
+                f"steps={self.steps}, windows={self.windows}, length={self.length}: choose one step and one window or "
+                f"more, and a multiple of 4 from {SHORTEST} to {LONGEST}"
+            )
 
     def config(self, method: str) -> ModelConfig:
         """The shape of the model with this position method.
