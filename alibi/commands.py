@@ -148,7 +148,7 @@ def _trained_on(config: "TrainConfig") -> "Corpus":
     from alibi.configuration import TrainingError
     from alibi.corpora.corpus import load_in
 
-    corpus = load_in(config.corpus, config.tokenisation)
+    corpus = load_in(config.corpus, config.tokenisation, config.stream_sha256)
     # The vocabulary of a streamed text does not come from the text.
     if not corpus.streamed and (found := corpus.training_sha256) != config.stream_sha256:
         raise TrainingError(

@@ -224,6 +224,24 @@ def test_a_text_that_changed_after_it_was_loaded_is_not_read_by_a_wrong_vocabula
         _ = unread.vocabulary
 
 
+def test_reading_a_run_does_not_replace_the_only_copy_of_its_vocabulary(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    train = tmp_path / "edited" / "train.tokens"
+    train.parent.mkdir()
+    train.write_text("a b b\n")
+    of_run = corpus.load("edited").training_sha256
+    # The same text, written again.
+    os.utime(train, (0, 0))
+    assert corpus.load_in("edited", "words", of_run).training_sha256 == of_run
+    train.write_text("c a a a b\n")
+    with pytest.raises(CorpusError, match="is not the one that the run was trained on: restore it, or take it out of"):
+        corpus.load_in("edited", "words", of_run)
+    monkeypatch.delenv("ALIBI_DATA")
+    kept = corpus.load_in("edited", "words", of_run)
+    assert kept.training_sha256 == of_run and kept.vocabulary.decode(kept.split("train").tokens) == "a b b\n"
+
+
 def test_a_cached_corpus_with_any_letters_in_its_name_is_listed(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ALIBI_DATA", str(tmp_path))

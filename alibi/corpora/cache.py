@@ -93,8 +93,13 @@ def _state(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def build(folder: Path, source: Source) -> None:
-    """Build the cache in `folder`; only one of several processes builds it, and none sees it half written."""
+def build(folder: Path, source: Source, training_sha256: str = "") -> None:
+    """Build the cache in `folder`; only one of several processes builds it, and none sees it half written.
+
+    Raises:
+        CorpusError: if it can't be written, or would replace a whole cache whose training stream has this digest by
+            another text: it may be the only copy of a run's vocabulary.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.parent / f".{folder.name}.lock"):
@@ -109,6 +114,16 @@ def build(folder: Path, source: Source) -> None:
             scratch.mkdir()
             try:
                 _write(scratch, source)
+                if training_sha256 and not fault_of(folder, None):
+                    was, now = (
+                        json.loads((of / "manifest.json").read_bytes())["sha256"].get("train.bin")
+                        for of in (folder, scratch)
+                    )
+                    if was == training_sha256 != now:
+                        raise CorpusError(
+                            f"the text in {source.where} is not the one that the run was trained on: restore it, or "
+                            f"take it out of ALIBI_DATA. {folder} keeps the run's text and vocabulary"
+                        )
                 if folder.exists():
                     shutil.rmtree(folder)
                 scratch.rename(folder)

@@ -186,7 +186,7 @@ class Corpus:
             )
 
 
-def load(name: str, tokenisation: str | None = None, *, streaming: bool = False) -> Corpus:
+def load(name: str, tokenisation: str | None = None, *, streaming: bool = False, training_sha256: str = "") -> Corpus:
     """The corpus of this name, from the cache; it is built there first if it is missing or damaged.
 
     A folder `$ALIBI_DATA/NAME` comes first, then a cached copy that was made from any folder, then the hub or a
@@ -198,6 +198,7 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
         tokenisation: words (by fairseq's rules), bytes (byte pairs learned from the training split), bert (cased word
             pieces) or gpt2 (its byte pairs); None takes the corpus's own.
         streaming: read the hub's files without storing them; only the cache is kept.
+        training_sha256: digest of a run's training stream; a cache that has it is not replaced by another text.
 
     Raises:
         ValueError: for an unknown name; the message lists the known ones.
@@ -215,7 +216,7 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
     if fault := fault_of(folder, source):
         if source is None and (folder / "manifest.json").is_file():
             raise CorpusError(f"{folder} is {fault}, and its source is not here: restore it, or remove it")
-        build(folder, source or find(name, tokenisation, streaming))
+        build(folder, source or find(name, tokenisation, streaming), training_sha256)
     manifest = json.loads((folder / "manifest.json").read_bytes())
     splits = {}
     for split, sizes in manifest["splits"].items():
@@ -230,16 +231,21 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False)
     return Corpus(**described, splits=splits, folder=folder, vocabulary_sha256=vocabulary)
 
 
-def load_in(name: str, tokenisation: str) -> Corpus:
+def load_in(name: str, tokenisation: str, training_sha256: str) -> Corpus:
     """The corpus of this name as a run with this tokenisation read it, whether it was chosen or is the corpus's own.
+
+    Args:
+        name: as for `load`.
+        tokenisation: of the run.
+        training_sha256: digest of the run's training stream, as for `load`.
 
     Raises:
         ValueError: as `load`.
-        CorpusError: as `load`.
+        CorpusError: as `load`, and if the text has changed since the cache was made.
     """
     reading = _reading(name)
     chosen = _folder(reading, tokenisation).is_dir() or _own_tokenisation(reading) != tokenisation
-    return load(name, tokenisation if chosen else None)
+    return load(name, tokenisation if chosen else None, training_sha256=training_sha256)
 
 
 def _own_tokenisation(reading: Reading) -> str | None:
