@@ -99,7 +99,7 @@ class AdaptiveEmbedding(nn.Module):
         dropout: probability of dropping elements of h before the softmax, and of P_b^T h (0.2 in the paper).
 
     Raises:
-        ValueError: if the cutoffs do not rise inside the vocabulary, or leave a band without width.
+        ValueError: if the cutoffs do not rise inside the vocabulary, the factor is below 1, or a band gets no column.
     """
 
     def __init__(
@@ -110,6 +110,8 @@ class AdaptiveEmbedding(nn.Module):
         bands = list(pairwise(edges))
         if not cutoffs or any(low >= high for low, high in bands):
             raise InputError(f"cutoffs={tuple(cutoffs)}: they must rise between 0 and the {vocabulary_size} entries")
+        if factor < 1:
+            raise InputError(f"factor={factor}: a band is as wide as the previous one (1) or narrower")
         widths = [width // factor**band for band in range(len(cutoffs) + 1)]
         if not widths[-1]:
             raise InputError(

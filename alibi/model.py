@@ -135,8 +135,8 @@ class Decoder(nn.Module):
             pass.
 
     Raises:
-        ValueError: for an unknown position method, a width that the heads do not divide, or a decay window that is not
-            positive or does not fit the method's bias.
+        ValueError: for an unknown position method, a width that the heads do not divide or the method can't use, or a
+            decay window that is not positive or does not fit the method's bias.
     """
 
     def __init__(self, config: ModelConfig, kernel: str = "automatic", activation_checkpointing: bool = False) -> None:

@@ -233,3 +233,18 @@ def test_weights_begin_as_in_fairseq():
     for parameter, bound in bounds.items():
         assert 0.97 * bound < parameter.abs().max() <= bound
     assert not layer.attention_output.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"method": "rotary", "width": 12}, "rotary needs an even head width, not 3"),
+        ({"method": "xpos", "width": 12}, "rotary needs an even head width, not 3"),
+        ({"method": "sinusoidal", "width": 15, "heads": 3}, "width=15: a sinusoid needs an even width from 4 on"),
+        ({"cutoffs": (10,), "band_factor": 0}, "factor=0"),
+    ],
+)
+def test_impossible_shapes_are_refused_when_the_model_is_made(wrong, told):
+    shape = {"method": "alibi", "vocabulary_size": 20, "layers": 1, "width": 16, "heads": 4, "feedforward": 8}
+    with pytest.raises(ValueError, match=told):
+        Decoder(ModelConfig(**shape | wrong))

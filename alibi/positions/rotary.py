@@ -13,6 +13,16 @@ def frequencies(head_width: int) -> Tensor:
     return 10000.0 ** -(torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
 
 
+def check_even(head_width: int) -> None:
+    """Refuses an odd head width, which has no pairs.
+
+    Raises:
+        ValueError: if it is odd.
+    """
+    if head_width % 2:
+        raise InputError(f"rotary needs an even head width, not {head_width}")
+
+
 def rotate(
     heads_BHTD: Tensor,
     positions_T: Tensor,
@@ -38,8 +48,7 @@ def rotate(
         ValueError: if the head width is odd.
     """
     head_width = heads_BHTD.shape[-1]
-    if head_width % 2:
-        raise InputError(f"rotary needs an even head width, not {head_width}")
+    check_even(head_width)
     device, computes = heads_BHTD.device, float64_device(positions_T.device)
     theta_K = frequencies(head_width) if frequencies_K is None else frequencies_K
     positions_T = positions_T.to(computes).to(torch.float64)
@@ -65,10 +74,18 @@ def rotate(
 
 
 class Rotary(PositionMethod):
-    """Rotates queries and keys of every layer by angles that grow with the position; values stay as they are."""
+    """Rotates queries and keys of every layer by angles that grow with the position; values stay as they are.
+
+    Raises:
+        ValueError: if the head width is odd.
+    """
 
     name = "rotary"
     title = "Rotary"
+
+    def __init__(self, width: int, heads: int, longest: int = 0) -> None:
+        super().__init__(width, heads)
+        check_even(self.head_width)
 
     def rotate(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
         """Queries or keys, rotated."""

@@ -13,6 +13,16 @@ from alibi.positions.base import PositionMethod
 FIRST_ROW = 2
 
 
+def check_width(width: int) -> None:
+    """Refuses a width that can't hold a sinusoid.
+
+    Raises:
+        ValueError: if it is odd or below 4.
+    """
+    if width < 4 or width % 2:
+        raise InputError(f"width={width}: a sinusoid needs an even width from 4 on")
+
+
 def sinusoid(rows_T: Tensor, width: int, base: float = 10000.0) -> Tensor:
     """Row r is [sin(r f_0) .. sin(r f_{n-1}), cos(r f_0) .. cos(r f_{n-1})].
 
@@ -31,8 +41,7 @@ def sinusoid(rows_T: Tensor, width: int, base: float = 10000.0) -> Tensor:
     Raises:
         ValueError: if the width is odd or below 4.
     """
-    if width < 4 or width % 2:
-        raise InputError(f"width={width}: a sinusoid needs an even width from 4 on")
+    check_width(width)
     half = width // 2
     # In float64 and rounded once: float32 angles are off by more than 1e-4 beyond a few
     # thousand positions.
@@ -44,10 +53,18 @@ def sinusoid(rows_T: Tensor, width: int, base: float = 10000.0) -> Tensor:
 
 
 class Sinusoidal(PositionMethod):
-    """Adds a fixed sinusoid of the position to each token embedding, once, before the first layer."""
+    """Adds a fixed sinusoid of the position to each token embedding, once, before the first layer.
+
+    Raises:
+        ValueError: if the width is odd or below 4.
+    """
 
     name = "sinusoidal"
     title = "Sinusoidal"
+
+    def __init__(self, width: int, heads: int, longest: int = 0) -> None:
+        super().__init__(width, heads)
+        check_width(width)
 
     def embeddings(self, positions_T: Tensor) -> Tensor:
         """The sinusoid of these positions, [T, width]."""
