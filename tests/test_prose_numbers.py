@@ -343,6 +343,10 @@ def test_what_steeper_slopes_would_do_to_the_claims_on_passkeys():
     judged = {verdict.number: verdict.findings for verdict in scorecard(steep, claims=LATER_CLAIMS)}
     assert [part.outcome for part in judged["A18"]] == ["holds", "holds"]
     says("reads-further", "with steep slopes 51 %, which does not")
+    says("later-claims", "with eight times steeper ones its rule is obeyed")
+    (at_least,) = next(claim.parts for claim in LATER_CLAIMS if claim.number == "A24")
+    assert at_least.holds(0.0)
+    says("later-claims", 'A24 asks for "at least as much", so methods that all answer alike would obey it')
     (found,) = judged["A19"]
     assert found.outcome == "broken" and f"{found.effect:.0%}" == "19%"
     says("reads-further", "Even eight times steeper ones break A19: 19 % in the first half of windows of $4 L$")
