@@ -117,12 +117,14 @@ class Layer(nn.Module):
 
 def _compute_unsaved(model: "Decoder", keys: object) -> None:
     """Computes what weights don't hold, such as ALiBi's slopes: a model that was made on `meta` has lost it."""
-    config, device = model.config, model.device
+    config, positions = model.config, model.positions
+    unsaved = dict(positions.named_buffers(recurse=False)).keys() - positions.state_dict().keys()
+    if not unsaved:  # A new method may draw random numbers, which loading must not.
+        return
     with torch.device("cpu"):
         made = position_method(config.method, config.width, config.heads, config.longest)
-    for name, value in made.named_buffers(recurse=False):
-        if name not in made.state_dict():
-            setattr(model.positions, name, value.to(device))
+    for name in unsaved:
+        setattr(positions, name, getattr(made, name).to(model.device))
 
 
 class Decoder(nn.Module):

@@ -102,7 +102,9 @@ def test_weights_loaded_into_a_model_made_on_meta_give_the_same_model(model, ass
     with torch.device("meta"):
         other = Decoder(model.config)
     other = other.eval() if assign else other.to_empty(device="cpu").eval()
+    random = torch.get_rng_state()
     other.load_state_dict(model.state_dict(), assign=assign)
+    assert torch.equal(torch.get_rng_state(), random), "loading draws random numbers"
     tokens = torch.randint(50, (2, 9))
     torch.testing.assert_close(other(tokens), model(tokens), rtol=0, atol=0)
 

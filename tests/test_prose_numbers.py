@@ -871,6 +871,8 @@ def test_the_runs_on_other_novels():
     gains = measured_results("bookcorpus").query("scale == 'laptop' and metric == 'loss_change' and method == 'alibi'")
     gains = gains[gains.eval_length == 4 * gains.train_length]
     assert gains.groupby("train_length").tokens_scored.nunique().tolist() == [1, 1]
+    assert (8 * gains.stride == gains.train_length).sum() == 2
+    says("bookcorpus", "In full sliding windows of stride $L / 8$")
     gains = -gains.pivot_table(index="train_length", columns="protocol", values="value")
     without, full = gains.nonoverlapping, gains.sliding_window
     assert [f"{value:.4f}" for value in (*full, *without)] == ["0.0045", "0.0023", "0.0443", "0.0303"]

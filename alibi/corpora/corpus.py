@@ -143,8 +143,8 @@ class Corpus:
         Raises:
             ValueError: for an unknown split; the message lists the known ones.
         """
-        same = "name", "tokenisation", "vocabulary_sha256"
-        if all(getattr(other, field) == getattr(self, field) for field in same):
+        same = other.name == self.name and other.tokenisation == self.tokenisation
+        if same and other.vocabulary_sha256 == self.vocabulary_sha256:
             return self.split(split)
         self.require(split)
         vocabulary = other.vocabulary

@@ -110,6 +110,19 @@ TASKS: dict[str, Callable[[np.random.Generator, int, int, int | None], Windows]]
 }
 
 
+def check_windows(windows: int, length: int) -> None:
+    """Refuses a number or a length of windows that no task can have.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    if length % 4 or not SHORTEST <= length <= LONGEST or windows < 1:
+        raise InputError(
+            f"windows={windows}, length={length}: choose one window or more, and a multiple of 4 from {SHORTEST} to "
+            f"{LONGEST}"
+        )
+
+
 def draw(
     task: str,
     random: np.random.Generator,
@@ -137,11 +150,7 @@ def draw(
     """
     if task not in TASKS:
         raise UnknownNameError("retrieval task", task, TASKS)
-    if length % 4 or not SHORTEST <= length <= LONGEST or windows < 1:
-        raise InputError(
-            f"windows={windows}, length={length}: choose one window or more, and a multiple of 4 from {SHORTEST} to "
-            f"{LONGEST}"
-        )
+    check_windows(windows, length)
     if pairs is not None and (task != RECALL or not 1 <= pairs <= length // 4):
         raise InputError(f"pairs={pairs}: task {RECALL} has 1 to {length // 4} in {length} tokens, the others none")
     found = TASKS[task](random, windows, length, pairs)

@@ -13,7 +13,7 @@ from alibi.model import Decoder, ModelConfig
 from alibi.optim import RECIPES
 from alibi.positions import METHODS
 from alibi.progress import bar as progress_bar
-from alibi.retrieval.tasks import LONGEST, RECALL, SHORTEST, TASKS, VOCABULARY_SIZE, Windows, draw
+from alibi.retrieval.tasks import RECALL, SHORTEST, TASKS, VOCABULARY_SIZE, Windows, check_windows, draw
 
 MODEL = ModelConfig("alibi", VOCABULARY_SIZE, layers=4, width=128, heads=8, feedforward=128)
 
@@ -41,11 +41,9 @@ class Budget:
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
             raise UnknownNameError("recipe", self.recipe, RECIPES)
-        if self.steps < 1 or self.windows < 1 or self.length % 4 or not SHORTEST <= self.length <= LONGEST:
-            raise InputError(
-                f"steps={self.steps}, windows={self.windows}, length={self.length}: choose one step and one window or "
-                f"more, and a multiple of 4 from {SHORTEST} to {LONGEST}"
-            )
+        if self.steps < 1:
+            raise InputError(f"steps={self.steps}: choose one step or more")
+        check_windows(self.windows, self.length)
 
     def config(self, method: str) -> ModelConfig:
         """The shape of the model with this position method.
