@@ -341,6 +341,7 @@ def reproduce(
     seeds: tuple[str, ...] = (),
     corpus: str | None = None,
     device: str | None = None,
+    dtype: str | None = None,
     shard: str | None = None,
     list_only: Annotated[bool, arg(name="list")] = False,
     as_json: Annotated[bool, arg(name="json")] = False,
@@ -362,6 +363,8 @@ def reproduce(
         corpus: another text, such as wikipedia-sample, which needs no network, or a folder in ALIBI_DATA; the
             experiment's own if left out.
         device: cpu, cuda or mps (the GPU of a Mac); the scale's own if left out.
+        dtype: bfloat16 or float32, for trainings that are compared with those of other machines; the device's native
+            one if left out. Times, retrieval and the noise floor have their own.
         shard: I/N, such as 3/8: only the third of eight shares of the cells, for one machine or one task of a Slurm
             array ($SLURM_ARRAY_TASK_ID/8). Shares have no cell and no training run in common; `records merge` joins
             their records.
@@ -387,6 +390,7 @@ def reproduce(
         seeds=seeds_named(seeds),
         corpus=corpus,
         device=device,
+        dtype=dtype,
         shard=shard_named(shard),
     )
     planned = plan.plan(choice)

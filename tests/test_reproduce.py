@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from alibi.corpora.reading import Reading
+from alibi.device import DTYPES
 from alibi.errors import InputError
 from alibi.files import locked
 from alibi.interruption import UnfinishedError
@@ -486,6 +487,23 @@ def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capf
     (refused, _) = states([("slopes", absent), ("wikitext103", TINY)])
     assert refused.told == "refused" and "unknown corpus 'absent'" in listing([refused, _])
     assert [each["state"] for each in as_json([refused, _])] == ["refused", "missing"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_dtype_is_asked_for_so_that_runs_of_several_machines_compare(dtype):
+    (own,), (asked,) = (
+        cells(Choice("bookcorpus", "laptop", methods=["alibi"], lengths=[64], corpus="wikipedia-sample", dtype=each))
+        for each in (None, dtype)
+    )
+    assert asked.config() == replace(own.config(), dtype=dtype)
+    assert (asked.title, asked.numbers()) == (own.title, own.numbers()), "a record in either dtype counts"
+    floor = cells(Choice("noise_floor", "laptop", corpus="wikipedia-sample", dtype=dtype))
+    assert {cell.config().dtype for cell in floor} == set(DTYPES), "the noise floor compares them"
+    for experiment in EXPERIMENTS:
+        for cell in cells(Choice(experiment, "laptop", dtype=dtype)):
+            assert cell.trains is None or cell.trains.dtype == (cell.spec.dtype or dtype)
+    with pytest.raises(ValueError, match="unknown dtype 'float16'; choose from bfloat16, float32"):
+        Choice("slopes", "laptop", dtype="float16")
 
 
 def test_a_device_is_asked_for_at_any_scale():

@@ -55,6 +55,9 @@ class Cell(Protocol):
     def on(self, device: str) -> "Cell":
         """The same cell on another device."""
 
+    def in_dtype(self, dtype: str) -> "Cell":
+        """The same cell with its training in this dtype; itself if it trains nothing, or the dtype is its subject."""
+
     def configured(self) -> dict[str, Any]:
         """Its configuration as plain data."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 from alibi.corpora.reading import MOST_DIGITS
-from alibi.device import check_device
+from alibi.device import DTYPES, check_device
 from alibi.errors import InputError, UnknownNameError, listed, quoted
 from alibi.positions import METHODS
 from alibi.reproduction.cells import Cell
@@ -38,6 +38,8 @@ class Choice:
     """Text for training and evaluation; None takes the experiment's own."""
     device: str | None = None
     """Device for training and evaluation; None takes the scale's own."""
+    dtype: str | None = None
+    """Dtype of training, where an experiment does not choose it; None takes the device's native one."""
     shard: tuple[int, int] = (1, 1)
     """A shard's number and the number of shards: only its cells, dealt by `dealt`."""
 
@@ -45,7 +47,7 @@ class Choice:
         """Refuses unknown names.
 
         Raises:
-            InputError: for an unknown experiment, scale, method or device; the message lists the known ones.
+            InputError: for an unknown experiment, scale, method, device or dtype; the message lists the known ones.
         """
         if self.experiment not in ("all", *EXPERIMENTS):
             raise UnknownNameError("experiment", self.experiment, ["all", *EXPERIMENTS])
@@ -55,6 +57,8 @@ class Choice:
             raise UnknownNameError("position method", unknown[0], known)
         if self.device is not None:
             check_device(self.device)
+        if self.dtype not in (None, *DTYPES):
+            raise UnknownNameError("dtype", self.dtype, DTYPES)
 
 
 def chosen(choice: Choice) -> list[NamedCell]:
@@ -94,7 +98,9 @@ def cells(choice: Choice) -> list[Cell]:
 
 def _every(experiment: str, choice: Choice) -> list[Cell]:
     every = EXPERIMENTS[experiment](choice.scale, tuple(dict.fromkeys(choice.seeds)), choice.corpus)
-    return every if choice.device is None else [cell.on(choice.device) for cell in every]
+    if choice.device is not None:
+        every = [cell.on(choice.device) for cell in every]
+    return every if choice.dtype is None else [cell.in_dtype(choice.dtype) for cell in every]
 
 
 def dealt(named: Sequence[NamedCell], shard: tuple[int, int]) -> list[NamedCell]:

@@ -82,6 +82,10 @@ class ControlCell:
         """The same cell: it counts on the CPU."""
         return self
 
+    def in_dtype(self, dtype: str) -> "ControlCell":
+        """The same cell: it counts in float64."""
+        return self
+
     def configured(self) -> dict[str, Any]:
         """Its configuration as plain data."""
         return {"windows": self.windows, "held_out_tokens": HELD_OUT_TOKENS, "run": self.run.configured()}

@@ -100,7 +100,8 @@ def states(named: Sequence[NamedCell], waited: Mapping[NamedCell, tuple[int | st
                 training, evaluations = cell.flops()
                 paid = cell.trains is not None and (cell.trains in runs or cell.trained())
                 device = cell.device if is_here(cell.device) else "cpu"
-                rate = matmul_rate(device, compute_dtype(device)) * USUAL_SHARE
+                dtype = (cell.trains and cell.trains.dtype) or compute_dtype(device)
+                rate = matmul_rate(device, dtype) * USUAL_SHARE
                 seconds = (evaluations if paid else training + evaluations) / rate
                 state = replace(state, begun=cell.begun(), seconds=seconds, absent=cell.absent)
                 runs.add(cell.trains)

@@ -130,6 +130,10 @@ class RetrievalCell:
         """The same cell on another device."""
         return replace(self, asked_device=device)
 
+    def in_dtype(self, dtype: str) -> "RetrievalCell":
+        """The same cell: it trains in float32."""
+        return self
+
     def configured(self) -> dict[str, Any]:
         """Model and training, as plain data."""
         config = asdict(self.budget.config(self.method))

@@ -74,6 +74,10 @@ class TimingCell:
         """The same cell on another device."""
         return replace(self, asked_device=device)
 
+    def in_dtype(self, dtype: str) -> Self:
+        """The same cell: it times the device's native dtype."""
+        return self
+
     def prepare(self) -> None:
         """Nothing to prepare: the numbers are random."""
 

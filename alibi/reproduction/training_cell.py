@@ -55,6 +55,8 @@ class TrainingCell:
     """Whether to record the loss by position in the window too, for evaluations that skip no token."""
     equal_time: bool = False
     """Whether the run has fewer steps, so that it takes no longer than the run that it is compared with."""
+    asked_dtype: str | None = None
+    """The requested dtype of the training, where `spec` leaves it to the machine; a record in another one counts."""
 
     alone: ClassVar[bool] = False
 
@@ -89,9 +91,9 @@ class TrainingCell:
         return self.spec.device or scale_named(self.scale).device
 
     @property
-    def trains(self) -> RunSpec | None:
+    def trains(self) -> RunSpec:
         """The run."""
-        return self.spec
+        return replace(self.spec, dtype=self.spec.dtype or self.asked_dtype)
 
     @property
     def texts(self) -> tuple[str | None, ...]:
@@ -101,6 +103,10 @@ class TrainingCell:
     def on(self, device: str) -> "TrainingCell":
         """The same cell on another device."""
         return replace(self, spec=replace(self.spec, device=device))
+
+    def in_dtype(self, dtype: str) -> "TrainingCell":
+        """The same cell with its training in this dtype, if its experiment does not choose one."""
+        return replace(self, asked_dtype=dtype)
 
     @property
     def measurements(self) -> int:
@@ -135,7 +141,7 @@ class TrainingCell:
 
     def config(self) -> TrainConfig:
         """The configuration of the run, without a digest of the text if the corpus is not here."""
-        return configure(self.spec, self.outline())
+        return configure(self.trains, self.outline())
 
     def configured(self) -> dict[str, Any]:
         """The configuration as plain data."""
@@ -143,7 +149,7 @@ class TrainingCell:
 
     def run(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
         """The trained run, from the cache or trained now."""
-        return cached_run(self.spec, bookkeeping)
+        return cached_run(self.trains, bookkeeping)
 
     def evaluated_on(self) -> Corpus | None:
         """The text for evaluation, if it is not the corpus of the run."""
