@@ -47,6 +47,14 @@ def test_a_listing_fits_the_column_of_a_page(chapter):
 
 
 @each_chapter
+def test_no_citation_or_term_stands_inside_a_formula(chapter):
+    """MathJax shows the role's name and backticks there, and Sphinx gives no warning."""
+    markdown = [cell.source for cell in nbformat.read(chapter, as_version=4).cells if cell.cell_type == "markdown"]
+    formulas = [found for text in markdown for found in re.findall(r"\$\$.+?\$\$|\$[^$]+\$", text, re.DOTALL)]
+    assert [formula for formula in formulas if re.search(r"\{\w+\}`", formula)] == []
+
+
+@each_chapter
 def test_parameters_are_typed_commented_known_and_checked(chapter):
     cells = code_cells(chapter)
     (place,) = [number for number, cell in enumerate(cells) if has_tag(cell, "parameters")]
