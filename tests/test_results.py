@@ -486,6 +486,13 @@ def test_recorded_models_against_themselves_stand_by_stretch_and_without_the_who
     plt.close("all")
 
 
+def test_a_shared_legend_names_the_methods_that_are_drawn():
+    records = frame(*(record(20 - place, "alibi", window=64 * 2**place, length=64) for place in range(3)))
+    figure = plots.figure_6({"Ours": results.relative(records)})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ALiBi", "training length L"]
+    plt.close("all")
+
+
 def test_records_in_the_repository_are_whole():
     found = measured_results()
     assert list(found.columns) == MEASURED_COLUMNS

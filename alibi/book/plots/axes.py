@@ -55,8 +55,8 @@ def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
     ax.fill_between(at.index, at["min"], at["max"], color=look["color"], alpha=0.2, lw=0)
 
 
-def legend_above(figure: Figure, ncols: int, names: Sequence[str] = ()) -> None:
-    """One legend above all panels, of what they hold; other names may be given for what the first panel holds.
+def legend_above(figure: Figure, ncols: int) -> None:
+    """One legend above all panels, of what they hold.
 
     It takes the place of the panels' own. Methods have their titles. There are fewer columns if they would be wider
     than the figure.
@@ -64,12 +64,12 @@ def legend_above(figure: Figure, ncols: int, names: Sequence[str] = ()) -> None:
     for own in [*figure.legends, *filter(None, (ax.get_legend() for ax in figure.axes))]:
         own.remove()
     shown: dict[str, Artist] = {}
-    for ax in figure.axes[: 1 if names else None]:
+    for ax in figure.axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             shown.setdefault(TITLES.get(label, label), handle)
     for columns in range(ncols, 0, -1) if shown else ():
         look: dict[str, Any] = {"loc": "outside upper center", "columnspacing": 1, "handletextpad": 0.5}
-        legend = figure.legend(list(shown.values()), list(names or shown), ncols=columns, **look)
+        legend = figure.legend(list(shown.values()), list(shown), ncols=columns, **look)
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
             break
         legend.remove()

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alibi.book.plots.axes import doublings, legend_above, logarithmic, nice_ticks
-from alibi.book.plots.looks import AT_LENGTH, COLOURS, DASHES, MARKERS, METRIC_LABELS, TITLES, WIDTH
+from alibi.book.plots.looks import AT_LENGTH, COLOURS, DASHES, MARKERS, METRIC_LABELS, TITLES, TRAINING_LENGTH, WIDTH
 from alibi.evaluate import AgainstItself
 from alibi.reproduction.protocols import AGAINST_ITSELF
 
@@ -32,10 +32,12 @@ def extrapolation(
     metric: str = "perplexity",
     legend: bool = True,
     protocol: str = "nonoverlapping",
+    mark: str | None = None,
 ) -> Axes:
     """Perplexity against evaluation length, one curve a method, with a mark at the training length (Figure 1).
 
     Both axes are logarithmic. Records of several seeds give a mean and a band from the least to the greatest.
+    The mark is named "trained at" its length, or as `mark` says, so that several panels can share a legend.
     """
     ax = plt.gca() if ax is None else ax
     chosen = perplexities(records, metric, protocol)
@@ -45,7 +47,7 @@ def extrapolation(
         palette=COLOURS, markers=MARKERS, dashes=DASHES, errorbar=("pi", 100), ax=ax, legend=legend,
     )  # fmt: skip
     (train_length,) = chosen.train_length.unique()
-    ax.axvline(train_length, **AT_LENGTH, label=f"trained at {train_length:g}")
+    ax.axvline(train_length, **AT_LENGTH, label=mark or f"trained at {train_length:g}")
     lengths = sorted(chosen.eval_length.unique())
     logarithmic(
         ax, doublings(lengths[0], lengths[-1], train_length), nice_ticks(chosen.value.min(), chosen.value.max())
@@ -67,10 +69,9 @@ def headline(paper: pd.DataFrame, measured: pd.DataFrame) -> Figure:
         f"Live: {row.corpus_used},\n{size}, L = {row.train_length:g}",
     )
     for ax, rows, title in zip((above, below), (paper[paper.source == "Table 2"], measured), titles, strict=True):
-        extrapolation(rows, ax)
+        extrapolation(rows, ax, mark=TRAINING_LENGTH)
         ax.set_title(title)
-    labels = above.get_legend_handles_labels()[1]
-    legend_above(figure, 3, [TITLES.get(name, "training length L") for name in labels])
+    legend_above(figure, 3)
     return figure
 
 
@@ -126,7 +127,7 @@ def recorded_against_itself(records: pd.DataFrame, ax: Axes) -> None:
         ax.plot(middles, nats, dashes=DASHES[method] or (1, 0), markevery=slice(2, None), **looks)
         ax.fill_between(middles, nats - margin, nats + margin, color=COLOURS[method], alpha=0.2, lw=0)
     ax.axhline(0, color="0.35", lw=1)
-    ax.axvline(length, **AT_LENGTH, label="training length L")
+    ax.axvline(length, **AT_LENGTH, label=TRAINING_LENGTH)
     ax.set_xticks([multiple * length for multiple in (0, 1, 2, 4, 6, 8) if multiple * length <= window])
     ax.set(xlabel="position in the window (tokens)", ylabel="loss added (nats)")
 

@@ -100,8 +100,9 @@ def on_dark(colour: str) -> str:
     return "#" + "".join(f"{round(255 * channel):02X}" for channel in seen)
 
 
-# The line at the training length.
+# The line at the training length, and its name in a legend of several panels.
 AT_LENGTH: dict[str, Any] = {"color": "0.25", "lw": 1.5, "ls": ":"}
+TRAINING_LENGTH = "training length L"
 # Inches of a figure's width, and points of its type: 12 pixels where a phone gives a figure 358, its margins included.
 WIDTH, TYPE = 6.4, 16
 

@@ -19,7 +19,16 @@ from matplotlib.ticker import FuncFormatter
 
 from alibi.book.plots.axes import band, far_apart, legend_above, logarithmic, nice_ticks
 from alibi.book.plots.curves import extrapolation, perplexities
-from alibi.book.plots.looks import COLOURS, DASHES, MARKERS, METRIC_LABELS, METRIC_NAMES, TITLES, WIDTH
+from alibi.book.plots.looks import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    METRIC_LABELS,
+    METRIC_NAMES,
+    TITLES,
+    TRAINING_LENGTH,
+    WIDTH,
+)
 
 # Letters of a title's line, and a space that ends none.
 TITLE, SPACE = 36, "\N{NO-BREAK SPACE}"
@@ -54,9 +63,7 @@ def _by_length(records: pd.DataFrame, sources: Sequence[str], protocol: str) -> 
                 panels.append((f"{title}, L = {length:g}", group))
     figure, axes = _stack(len(panels))
     for ax, (title, group) in zip(axes, panels, strict=True):
-        extrapolation(group, ax, protocol=protocol)
-        handle, label = ax.get_legend_handles_labels()
-        handle[label.index(f"trained at {group.train_length.iloc[0]:g}")].set_label("training length L")
+        extrapolation(group, ax, protocol=protocol, mark=TRAINING_LENGTH)
         ax.set_title(title)
     legend_above(figure, 3)
     return figure
@@ -172,11 +179,11 @@ def figure_6(sides: Mapping[str, pd.DataFrame]) -> Figure:
     top = 1.05 * math.exp(np.abs(np.log(ratios)).max())
     figure, axes = _stack(len(panels), 3.6)
     for ax, (title, part) in zip(axes, panels, strict=True):
-        extrapolation(part, ax)
+        extrapolation(part, ax, mark=TRAINING_LENGTH)
         start, own = part.train_length.iloc[0], part[part.multiple == 1].value.mean()
         logarithmic(ax, [start, 4 * start, 16 * start], nice_ticks(own / top, own * top))
         ax.set(xlim=(0.9 * start, 36 * start), ylim=(own / top, own * top), title=title.format(start))
-    legend_above(figure, 3, [TITLES["sinusoidal"], TITLES["alibi"], "training length L"])
+    legend_above(figure, 3)
     return figure
 
 
