@@ -751,6 +751,8 @@ def test_what_a_cpu_takes():
     short = timed.query("method == 'alibi' and metric == 'train_speed' and train_length == 512").value.item()
     assert f"{speed[512] / speed[3072]:.2f} {short / speed[3072]:.2f}" == "2.07 2.07"
     says("efficiency", "W2 gains 2.07", "by a factor of 1.84 in the paper and 2.07 on the CPU")
+    (saved,) = next(verdict for verdict in scorecard() if verdict.number == 9).findings
+    assert (f"{saved.effect:.2f}", *(f"{end:.2f}" for end in saved.text_interval)) == ("1.07", "0.94", "1.20")
     says("efficiency", "the 95 % interval is 0.94 to 1.20")
     says("efficiency", "On the H100 the factor is 1.07 (0.94 to 1.20: not shown)")
     own, shared = (
