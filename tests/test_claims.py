@@ -533,6 +533,20 @@ def test_a_seed_counts_at_each_length_that_it_has():
     assert judge(claim(5), seeds(seed(19.8), seed(19.81)), PAPER).verdict == NOT_MEASURED, "no seed has both"
 
 
+def test_a_rule_that_three_seeds_break_is_not_contradicted_once():
+    """Though at the L that is furthest from the rule there is one."""
+
+    def found(*at_512):
+        """Seeds' perplexities at 1.25 L, where sinusoidal's is 20 at L; the first seed has 17 at L = 1024 too."""
+        of = [changed(everything(), "wikitext103", value, "sinusoidal", 1.25, 512) for value in at_512]
+        first = changed(of[0], "wikitext103", 17, "sinusoidal", 1.25, 1024)
+        return judge(claim(1), seeds(first, *(frame[frame["paper_length"].ne(1024)] for frame in of[1:])), PAPER)
+
+    assert (found(19, 19.1, 19.2).findings[0].length, found(19, 19.1, 19.2).findings[0].seeds) == (1024, 1)
+    assert found(19, 19.1, 19.2).verdict == NOT_REPRODUCED
+    assert found(19).verdict == found(21, 21.1, 21.2).verdict == CONTRADICTED_ONCE
+
+
 def test_equality_is_a_test_of_equivalence():
     """The ratio of claim 11 lies within 1 % on either side, as a mean; its interval must do so too."""
 
