@@ -693,6 +693,17 @@ def test_of_equal_texts_the_one_with_the_longest_training_decides():
     assert found.verdict == REDUCED and found.findings[0].corpus_used == "wikipedia -> wikitext-103"
 
 
+def test_of_two_trainings_on_one_text_the_longer_one_decides():
+    """Whichever was recorded last."""
+    shorter = changed(COMPLETE, "wikitext103", 22, multiple=2).assign(tokens_trained=COMPLETE["tokens_trained"] / 2)
+    for frames in ([shorter, COMPLETE], [COMPLETE, shorter]):
+        found = judge(claim(4), pd.concat(frames), PAPER)
+        assert found.verdict == REDUCED and found.findings == judge(claim(4), COMPLETE, PAPER).findings
+    # A number that the longer one lacks is not taken from the shorter one.
+    lacking = COMPLETE[~(COMPLETE["method"].eq("alibi") & COMPLETE["eval_length"].eq(8192))]
+    assert judge(claim(4), lacking, PAPER).findings == judge(claim(4), pd.concat([shorter, lacking]), PAPER).findings
+
+
 def test_one_seed_next_to_a_bound_decides_nothing_where_the_spread_of_other_runs_is_known():
     # t(0.975, 2) = 4.302653: 1.1 exp(+- 4.302653 sqrt(2) 0.008).
     part = claim(17).parts[2]

@@ -252,7 +252,7 @@ class Known:
         # A speed is never divided by another machine's; among equal groups the machine with the first record decides.
         rows = rows.assign(machine=pd.factorize(rows["device"])[0])
         by = ["corpus_used", "model", "machine"] if part.by_model else ["corpus_used"]
-        groups = [group for _, group in rows.groupby(by)]
+        groups = [_longest(group) for _, group in rows.groupby(by)]
 
         def rank(group: pd.DataFrame) -> tuple[int, float]:
             size = group["parameters" if part.by_model else "tokens_trained"].max()
@@ -268,6 +268,12 @@ class Known:
             )
             for group in sorted(groups, key=rank)
         ]
+
+
+def _longest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of a shorter training of the same run."""
+    run = rows.groupby(["source", "seed", "method", "paper_length", "equal_time"])
+    return rows[~rows["tokens_trained"].lt(run["tokens_trained"].transform("max"))]
 
 
 def _computed(part: Part, sample: Sample) -> tuple[dict[int, float], dict[int, float], list[str]]:
