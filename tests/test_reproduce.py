@@ -35,7 +35,7 @@ from alibi.reproduction.experiments import EXPERIMENTS, module
 from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.plan import as_json, listing, plan, states, supposed
 from alibi.reproduction.runner import ReproduceError, reproduce
-from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
+from alibi.reproduction.speed_cells import AttentionCell, DecayWindowCell, SpeedCell
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.run_spec import RunSpec
 from alibi.runs import trained
@@ -185,6 +185,15 @@ def test_a_cell_is_run_once_and_recorded_whole(results, capfd):
     # A smoke run says so, and does not pass for the cell.
     assert found.smoke.all()
     assert not states(OF_TINY)[0].recorded
+
+
+def test_decay_windows_of_a_smoke_run_say_so_and_do_not_pass_for_the_cell(results):
+    (cell,) = (each for each in cells(Choice("efficiency", "quick")) if isinstance(each, DecayWindowCell))
+    rows = cell.records().astype(TYPES)
+    assert rows.smoke.all() and not cell.recorded(rows)
+    assert not cell.recorded(rows.assign(smoke=False)), "two steps of training are not those of the cell"
+    assert not cell.recorded(rows.assign(tokens_trained=cell.tokens))
+    assert cell.recorded(rows.assign(smoke=None, tokens_trained=cell.tokens).astype(TYPES))
 
 
 def test_what_is_recorded_is_not_run_again(results, monkeypatch):
