@@ -211,6 +211,16 @@ def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     assert "1 of 1 cells recorded; left: about 0 s" in listing(states(OF_TINY))
 
 
+def test_what_another_command_recorded_meanwhile_is_not_recorded_again(results, monkeypatch):
+    monkeypatch.setattr(runner, "follow", lambda end: None)
+    (control,) = cells(Choice("wikitext103", "quick", methods=["trigram-cache"], corpus="wikipedia-sample"))
+    receiving, _ = multiprocessing.Pipe()
+    for _ in range(2):
+        runner._work("wikitext103", control, 0, receiving)
+    found = measured_results("wikitext103")
+    assert len(found) == len(control.numbers()) and control.recorded(found)
+
+
 def test_records_of_several_processes_all_arrive(results):
     rows = trained("alibi", train_length=64, seed=21).records([64]).assign(commit="1234e5")
     context = multiprocessing.get_context("spawn")
