@@ -533,6 +533,20 @@ def test_a_seed_counts_at_each_length_that_it_has():
     assert judge(claim(5), seeds(seed(19.8), seed(19.81)), PAPER).verdict == NOT_MEASURED, "no seed has both"
 
 
+def test_a_rule_that_three_seeds_break_is_not_contradicted_once():
+    """Though at the L that is furthest from the rule there is one."""
+
+    def found(*at_512):
+        """Seeds' perplexities at 1.25 L, where sinusoidal's is 20 at L; the first seed has 17 at L = 1024 too."""
+        of = [changed(everything(), "wikitext103", value, "sinusoidal", 1.25, 512) for value in at_512]
+        first = changed(of[0], "wikitext103", 17, "sinusoidal", 1.25, 1024)
+        return judge(claim(1), seeds(first, *(frame[frame["paper_length"].ne(1024)] for frame in of[1:])), PAPER)
+
+    assert (found(19, 19.1, 19.2).findings[0].length, found(19, 19.1, 19.2).findings[0].seeds) == (1024, 1)
+    assert found(19, 19.1, 19.2).verdict == NOT_REPRODUCED
+    assert found(19).verdict == found(21, 21.1, 21.2).verdict == CONTRADICTED_ONCE
+
+
 def test_equality_is_a_test_of_equivalence():
     """The ratio of claim 11 lies within 1 % on either side, as a mean; its interval must do so too."""
 
@@ -677,6 +691,17 @@ def test_of_equal_texts_the_one_with_the_longest_training_decides():
     longer = COMPLETE.assign(corpus_used="wikipedia -> wikitext-103", tokens_trained=COMPLETE["tokens_trained"] * 2)
     found = judge(claim(4), pd.concat([bad, bad.assign(seed=7), longer]), PAPER)
     assert found.verdict == REDUCED and found.findings[0].corpus_used == "wikipedia -> wikitext-103"
+
+
+def test_of_two_trainings_on_one_text_the_longer_one_decides():
+    """Whichever was recorded last."""
+    shorter = changed(COMPLETE, "wikitext103", 22, multiple=2).assign(tokens_trained=COMPLETE["tokens_trained"] / 2)
+    for frames in ([shorter, COMPLETE], [COMPLETE, shorter]):
+        found = judge(claim(4), pd.concat(frames), PAPER)
+        assert found.verdict == REDUCED and found.findings == judge(claim(4), COMPLETE, PAPER).findings
+    # A number that the longer one lacks is not taken from the shorter one.
+    lacking = COMPLETE[~(COMPLETE["method"].eq("alibi") & COMPLETE["eval_length"].eq(8192))]
+    assert judge(claim(4), lacking, PAPER).findings == judge(claim(4), pd.concat([shorter, lacking]), PAPER).findings
 
 
 def test_one_seed_next_to_a_bound_decides_nothing_where_the_spread_of_other_runs_is_known():

@@ -65,6 +65,30 @@ def test_a_model_that_reads_l_words_escapes_the_early_token_curse():
     assert math.isnan(perplexities(last_words(unpaired), "alibi")[1024])
 
 
+def test_the_gain_of_full_windows_is_that_of_the_most_tokens_at_a_fine_stride():
+    def tokens(prefix, skipped, scored, overlapping, stride):
+        same = {"prefix": prefix, "skipped": skipped, "tokens_scored": scored}
+        return [
+            same | {"protocol": "nonoverlapping", "value": 20.0},
+            same | {"protocol": "sliding_window", "value": overlapping, "stride": stride},
+        ]
+
+    rows = [
+        *tokens(32_768, None, 32_768, 19.0, 256),  # Windows that overlap by half.
+        *tokens(16_384, 4096, 12_288, 17.0, 64),
+        *tokens(None, 4096, 200_000, 15.0, 64),
+        *tokens(8192, 4096, 4096, 16.0, 64),
+    ]
+    whole = [{"protocol": "nonoverlapping", "value": 20.0, "eval_length": length} for length in (512, 8192)]
+    same = {"source": "wikitext103", "method": "alibi", "train_length": 512, "metric": "perplexity", "scale": "gpu"}
+    records = pd.DataFrame([*({"eval_length": 512} | row for row in rows), *whole]).assign(**same)
+    records = records.reindex(columns=COMPLETE.columns.union(records.columns))
+    for order in (records, records[::-1]):
+        made = last_words(order)
+        found = made.loc[made["eval_length"].eq(8192), "value"].item()
+        assert found == pytest.approx(20 * (15 / 20) ** (1 - 512 / 8192))
+
+
 def test_exchanged_methods_have_each_others_records():
     made = exchanged(COMPLETE)
     assert perplexities(made, "alibi") == perplexities(COMPLETE, "sinusoidal")

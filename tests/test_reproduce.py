@@ -35,7 +35,7 @@ from alibi.reproduction.experiments import EXPERIMENTS, module
 from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.plan import as_json, listing, plan, states, supposed
 from alibi.reproduction.runner import ReproduceError, reproduce
-from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
+from alibi.reproduction.speed_cells import AttentionCell, DecayWindowCell, SpeedCell
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.run_spec import RunSpec
 from alibi.runs import trained
@@ -187,6 +187,15 @@ def test_a_cell_is_run_once_and_recorded_whole(results, capfd):
     assert not states(OF_TINY)[0].recorded
 
 
+def test_decay_windows_of_a_smoke_run_say_so_and_do_not_pass_for_the_cell(results):
+    (cell,) = (each for each in cells(Choice("efficiency", "quick")) if isinstance(each, DecayWindowCell))
+    rows = cell.records().astype(TYPES)
+    assert rows.smoke.all() and not cell.recorded(rows)
+    assert not cell.recorded(rows.assign(smoke=False)), "two steps of training are not those of the cell"
+    assert not cell.recorded(rows.assign(tokens_trained=cell.tokens))
+    assert cell.recorded(rows.assign(smoke=None, tokens_trained=cell.tokens).astype(TYPES))
+
+
 def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     run = trained("alibi", train_length=64, seed=21)
     rows = pd.concat([run.records([64]), run.records([96], 1, prefix=32)])
@@ -200,6 +209,16 @@ def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     monkeypatch.setattr(runner, "CONTEXT", None)  # A worker could not be started.
     reproduce(OF_TINY)
     assert "1 of 1 cells recorded; left: about 0 s" in listing(states(OF_TINY))
+
+
+def test_what_another_command_recorded_meanwhile_is_not_recorded_again(results, monkeypatch):
+    monkeypatch.setattr(runner, "follow", lambda end: None)
+    (control,) = cells(Choice("wikitext103", "quick", methods=["trigram-cache"], corpus="wikipedia-sample"))
+    receiving, _ = multiprocessing.Pipe()
+    for _ in range(2):
+        runner._work("wikitext103", control, 0, receiving)
+    found = measured_results("wikitext103")
+    assert len(found) == len(control.numbers()) and control.recorded(found)
 
 
 def test_records_of_several_processes_all_arrive(results):

@@ -18,9 +18,10 @@ The evidence:
 The verdicts:
 
 - *reproduced* (scale paper) or *reproduced at reduced scale*: every part holds, with at least two seeds at every L.
-- *seen once*: every part holds, and one of them has a single seed at some L. *Contradicted once*: a part is broken by
-  one seed.
-- *inconclusive*: a part is undecided, and none is broken. *Not reproduced*: a part is broken by two seeds or more.
+- *seen once*: every part holds, and one of them has a single seed at some L. *Contradicted once*: each L that breaks a
+  part has one seed.
+- *inconclusive*: a part is undecided, and none is broken. *Not reproduced*: a part is broken at some L by two seeds
+  or more.
 - *not measurable at this scale*: a gate of the claim (`GATES`) is shut at the deciding scale. The gate is measured on
   the claim's text if its experiments have records of that text: models trained on another text do not open it.
 - *true by arithmetic*: it holds, and a count shows that without a measurement.
@@ -251,7 +252,7 @@ class Known:
         # A speed is never divided by another machine's; among equal groups the machine with the first record decides.
         rows = rows.assign(machine=pd.factorize(rows["device"])[0])
         by = ["corpus_used", "model", "machine"] if part.by_model else ["corpus_used"]
-        groups = [group for _, group in rows.groupby(by)]
+        groups = [_longest(group) for _, group in rows.groupby(by)]
 
         def rank(group: pd.DataFrame) -> tuple[int, float]:
             size = group["parameters" if part.by_model else "tokens_trained"].max()
@@ -267,6 +268,12 @@ class Known:
             )
             for group in sorted(groups, key=rank)
         ]
+
+
+def _longest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of a shorter training of the same run."""
+    run = rows.groupby(["source", "seed", "method", "paper_length", "equal_time"])
+    return rows[~rows["tokens_trained"].lt(run["tokens_trained"].transform("max"))]
 
 
 def _computed(part: Part, sample: Sample) -> tuple[dict[int, float], dict[int, float], list[str]]:
@@ -390,7 +397,8 @@ def _word(claim: Claim, scale: str, findings: Sequence[Finding], gates: Sequence
         return NOT_MEASURED
     if broken:
         # A count is the same in every seed.
-        once = all(finding.seeds == 1 for finding in broken) and not claim.arithmetic
+        elsewhere = [at.seeds for finding in broken for at in finding.at_other_lengths if at.outcome == BROKEN]
+        once = {finding.seeds for finding in broken} | {*elsewhere} == {1} and not claim.arithmetic
         return CONTRADICTED_ONCE if once else NOT_REPRODUCED
     if any(finding.outcome == UNDECIDED for finding in findings):
         return INCONCLUSIVE

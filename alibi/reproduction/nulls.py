@@ -14,7 +14,7 @@ import pandas as pd
 
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.claims import BROKEN, HOLDS, Known, measure
-from alibi.reproduction.evidence import CONTROLS, COUNTED_SCALES, as_records
+from alibi.reproduction.evidence import CONTROLS, COUNTED_SCALES, STRIDE_SHARE, as_records
 from alibi.reproduction.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
 from alibi.reproduction.rules import CLAIMS, Claim
 
@@ -68,13 +68,15 @@ def _last_words(rows: pd.DataFrame) -> pd.DataFrame:
     """
     constant = _constant(rows)
     plain, sliding = (constant[constant["protocol"].eq(kind)] for kind in (NONOVERLAPPING, SLIDING))
-    # The finest stride comes last: the last of equal rows counts.
+    # The most tokens and the finest stride come last: the last counts. At a coarse stride windows are not full.
+    plain = plain.sort_values("tokens_scored", na_position="first", kind="stable")
+    sliding = sliding[~sliding["stride"].gt(STRIDE_SHARE * sliding["train_length"].astype(float))]
     sliding = sliding.sort_values("stride", ascending=False, kind="stable")
     keys = [*RUN[1:], *TOKENS]
     without, with_overlap = _at_own_length(plain, keys), _at_own_length(sliding, keys)
-    lifted = (with_overlap / without).dropna().astype(float).map(math.log)
+    lifted = (with_overlap.reindex(without.index) / without).dropna().astype(float).map(math.log)
     # If several parts of the text were scored both ways, the largest counts: the whole, or the largest sample.
-    by_run = lifted.groupby(lifted.index.str.split("|").str[: len(RUN) - 1].str.join("|")).first()
+    by_run = lifted.groupby(lifted.index.str.split("|").str[: len(RUN) - 1].str.join("|")).last()
     share = 1 - constant["train_length"].astype(float) / constant["eval_length"].astype(float)
     change = _keys(constant, RUN[1:]).map(by_run).astype(float) * share
     past = constant["protocol"].eq(NONOVERLAPPING) & constant["metric"].eq("perplexity") & share.gt(0)

@@ -361,9 +361,10 @@ class DecayWindowCell(TrainingCell):
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether these records contain its losses."""
-        same = (records.scale == self.scale) & (records.corpus_used == self.corpus_used)
-        own = records[same & (records.metric == "loss")]
-        return bool(((own.train_length == self.train_length) & (own.seed == self.spec.seed)).any())
+        same = ~records.smoke.fillna(False) & (records.metric == "loss") & (records.corpus_used == self.corpus_used)
+        for name in ("scale", "train_length", "seed", "tokens_trained"):
+            same &= records[name] == self.known()[name]
+        return bool(same.any())
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known."""
@@ -386,6 +387,6 @@ class DecayWindowCell(TrainingCell):
         for number in self.numbers():
             run.model.config = replace(run.model.config, decay_window=number["decay_window"])
             found = evaluate(run.model, split, run.corpus.end_of_line, measure.length, prefix=measure.prefix)
-            loss = {"value": found.nats / found.tokens, "tokens_scored": found.tokens}
+            loss = {"value": found.nats / found.tokens, "tokens_scored": found.tokens, "smoke": run.smoke}
             rows.append(number | run.provenance(text) | loss)
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
