@@ -15,7 +15,15 @@ from alibi.device import kind_of
 from alibi.records import MEASURED_COLUMNS, measured_results
 from alibi.reproduction.choice import Choice, cells
 from alibi.reproduction.control import ControlCell
-from alibi.reproduction.experiments import after_alibi, early_token_curse, reads_further, slopes, wikitext103
+from alibi.reproduction.experiments import (
+    after_alibi,
+    early_token_curse,
+    learning_rates,
+    noise_floor,
+    reads_further,
+    slopes,
+    wikitext103,
+)
 from alibi.reproduction.merging import MergeError, merge
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
 from alibi.run_cache import config_hash
@@ -302,6 +310,31 @@ def test_interpolation_is_part_of_what_a_number_is(results, send):
         MergeError, match=r"interpolation is 'yarn': no cell of after_alibi .* there is (nothing, )?pi, ntk"
     ):
         send([rows[-1] | {"interpolation": "yarn"}], "after_alibi")
+
+
+def test_seeds_dtypes_and_rates_that_an_experiment_chooses_tell_its_runs_apart(results, send):
+    text = str(len(load("wikipedia-sample").splits["valid"].tokens))
+
+    def rows_at(experiment, method):
+        """A row of each cell of seed 7, trained on one machine."""
+        rows, parameters = [], {"alibi": {}, "t5": {"parameters": "4207872", "model": "4.2M"}}
+        for cell in experiment.cells("quick", (7,)):
+            numbers = as_rows(cell, experiment.__name__.rpartition(".")[2], "150", lambda row: text)
+            found = [row for row in numbers if row["eval_length"] == "128" and row["metric"] == "perplexity"]
+            if cell.spec.method == method:
+                where = found[0]["device"], found[0]["dtype"], found[0]["torch_version"]
+                digits = {"config_hash": hash_of(cell, cell.spec.seed, *where)}
+                rows.append(found[0] | digits | parameters[method])
+        return rows
+
+    floor, rates = rows_at(noise_floor, "alibi"), rows_at(learning_rates, "t5")
+    assert [(row["seed"], row["data_seed"], row["dtype"]) for row in floor] == [
+        ("7", "", "bfloat16"), ("7", "1007", "bfloat16"), ("1007", "7", "bfloat16"), ("1007", "", "bfloat16"),
+        ("7", "", "float32"),
+    ]  # fmt: skip
+    assert [row["method_rate"] for row in rates] == ["", "", "", "1.0", "3.0", "10.0", "30.0"]
+    for name, rows in (("noise_floor", floor), ("learning_rates", rates)):
+        assert send(rows[::-1], name).appended == send(rows, name).known == len(rows)
 
 
 def test_the_control_has_no_configuration_and_no_windows(results, send):

@@ -194,8 +194,9 @@ class TrainingCell:
         its_rows = ~records.smoke.fillna(False)
         for column, value in same.items():
             its_rows &= records[column] == value
-        if self.spec.data_seed is None:
-            its_rows &= records.data_seed.isna()
+        for column in ("data_seed", "method_rate"):
+            if column not in same:
+                its_rows &= records[column].isna()
         own = records[its_rows]
         columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
         protocols = own.protocol.mask(own.protocol.isin([NONOVERLAPPING, SLIDING]), "")
@@ -233,6 +234,8 @@ class TrainingCell:
             "scale": self.scale,
             "seed": self.spec.seed,
             "tokens_trained": self.tokens,
+            "data_seed": None,
+            "method_rate": None,
         } | self._chosen()
 
     def _known_of(
