@@ -259,6 +259,11 @@ def test_a_slope_may_be_below_zero_and_counts_no_tokens(results, send):
     written = [{n: "" if v is None else str(v) for n, v in number.items()} for number in numbers]
     rows = [own | row | {"value": f"{0.02 - place / 100}"} for place, row in enumerate(written)]
     assert send(rows, "slopes").appended == len(rows) == 8
+    # A seed has one set of slopes, whichever machines trained it.
+    where = {"device": "Apple M2 (MPS)", "dtype": "float32", "torch_version": "2.11.0"}
+    digits = {"config_hash": hash_of(cell, 7, *where.values())}
+    merged = send([row | where | digits | {"value": "0.5"} for row in rows], "slopes")
+    assert (merged.appended, len(merged.kept_out)) == (0, 8)
     with pytest.raises(MergeError, match="head is 9: no cell"):
         send([rows[0] | {"head": "9"}], "slopes")
 
