@@ -351,9 +351,14 @@ def test_the_control_has_no_configuration_and_no_windows(results, send):
     for number in control.numbers():
         scored = scored_tokens(text, number["skipped"] or 0, number["sample"]).sum()
         found = {"dtype": "float64", "model": "trigram", "value": "200", "tokens_scored": str(scored)}
+        found["corpus_used"] = "wikipedia-sample"
         rows.append(base | {n: "" if v is None else str(v) for n, v in number.items()} | found)
     assert send(rows, "wikitext103").appended == len(rows) == 2 * 10
     assert control.recorded(measured_results("wikitext103"))
+    elsewhere = {"device": "another", "corpus_used": "a text that is not here"}
+    assert send([row | elsewhere for row in rows], "wikitext103").appended == len(rows)
+    with pytest.raises(MergeError, match="corpus_used is empty: name the training text"):
+        send([rows[0] | {"corpus_used": ""}], "wikitext103")
     with pytest.raises(MergeError, match="choose from float64"):
         send([rows[0] | {"value": "201", "dtype": "bfloat16", "device": "another"}], "wikitext103")
     with pytest.raises(MergeError, match=f"this evaluation scores {rows[-1]['tokens_scored'][:1]}"):

@@ -53,7 +53,7 @@ def wrong_columns(row: Row) -> Iterator[tuple[str, str]]:
     else:
         cell, wrong = _cell(row)
         yield from wrong
-        if isinstance(cell, TrainingCell) and not CORPORA.fullmatch(row["corpus_used"] or ""):
+        if isinstance(cell, TrainingCell | ControlCell) and not CORPORA.fullmatch(row["corpus_used"] or ""):
             yield "corpus_used", "name the training text, or if another text was evaluated, TRAINED -> EVALUATED"
         elif isinstance(cell, TrainingCell):
             yield from _wrong_of_run(row, cell)
