@@ -166,6 +166,15 @@ def test_another_text_may_be_chosen(experiment, monkeypatch, tmp_path):
         cells(Choice(experiment, "laptop", corpus="wikipedias"))
 
 
+def test_a_part_of_the_own_text_is_read_as_the_own_text_is():
+    usual = cells(Choice("bookcorpus", "laptop"))
+    (part,) = {cell.spec.corpus for cell in usual}
+    assert part == "bookcorpus, first 20M words" and {cell.spec.tokenisation for cell in usual} == {"bytes"}
+    assert cells(Choice("bookcorpus", "laptop", corpus=part)) == usual
+    other = cells(Choice("bookcorpus", "laptop", corpus="wikipedia-sample"))
+    assert {cell.spec.tokenisation for cell in other} == {None}
+
+
 def test_a_text_that_is_read_more_than_once_is_told(results, capfd):
     replace(TINY, spec=replace(SPEC, steps=3000)).prepare()
     replace(TINY, spec=replace(SPEC, steps=3000, seed=4)).prepare()
