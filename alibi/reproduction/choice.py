@@ -129,9 +129,12 @@ def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
             raise InputError(
                 f"seeds {quoted(' '.join(given))}: {quoted(part)} is none; choose as in 0 1 2, 0-4 or 0,2,5-7"
             )
-        if long or int(numbers[1]) - int(numbers[0]) >= MOST_SEEDS or int(numbers[1]) >= 2**64:
-            raise InputError(f"seeds {quoted(part)}: choose at most {MOST_SEEDS:,} seeds, from 0 to 2**64 - 1")
-        found |= dict.fromkeys(range(int(numbers[0]), int(numbers[1]) + 1))
+        # Records hold integers of 64 bits with a sign.
+        if not long and int(numbers[1]) < 2**63 and int(numbers[1]) - int(numbers[0]) < MOST_SEEDS:
+            found |= dict.fromkeys(range(int(numbers[0]), int(numbers[1]) + 1))
+            if len(found) <= MOST_SEEDS:
+                continue
+        raise InputError(f"seeds {quoted(part)}: choose at most {MOST_SEEDS:,} seeds, from 0 to 2**63 - 1")
     return tuple(found)
 
 
