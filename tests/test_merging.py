@@ -365,6 +365,14 @@ def test_the_control_has_no_configuration_and_no_windows(results, send):
         send([rows[-1] | {"value": "201", "tokens_scored": "9", "device": "another"}], "wikitext103")
 
 
+@pytest.mark.parametrize("where", [{}, {"device": "Apple M2 (MPS)", "dtype": "float32"}])
+def test_an_empty_value_before_the_same_number_is_a_fault(results, send, where):
+    written = contents(results)
+    with pytest.raises(MergeError, match=r"early_token_curse.csv:2: value is empty: choose a finite number"):
+        send([a_row(value=""), a_row() | where])
+    assert contents(results) == written
+
+
 def test_a_seed_is_recorded_once(results, send):
     row = a_row()
     assert send([row, row]).appended == 1

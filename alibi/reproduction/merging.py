@@ -107,13 +107,15 @@ def merge(paths: Sequence[Path]) -> Merged:
                 for column, right in wrong_columns(row):
                     file.fault(line, column, row[column], right)
                 before = recorded.get(key) or fresh.get(key)
+                if row["value"] is None:
+                    continue  # A fault, told above.
                 if before is None:
                     fresh[key] = row
                 elif _same(row, before):
                     known += 1
                 elif all(row[name] == before[name] for name in MACHINE):
                     file.fault(line, "value", row["value"], f"{before['value']:.7g} is recorded from the same device")
-                elif row["value"] is not None:
+                else:
                     kept_out.append(_told(file.path, line, row, before))
         if faults := [fault for file in files for fault in file.faults]:
             raise MergeError("\n".join([f"{len(faults)} faults, and nothing was written:", *faults]))
