@@ -17,15 +17,16 @@ import pandas as pd
 import pytest
 import torch
 
+from alibi import configuration
 from alibi.corpora.reading import Reading
-from alibi.device import DTYPES
+from alibi.device import DTYPES, compute_dtype
 from alibi.errors import InputError
 from alibi.files import locked
 from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, TYPES, append, measured_results
-from alibi.reproduction import runner
+from alibi.reproduction import runner, training_cell
 from alibi.reproduction.choice import Choice, cells, dealt, seeds_named, shard_named
 from alibi.reproduction.claims import CLAIMS
 from alibi.reproduction.control import ControlCell
@@ -37,6 +38,7 @@ from alibi.reproduction.plan import as_json, listing, plan, states, supposed
 from alibi.reproduction.runner import ReproduceError, reproduce
 from alibi.reproduction.speed_cells import AttentionCell, DecayWindowCell, SpeedCell
 from alibi.reproduction.training_cell import TrainingCell
+from alibi.run_cache import run_folder
 from alibi.run_spec import RunSpec
 from alibi.runs import trained
 from alibi.scale import SCALES
@@ -437,7 +439,8 @@ def test_shards_share_out_the_cells_and_no_two_train_one_run():
     for shards in (1, 3, 8):
         shares = [dealt(chosen, (number, shards)) for number in range(1, shards + 1)]
         assert sorted((n, c.title) for share in shares for n, c in share) == sorted((n, c.title) for n, c in chosen)
-        runs = [{cell.trains for _, cell in share if cell.trains} for share in shares]
+        # Whichever dtype a machine computes in if none is asked for.
+        runs = [{replace(cell.trains, dtype=None) for _, cell in share if cell.trains} for share in shares]
         assert sum(map(len, runs)) == len(set().union(*runs)) and max(map(len, runs)) - min(map(len, runs)) <= 2
     planned = [{(s.experiment, s.cell.title) for s in plan(Choice("all", "quick", shard=(n, 2)))} for n in (1, 2)]
     assert planned[0] | planned[1] == {(s.experiment, s.cell.title) for s in plan(Choice("all", "quick"))}
@@ -448,6 +451,26 @@ def test_shards_share_out_the_cells_and_no_two_train_one_run():
     for wrong in ("0/8", "9/8", "3", "3/", "/8", "1/2/3", "a/b", "-1/8", "1.5/2", "", f"1/{'9' * 5000}"):
         with pytest.raises(InputError, match="choose I/N as in 3/8"):
             shard_named(wrong)
+
+
+@pytest.mark.parametrize("native", DTYPES)
+def test_one_run_has_one_specification_on_any_machine(native, monkeypatch):
+    """The scale's own steps, rate and dtype by their values are the same run as without them."""
+    for user in (training_cell, configuration):
+        monkeypatch.setattr(user, "compute_dtype", lambda device: native)
+    size = SCALES["laptop"]
+    plain = TrainingCell(replace(SPEC, scale="laptop"))
+    by_value = {"steps": size.steps, "learning_rate": size.learning_rate, "dtype": native}
+    told = TrainingCell(replace(plain.spec, **by_value))
+    assert told.trains == plain.trains == plain.spec and told.config() == plain.config()
+    assert runner._next([("slopes", told)], [plain]) is None
+    (other,) = {*DTYPES} - {native}
+    for changed in ({"steps": size.steps // 2}, {"learning_rate": 2 * size.learning_rate}, {"dtype": other}):
+        assert TrainingCell(replace(plain.spec, **changed)).trains == replace(plain.spec, **changed)
+    chosen = [("all", cell) for cell in cells(Choice("all", "laptop", corpus="wikipedia-sample")) if cell.trains]
+    shares = [dealt(chosen, (number, 8)) for number in range(1, 9)]
+    runs = [{run_folder(cell.config()) for _, cell in share} for share in shares]
+    assert sum(map(len, runs)) == len(set().union(*runs))
 
 
 def test_what_most_claims_wait_for_comes_first(results):
@@ -533,7 +556,8 @@ def test_a_dtype_is_asked_for_so_that_runs_of_several_machines_compare(dtype):
     assert {cell.config().dtype for cell in floor} == set(DTYPES), "the noise floor compares them"
     for experiment in EXPERIMENTS:
         for cell in cells(Choice(experiment, "laptop", dtype=dtype)):
-            assert cell.trains is None or cell.trains.dtype == (cell.spec.dtype or dtype)
+            if run := cell.trains:
+                assert (run.dtype or compute_dtype(cell.device)) == (cell.spec.dtype or dtype)
     with pytest.raises(ValueError, match="unknown dtype 'float16'; choose from bfloat16, float32"):
         Choice("slopes", "laptop", dtype="float16")
 

@@ -9,7 +9,7 @@ import torch
 
 from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, name_at, outline
-from alibi.device import is_here
+from alibi.device import compute_dtype, is_here
 from alibi.model import Decoder
 from alibi.progress import say_once
 from alibi.reproduction.evaluations import (
@@ -92,8 +92,14 @@ class TrainingCell:
 
     @property
     def trains(self) -> RunSpec:
-        """The run."""
-        return replace(self.spec, dtype=self.spec.dtype or self.asked_dtype)
+        """The run, without what this machine and the scale choose anyway: one run has one specification."""
+        scale, spec = scale_named(self.scale), replace(self.spec, dtype=self.spec.dtype or self.asked_dtype)
+        return replace(
+            spec,
+            steps=None if spec.steps == scale.steps else spec.steps,
+            learning_rate=None if spec.learning_rate == scale.learning_rate else spec.learning_rate,
+            dtype=None if spec.dtype == compute_dtype(self.device) else spec.dtype,
+        )
 
     @property
     def texts(self) -> tuple[str | None, ...]:
