@@ -15,7 +15,15 @@ from alibi.device import kind_of
 from alibi.records import MEASURED_COLUMNS, measured_results
 from alibi.reproduction.choice import Choice, cells
 from alibi.reproduction.control import ControlCell
-from alibi.reproduction.experiments import after_alibi, early_token_curse, reads_further, slopes, wikitext103
+from alibi.reproduction.experiments import (
+    after_alibi,
+    early_token_curse,
+    learning_rates,
+    noise_floor,
+    reads_further,
+    slopes,
+    wikitext103,
+)
 from alibi.reproduction.merging import MergeError, merge
 from alibi.reproduction.speed_cells import AttentionCell, SpeedCell
 from alibi.run_cache import config_hash
@@ -251,6 +259,11 @@ def test_a_slope_may_be_below_zero_and_counts_no_tokens(results, send):
     written = [{n: "" if v is None else str(v) for n, v in number.items()} for number in numbers]
     rows = [own | row | {"value": f"{0.02 - place / 100}"} for place, row in enumerate(written)]
     assert send(rows, "slopes").appended == len(rows) == 8
+    # A seed has one set of slopes, whichever machines trained it.
+    where = {"device": "Apple M2 (MPS)", "dtype": "float32", "torch_version": "2.11.0"}
+    digits = {"config_hash": hash_of(cell, 7, *where.values())}
+    merged = send([row | where | digits | {"value": "0.5"} for row in rows], "slopes")
+    assert (merged.appended, len(merged.kept_out)) == (0, 8)
     with pytest.raises(MergeError, match="head is 9: no cell"):
         send([rows[0] | {"head": "9"}], "slopes")
 
@@ -304,6 +317,31 @@ def test_interpolation_is_part_of_what_a_number_is(results, send):
         send([rows[-1] | {"interpolation": "yarn"}], "after_alibi")
 
 
+def test_seeds_dtypes_and_rates_that_an_experiment_chooses_tell_its_runs_apart(results, send):
+    text = str(len(load("wikipedia-sample").splits["valid"].tokens))
+
+    def rows_at(experiment, method):
+        """A row of each cell of seed 7, trained on one machine."""
+        rows, parameters = [], {"alibi": {}, "t5": {"parameters": "4207872", "model": "4.2M"}}
+        for cell in experiment.cells("quick", (7,)):
+            numbers = as_rows(cell, experiment.__name__.rpartition(".")[2], "150", lambda row: text)
+            found = [row for row in numbers if row["eval_length"] == "128" and row["metric"] == "perplexity"]
+            if cell.spec.method == method:
+                where = found[0]["device"], found[0]["dtype"], found[0]["torch_version"]
+                digits = {"config_hash": hash_of(cell, cell.spec.seed, *where)}
+                rows.append(found[0] | digits | parameters[method])
+        return rows
+
+    floor, rates = rows_at(noise_floor, "alibi"), rows_at(learning_rates, "t5")
+    assert [(row["seed"], row["data_seed"], row["dtype"]) for row in floor] == [
+        ("7", "", "bfloat16"), ("7", "1007", "bfloat16"), ("1007", "7", "bfloat16"), ("1007", "", "bfloat16"),
+        ("7", "", "float32"),
+    ]  # fmt: skip
+    assert [row["method_rate"] for row in rates] == ["", "", "", "1.0", "3.0", "10.0", "30.0"]
+    for name, rows in (("noise_floor", floor), ("learning_rates", rates)):
+        assert send(rows[::-1], name).appended == send(rows, name).known == len(rows)
+
+
 def test_the_control_has_no_configuration_and_no_windows(results, send):
     (control,) = [cell for cell in wikitext103.cells("quick", (7,)) if isinstance(cell, ControlCell)]
     text = len(load("wikipedia-sample").splits["valid"].tokens)
@@ -313,13 +351,26 @@ def test_the_control_has_no_configuration_and_no_windows(results, send):
     for number in control.numbers():
         scored = scored_tokens(text, number["skipped"] or 0, number["sample"]).sum()
         found = {"dtype": "float64", "model": "trigram", "value": "200", "tokens_scored": str(scored)}
+        found["corpus_used"] = "wikipedia-sample"
         rows.append(base | {n: "" if v is None else str(v) for n, v in number.items()} | found)
     assert send(rows, "wikitext103").appended == len(rows) == 2 * 10
     assert control.recorded(measured_results("wikitext103"))
+    elsewhere = {"device": "another", "corpus_used": "a text that is not here"}
+    assert send([row | elsewhere for row in rows], "wikitext103").appended == len(rows)
+    with pytest.raises(MergeError, match="corpus_used is empty: name the training text"):
+        send([rows[0] | {"corpus_used": ""}], "wikitext103")
     with pytest.raises(MergeError, match="choose from float64"):
         send([rows[0] | {"value": "201", "dtype": "bfloat16", "device": "another"}], "wikitext103")
     with pytest.raises(MergeError, match=f"this evaluation scores {rows[-1]['tokens_scored'][:1]}"):
         send([rows[-1] | {"value": "201", "tokens_scored": "9", "device": "another"}], "wikitext103")
+
+
+@pytest.mark.parametrize("where", [{}, {"device": "Apple M2 (MPS)", "dtype": "float32"}])
+def test_an_empty_value_before_the_same_number_is_a_fault(results, send, where):
+    written = contents(results)
+    with pytest.raises(MergeError, match=r"early_token_curse.csv:2: value is empty: choose a finite number"):
+        send([a_row(value=""), a_row() | where])
+    assert contents(results) == written
 
 
 def test_a_seed_is_recorded_once(results, send):

@@ -17,15 +17,16 @@ import pandas as pd
 import pytest
 import torch
 
+from alibi import configuration
 from alibi.corpora.reading import Reading
-from alibi.device import DTYPES
+from alibi.device import DTYPES, compute_dtype
 from alibi.errors import InputError
 from alibi.files import locked
 from alibi.interruption import UnfinishedError
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, TYPES, append, measured_results
-from alibi.reproduction import runner
+from alibi.reproduction import runner, training_cell
 from alibi.reproduction.choice import Choice, cells, dealt, seeds_named, shard_named
 from alibi.reproduction.claims import CLAIMS
 from alibi.reproduction.control import ControlCell
@@ -37,6 +38,7 @@ from alibi.reproduction.plan import as_json, listing, plan, states, supposed
 from alibi.reproduction.runner import ReproduceError, reproduce
 from alibi.reproduction.speed_cells import AttentionCell, DecayWindowCell, SpeedCell
 from alibi.reproduction.training_cell import TrainingCell
+from alibi.run_cache import run_folder
 from alibi.run_spec import RunSpec
 from alibi.runs import trained
 from alibi.scale import SCALES
@@ -164,6 +166,15 @@ def test_another_text_may_be_chosen(experiment, monkeypatch, tmp_path):
         assert {cell.corpus_used for cell in found if isinstance(cell, TrainingCell)} == ({used} if owned else set())
     with pytest.raises(ValueError, match="unknown corpus 'wikipedias'; choose from"):
         cells(Choice(experiment, "laptop", corpus="wikipedias"))
+
+
+def test_a_part_of_the_own_text_is_read_as_the_own_text_is():
+    usual = cells(Choice("bookcorpus", "laptop"))
+    (part,) = {cell.spec.corpus for cell in usual}
+    assert part == "bookcorpus, first 20M words" and {cell.spec.tokenisation for cell in usual} == {"bytes"}
+    assert cells(Choice("bookcorpus", "laptop", corpus=part)) == usual
+    other = cells(Choice("bookcorpus", "laptop", corpus="wikipedia-sample"))
+    assert {cell.spec.tokenisation for cell in other} == {None}
 
 
 def test_a_text_that_is_read_more_than_once_is_told(results, capfd):
@@ -417,8 +428,9 @@ def test_seeds_are_numbers_and_ranges():
     for wrong in ("4-0", "0-", "-1", "1.5", "0--3", "0,,1", "", "a", "0-4-6", "1 2", "\u0661"):
         with pytest.raises(InputError, match="is none; choose as in 0 1 2, 0-4 or 0,2,5-7"):
             seeds_named((wrong,))
-    for wrong in ("0-1000", str(2**64), "9" * 5000, f"0-{'9' * 5000}", f"{'9' * 5000}-0"):
-        with pytest.raises(InputError, match=r"choose at most 1,000 seeds, from 0 to 2\*\*64 - 1"):
+    assert seeds_named((str(2**63 - 1),)) == (2**63 - 1,) and len(seeds_named(("0-999", "0-9"))) == 1000
+    for wrong in ("0-1000", "0-999,1000", str(2**63), "9" * 5000, f"0-{'9' * 5000}", f"{'9' * 5000}-0"):
+        with pytest.raises(InputError, match=r"choose at most 1,000 seeds, from 0 to 2\*\*63 - 1"):
             seeds_named((wrong,))
 
 
@@ -427,7 +439,8 @@ def test_shards_share_out_the_cells_and_no_two_train_one_run():
     for shards in (1, 3, 8):
         shares = [dealt(chosen, (number, shards)) for number in range(1, shards + 1)]
         assert sorted((n, c.title) for share in shares for n, c in share) == sorted((n, c.title) for n, c in chosen)
-        runs = [{cell.trains for _, cell in share if cell.trains} for share in shares]
+        # Whichever dtype a machine computes in if none is asked for.
+        runs = [{replace(cell.trains, dtype=None) for _, cell in share if cell.trains} for share in shares]
         assert sum(map(len, runs)) == len(set().union(*runs)) and max(map(len, runs)) - min(map(len, runs)) <= 2
     planned = [{(s.experiment, s.cell.title) for s in plan(Choice("all", "quick", shard=(n, 2)))} for n in (1, 2)]
     assert planned[0] | planned[1] == {(s.experiment, s.cell.title) for s in plan(Choice("all", "quick"))}
@@ -438,6 +451,26 @@ def test_shards_share_out_the_cells_and_no_two_train_one_run():
     for wrong in ("0/8", "9/8", "3", "3/", "/8", "1/2/3", "a/b", "-1/8", "1.5/2", "", f"1/{'9' * 5000}"):
         with pytest.raises(InputError, match="choose I/N as in 3/8"):
             shard_named(wrong)
+
+
+@pytest.mark.parametrize("native", DTYPES)
+def test_one_run_has_one_specification_on_any_machine(native, monkeypatch):
+    """The scale's own steps, rate and dtype by their values are the same run as without them."""
+    for user in (training_cell, configuration):
+        monkeypatch.setattr(user, "compute_dtype", lambda device: native)
+    size = SCALES["laptop"]
+    plain = TrainingCell(replace(SPEC, scale="laptop"))
+    by_value = {"steps": size.steps, "learning_rate": size.learning_rate, "dtype": native}
+    told = TrainingCell(replace(plain.spec, **by_value))
+    assert told.trains == plain.trains == plain.spec and told.config() == plain.config()
+    assert runner._next([("slopes", told)], [plain]) is None
+    (other,) = {*DTYPES} - {native}
+    for changed in ({"steps": size.steps // 2}, {"learning_rate": 2 * size.learning_rate}, {"dtype": other}):
+        assert TrainingCell(replace(plain.spec, **changed)).trains == replace(plain.spec, **changed)
+    chosen = [("all", cell) for cell in cells(Choice("all", "laptop", corpus="wikipedia-sample")) if cell.trains]
+    shares = [dealt(chosen, (number, 8)) for number in range(1, 9)]
+    runs = [{run_folder(cell.config()) for _, cell in share} for share in shares]
+    assert sum(map(len, runs)) == len(set().union(*runs))
 
 
 def test_what_most_claims_wait_for_comes_first(results):
@@ -468,9 +501,12 @@ def test_what_most_claims_wait_for_comes_first(results):
 TRAINED = [name for name in EXPERIMENTS if any(isinstance(c, TrainingCell) for c in cells(Choice(name, "laptop")))]
 
 
-@pytest.mark.parametrize("experiment", TRAINED)
-def test_what_one_cell_records_passes_for_no_other_cell(experiment):
-    trained = [cell for cell in cells(Choice(experiment, "laptop")) if isinstance(cell, TrainingCell)]
+# At scale quick the T5 bias has one length for all of its rates.
+@pytest.mark.parametrize(
+    ("experiment", "scale"), [*((name, "laptop") for name in TRAINED), ("learning_rates", "quick")]
+)
+def test_what_one_cell_records_passes_for_no_other_cell(experiment, scale):
+    trained = [cell for cell in cells(Choice(experiment, scale)) if isinstance(cell, TrainingCell)]
     for own in trained:
         recorded = supposed(experiment, own).assign(smoke=False, corpus_used=own.corpus_used)
         assert [cell.title for cell in trained if cell.recorded(recorded.astype(TYPES))] == [own.title]
@@ -520,7 +556,8 @@ def test_a_dtype_is_asked_for_so_that_runs_of_several_machines_compare(dtype):
     assert {cell.config().dtype for cell in floor} == set(DTYPES), "the noise floor compares them"
     for experiment in EXPERIMENTS:
         for cell in cells(Choice(experiment, "laptop", dtype=dtype)):
-            assert cell.trains is None or cell.trains.dtype == (cell.spec.dtype or dtype)
+            if run := cell.trains:
+                assert (run.dtype or compute_dtype(cell.device)) == (cell.spec.dtype or dtype)
     with pytest.raises(ValueError, match="unknown dtype 'float16'; choose from bfloat16, float32"):
         Choice("slopes", "laptop", dtype="float16")
 

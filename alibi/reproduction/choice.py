@@ -4,7 +4,7 @@ The order of the cells and the title of each are the same on every machine and d
 """
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 from alibi.corpora.reading import MOST_DIGITS
 from alibi.device import DTYPES, check_device
@@ -106,10 +106,11 @@ def _every(experiment: str, choice: Choice) -> list[Cell]:
 def dealt(named: Sequence[NamedCell], shard: tuple[int, int]) -> list[NamedCell]:
     """The cells of this shard: training runs are dealt out in order, each with all cells that need it.
 
-    So no two shards of the same choice share a cell or a training run; records do not change a shard.
+    So no two shards of the same choice share a cell or a training run; records and machines do not change a shard.
     """
     number, shards = shard
-    keys = [cell.title if cell.trains is None else cell.trains for _, cell in named]
+    # A machine's own dtype is one run with none; on another machine it is another run.
+    keys = [cell.title if (run := cell.trains) is None else replace(run, dtype=None) for _, cell in named]
     order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
     return [each for each, key in zip(named, keys, strict=True) if order[key] % shards == number - 1]
 
@@ -129,9 +130,12 @@ def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
             raise InputError(
                 f"seeds {quoted(' '.join(given))}: {quoted(part)} is none; choose as in 0 1 2, 0-4 or 0,2,5-7"
             )
-        if long or int(numbers[1]) - int(numbers[0]) >= MOST_SEEDS or int(numbers[1]) >= 2**64:
-            raise InputError(f"seeds {quoted(part)}: choose at most {MOST_SEEDS:,} seeds, from 0 to 2**64 - 1")
-        found |= dict.fromkeys(range(int(numbers[0]), int(numbers[1]) + 1))
+        # Records hold integers of 64 bits with a sign.
+        if not long and int(numbers[1]) < 2**63 and int(numbers[1]) - int(numbers[0]) < MOST_SEEDS:
+            found |= dict.fromkeys(range(int(numbers[0]), int(numbers[1]) + 1))
+            if len(found) <= MOST_SEEDS:
+                continue
+        raise InputError(f"seeds {quoted(part)}: choose at most {MOST_SEEDS:,} seeds, from 0 to 2**63 - 1")
     return tuple(found)
 
 

@@ -108,7 +108,7 @@ class ControlCell:
 
     def recorded(self, records: "pd.DataFrame") -> bool:
         """Whether these records contain every cache of this control."""
-        its_rows = records.method.isin(CONTROLS)
+        its_rows = records.method.isin(CONTROLS) & (records.corpus_used == self.run.corpus_used)
         for column, value in self._identity().items():
             its_rows &= records[column] == value
         own = records[its_rows]
@@ -133,7 +133,10 @@ class ControlCell:
         stream, targets = shift(corpus.split("train").tokens, corpus.end_of_line), self.targets(corpus)
         weights = self._weights(corpus, stream, targets)
         trigram = Trigram(stream, corpus.vocabulary_size, targets)
-        common = provenance("cpu") | {"model": "trigram", "provenance": "measured", "dtype": "float64", "smoke": False}
+        common = provenance("cpu") | {
+            "model": "trigram", "provenance": "measured", "dtype": "float64", "smoke": False,
+            "corpus_used": self.run.corpus_used,
+        }  # fmt: skip
         rows = []
         for split in sorted({split for split, *_ in self._parts()}):
             tokens = np.asarray(read.encoded_by(corpus, split).tokens)
@@ -193,9 +196,8 @@ class ControlCell:
         return {"split": split, "prefix": prefix, "skipped": skip or None, "sample": sample}
 
     def _identity(self) -> dict[str, Any]:
-        """Columns that identify this run's control in records."""
-        trained_on, read = self.run.spec.corpus, self.run.eval_corpus
+        """Columns that identify this run's control in records of its text."""
         return {
             "scale": self.scale, "train_length": self.train_length, "seed": self.run.spec.seed,
-            "corpus_used": f"{trained_on} -> {read}" if read else trained_on, "tokens_trained": self.run.tokens,
+            "tokens_trained": self.run.tokens,
         }  # fmt: skip

@@ -8,12 +8,14 @@ Each number (`KEY`) is recorded once. A number that was measured again is
   weights and data order, so a second training checks the first and is not a second sample. The first record stays,
   whichever is better. New samples need other seeds.
 
-Speed and memory belong to a machine: device and dtype are part of their key, so each machine has its own records.
+Speed and memory belong to a machine: device and dtype are part of their key, so each machine has its own records. Where
+an experiment chooses the dtype of its runs, it is part of the key too.
 """
 
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,9 @@ from alibi.records import (
 )
 from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.reproduction.record_checks import Row, wrong_columns
-from alibi.reproduction.retrieval_cells import ANSWERS
-from alibi.runs import METRICS
+from alibi.reproduction.speed_cells import RANDOM_TOKENS
+from alibi.reproduction.training_cell import TrainingCell
+from alibi.scale import SCALES
 
 # fmt: off
 KEY = (
@@ -104,13 +107,15 @@ def merge(paths: Sequence[Path]) -> Merged:
                 for column, right in wrong_columns(row):
                     file.fault(line, column, row[column], right)
                 before = recorded.get(key) or fresh.get(key)
+                if row["value"] is None:
+                    continue  # A fault, told above.
                 if before is None:
                     fresh[key] = row
                 elif _same(row, before):
                     known += 1
                 elif all(row[name] == before[name] for name in MACHINE):
                     file.fault(line, "value", row["value"], f"{before['value']:.7g} is recorded from the same device")
-                elif row["value"] is not None:
+                else:
                     kept_out.append(_told(file.path, line, row, before))
         if faults := [fault for file in files for fault in file.faults]:
             raise MergeError("\n".join([f"{len(faults)} faults, and nothing was written:", *faults]))
@@ -203,11 +208,20 @@ def _recorded(experiments: Iterable[str]) -> dict[tuple[object, ...], Row]:
 def _key(row: Row) -> tuple[object, ...]:
     truth = {name: bool(row[name]) for name in TRUTHS}
     machine = (*MACHINE, "model", "kernel") if _of_machine(row) else ()
-    return tuple((row | truth)[name] for name in (*KEY, *machine))
+    dtype = ("dtype",) if _chooses_dtype(row["source"], row["scale"]) else ()
+    return tuple((row | truth)[name] for name in (*KEY, *machine, *dtype))
+
+
+@cache
+def _chooses_dtype(experiment: str, scale: str) -> bool:
+    if experiment not in EXPERIMENTS or scale not in SCALES:
+        return False
+    cells = EXPERIMENTS[experiment](scale, (0,))
+    return any(isinstance(cell, TrainingCell) and cell.spec.dtype for cell in cells)
 
 
 def _of_machine(row: Row) -> bool:
-    return not str(row["metric"]).startswith("loss") and row["metric"] not in (*METRICS, *ANSWERS)
+    return bool(row["corpus_used"] == RANDOM_TOKENS)
 
 
 def _same(row: Row, before: Row) -> bool:

@@ -53,7 +53,7 @@ def wrong_columns(row: Row) -> Iterator[tuple[str, str]]:
     else:
         cell, wrong = _cell(row)
         yield from wrong
-        if isinstance(cell, TrainingCell) and not CORPORA.fullmatch(row["corpus_used"] or ""):
+        if isinstance(cell, TrainingCell | ControlCell) and not CORPORA.fullmatch(row["corpus_used"] or ""):
             yield "corpus_used", "name the training text, or if another text was evaluated, TRAINED -> EVALUATED"
         elif isinstance(cell, TrainingCell):
             yield from _wrong_of_run(row, cell)
@@ -108,6 +108,8 @@ def _cells(experiment: str, scale: str, seed: int) -> list[tuple[Cell, list[Row]
 def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
     """The cell that measures this number; else the columns that differ from the nearest cell's, with right values."""
     cells = _cells(row["source"], row["scale"], row["seed"] or 0)
+    if row["data_seed"] is not None:  # In noise_floor it is the seed of the cells whose weights have another one.
+        cells = cells + _cells(row["source"], row["scale"], row["data_seed"])
     truth = {name: bool(row[name]) for name in TRUTHS}
     nearest: tuple[list[str], Row] | None = None
     for cell, numbers in cells:

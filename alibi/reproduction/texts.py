@@ -20,7 +20,8 @@ class Text:
 def text_named(corpus: str | None, default: Text) -> Text:
     """The text that a reader chose, or the experiment's own.
 
-    Models are evaluated on its own validation split or, for a stand-in without one, on the corpus that it stands for.
+    Models are evaluated on its own validation split or, for a stand-in without one, on the corpus that it stands for. A
+    part of the experiment's own corpus keeps its tokenisation.
 
     Args:
         corpus: a name that `alibi.corpora.corpus.load` knows; None takes the default.
@@ -31,5 +32,7 @@ def text_named(corpus: str | None, default: Text) -> Text:
     """
     if corpus is None or corpus == default.train:
         return default
-    held_out, stand_in = "valid" in split_names(corpus), STAND_INS.get(Reading.named(corpus).corpus)
-    return Text(corpus, None if held_out or stand_in is None else stand_in.evaluated_on)
+    of = Reading.named(corpus).corpus
+    held_out, stand_in = "valid" in split_names(corpus), STAND_INS.get(of)
+    own = default.tokenisation if of == Reading.named(default.train).corpus else None
+    return Text(corpus, None if held_out or stand_in is None else stand_in.evaluated_on, own)

@@ -9,7 +9,7 @@ import torch
 
 from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, name_at, outline
-from alibi.device import is_here
+from alibi.device import compute_dtype, is_here
 from alibi.model import Decoder
 from alibi.progress import say_once
 from alibi.reproduction.evaluations import (
@@ -92,8 +92,14 @@ class TrainingCell:
 
     @property
     def trains(self) -> RunSpec:
-        """The run."""
-        return replace(self.spec, dtype=self.spec.dtype or self.asked_dtype)
+        """The run, without what this machine and the scale choose anyway: one run has one specification."""
+        scale, spec = scale_named(self.scale), replace(self.spec, dtype=self.spec.dtype or self.asked_dtype)
+        return replace(
+            spec,
+            steps=None if spec.steps == scale.steps else spec.steps,
+            learning_rate=None if spec.learning_rate == scale.learning_rate else spec.learning_rate,
+            dtype=None if spec.dtype == compute_dtype(self.device) else spec.dtype,
+        )
 
     @property
     def texts(self) -> tuple[str | None, ...]:
@@ -194,8 +200,9 @@ class TrainingCell:
         its_rows = ~records.smoke.fillna(False)
         for column, value in same.items():
             its_rows &= records[column] == value
-        if self.spec.data_seed is None:
-            its_rows &= records.data_seed.isna()
+        for column in ("data_seed", "method_rate"):
+            if column not in same:
+                its_rows &= records[column].isna()
         own = records[its_rows]
         columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
         protocols = own.protocol.mask(own.protocol.isin([NONOVERLAPPING, SLIDING]), "")
@@ -233,6 +240,8 @@ class TrainingCell:
             "scale": self.scale,
             "seed": self.spec.seed,
             "tokens_trained": self.tokens,
+            "data_seed": None,
+            "method_rate": None,
         } | self._chosen()
 
     def _known_of(
