@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -306,3 +307,10 @@ class Decoder(nn.Module):
             new_1T = token[None]
             tokens_T = torch.cat([tokens_T, token])
         return tokens_T
+
+
+@cache
+def unmade(config: ModelConfig) -> Decoder:
+    """The model without memory for its weights, for counts of parameters and operations; made once, to be read only."""
+    with torch.device("meta"):
+        return Decoder(config)

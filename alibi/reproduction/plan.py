@@ -54,7 +54,8 @@ def plan(choice: Choice) -> list[State]:
         raise InputError(f"device {choice.device} is asked for: {missing}; leave it out, or ask for cpu")
     named = chosen(choice)
     lacking, order = needs(measured_results(), choice.scale), [*choice.seeds]
-    waited = {(name, cell): waiting(lacking, supposed(name, cell)) for name, cell in named}
+    awaited = {name for need in lacking for name in need.part.experiments}
+    waited = {(name, cell): waiting(lacking, supposed(name, cell)) if name in awaited else () for name, cell in named}
 
     def rank(each: NamedCell) -> tuple[int, int]:
         run = each[1].trains

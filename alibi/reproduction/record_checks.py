@@ -9,13 +9,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 
 from alibi.configuration import TrainConfig
 from alibi.corpora.corpus import Corpus, outline
 from alibi.device import DTYPES, kind_of
 from alibi.errors import UserError, listed
-from alibi.model import Decoder
+from alibi.model import unmade
 from alibi.records import TRUTHS
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.control import ControlCell
@@ -166,12 +165,6 @@ def _configuration(cell: TrainingCell) -> TrainConfig:
 
 
 @cache
-def _parameters(cell: TrainingCell) -> int:
-    with torch.device("meta"):
-        return Decoder(_configuration(cell).model).parameter_count()
-
-
-@cache
 def _scored(
     tokens: int, length: int, stride: int | None, skip: int, sample: int | None, first: int | None, last: int | None
 ) -> int:
@@ -206,7 +199,7 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
     # Slopes are read off the weights, without a text.
     elif row["protocol"] not in (AGAINST_ITSELF, SLOPES):
         yield from _wrong_tokens(row, _tokens(*given, row["split"]))
-    if row["parameters"] != (count := _parameters(same)):
+    if row["parameters"] != (count := unmade(_configuration(same).model).parameter_count()):
         yield "parameters", f"the model of that cell has {count}"
     if row["model"] != (name := f"{count / 1e6:.1f}M"):
         yield "model", f"a model of {count:,} parameters is called {name}"

@@ -6,10 +6,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
 from alibi.device import THREADS, provenance
-from alibi.model import Decoder
+from alibi.model import Decoder, unmade
 from alibi.positions.interpolation import INTERPOLATIONS, interpolated
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.evidence import LEARNED
@@ -152,8 +151,7 @@ class RetrievalCell:
 
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training, and of the evaluations that follow."""
-        with torch.device("meta"):
-            model = Decoder(self.budget.config(self.method))
+        model = unmade(self.budget.config(self.method))
         evaluations = sum(
             model.training_flops(m.length) / 3 * m.length * TEST_WINDOWS[m.task]
             for m in measures(self.method, self.train_length)

@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, name_at, outline
 from alibi.device import compute_dtype, is_here
-from alibi.model import Decoder
+from alibi.model import unmade
 from alibi.progress import say_once
 from alibi.reproduction.evaluations import (
     Measure,
@@ -303,8 +301,7 @@ class TrainingCell:
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training, and of the evaluations that follow."""
         config = self.config()
-        with torch.device("meta"):
-            model = Decoder(config.model)
+        model = unmade(config.model)
         text = outline(self.eval_corpus) if self.eval_corpus else self.outline()
         text.require(*self._splits())
         evaluations = sum(m.flops(model, text.splits[m.split].words) for m in self.measures)

@@ -9,7 +9,7 @@ import torch
 from alibi.configuration import TrainConfig
 from alibi.corpora.corpus import Corpus, Split
 from alibi.device import compute_dtype
-from alibi.model import Decoder, ModelConfig
+from alibi.model import Decoder, ModelConfig, unmade
 from alibi.train import Training
 
 DECAY_WINDOW = 12.0
@@ -83,8 +83,7 @@ class Shape:
 
     def unmade(self, method: str, decay_window: float | None = None) -> Decoder:
         """The model without memory for its weights, for counts of parameters and operations."""
-        with torch.device("meta"):
-            return Decoder(self.model(method, decay_window))
+        return unmade(self.model(method, decay_window))
 
 
 _SMALL = Shape(
