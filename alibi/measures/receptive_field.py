@@ -73,7 +73,10 @@ def receptive_field(
     """
     stream = torch.from_numpy(shift(np.asarray(split.tokens), end_of_line))
     places = torch.tensor(spread_windows(len(split.tokens), length, windows))
-    sums_T, squares_T = torch.zeros(2, length, dtype=torch.float64)
+    # Running sums are summed and squared as deviations from the first window's: they are close to each other, and their
+    # squares would cancel to nothing but rounding.
+    sums_T, deviations_T, squares_T = torch.zeros(3, length, dtype=torch.float64)
+    first_T: Tensor | None = None
     model.eval()
     with progress_bar(total=len(places), unit=" windows", desc="receptive field", leave=False, delay=1) as bar:
         for starts_B in places.split(max(1, (batch_tokens or BATCH_TOKENS) // length)):
@@ -81,11 +84,14 @@ def receptive_field(
             norms_BT = _gradient_norms(model, taken[:, :-1], taken[:, 1:]).cpu().double()
             shares_BT = (norms_BT / norms_BT.sum(dim=1, keepdim=True)).flip(1)
             sums_T += shares_BT.sum(dim=0)
-            squares_T += shares_BT.cumsum(dim=1).square().sum(dim=0)
+            running_BT = shares_BT.cumsum(dim=1)
+            first_T = running_BT[0] if first_T is None else first_T
+            deviations_T += (running_BT - first_T).sum(dim=0)
+            squares_T += (running_BT - first_T).square().sum(dim=0)
             bar.update(len(starts_B))
     windows = len(places)
     means_T = sums_T / windows
-    variances_T = (squares_T / windows - means_T.cumsum(dim=0).square()).clamp(min=0)
+    variances_T = (squares_T / windows - (deviations_T / windows).square()).clamp(min=0)
     errors_T = (variances_T / (windows - 1)).sqrt() if windows > 1 else torch.full_like(means_T, torch.nan)
     return ReceptiveField(windows, means_T.numpy(), errors_T.numpy())
 
