@@ -86,8 +86,9 @@ def receptive_field(
             sums_T += shares_BT.sum(dim=0)
             running_BT = shares_BT.cumsum(dim=1)
             first_T = running_BT[0] if first_T is None else first_T
-            deviations_T += (running_BT - first_T).sum(dim=0)
-            squares_T += (running_BT - first_T).square().sum(dim=0)
+            apart_BT = running_BT - first_T
+            deviations_T += apart_BT.sum(dim=0)
+            squares_T += apart_BT.square().sum(dim=0)
             bar.update(len(starts_B))
     windows = len(places)
     means_T = sums_T / windows

@@ -120,8 +120,8 @@ def listing(found: Sequence[State]) -> str:
     several = len({state.experiment for state in found}) > 1
     width, lines = max(len(state.cell.title) for state in found), []
     for state in found:
-        cost = f"about {duration(state.seconds)}" if state.seconds >= 1 else "seconds"
-        cost = "" if state.recorded or state.refused else cost
+        done = state.recorded or state.refused
+        cost = "" if done else f"about {duration(state.seconds)}" if state.seconds >= 1 else "seconds"
         experiment = f"{state.experiment:18}" if several else ""
         claims = f"claims {', '.join(map(str, state.claims))}" if state.claims else ""
         lines.append(

@@ -19,7 +19,7 @@ from alibi.files import locked
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
 from alibi.paths import cache_folder, check_output, results_folder
 from alibi.progress import duration, say
-from alibi.records import add, held, measured_results
+from alibi.records import append, measured_results
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.choice import NamedCell
 from alibi.run_spec import Bookkeeping
@@ -185,10 +185,7 @@ def _work(experiment: str, cell: Cell, row: int, end: Connection) -> None:
         with _measuring() if cell.alone else nullcontext():
             records = cell.records(Bookkeeping(bar_row=row))
         if experiment:
-            with held(experiment):
-                # Another command may have recorded it meanwhile.
-                if not cell.recorded(measured_results(experiment)):
-                    add(experiment, records)
+            append(experiment, records, unless=cell.recorded)
     except UserError as wrong:
         say(f"{_named(experiment, cell)}: {wrong}")
         sys.exit(wrong.exit_status)
