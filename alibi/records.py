@@ -1,7 +1,7 @@
 """Records: one measured or published number a row, in the same columns."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from io import StringIO
 from pathlib import Path
@@ -129,17 +129,10 @@ def row_sha256(row: Mapping[Any, str]) -> str:
     return content_sha256({name: text for name, text in row.items() if text}, ROW_DIGEST)[:12]
 
 
-def append(experiment: str, rows: "pd.DataFrame", unless: "Callable[[pd.DataFrame], bool] | None" = None) -> None:
-    """Adds records to the file of an experiment, all or none; several processes may add at the same time.
-
-    Args:
-        experiment: its name.
-        rows: the records.
-        unless: whether the file's records, which another process may have added meanwhile, make these superfluous.
-    """
+def append(experiment: str, rows: "pd.DataFrame") -> None:
+    """Adds records to the file of an experiment, all or none; several processes may add at the same time."""
     with held(experiment):
-        if unless is None or not unless(measured_results(experiment)):
-            add(experiment, rows)
+        add(experiment, rows)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from alibi.reproduction.evaluations import Measure
 from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS, module
 from alibi.reproduction.later_rules import LATER_CLAIMS
+from alibi.reproduction.merging import append_unrecorded
 from alibi.reproduction.plan import as_json, listing, plan, states, supposed
 from alibi.reproduction.runner import ReproduceError, reproduce
 from alibi.reproduction.speed_cells import AttentionCell, DecayWindowCell, SpeedCell
@@ -230,6 +231,18 @@ def test_what_another_command_recorded_meanwhile_is_not_recorded_again(results, 
         runner._work("wikitext103", control, 0, receiving)
     found = measured_results("wikitext103")
     assert len(found) == len(control.numbers()) and control.recorded(found)
+
+
+def test_a_recorded_cell_that_gained_a_measure_adds_only_its_new_numbers(results):
+    run = trained("alibi", train_length=64, seed=21)
+    # A rate that no file holds in full: read back, it has seven digits.
+    rows = pd.concat([run.records([64]), run.records([96], 1, prefix=32)]).assign(learning_rate=0.004 / 3)
+    append("wikitext103", rows[rows.eval_length == 64].assign(value=7.0))
+    append_unrecorded("wikitext103", rows)
+    append_unrecorded("wikitext103", rows)
+    found = measured_results("wikitext103")
+    assert len(found) == len(rows) and set(found.eval_length) == {64, 96}
+    assert set(found.value[found.eval_length == 64]) == {7.0}, "the first record stays"
 
 
 def test_records_of_several_processes_all_arrive(results):

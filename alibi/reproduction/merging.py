@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alibi.errors import UserError, listed, quoted
 from alibi.records import (
@@ -39,6 +39,9 @@ from alibi.reproduction.record_checks import Row, wrong_columns
 from alibi.reproduction.speed_cells import RANDOM_TOKENS
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.scale import SCALES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # fmt: off
 KEY = (
@@ -125,6 +128,19 @@ def merge(paths: Sequence[Path]) -> Merged:
     return Merged(len(fresh), known, tuple(kept_out))
 
 
+def append_unrecorded(experiment: str, rows: "pd.DataFrame") -> None:
+    """Appends those of these rows whose number (`KEY`) has no record yet.
+
+    A cell that gained a measure since it was recorded gives its old numbers again, and another process may have
+    recorded the same cell meanwhile: the first record stays.
+    """
+    with held(experiment):
+        recorded = _recorded([experiment])
+        fresh = [_key(row) not in recorded for row in _rows(rows.assign(source=experiment))]
+        if any(fresh):
+            add(experiment, rows[fresh])
+
+
 def _told(path: Path, line: int, row: Row, before: Row) -> str:
     difference = abs(row["value"] - before["value"])
     apart = f"{difference / abs(before['value']):.2%}" if before["value"] else f"{difference:.7g}"
@@ -198,18 +214,23 @@ def _recorded(experiments: Iterable[str]) -> dict[tuple[object, ...], Row]:
     """The records of these experiments; a key has its experiment, so the others hold none of them."""
     found: dict[tuple[object, ...], Row] = {}
     for experiment in experiments:
-        rows = measured_results(experiment)
-        typed = rows.astype(object).where(rows.notna(), None)
-        every: list[Any] = typed.to_dict("records")
-        found |= {_key(row): row for row in every}
+        found |= {_key(row): row for row in _rows(measured_results(experiment))}
     return found
+
+
+def _rows(table: "pd.DataFrame") -> list[Row]:
+    typed = table.reindex(columns=MEASURED_COLUMNS).astype(TYPES).astype(object)
+    rows: list[Any] = typed.where(typed.notna(), None).to_dict("records")
+    return rows
 
 
 def _key(row: Row) -> tuple[object, ...]:
     truth = {name: bool(row[name]) for name in TRUTHS}
+    # As files have them, so that a fresh row has the key of its record.
+    written = {name: VALUE_FORMAT % row[name] for name in NUMBERS if row[name] is not None}
     machine = (*MACHINE, "model", "kernel") if _of_machine(row) else ()
     dtype = ("dtype",) if _chooses_dtype(row["source"], row["scale"]) else ()
-    return tuple((row | truth)[name] for name in (*KEY, *machine, *dtype))
+    return tuple((row | truth | written)[name] for name in (*KEY, *machine, *dtype))
 
 
 @cache

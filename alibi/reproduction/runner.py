@@ -19,9 +19,10 @@ from alibi.files import locked
 from alibi.interruption import CONTEXT, TRY_AGAIN, Lifeline, UnfinishedError, follow, noted, starting
 from alibi.paths import cache_folder, check_output, results_folder
 from alibi.progress import duration, say
-from alibi.records import append, measured_results
+from alibi.records import measured_results
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.choice import NamedCell
+from alibi.reproduction.merging import append_unrecorded
 from alibi.run_spec import Bookkeeping
 from alibi.scale import scale_named
 
@@ -185,7 +186,7 @@ def _work(experiment: str, cell: Cell, row: int, end: Connection) -> None:
         with _measuring() if cell.alone else nullcontext():
             records = cell.records(Bookkeeping(bar_row=row))
         if experiment:
-            append(experiment, records, unless=cell.recorded)
+            append_unrecorded(experiment, records)
     except UserError as wrong:
         say(f"{_named(experiment, cell)}: {wrong}")
         sys.exit(wrong.exit_status)
