@@ -79,7 +79,7 @@ class Evaluation:
     words: float
     bytes: float
     nats_by_position: np.ndarray
-    """Sum of -ln p of the tokens scored at each position of the window, [length]."""
+    """Sum of -ln p of the tokens scored at each position of the window, [length], or of a text that is shorter."""
     tokens_by_position: np.ndarray
     """Tokens scored at each position, [length]."""
     nats_by_article: np.ndarray = field(default_factory=_none)
@@ -256,7 +256,8 @@ def evaluate(
     losses_N, positions_N = token_losses(model, tokens, end_of_line, windows, batch_tokens, f"length {length}")
     counted &= ~np.isnan(losses_N)
     losses, positions, articles = losses_N[counted], positions_N[counted], article_numbers(len(tokens), starts)[counted]
-    nats_by_position = np.bincount(positions, losses, length)
+    places = min(length, len(tokens))
+    nats_by_position = np.bincount(positions, losses, places)
     tokens_by_article = np.bincount(articles)
     read = tokens_by_article > 0
     share = len(losses) / len(split.tokens)
@@ -268,7 +269,7 @@ def evaluate(
         words=split.words * share,
         bytes=split.bytes * share,
         nats_by_position=nats_by_position,
-        tokens_by_position=np.bincount(positions, minlength=length),
+        tokens_by_position=np.bincount(positions, minlength=places),
         nats_by_article=np.bincount(articles, losses)[read],
         squares_by_article=np.bincount(articles, losses**2)[read],
         tokens_by_article=tokens_by_article[read],
