@@ -699,6 +699,9 @@ def test_of_two_trainings_on_one_text_the_longer_one_decides():
     for frames in ([shorter, COMPLETE], [COMPLETE, shorter]):
         found = judge(claim(4), pd.concat(frames), PAPER)
         assert found.verdict == REDUCED and found.findings == judge(claim(4), COMPLETE, PAPER).findings
+    # Nor does a seed that was trained for less count beside the others.
+    shorter_seed = judge(claim(4), pd.concat([shorter.assign(seed=7), COMPLETE]), PAPER)
+    assert shorter_seed.findings == judge(claim(4), COMPLETE, PAPER).findings
     # A number that the longer one lacks is not taken from the shorter one.
     lacking = COMPLETE[~(COMPLETE["method"].eq("alibi") & COMPLETE["eval_length"].eq(8192))]
     assert judge(claim(4), lacking, PAPER).findings == judge(claim(4), pd.concat([shorter, lacking]), PAPER).findings

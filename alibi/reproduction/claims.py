@@ -271,8 +271,8 @@ class Known:
 
 
 def _longest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those of a shorter training of the same run."""
-    run = rows.groupby(["source", "seed", "method", "paper_length", "equal_time"])
+    """The rows without those of shorter trainings: two budgets of a method, on whatever seeds, are not averaged."""
+    run = rows.groupby(["source", "method", "paper_length", "equal_time"])
     return rows[~rows["tokens_trained"].lt(run["tokens_trained"].transform("max"))]
 
 
