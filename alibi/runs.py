@@ -326,8 +326,7 @@ class Run:
         rows = []
         for length in lengths:
             found = self.evaluation(length, stride, split, prefix, text, skip, sample, interpolation)
-            common = self.provenance(text) | {
-                "corpus": corpus or (text or self.corpus).name,
+            common = self.provenance(text, corpus) | {
                 "split": split,
                 "eval_length": length,
                 "protocol": "nonoverlapping" if stride is None else "sliding_window",
@@ -337,7 +336,6 @@ class Run:
                 "sample": sample,
                 "interpolation": interpolation,
                 "tokens_scored": found.tokens,
-                "smoke": self.smoke,
             }
             rows += [common | {"metric": m, "value": getattr(found, m), "unit": unit} for m, unit in METRICS.items()]
             in_nats = {"loss_standard_error": found.loss_standard_error}
@@ -368,8 +366,7 @@ class Run:
         window, rows = found.window, []
         for low, high in ranges_against_itself(self.config.train_length, window, stride):
             mean, error = found.between(low + 1, high)
-            common = self.provenance(text) | {
-                "corpus": corpus or (text or self.corpus).name,
+            common = self.provenance(text, corpus) | {
                 "split": split,
                 "eval_length": window,
                 "protocol": "against_itself",
@@ -378,14 +375,18 @@ class Run:
                 "first_position": low + 1,
                 "last_position": high,
                 "tokens_scored": found.tokens_between(low + 1, high),
-                "smoke": self.smoke,
             }
             named = {"loss_against_itself": mean, "loss_against_itself_standard_error": error}
             rows += [common | row for row in _in_nats(named)]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
-    def provenance(self, text: Corpus | None = None) -> dict[str, Any]:
-        """The columns that all records of this run share: model, method, training, texts, machine and code."""
+    def provenance(self, text: Corpus | None = None, corpus: str | None = None) -> dict[str, Any]:
+        """The columns that all records of this run share: model, method, training, texts, machine and code.
+
+        Args:
+            text: the text that was read; the corpus of the run if left out.
+            corpus: the paper's set, which joins our records with its numbers; the text that was read if left out.
+        """
         trained_on, read = self.corpus.name, text.name if text else self.corpus.name
         return {
             "model": f"{self.facts['parameters'] / 1e6:.1f}M",
@@ -400,6 +401,7 @@ class Run:
             "method_rate": self.config.method_rate,
             "data_seed": self.config.data_seed,
             "parameters": self.facts["parameters"],
+            "corpus": corpus or read,
             "corpus_used": trained_on if read == trained_on else f"{trained_on} -> {read}",
             "device": self.facts["device"],
             "torch_version": self.facts["torch_version"],
@@ -408,6 +410,7 @@ class Run:
             "config_hash": config_hash(self.config, self.facts["device"]),
             "seconds": self.facts["seconds"],
             "date": self.facts["date"],
+            "smoke": self.smoke,
         }
 
 

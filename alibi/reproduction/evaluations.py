@@ -161,7 +161,7 @@ def records_of_slopes(run: Run, text: Corpus | None = None, corpus: str = "wikit
     """
     import pandas as pd
 
-    common = run.provenance(text) | {"corpus": corpus, "protocol": SLOPES, "unit": "nats/token", "smoke": run.smoke}
+    common = run.provenance(text, corpus) | {"protocol": SLOPES, "unit": "nats/token"}
     slopes = run.model.state_dict()["positions.slopes_H"].tolist()
     rows = [common | {"metric": "slope", "head": head, "value": slope} for head, slope in enumerate(slopes, 1)]
     return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)

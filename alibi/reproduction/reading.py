@@ -96,7 +96,7 @@ def records_of_reading(
     import pandas as pd
 
     within, windows, split = run.config.train_length, reading.windows, reading.split
-    common = run.provenance(text) | {"corpus": corpus, "split": split, "smoke": run.smoke}
+    common = run.provenance(text, corpus) | {"split": split}
     rows: list[dict[str, Any]] = []
 
     def add(

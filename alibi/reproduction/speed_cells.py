@@ -387,6 +387,6 @@ class DecayWindowCell(TrainingCell):
         for number in self.numbers():
             run.model.config = replace(run.model.config, decay_window=number["decay_window"])
             found = evaluate(run.model, split, run.corpus.end_of_line, measure.length, prefix=measure.prefix)
-            loss = {"value": found.nats / found.tokens, "tokens_scored": found.tokens, "smoke": run.smoke}
-            rows.append(number | run.provenance(text) | loss)
+            loss = {"value": found.nats / found.tokens, "tokens_scored": found.tokens}
+            rows.append(number | run.provenance(text, self.paper_corpus) | loss)
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
