@@ -24,7 +24,7 @@ from alibi.errors import InputError
 from alibi.model import Decoder
 from alibi.optim import RECIPES
 from alibi.positions import Bias, NoBias
-from alibi.progress import duration
+from alibi.progress import duration, three_digits
 
 # The share of the rate of large matrix products that runs of these sizes reach: a guess, only for estimates.
 USUAL_SHARE = 0.4
@@ -270,7 +270,8 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
     for name, rate in rates.items():
         a_gpu = USUAL_SHARE * rate / flops
         lines.append(
-            f"{name}, {rate / 1e12:,.3g} TFLOP/s: {gpus * a_gpu:,.0f} tokens/s with {gpus}, "
-            f"{duration(every / a_gpu / gpus)}, {every / a_gpu / 3600:,.3g} {'GPU ' * (config.device == 'cuda')}hours"
+            f"{name}, {three_digits(rate / 1e12)} TFLOP/s: {gpus * a_gpu:,.0f} tokens/s with {gpus}, "
+            f"{duration(every / a_gpu / gpus)}, {three_digits(every / a_gpu / 3600)} "
+            f"{'GPU ' * (config.device == 'cuda')}hours"
         )
     return "\n".join(lines)

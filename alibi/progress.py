@@ -61,5 +61,10 @@ def duration(seconds: float) -> str:
     """The time in a readable unit: 40 s, 12 min, 3.5 h, 20 days or 480 years."""
     for size, unit in ((365 * 86_400, "years"), (86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
-            return f"{seconds / size:.3g} {unit}"
+            return f"{three_digits(seconds / size)} {unit}"
     return f"{seconds:.0f} s"
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, or all before the point: 0.0114, 16.3 or 1,030."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"

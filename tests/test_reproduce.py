@@ -591,5 +591,5 @@ def test_a_device_is_asked_for_at_any_scale():
 
 
 def test_durations_read_well():
-    told = [duration(s) for s in (40, 100, 720, 12_600, 1_728_000, 1.5e10)]
-    assert told == ["40 s", "1.67 min", "12 min", "3.5 h", "20 days", "476 years"]
+    told = [duration(s) for s in (40, 100, 720, 12_600, 1_728_000, 1.5e10, 1e12)]
+    assert told == ["40 s", "1.67 min", "12 min", "3.5 h", "20 days", "476 years", "31,710 years"]
