@@ -48,6 +48,11 @@ def results_folder() -> Path:
     return cache_folder() / "results" if root is None else root / "data" / "results"
 
 
+def shipped_results_folder() -> Path | None:
+    """Records of a wheel, to which nobody adds; None in a checkout and with `$ALIBI_RESULTS`, whose folder has all."""
+    return None if os.environ.get("ALIBI_RESULTS") or checkout() else data_folder() / "results"
+
+
 def golden_folder() -> Path:
     """Vectors of the official code: `tests/golden/` of the checkout, `alibi/golden/` of an installed wheel."""
     root = checkout()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alibi.errors import UserError, listed, told
 from alibi.files import content_sha256, locked, write_whole
-from alibi.paths import data_folder, results_folder
+from alibi.paths import data_folder, results_folder, shipped_results_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +72,8 @@ def paper_results() -> "pd.DataFrame":
 def measured_results(experiment: str = "") -> "pd.DataFrame":
     """The measured records of one experiment or of all, in the columns of `MEASURED_COLUMNS`; the table may be empty.
 
+    Of a wheel, they are those that it ships and the reader's own.
+
     `source` names the experiment, `corpus` the paper's set and `corpus_used` the text that was read; `train_length` is
     our length and `paper_length` the paper's length that it stands for. A loss or perplexity is a mean over
     `tokens_scored` tokens. They come from the first `prefix` tokens of the split (missing: all), without the first
@@ -88,8 +90,9 @@ def measured_results(experiment: str = "") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    files = [path for path in sorted(results_folder().glob("*.csv")) if experiment in ("", path.stem)]
-    tables = [_read(path) for path in files]
+    folders = [folder for folder in (shipped_results_folder(), results_folder()) if folder]
+    files = [path for folder in folders for path in sorted(folder.glob("*.csv"))]
+    tables = [_read(path) for path in files if experiment in ("", path.stem)]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MEASURED_COLUMNS)
     return found.astype(TYPES)
 
@@ -153,7 +156,7 @@ def add(experiment: str, rows: "pd.DataFrame") -> None:
     import pandas as pd
 
     path = results_folder() / f"{experiment}.csv"
-    tables = [measured_results(experiment), rows.assign(source=experiment)]
+    tables = [*([_read(path)] if path.exists() else []), rows.assign(source=experiment)]
     together = pd.concat([table for table in tables if len(table)], ignore_index=True)
     text = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES).to_csv(index=False, float_format=VALUE_FORMAT)
     written = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)

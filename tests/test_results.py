@@ -5,6 +5,7 @@ import contextlib
 import io
 import math
 import re
+import shutil
 import subprocess
 
 import matplotlib.pyplot as plt
@@ -17,7 +18,7 @@ from conftest import ROOT
 from IPython.lib.pretty import pretty
 from nbformat.v4 import new_code_cell, new_notebook
 
-from alibi import runs
+from alibi import paths, runs
 from alibi.book import page_model, plots, results, tables
 from alibi.book.build import chapters
 from alibi.evaluate import AgainstItself
@@ -87,6 +88,20 @@ def test_without_records_everything_says_so(folder):
     assert results.cost(empty).startswith("0 runs")
     assert results.beside(PAPER[PAPER.source == "Table 2"], empty, "Table 2: nothing").data.empty
     assert results.curves(PAPER, empty, ["Table 2"]).source.unique().tolist() == ["Table 2"]
+
+
+def test_an_installed_wheel_shows_the_records_that_it_ships_and_adds_to_a_file_of_its_own(folder, monkeypatch):
+    append("wikitext103", frame(record(80)))
+    shutil.copytree(folder / "results", shipped := folder / "site-packages" / "alibi" / "data" / "results")
+    written = (shipped / "wikitext103.csv").read_bytes()
+    monkeypatch.delenv("ALIBI_RESULTS")
+    monkeypatch.setattr(paths, "PACKAGE", folder / "site-packages" / "alibi")
+    assert results.results("wikitext103").value.tolist() == [80]
+    append("wikitext103", frame(record(81, seed=1)))
+    append("wikitext103", frame(record(82, seed=2)))
+    assert measured_results("wikitext103").value.tolist() == measured_results().value.tolist() == [80, 81, 82]
+    assert (shipped / "wikitext103.csv").read_bytes() == written
+    assert len(pd.read_csv(folder / "cache" / "results" / "wikitext103.csv")) == 2
 
 
 def test_the_largest_scale_is_shown_unless_one_is_named(folder):
