@@ -245,6 +245,14 @@ def test_a_recorded_cell_that_gained_a_measure_adds_only_its_new_numbers(results
     assert set(found.value[found.eval_length == 64]) == {7.0}, "the first record stays"
 
 
+def test_a_record_of_a_smoke_run_does_not_stand_for_the_number(results):
+    rows = trained("alibi", train_length=64, seed=21).records([64])
+    append("wikitext103", rows.assign(smoke=True, value=7.0))
+    append_unrecorded("wikitext103", rows.assign(smoke=False))
+    found = measured_results("wikitext103")
+    assert len(found[~found.smoke]) == len(rows) == len(found) / 2
+
+
 def test_records_of_several_processes_all_arrive(results):
     rows = trained("alibi", train_length=64, seed=21).records([64]).assign(commit="1234e5")
     context = multiprocessing.get_context("spawn")

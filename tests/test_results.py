@@ -90,6 +90,14 @@ def test_without_records_everything_says_so(folder):
     assert results.curves(PAPER, empty, ["Table 2"]).source.unique().tolist() == ["Table 2"]
 
 
+def test_a_smoke_run_is_shown_only_where_all_runs_are(folder, monkeypatch):
+    append("wikitext103", frame(record(80), record(7, smoke=True)))
+    monkeypatch.delenv("ALIBI_SMOKE", raising=False)
+    assert results.results("wikitext103").value.tolist() == [80]
+    monkeypatch.setenv("ALIBI_SMOKE", "2")
+    assert results.results("wikitext103").value.tolist() == [80, 7]
+
+
 def test_an_installed_wheel_shows_the_records_that_it_ships_and_adds_to_a_file_of_its_own(folder, monkeypatch):
     append("wikitext103", frame(record(80)))
     shutil.copytree(folder / "results", shipped := folder / "site-packages" / "alibi" / "data" / "results")

@@ -16,6 +16,7 @@ from alibi.reproduction.choice import Choice, chosen
 from alibi.reproduction.experiments import EXPERIMENTS, TABLES
 from alibi.reproduction.plan import listing, states
 from alibi.reproduction.runner import reproduce
+from alibi.run_spec import smoke_steps
 from alibi.scale import SCALES
 
 # The paper's tables have other lengths than ours; a number of ours is shown if theirs has a length within this share.
@@ -33,7 +34,8 @@ def results(experiments: str | Sequence[str], scale: str = "") -> pd.DataFrame:
     """The measured records of experiments at a scale, or at the largest that has any; the table may be empty.
 
     If there are runs on several texts, it takes the text nearest to the paper's, as claims do, and among equals the
-    longest training: numbers of different texts do not compare. The new column `paper_eval_length` is the evaluation
+    longest training: numbers of different texts do not compare. Smoke runs are left out, except where ALIBI_SMOKE makes
+    this a try of everything. The new column `paper_eval_length` is the evaluation
     length in the paper's tokens, as `paper_length` is the training length.
 
     Args:
@@ -50,6 +52,8 @@ def results(experiments: str | Sequence[str], scale: str = "") -> pd.DataFrame:
         if name not in TABLES:
             raise UnknownNameError("experiment", name, TABLES)
     records = pd.concat([measured_results(name) for name in names], ignore_index=True)
+    if smoke_steps() is None:
+        records = records[~records.smoke.fillna(False)]
     recorded = [name for name in SCALES if (records.scale == name).any()]
     chosen = records[records.scale == (scale or (recorded or [""])[-1])]
     chosen = chosen[chosen.corpus_used.isin(_nearest_texts(chosen))]

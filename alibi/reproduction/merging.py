@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 KEY = (
     "source", "corpus", "split", "method", "train_length", "eval_length", "protocol", "stride", "equal_time", "metric",
     "prefix", *LATER, "first_position", "last_position", "decay_window", "scale", "seed", "tokens_trained",
-    "corpus_used",
+    "corpus_used", "smoke",
 )
 # fmt: on
 MACHINE = ("device", "dtype")
