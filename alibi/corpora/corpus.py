@@ -291,14 +291,14 @@ def name_at(scale: "Scale", name: str, tokenisation: str | None = None) -> str:
 
     Args:
         scale: its `train_words` and `vocabulary_size` are used.
-        name: as for `load`; a name that already says how much is read is returned unchanged.
+        name: as for `load`; a name that already says how much is read keeps its numbers, written as records have them.
         tokenisation: as for `load`.
     """
     known, words, size = HUB.get(name), scale.train_words, scale.vocabulary_size
     if name in STAND_INS and (tokenisation or STAND_INS[name].tokenisation) == "words":
         return str(Reading(name, vocabulary_size=size))
     if known is None:
-        return name
+        return str(Reading.named(name))
     by_words = (tokenisation or known.tokenisation) == "words"
     return str(
         Reading(
