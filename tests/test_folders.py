@@ -253,6 +253,23 @@ def test_names_can_be_those_with_certain_splits(data):
     assert {"trained", "whole"} & set(corpus.names("train")) == {"trained"}, "the copy in the cache"
 
 
+@pytest.mark.parametrize("damaged", [b"\xff\xfe", b"{", b"[]", b"{}"])
+def test_a_damaged_manifest_hinders_no_other_corpus(data, damaged):
+    for name in ("broken", "wikipedia-sample"):
+        folder = data.parent / "cache" / "corpora" / name
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_bytes(damaged)
+    assert "broken" not in corpus.names() and "wikipedia-sample" in corpus.names("train")
+    assert corpus.split_names("wikipedia-sample") == ("train", "valid", "test")
+    with pytest.raises(ValueError, match="unknown corpus 'nope'"):
+        corpus.load("nope")
+
+
+def test_a_name_that_no_folder_can_have_is_refused(data):
+    with pytest.raises(ValueError, match=r"corpus 'x+\.\.\.x+': choose a name of at most 200 bytes"):
+        corpus.load("x" * 300)
+
+
 def columns(**found):
     def write_table(path):
         pq.write_table(pa.table(found), path)

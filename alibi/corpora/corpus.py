@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from alibi.corpora.mixture import MIXTURES, VALIDATION_TOKENS, from_mixture, tra
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CorpusError, Source
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
-from alibi.errors import InputError, UnknownNameError, listed, told
+from alibi.errors import InputError, UnknownNameError, listed, quoted, told
 from alibi.files import sha256
 from alibi.paths import cache_folder, texts_folder
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Bytes of a name: with a tokenisation and an ending it has to be a file's name.
+LONGEST_NAME = 200
 KNOWN = ("wikipedia-sample", *HUB, *MIXTURES)
 
 
@@ -252,10 +254,16 @@ def _own_tokenisation(reading: Reading) -> str | None:
     """The tokenisation that `load` takes if none is chosen; None if the corpus is nowhere."""
     if (source := _source(reading, None)) is not None:
         return source.tokenisation
+    return _manifest(_folder(reading, None)).get("tokenisation")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest in a folder of the cache; empty if there is none that can be read, and the corpus is rebuilt."""
     try:
-        return str(json.loads((_folder(reading, None) / "manifest.json").read_bytes())["tokenisation"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+        found = json.loads((folder / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def outline(name: str, tokenisation: str | None = None) -> Corpus:
@@ -317,6 +325,8 @@ def _reading(name: str) -> Reading:
     reading = Reading.named(name)
     corpus = reading.corpus
     # A path would leave the folders of corpora, and files there would be replaced.
+    if len(str(reading).encode(errors="surrogatepass")) > LONGEST_NAME:
+        raise InputError(f"corpus {quoted(name)}: choose a name of at most {LONGEST_NAME} bytes")
     if not corpus or corpus.startswith(".") or Path(corpus).name != corpus or "/" in corpus or "\\" in corpus:
         raise InputError(f"unknown corpus {name!r}: put text into a folder of ALIBI_DATA and give the folder's name")
     return reading
@@ -345,8 +355,7 @@ def names(*holding: str) -> list[str]:
     data, cached = texts_folder(), cache_folder() / "corpora"
     given = {path.name for path in data.iterdir() if path.is_dir()} if data is not None and data.is_dir() else set()
     # The folder's name also has the tokenisation, if that is not the corpus's own.
-    manifests = cached.glob("*/manifest.json")
-    whole = {path.parent.name for path in manifests if json.dumps(path.parent.name) in path.read_text("utf-8")}
+    whole = {folder.name for folder in cached.glob("*") if _manifest(folder).get("name") == folder.name}
     every = sorted(name for name in {*KNOWN, *given, *whole} if not name.startswith("."))
     return [name for name in every if not holding or set(holding) <= _splits(name)]
 
@@ -359,8 +368,8 @@ def split_names(name: str) -> tuple[str, ...]:
         CorpusError: as `find`.
     """
     reading = _reading(name)
-    if _given(reading.corpus) is None and (manifest := _folder(reading, None) / "manifest.json").is_file():
-        return tuple(json.loads(manifest.read_bytes())["splits"])
+    if _given(reading.corpus) is None and (splits := _manifest(_folder(reading, None)).get("splits")):
+        return tuple(splits)
     return find(name).splits
 
 
