@@ -6,6 +6,7 @@ method. Letters in tensor names: B batch, H heads, T queries, S keys, D head wid
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, TypeGuard
 
@@ -48,6 +49,12 @@ def additive_mask(
     return bias_HTS.masked_fill(future_TS, -math.inf)
 
 
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Autocast would do products in 16 bits, whatever the dtype of their factors."""
+    of = x.device.type
+    return torch.autocast(of, enabled=False) if torch.amp.is_autocast_available(of) else nullcontext()
+
+
 def attention_weights(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype
 ) -> Callable[[Tensor, Tensor], Tensor]:
@@ -62,10 +69,11 @@ def attention_weights(
     mask = additive_mask(bias, query_positions_T, key_positions_S, dtype)
 
     def weigh(q_BHTD: Tensor, k_BHSD: Tensor) -> Tensor:
-        scores_BHTS = q_BHTD.to(dtype) @ k_BHSD.to(dtype).transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1])
-        if factor_HTS is not None:
-            scores_BHTS = scores_BHTS * factor_HTS
-        return (scores_BHTS + mask).softmax(dim=-1)
+        with _without_autocast(q_BHTD):
+            scores_BHTS = q_BHTD.to(dtype) @ k_BHSD.to(dtype).transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1])
+            if factor_HTS is not None:
+                scores_BHTS = scores_BHTS * factor_HTS
+            return (scores_BHTS + mask).softmax(dim=-1)
 
     return weigh
 
@@ -81,7 +89,8 @@ def reference(
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         weights_BHTS = F.dropout(weigh(q_BHTD, k_BHSD), dropout)
-        return (weights_BHTS @ v_BHSD.to(dtype)).to(v_BHSD.dtype)
+        with _without_autocast(v_BHSD):
+            return (weights_BHTS @ v_BHSD.to(dtype)).to(v_BHSD.dtype)
 
     return attend
 

@@ -310,6 +310,17 @@ def test_float32_errs_by_its_rounding_at_any_length(kernel, heads, keys):
     assert (found - exact).abs().max() < bound * largest
 
 
+@pytest.mark.parametrize("name", ["alibi", "alibi-multiplied"])
+def test_autocast_leaves_the_reference_its_dtype(name):
+    """With gates its scores hold running sums over the window, which 16 bits would round to whole nats."""
+    bias, at = position_method(name, 64, 8).bias(), torch.arange(96)
+    q, k, v = torch.randn(3, 1, 8, 96, 8, generator=torch.Generator().manual_seed(0))
+    attend = causal_attention(bias, at, at, "reference")
+    expected = attend(q, k, v)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(attend(q, k, v), expected)
+
+
 def total_variation(found_HS, slopes_H):
     """Half the sum of differences between the attention weights of these biases and the exact ones, worst head."""
     exact_HS = -slopes_H[:, None] * torch.arange(found_HS.shape[1] - 1, -1, -1)
