@@ -100,6 +100,18 @@ def test_the_schedule_warms_up_falls_and_restarts_lower_and_longer():
     assert rates[70] == pytest.approx(0.75**2)
 
 
+@pytest.mark.parametrize("highest", [1.0, 1e-5])
+def test_no_rate_of_the_papers_recipe_is_above_the_highest(highest):
+    optimizer, schedule, _ = RECIPES["paper"](small_model("alibi"), highest, 10, 110)
+    rates = []
+    for _ in range(110):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == rates[10] == highest
+    assert rates[109] == pytest.approx(highest * (1e-4 + (1 - 1e-4) * (1 + math.cos(0.99 * math.pi)) / 2))
+
+
 def test_a_parameter_without_gradient_stays_and_a_closure_is_called():
     parameters, optimizer = made()
     parameters[0].grad = torch.ones_like(parameters[0])
