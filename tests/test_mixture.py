@@ -313,8 +313,24 @@ def test_cc100_without_its_folder_is_refused_with_the_way_out(tmp_path, monkeypa
     with pytest.raises(CorpusError, match=r"no cc100 on the hub: .*cc100 must hold it; .*en.txt.xz .*c4\+roberta"):
         streamed(vocabulary)
     (tmp_path / NAME / "cc100").mkdir(parents=True)
-    with pytest.raises(CorpusError, match="holds no file of cc100"):
+    with pytest.raises(CorpusError, match=r"holds no file of cc100.*; it holds nothing"):
         streamed(vocabulary)
+
+
+def test_only_files_of_text_are_read_and_the_others_named(tmp_path, monkeypatch, vocabulary, capfd):
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    monkeypatch.setitem(MIXTURES, NAME, {"cc100": PARTS["cc100"]})
+    folder = tmp_path / NAME / "cc100"
+    (folder / "data").mkdir(parents=True)
+    (folder / "README.md").write_text("About this text.\n")
+    (folder / "data" / "0.txt").write_text("one\n")
+    with pytest.raises(CorpusError, match=r"not in another folder; it holds README\.md, data$"):
+        streamed(vocabulary)
+    (folder / "0.txt").write_bytes("\ufeffone\r\ntwo\r\n\r\nthree\r\n".encode())
+    assert part_files(NAME) == {"cc100": [str(folder / "0.txt")]}
+    assert "cc100: README.md, data not read" in capfd.readouterr().err
+    shard = shards.Shard("cc100", str(folder / "0.txt"))
+    assert list(shards.documents(shard)) == [["one", "two"], ["three"]]
 
 
 def test_the_beginning_of_a_mixture_is_no_corpus():

@@ -13,6 +13,7 @@ are dealt out before it.
 
 import hashlib
 import json
+import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from alibi.corpora.hub_errors import reason
 from alibi.corpora.reading import Reading
 from alibi.corpora.shards import HELD_OUT_OF, Shard, pieces
 from alibi.corpora.source import CC_BY_SA, CorpusError, Source
-from alibi.errors import InputError
+from alibi.errors import InputError, listed
 from alibi.paths import texts_folder
+from alibi.progress import say_once
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 PIECE, HELD_OUT_PIECE = 1 << 16, 1 << 12  # bytes
 PIECES_AT_ONCE = 512  # in a stream's buffers: 32 MB of text, about 8 million tokens
 VALIDATION_TOKENS = 649_000  # "649K tokens" (section 4.3)
+# Files of a part in a folder of the reader's.
+FILES = re.compile(r".+\.(parquet|jsonl?|txt)(\.(gz|xz|zst|bz2))?", re.IGNORECASE)
 CRAWLED = "the pages' authors hold the rights of their texts; Common Crawl's terms of use"
 
 
@@ -176,9 +180,17 @@ def _files(mixture: str, name: str, part: Part) -> list[str]:
     data = texts_folder()
     folder = (data or Path("ALIBI_DATA")) / mixture / name
     if data is not None and folder.is_dir():
-        if found := sorted(str(path) for path in folder.iterdir() if path.is_file() and path.name[0] != "."):
-            return found
-        raise CorpusError(f"{folder} holds no file of {mixture}'s part {name}")
+        visible = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+        found = [str(path) for path in visible if path.is_file() and FILES.fullmatch(path.name)]
+        others = listed([path.name for path in visible if str(path) not in found], 3)
+        if not found:
+            raise CorpusError(
+                f"{folder} holds no file of {mixture}'s part {name}: expected .parquet, .json or .txt, plain or "
+                f"compressed, and not in another folder; it holds {others or 'nothing'}"
+            )
+        if others:
+            say_once(f"warning: {folder}: {others} not read: only .parquet, .json and .txt are, plain or compressed")
+        return found
     if part.repository is None:
         raise CorpusError(f"{mixture} has no {name} on the hub: {folder} must hold it; {part.remedy}")
     try:

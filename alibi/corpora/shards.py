@@ -107,7 +107,7 @@ def _documents(shard: Shard) -> Iterator[list[str]]:
         elif ".json" in name:
             rows = (lines_of(text, shard.file) for text in _json(file))
         else:
-            rows = _separated(io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
+            rows = _separated(io.TextIOWrapper(file, encoding="utf-8-sig", newline="\n"))
         if shard.rows_a_document == 1:
             yield from rows
         else:
@@ -142,7 +142,7 @@ def _separated(lines: IO[str]) -> Iterator[list[str]]:
     document: list[str] = []
     for line in lines:
         if line.strip():
-            document.append(line.removesuffix("\n"))
+            document.append(line.removesuffix("\n").removesuffix("\r"))
         elif document:
             yield document
             document = []
