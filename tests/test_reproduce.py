@@ -502,8 +502,10 @@ def test_what_most_claims_wait_for_comes_first(results):
     first = states["wikitext103", "alibi, L = 64, seed 1, 13,000 steps"]
     assert [state.cell.title for state in found[:1]] == ["alibi, L = 384, seed 1, 13,000 steps"]
     assert set(first.claims) >= {4, 5, 6, 12, 13, 14, 18}
-    of_seeds = [(state.cell.trains.seed, -len(state.claims)) for state in found if state.cell.trains]
+    of_seeds = [(state.cell.seed, -len(state.claims)) for state in found if state.cell.seed is not None]
     assert of_seeds == sorted(of_seeds, key=lambda pair: (pair[0] != 1, pair[1]))
+    # Retrieval and controls have seeds too, though no run that others share.
+    assert {s.experiment for s in found if s.cell.seed == 0 and not s.cell.trains} >= {"retrieval", "wikitext103"}
     claimed = {number for state in found for number in state.claims}
     every = {claim.number for claim in (*CLAIMS, *LATER_CLAIMS)}
     assert claimed == every, "each claim can be measured at scale laptop"

@@ -25,6 +25,10 @@ class Cell(Protocol):
         """L, tokens."""
 
     @property
+    def seed(self) -> int | None:
+        """The seed of its weights; None for a cell that trains nothing but a few steps to time them."""
+
+    @property
     def title(self) -> str:
         """Its name in a listing, unique in the experiment at this scale."""
 

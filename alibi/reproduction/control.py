@@ -47,6 +47,11 @@ class ControlCell:
         return self.run.scale
 
     @property
+    def seed(self) -> int:
+        """The seed of the run, whose blocks are counted."""
+        return self.run.seed
+
+    @property
     def train_length(self) -> int:
         """L of the run, tokens: the trigrams of its blocks are counted."""
         return self.run.train_length
@@ -54,7 +59,7 @@ class ControlCell:
     @property
     def title(self) -> str:
         """The cell's name, such as "trigram with cache, L = 64, seed 0"."""
-        return f"trigram with cache, L = {self.train_length}, seed {self.run.spec.seed}"
+        return f"trigram with cache, L = {self.train_length}, seed {self.seed}"
 
     @property
     def windows(self) -> tuple[int, ...]:
@@ -198,6 +203,6 @@ class ControlCell:
     def _identity(self) -> dict[str, Any]:
         """Columns that identify this run's control in records of its text."""
         return {
-            "scale": self.scale, "train_length": self.train_length, "seed": self.run.spec.seed,
+            "scale": self.scale, "train_length": self.train_length, "seed": self.seed,
             "tokens_trained": self.run.tokens,
         }  # fmt: skip

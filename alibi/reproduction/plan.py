@@ -58,9 +58,9 @@ def plan(choice: Choice) -> list[State]:
     waited = {(name, cell): waiting(lacking, supposed(name, cell)) if name in awaited else () for name, cell in named}
 
     def rank(each: NamedCell) -> tuple[int, int]:
-        run = each[1].trains
+        seed = each[1].seed
         # A seed that was not requested serves for a comparison with a requested one.
-        place = 0 if run is None else order.index(run.seed) if run.seed in order else len(order)
+        place = 0 if seed is None else order.index(seed) if seed in order else len(order)
         return place, -len(waited[each])
 
     return states(sorted(named, key=rank), waited)
@@ -155,7 +155,7 @@ def as_json(found: Sequence[State]) -> list[dict[str, Any]]:
             "cell": state.cell.title,
             "methods": list(state.cell.methods),
             "train_length": state.cell.train_length,
-            "seed": None if state.cell.trains is None else state.cell.trains.seed,
+            "seed": state.cell.seed,
             "device": state.cell.device,
             "state": state.told,
             "evaluations": state.cell.measurements,

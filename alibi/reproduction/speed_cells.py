@@ -61,6 +61,7 @@ class TimingCell:
     """The device to measure; the scale's own if left out."""
 
     alone: ClassVar[bool] = True
+    seed: ClassVar[int | None] = None
     trains: ClassVar[RunSpec | None] = None
     texts: ClassVar[tuple[str | None, ...]] = ()
     absent: ClassVar[str | None] = None

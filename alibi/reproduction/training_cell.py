@@ -69,6 +69,11 @@ class TrainingCell:
         return (self.spec.method,)
 
     @property
+    def seed(self) -> int:
+        """The seed of its weights, and of the data order if `spec` names no other for that."""
+        return self.spec.seed
+
+    @property
     def train_length(self) -> int:
         """L, tokens."""
         return self.spec.train_length or scale_named(self.scale).train_length
