@@ -7,10 +7,10 @@ from contextlib import ExitStack
 import torch
 
 from alibi.device import absence, best_device, check_device, compute_dtype, provenance, settle_cpu
-from alibi.errors import UnknownNameError
+from alibi.errors import InputError, UnknownNameError
 from alibi.positions import METHODS, position_method
 from alibi.speed.attention import attention
-from alibi.speed.evaluation import evaluation
+from alibi.speed.evaluation import LONGER, evaluation
 from alibi.speed.memory import memory
 from alibi.speed.peers import AsInstalled, as_installed, require_peers
 from alibi.speed.result import Ceiling, Result
@@ -74,6 +74,10 @@ def bench(
     if peers:
         require_peers()
     chosen = dict.fromkeys(name for given in asked for name in (every if given == "all" else (given,)))
+    if {"evaluation", "memory"} & {*parts}:
+        for shape in (SHAPES[name] for name in chosen if SHAPES[name].evaluated):
+            for contender in contenders:
+                _refuse_short_table(shape, contender)
     started, result = time.perf_counter(), _begin(device)
     from torch import _dynamo  # A second of imports, for which no other command should wait.
 
@@ -96,6 +100,15 @@ def _refuse_unknown(kind: str, asked: tuple[str, ...], known: tuple[str, ...]) -
     for name in asked:
         if name not in known:
             raise UnknownNameError(kind, name, known)
+
+
+def _refuse_short_table(shape: Shape, contender: Contender) -> None:
+    try:
+        shape.unmade(contender.method).positions.check_length(LONGER * shape.length)
+    except InputError as wrong:
+        raise InputError(
+            f"{contender.name} at shape {shape.name}: parts evaluation and memory read {LONGER} L: {wrong}"
+        ) from wrong
 
 
 def _begin(device: str) -> Result:
