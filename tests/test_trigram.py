@@ -88,6 +88,8 @@ def test_discounts_of_counts_of_counts():
     # Y = 40 / 80.
     np.testing.assert_allclose(discounts(counts), [0, 1 - 0.5, 2 - 3 * 0.5 * 10 / 20, 3 - 4 * 0.5 * 5 / 10])
     np.testing.assert_array_equal(discounts(np.array([1, 2])), [0, 0.5, 1, 1.5])
+    # D_2 would be below 0, and contexts seen twice would leave the order below nothing.
+    np.testing.assert_array_equal(discounts(np.array([1] * 10 + [2] + [3] * 10 + [4])), [0, 0.5, 1, 1.5])
 
 
 def test_a_cache_is_the_share_among_the_words_before():

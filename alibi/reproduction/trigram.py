@@ -17,20 +17,23 @@ from alibi.errors import InputError
 ORDER = 3
 # Keys of three ids are packed in an int64.
 LARGEST_VOCABULARY = 1 << 21
+# Discounts of a text too small to tell them.
+SMALL = np.array([0.0, 0.5, 1.0, 1.5])
 
 
 def discounts(counts: np.ndarray) -> np.ndarray:
     """0, D_1, D_2 and D_3+: discounts for counts of 0, 1, 2 and more (Chen and Goodman 1999, equation 26).
 
     D_k = k - (k + 1) Y n_(k+1) / n_k and Y = n_1 / (n_1 + 2 n_2), where n_k n-grams have the count k. If a text is so
-    small that one of n_1 to n_4 is 0, they are 0.5, 1 and 1.5.
+    small that one of n_1 to n_4 is 0, or that one of the three is not positive, they are 0.5, 1 and 1.5: otherwise some
+    context would leave no weight to the order below.
     """
     n_1, n_2, n_3, n_4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     if not n_1 * n_2 * n_3 * n_4:
-        return np.array([0.0, 0.5, 1.0, 1.5])
+        return SMALL
     y = n_1 / (n_1 + 2 * n_2)
     raw = [1 - 2 * y * n_2 / n_1, 2 - 3 * y * n_3 / n_2, 3 - 4 * y * n_4 / n_3]
-    return np.array([0.0, *np.clip(raw, 0, [1, 2, 3])])
+    return np.array([0.0, *np.minimum(raw, [1, 2, 3])]) if min(raw) > 0 else SMALL
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def figure_6(sides: Mapping[str, pd.DataFrame]) -> Figure:
         (f"{title}, L = {{:g}}", part) for title, rows in sides.items() for _, part in rows.groupby("paper_length")
     ]
     ratios = np.concatenate([part.ratio[part.method == "alibi"] for _, part in panels])
-    top = 1.05 * math.exp(np.abs(np.log(ratios)).max())
+    top = 1.05 * math.exp(np.abs(np.log(ratios)).max(initial=0))
     figure, axes = _stack(len(panels), 3.6)
     for ax, (title, part) in zip(axes, panels, strict=True):
         extrapolation(part, ax, mark=TRAINING_LENGTH)
