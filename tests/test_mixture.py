@@ -324,11 +324,12 @@ def test_only_files_of_text_are_read_and_the_others_named(tmp_path, monkeypatch,
     (folder / "data").mkdir(parents=True)
     (folder / "README.md").write_text("About this text.\n")
     (folder / "data" / "0.txt").write_text("one\n")
-    with pytest.raises(CorpusError, match=r"not in another folder; it holds README\.md, data$"):
+    (folder / "1.PARQUET").write_bytes(b"")  # Another ending to the reader of shards, which would take it for text.
+    with pytest.raises(CorpusError, match=r"not in another folder; it holds 1\.PARQUET, README\.md, data$"):
         streamed(vocabulary)
     (folder / "0.txt").write_bytes("\ufeffone\r\ntwo\r\n\r\nthree\r\n".encode())
     assert part_files(NAME) == {"cc100": [str(folder / "0.txt")]}
-    assert "cc100: README.md, data not read" in capfd.readouterr().err
+    assert "cc100: 1.PARQUET, README.md, data not read" in capfd.readouterr().err
     shard = shards.Shard("cc100", str(folder / "0.txt"))
     assert list(shards.documents(shard)) == [["one", "two"], ["three"]]
 

@@ -39,7 +39,7 @@ PIECE, HELD_OUT_PIECE = 1 << 16, 1 << 12  # bytes
 PIECES_AT_ONCE = 512  # in a stream's buffers: 32 MB of text, about 8 million tokens
 VALIDATION_TOKENS = 649_000  # "649K tokens" (section 4.3)
 # Files of a part in a folder of the reader's.
-FILES = re.compile(r".+\.(parquet|jsonl?|txt)(\.(gz|xz|zst|bz2))?", re.IGNORECASE)
+FILES = re.compile(r".+\.(parquet|jsonl?|txt)(\.(gz|xz|zst|bz2))?")
 CRAWLED = "the pages' authors hold the rights of their texts; Common Crawl's terms of use"
 
 
@@ -181,8 +181,9 @@ def _files(mixture: str, name: str, part: Part) -> list[str]:
     folder = (data or Path("ALIBI_DATA")) / mixture / name
     if data is not None and folder.is_dir():
         visible = sorted(path for path in folder.iterdir() if path.name[0] != ".")
-        found = [str(path) for path in visible if path.is_file() and FILES.fullmatch(path.name)]
-        others = listed([path.name for path in visible if str(path) not in found], 3)
+        readable = {path: path.is_file() and FILES.fullmatch(path.name) for path in visible}
+        found = [str(path) for path in visible if readable[path]]
+        others = listed([path.name for path in visible if not readable[path]], 3)
         if not found:
             raise CorpusError(
                 f"{folder} holds no file of {mixture}'s part {name}: expected .parquet, .json or .txt, plain or "
