@@ -198,11 +198,11 @@ def paper_recipe(
 ) -> Recipe:
     """The paper's recipe: Nesterov with momentum 0.99, a cosine after the warm-up, gradients clipped to norm 0.1.
 
-    Its steps grow with the gradient, so the method's own parameters need no factor. The official lowest rate, 1e-4, is
-    that share of the official highest rate, 1.
+    Its steps grow with the gradient, so the method's own parameters need no factor. The lowest rate is
+    the official 1e-4, or the highest where that is below it.
     """
     optimizer = NAG(model.parameters(), learning_rate)
-    period, lowest = max(1, steps - warmup_steps), 1e-4 * learning_rate
+    period, lowest = max(1, steps - warmup_steps), min(1e-4, learning_rate)
     return optimizer, cosine_restarts(optimizer, warmup_steps, lr=learning_rate, min_lr=lowest, period=period), 0.1
 
 
