@@ -18,11 +18,11 @@ from alibi.reproduction.training_cell import TrainingCell, extrapolation_cell, s
 from alibi.scale import scale_named
 
 METHODS = ("alibi", "sinusoidal", "none", "t5")
-SHARES = {"quick": (1, 0.25, 4), "laptop": (1, 0.25, 4), "gpu": (1, 0.25, 4), "paper": (1,)}
+SHARES = {"quick": (0.25, 1, 4), "laptop": (0.25, 1, 4), "gpu": (0.25, 1, 4), "paper": (1,)}
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
-    """Each method at the scale's own length, the scale's own budget first and the longest last."""
+    """Each method at the scale's own length, the smallest budget first: it is done soonest."""
     size, text = scale_named(scale), text_named(corpus, TEXTS[scale])
     length = size.train_length
     return [
