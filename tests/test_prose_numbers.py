@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 import nbformat
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -319,10 +318,8 @@ def test_passkeys_that_models_trained_at_64_find():
     found = rows.groupby(["method", "eval_length"]).value.mean()
     assert f"{found['alibi', 512]:.0%} {found['alibi-x8', 512]:.0%}" == "96% 30%"
     says("reads-further", "a small model trained at 64 tokens finds 96 % of them in windows of 512", "finds 30 %")
-    assert [f"{found['alibi-x8', window]:.0%}" for window in (256, 1024)] == ["59%", "15%"]
-    assert f"{found['none', 1024]:.0%}" == "3%"
+    assert f"{found['none', 1024]:.0%}" == "3%" and found["alibi-x8", 1024] > found["none", 1024]
     assert min(found["alibi-half", 1024], found["forgetting", 1024]) > 0.99
-    says("reads-further", "Their share of all passkeys falls to 59 % there and to 15 % at $16 L$")
     assert f"{found['t5', 1024]:.0%}" == "98%"
     says("reads-further", "The T5 bias finds 98 % there too")
     says("reads-further", "3 % are found at $16 L$", "more than 99 % are found")
@@ -361,12 +358,21 @@ def test_how_far_apart_three_seeds_are():
 
 def test_how_far_back_passkeys_are_found():
     rows = measured_results("retrieval").query("scale == 'laptop' and metric == 'exact_match'")
-    assert rows.method.nunique() == 7 and rows.note.isna().all()
-    says("reads-further", "All seven recorded models do in all three tasks")
+    unlearned = rows[rows.note.notna()].groupby("method").protocol.nunique()
+    assert rows.method.nunique() == 13 and unlearned.to_dict() == {"window": 3}
+    says("reads-further", "Twelve of thirteen recorded models do in all three tasks. Windowed attention learned none")
     copied = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.protocol == "copying")]
     copied = copied.set_index(["eval_length", "method"]).value
-    assert copied[128, "t5"] == 0 == copied[1024].max()
-    says("reads-further", "copies no whole string at $2 L$", "No method copies a whole string there")
+    assert copied[128, "t5"] == 0
+    assert {m: f"{share:.0%}" for m, share in copied[1024].items() if share} == {"kerple": "80%", "sandwich": "50%"}
+    says("reads-further", "copies no whole string at $2 L$", "They alone copy whole strings there, 80 and 50 %")
+    says("reads-further", "Only KERPLE and Sandwich copy whole strings there")
+    whole = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.eval_length == 1024)]
+    found = whole[whole.protocol == "passkey"].set_index("method").value
+    assert whole[whole.method.isin(["kerple", "sandwich"]) & (whole.protocol != "copying")].value.min() > 0.995
+    says("reads-further", "KERPLE and Sandwich, whose biases flatten with distance, miss almost nothing at $16 L$")
+    assert f"{found['fire']:.0%} {found['xpos']:.0%}" == "35% 7%"
+    says("reads-further", "FIRE finds 35 % of the passkeys, xPos 7 %")
     parts = rows[rows.first_position.notna() & rows.interpolation.isna() & (rows.protocol == "passkey")]
     # The window's last five tokens ask for the key, the first of them from the token before.
     farthest, nearest = (parts.eval_length - 4 - parts[end] for end in ("first_position", "last_position"))
@@ -379,10 +385,6 @@ def test_how_far_back_passkeys_are_found():
     says("reads-further", "finds 30 %, and none more than 251 tokens back")
     says("reads-further", "at least 93 % of the keys up to 123 tokens back, and none more than 251 back")
     says("reads-further", "at least 93 % up to 379 back, and at most one in seven of those more than 635 back")
-    between = parts[(parts.method == "alibi") & (nearest >= 379) & (farthest <= 507)]
-    found = {window: np.average(of.value, weights=of.tokens_scored) for window, of in between.groupby("eval_length")}
-    assert f"{found[512]:.0%} {found[1024]:.0%}" == "90% 65%"
-    says("reads-further", "At 380 to 507 back they find 90 % in windows of 512 and 65 % in 1,024")
 
 
 def test_the_forecast_by_the_curse_alone():
