@@ -24,6 +24,7 @@ The verdicts:
   or more.
 - *not measurable at this scale*: a gate of the claim (`GATES`) is shut at the deciding scale. The gate is measured on
   the claim's text if its experiments have records of that text: models trained on another text do not open it.
+  Claims on a text without such records borrow the gates of WikiText-103.
 - *true by arithmetic*: it holds, and a count shows that without a measurement.
 - *not yet measured*: a part or a gate lacks a number, which the finding names.
 
