@@ -14,7 +14,7 @@ from scipy.stats import norm
 from alibi.book.context import gains
 from alibi.book.findings import growth
 from alibi.book.plots import perplexities
-from alibi.book.results import results
+from alibi.book.results import relative, results
 from alibi.corpora.corpus import load
 from alibi.model import Decoder
 from alibi.optim import RECIPES, method_rate
@@ -398,6 +398,25 @@ def test_the_forecast_by_the_curse_alone():
             forecast = full * (plain / full) ** (length / window)
             assert abs(forecast - paper("Table 5", "alibi", length, window)) <= 0.055
     says("early-token-curse", "At 1024 and 1536 tokens forecast and paper agree within 0.05")
+
+
+def test_what_a_larger_budget_changes():
+    records = results(["token_budget", "wikitext103"], "laptop").query("train_length == 64 and seed == 0")
+    ratio = relative(records).query("multiple == 16").set_index(["method", "tokens_trained"]).ratio
+    told = {
+        method: [f"{ratio[method, tokens]:.2f}" for tokens in (2_227_200, 19_968_000)]
+        for method in ("sinusoidal", "t5", "none")
+    }
+    assert told == {"sinusoidal": ["2.18", "3.36"], "t5": ["1.41", "1.79"], "none": ["1.21", "1.81"]}
+    assert [f"{ratio['alibi', tokens]:.3f}" for tokens in (2_227_200, 19_968_000)] == ["0.943", "0.883"]
+    says("reproducibility", "rises from 2.18 to 3.36", "rises from 1.41 to 1.79", "from 1.21 to 1.81", "0.943 to 0.883")
+    full = perplexities(records.query("method == 'alibi'"), protocol=SLIDING).set_index("tokens_trained")
+    saved = []
+    for _, rows in full.groupby(level=0):
+        loss = rows[rows.skipped.notna()].set_index("eval_length").value.astype(float).map(math.log)
+        saved.append(f"{loss[64] - loss[256]:.3f}")
+    assert saved == ["0.005", "0.019"]
+    says("reproducibility", "saves 0.005 nats after 2.2 million tokens and 0.019 after 20")
 
 
 def test_the_part_of_the_context_that_is_taken():

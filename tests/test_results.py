@@ -218,6 +218,11 @@ def test_each_run_is_divided_by_its_own_perplexity_at_the_training_length(folder
     found = results.relative(results.results("wikitext103")).set_index(["seed", "multiple"]).ratio
     assert found[0, 2] == 0.7, "of equal rows the last counts"
     assert found[0, 1] == found[1, 1] == 1 and found[1, 2] == 0.75 and pd.isna(found[2, 2])
+    budgets = frame(*rows).assign(tokens_trained=[1_000, 1_000, 2_000, 2_000], seed=0)
+    budgets = results.relative(budgets.assign(paper_eval_length=budgets.eval_length * budgets.paper_length / 64))
+    assert budgets.set_index(["tokens_trained", "multiple"]).ratio.to_dict() == {
+        (1_000, 1): 1, (1_000, 2): 0.9, (2_000, 1): 1, (2_000, 2): 0.75
+    }  # fmt: skip
     paper = results.relative(PAPER[PAPER.source == "Table 2"]).query("method == 'alibi' and eval_length == 1012")
     assert paper.ratio.item() == pytest.approx(18.73 / 19.73) and paper.multiple.item() == 1012 / 512
 

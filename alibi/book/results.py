@@ -243,10 +243,11 @@ def relative(records: pd.DataFrame) -> pd.DataFrame:
     floats, and lengths are in the paper's tokens, `paper_length` and `paper_eval_length`. The last of equal rows
     counts.
     """
-    keys = ["method", "paper_length", "seed"]
+    keys = ["method", "paper_length", "seed", "tokens_trained"]
     rows = plots.perplexities(records)
     if "paper_eval_length" not in rows:
-        rows = rows.assign(paper_length=rows.train_length, paper_eval_length=rows.eval_length, seed=0)
+        lengths = {"paper_length": rows.train_length, "paper_eval_length": rows.eval_length}
+        rows = rows.assign(**lengths, seed=0, tokens_trained=0)
     rows = rows.drop_duplicates([*keys, "paper_eval_length"], keep="last")
     numbers = ["paper_length", "paper_eval_length", "train_length", "eval_length", "value"]
     rows = rows.astype(dict.fromkeys(numbers, float))
