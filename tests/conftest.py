@@ -74,6 +74,18 @@ def page_models():
     return {name: Decoder(ModelConfig(name, 4096, layers=3, width=96, heads=8, feedforward=384)) for name in METHODS}
 
 
+@pytest.fixture
+def caplog(caplog):
+    """Only messages of the package: kernels of earlier tests may log when they are collected as garbage."""
+
+    def ours(record):
+        return record.name.split(".")[0] == "alibi"
+
+    caplog.handler.addFilter(ours)
+    yield caplog
+    caplog.handler.removeFilter(ours)
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The folder of the site, built once from the chapters as they are stored, also for files that run side by side."""
