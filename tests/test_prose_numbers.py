@@ -419,6 +419,17 @@ def test_what_a_larger_budget_changes():
     says("reproducibility", "saves 0.005 nats after 2.2 million tokens and 0.019 after 20")
 
 
+def test_what_other_slopes_cost_our_alibi():
+    records = results("after_alibi", "laptop")
+    assert set(records.method) == {"alibi"} and set(records.seed) == {0}
+    twice = perplexities(records).query("eval_length == 2 * train_length")
+    twice = twice.assign(way=twice.interpolation.fillna("own")).set_index(["train_length", "way"]).value
+    cost = [f"{twice[length, 'pi'] / twice[length, 'own'] - 1:.0%}" for length in (64, 128)]
+    cost += [f"{twice[length, 'ntk'] / twice[length, 'own'] - 1:.1%}" for length in (64, 128)]
+    assert cost == ["12%", "15%", "0.3%", "0.1%"]
+    says("after-alibi", "12 % higher than with its own when $L = 64$, and 15 % when $L = 128$", "cost 0.3 and 0.1 %")
+
+
 def test_the_part_of_the_context_that_is_taken():
     gained = gains(results(["early_token_curse", "wikitext103"], "laptop")).query("train_length == 64 and seed == 0")
     nats = gained.set_index(["method", "eval_length"]).nats
