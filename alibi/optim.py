@@ -198,8 +198,8 @@ def paper_recipe(
 ) -> Recipe:
     """The paper's recipe: Nesterov with momentum 0.99, a cosine after the warm-up, gradients clipped to norm 0.1.
 
-    Its steps grow with the gradient, so the method's own parameters need no factor. The lowest rate is
-    the official 1e-4, or the highest where that is below it.
+    Its steps grow with the gradient, so the method's own parameters need no factor. The lowest rate is the official
+    1e-4, or the highest where that is below it.
     """
     optimizer = NAG(model.parameters(), learning_rate)
     period, lowest = max(1, steps - warmup_steps), min(1e-4, learning_rate)
