@@ -214,7 +214,7 @@ def _evaluate(
     settle_cpu(config.threads)
     model = load_model(folder, device)
     corpus = _trained_on(config)
-    evaluated_on = load(eval_corpus) if eval_corpus else corpus
+    evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
     chosen = evaluated_on.encoded_by(corpus, split)
     _tell_unknown(chosen, evaluated_on, corpus)
     kind = "nonoverlapping" if stride is None else f"sliding window, stride {stride}"

@@ -90,7 +90,8 @@ def stored(kind: type[Measured], path: Path, text_sha256: str = "") -> Measured 
 def store(found: Measured, path: Path, text_sha256: str = "") -> None:
     """Writes a measurement, and the digest of its text, into this file, which is then whole or absent."""
     content = {
-        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(found).items()
+        name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        for name, value in asdict(found).items()
     }
     content[TEXT_DIGEST] = text_sha256
     content[DIGEST] = content_sha256(content, DIGEST)

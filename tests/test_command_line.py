@@ -156,6 +156,8 @@ def test_text_without_spaces_or_words_is_trained_and_evaluated_on(typed, tmp_pat
     status, out, _ = typed("evaluate ~/runs/first --lengths 16 100000 --eval-corpus held --split test")
     assert status == 0 and out.splitlines()[0].endswith("; held test, nonoverlapping")
     assert out.splitlines()[4:] == ["held test: it has 4 tokens, so no window of 16, 100,000 is full"]
+    status, _, err = typed("evaluate ~/runs/first --eval-corpus=")
+    assert status == 2 and "unknown corpus ''" in err
     status, out, _ = typed("evaluate ~/runs/first --lengths 16 --eval-corpus blank")
     assert status == 0 and out.splitlines()[2].split()[2] == "-"
     assert out.splitlines()[3:] == [

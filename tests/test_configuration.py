@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from small_run import config_for, period_corpus
 
 from alibi import checkpoint
 from alibi.__main__ import main
-from alibi.configuration import TrainingError, read_config
+from alibi.configuration import TrainingError, configure, read_config
+from alibi.errors import InputError
 from alibi.files import sha256
-from alibi.run_spec import Bookkeeping
+from alibi.run_spec import Bookkeeping, RunSpec
 from alibi.train import StoppedError, Training, train
 from alibi.weights import load_model
 
@@ -178,6 +180,22 @@ def test_weights_without_permission_are_not_to_be_trained_again(run):
     (run / "model.safetensors").chmod(0)
     with pytest.raises(TrainingError, match=r"can't be read: .*Permission denied.*; its owner can allow it"):
         load_model(run)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "right"),
+    [
+        ("steps", 2.0, "an integer"),
+        ("steps", "2", "an integer"),
+        ("seed", True, "an integer"),
+        ("train_length", 128.0, "an integer"),
+        ("learning_rate", float("inf"), "a finite number"),
+        ("compiled", 1, "true or false"),
+    ],
+)
+def test_a_request_that_could_not_be_read_back_is_refused_before_any_training(field, value, right):
+    with pytest.raises(InputError, match=re.escape(f"{field}={value!r}: choose {right}")):
+        configure(RunSpec(**{"method": "alibi", field: value}), CORPUS)
 
 
 def test_the_weights_can_be_read_by_those_who_can_read_the_configuration(run):

@@ -11,7 +11,7 @@ from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.optim import WEIGHT_DECAY, adamw
 from alibi.positions import LATER_METHODS, position_method, slopes
 from alibi.positions.forgetting import ForgetGate
-from alibi.positions.xpos import LONGEST_PASS
+from alibi.positions.xpos import LONGEST_PASS, LONGEST_PASS_FLOAT16
 
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it uses torch.jit.script
     from x_transformers.x_transformers import DataDependentAlibi, RotaryEmbedding, apply_rotary_pos_emb
@@ -179,10 +179,15 @@ def test_xpos_is_as_exact_in_the_longest_pass_as_in_a_short_one(dtype, tolerance
         torch.testing.assert_close(found, exact, rtol=0, atol=tolerance * 32)
 
 
-def test_a_pass_too_long_for_the_factors_of_xpos_is_refused():
-    at, x = torch.arange(LONGEST_PASS + 1), torch.zeros(1, 1, 1, 8)
-    with pytest.raises(ValueError, match=f"{LONGEST_PASS + 1} positions: the factors of xPos fit {LONGEST_PASS}"):
-        position_method("xpos", 8, 1).scale(x, x, at[-1:], at)
+@pytest.mark.parametrize(
+    ("dtype", "fitting"), [(torch.float32, LONGEST_PASS), (torch.float16, LONGEST_PASS_FLOAT16)], ids=str
+)
+def test_a_pass_too_long_for_the_factors_of_xpos_is_refused(dtype, fitting):
+    method, at, x = position_method("xpos", 8, 1), torch.arange(fitting + 1), torch.ones(1, 1, fitting + 1, 8)
+    with pytest.raises(ValueError, match=f"{fitting + 1} positions: the factors of xPos fit {fitting}"):
+        method.scale(x[:, :, -1:].to(dtype), x.to(dtype), at[-1:], at)
+    fits = method.scale(x[:, :, 1:].to(dtype), x[:, :, 1:].to(dtype), at[:-1], at[:-1])
+    assert all(scaled.isfinite().all() for scaled in fits)
 
 
 # -- Forgetting -------------------------------------------------------------------------------------------------------

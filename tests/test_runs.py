@@ -76,6 +76,8 @@ def test_a_run_is_trained_once_and_found_again(short, capfd):
     assert metrics.loss.notna().all() and metrics.validation_perplexity.notna().any()
     evaluation = first.evaluation(64)
     assert again.evaluation(64).nats == evaluation.nats and evaluation.tokens == runs.SMOKE_TOKENS
+    # A length out of an array is of numpy's type.
+    assert first.evaluation(np.int64(32)).nats == again.evaluation(32).nats
     with pytest.raises(ValueError, match="no split 'dev'; it has train, valid, test"):
         first.evaluation(64, split="dev")
 

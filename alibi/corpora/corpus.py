@@ -207,7 +207,7 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False,
         CorpusError: if it has to be built and its source is missing, altered or unreadable, or the cache can't be
             written.
     """
-    if tokenisation and tokenisation not in VOCABULARIES:
+    if tokenisation is not None and tokenisation not in VOCABULARIES:
         raise UnknownNameError("tokenisation", tokenisation, VOCABULARIES)
     reading = _reading(name)
     folder, source = _folder(reading, tokenisation), _source(reading, tokenisation, streaming)

@@ -11,6 +11,8 @@ SCALE_BASE = 512
 OFFSET = 0.4
 # Factors of a longer pass leave the range of float32 and bfloat16: zeta_0^(-32768 / 512) is 7e34.
 LONGEST_PASS = 32_768
+# In float16 they leave room for queries and keys of some hundreds: zeta_0^(-2048 / 512) is 150.
+LONGEST_PASS_FLOAT16 = 4_096
 
 
 class XPos(Rotary):
@@ -30,10 +32,12 @@ class XPos(Rotary):
         """Rotated queries and keys, scaled.
 
         Raises:
-            ValueError: for a pass of more than 32,768 positions: float32 can't hold their factors.
+            ValueError: for a pass of more than 32,768 positions: float32 can't hold their factors. In float16 for one
+                of more than 4,096.
         """
-        if (keys := len(key_positions_S)) > LONGEST_PASS:
-            raise InputError(f"{keys} positions: the factors of xPos fit {LONGEST_PASS}; choose shorter windows")
+        fitting = LONGEST_PASS_FLOAT16 if q_BHTD.dtype is torch.float16 else LONGEST_PASS
+        if (keys := len(key_positions_S)) > fitting:
+            raise InputError(f"{keys} positions: the factors of xPos fit {fitting}; choose shorter windows")
         middle = key_positions_S[keys // 2]
         return self._scaled(q_BHTD, query_positions_T - middle), self._scaled(k_BHSD, middle - key_positions_S)
 
