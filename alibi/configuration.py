@@ -153,7 +153,7 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
 
 def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
     """Scale, device and training length of a request, of which nothing is wrong that would be so for every corpus."""
-    # What has another type here could not be read back from the folder of the finished run.
+    # Values of another type could not be read back from the folder of the finished run.
     for name, kind in get_type_hints(RunSpec).items():
         if not _is_a(value := getattr(spec, name), kind):
             right = " or ".join(_JSON[one] for one in _one_of(kind) if one is not NoneType)
