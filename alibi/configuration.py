@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from alibi import processes
-from alibi.attention import choose_kernel
+from alibi.attention import causal_attention, choose_kernel
 from alibi.corpora.corpus import Corpus, load, name_at
 from alibi.corpora.stream import lanes_for
 from alibi.device import DTYPES, THREADS, absence, check_device, compiles, compute_dtype, is_here
@@ -131,8 +131,8 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
         batch_tokens=scale.batch_tokens,
         steps=steps,
         recipe=scale.recipe,
-        learning_rate=scale.learning_rate if spec.learning_rate is None else spec.learning_rate,
-        method_rate=spec.method_rate,
+        learning_rate=float(scale.learning_rate if spec.learning_rate is None else spec.learning_rate),
+        method_rate=None if spec.method_rate is None else float(spec.method_rate),
         warmup_steps=min(scale.warmup_steps, steps),
         seed=spec.seed,
         data_seed=spec.data_seed,
@@ -189,8 +189,20 @@ def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
     ):
         raise InputError(f"method_rate={spec.method_rate}: {spec.method} has no parameters of its own; leave it out")
     choose_kernel(device, train_length, True, NoBias(), spec.kernel)
+    if spec.kernel != "automatic":
+        _check_kernel(spec.kernel, device, model)
     _check_processes(spec.parallel, device, scale.batch_tokens // train_length)
     return scale, device, train_length
+
+
+def _check_kernel(kernel: str, device: str, model: ModelConfig) -> None:
+    """Refuses what a kernel refuses, by a pass over one token; only the preparation needs no GPU."""
+    bias = position_method(model.method, model.width, model.heads, model.longest).bias()
+    bias = bias if model.decay_window is None else bias.within(model.decay_window)
+    at, q_BHTD = torch.arange(1), torch.zeros(1, model.heads, 1, model.width // model.heads, requires_grad=True)
+    attend = causal_attention(bias, at, at, kernel, model.attention_dropout)
+    if device == "cpu":
+        attend(q_BHTD, q_BHTD, q_BHTD)
 
 
 def _lanes(asked: int | None, corpus: Corpus, blocks: int) -> int:
@@ -233,7 +245,7 @@ def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int)
         method=spec.method,
         vocabulary_size=vocabulary_size,
         longest=train_length if METHODS[spec.method].needs_longest else 0,
-        decay_window=spec.decay_window,
+        decay_window=None if spec.decay_window is None else float(spec.decay_window),
     )
     if spec.decay_window is not None:
         position_method(model.method, model.width, model.heads, model.longest).bias().within(spec.decay_window)

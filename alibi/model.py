@@ -284,13 +284,13 @@ class Decoder(nn.Module):
             The prompt and the new tokens, [T + new_tokens].
 
         Raises:
-            ValueError: if the prompt is empty, the number of tokens or the temperature is negative, or the method has
-                no position for the last token.
+            ValueError: if the prompt is empty or has two dimensions, the number of tokens or the temperature is
+                negative, or the method has no position for the last token.
         """
-        if tokens_T.numel() == 0 or new_tokens < 0 or not temperature >= 0:
+        if tokens_T.dim() != 1 or tokens_T.numel() == 0 or new_tokens < 0 or not temperature >= 0:
             raise InputError(
-                f"generation needs a prompt of at least one token (got {tokens_T.numel()}), at least 0 new tokens (got "
-                f"{new_tokens}) and a temperature of at least 0 (got {temperature})"
+                f"generation needs a prompt of at least one token (got shape {list(tokens_T.shape)}), at least 0 new "
+                f"tokens (got {new_tokens}) and a temperature of at least 0 (got {temperature})"
             )
         # The last token is drawn and not read.
         self.positions.check_length(tokens_T.numel() + max(0, new_tokens - 1))

@@ -43,6 +43,7 @@ from alibi.weights import load_model
 if TYPE_CHECKING:
     import pandas as pd
 
+# The least number of tokens that a smoke run reads.
 SMOKE_TOKENS = 1024
 # Bytes in the name of a measurement's file: file systems take 255, with the endings of a file that is being written.
 LONGEST_NAME = 230
@@ -166,7 +167,7 @@ class Run:
         """
         length, (prefix, _) = self.config.train_length, self._cut(None)
         if self.smoke:
-            window = max(length, min(window, SMOKE_TOKENS // length * length))
+            window = max(length, min(window, _smoke_tokens(self.config) // length * length))
         name = f"against-itself-{length}-{window}-{stride}-{_or_all(prefix)}-sample-{_or_all(sample)}"
         measure = partial(against_itself, length=length, window=window, stride=stride, sample=sample, prefix=prefix)
         return self._kept(AgainstItself, name, split, text, measure)
@@ -241,14 +242,14 @@ class Run:
         """Tokens in a window, scored tokens at its end, and number of windows; a smoke run has one short window."""
         if not self.smoke:
             return length, last, windows
-        length = min(length, SMOKE_TOKENS)
+        length = min(length, _smoke_tokens(self.config))
         return length, min(last, length), 1
 
     def _cut(self, prefix: int | None, skip: int = 0) -> tuple[int | None, int]:
-        """The tokens to read and to skip; a smoke run reads `SMOKE_TOKENS`, and skips at most half of them."""
+        """The tokens to read and to skip; a smoke run reads `_smoke_tokens`, and skips at most half of them."""
         if not self.smoke:
             return prefix, skip
-        prefix = min(SMOKE_TOKENS, prefix or SMOKE_TOKENS)
+        prefix = min(_smoke_tokens(self.config), prefix or _smoke_tokens(self.config))
         return prefix, min(skip, prefix // 2)
 
     def _kept(
@@ -459,7 +460,7 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
     """The finished run of this configuration: from the cache, or trained now with a progress bar.
 
     If the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, it trains only
-    these steps, and a line on stderr says so; evaluations then read only `SMOKE_TOKENS`.
+    these steps, and a line on stderr says so; evaluations then read only two training lengths, or `SMOKE_TOKENS`.
 
     Raises:
         alibi.configuration.TrainingError: if the training fails, the scale's device is missing, or the run is not
@@ -471,7 +472,7 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
         fewer = min(config.steps, short)
         print(f"ALIBI_SMOKE is set: {fewer} steps of {config.steps}, a run that shows nothing", file=sys.stderr)
         config = replace(config, steps=fewer, warmup_steps=min(config.warmup_steps, fewer))
-        corpus = _beginnings(corpus)
+        corpus = _beginnings(corpus, _smoke_tokens(config))
         folder, smoke = run_folder(config), True
     if not (folder / CONFIG).is_file():
         with ExitStack() as holding:
@@ -486,13 +487,17 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
     return Run(config, corpus, folder, smoke)
 
 
-def _beginnings(corpus: Corpus) -> Corpus:
-    """The corpus with only the first `SMOKE_TOKENS` of each split except the training split."""
+def _smoke_tokens(config: TrainConfig) -> int:
+    return max(SMOKE_TOKENS, 2 * config.train_length)
+
+
+def _beginnings(corpus: Corpus, tokens: int) -> Corpus:
+    """The corpus with only the first tokens of each split except the training split."""
 
     def beginning(split: Split) -> Split:
-        share = min(1.0, SMOKE_TOKENS / max(1, len(split.tokens)))
+        share = min(1.0, tokens / max(1, len(split.tokens)))
         words, size = round(share * split.words), round(share * split.bytes)
-        return replace(split, tokens=split.tokens[:SMOKE_TOKENS], words=words, bytes=size)
+        return replace(split, tokens=split.tokens[:tokens], words=words, bytes=size)
 
     splits = {name: split if name == "train" else beginning(split) for name, split in corpus.splits.items()}
     return replace(corpus, splits=splits)

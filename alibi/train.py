@@ -121,6 +121,7 @@ def train(
         return
     _check_stream(config, corpus)
     require_device(config)
+    _check_name(folder)
     try:
         with ExitStack() as holding:
             if first:
@@ -137,6 +138,14 @@ def train(
         ) from None
     except (OSError, SafetensorError) as wrong:
         raise TrainingError(f"{folder} can't be written: {wrong}; the saved part of the run is whole") from wrong
+
+
+def _check_name(folder: Path) -> None:
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as wrong:
+        # The files of weights would be written there, and never read.
+        raise TrainingError(f"{str(folder)!r} is not UTF-8, which weights need; choose another folder") from wrong
 
 
 def _finished(config: TrainConfig, folder: Path, exact_dtype: bool) -> bool:

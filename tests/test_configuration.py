@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from alibi.__main__ import main
 from alibi.configuration import TrainingError, configure, read_config
 from alibi.errors import InputError
 from alibi.files import sha256
+from alibi.run_cache import config_hash
 from alibi.run_spec import Bookkeeping, RunSpec
 from alibi.train import StoppedError, Training, train
 from alibi.weights import load_model
@@ -256,3 +258,30 @@ def test_a_compiler_cache_that_can_not_be_written_is_not_laid_to_the_run(tmp_pat
     monkeypatch.setattr(torch, "compile", compile_)
     with pytest.raises(TrainingError, match=r"can't be compiled here: .*cache.*; --compiled False trains"):
         Training(config_for(CORPUS, compiled=True), CORPUS)
+
+
+def test_a_whole_number_and_a_float_of_its_value_are_one_run():
+    whole, point = (
+        configure(RunSpec(method="alibi", decay_window=kind(12), learning_rate=kind(1), method_rate=None), CORPUS)
+        for kind in (int, float)
+    )
+    assert config_hash(whole) == config_hash(point)
+    assert json.dumps(asdict(whole)) == json.dumps(asdict(point))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "method", "told"),
+    [
+        ("window", "t5", "kernel window is for a linear bias with a decay window"),
+        ("flex", "alibi", "kernel flex has no backward pass on a CPU"),
+        ("sdpa", "alibi-multiplied", "a MultipliedBias can't be added to scores: choose kernel reference or flex"),
+    ],
+)
+def test_a_kernel_that_can_not_train_the_method_is_refused_before_any_training(kernel, method, told):
+    with pytest.raises(InputError, match=told):
+        configure(RunSpec(method=method, kernel=kernel), CORPUS)
+
+
+def test_flex_is_refused_for_a_model_with_attention_dropout_on_any_device():
+    with pytest.raises(InputError, match="flex has no attention dropout"):
+        configure(RunSpec(method="alibi", scale="paper", device="cuda", kernel="flex"), CORPUS)

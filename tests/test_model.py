@@ -167,8 +167,9 @@ def test_generation_continues_as_the_full_pass_would(model):
     # So cold that dividing by it leaves no finite number, and the most probable token is all that is left.
     for temperature in (1e-37, 1e-40, 1e-50, 5e-324):
         assert model.generate(prompt, 5, temperature, torch.Generator().manual_seed(0)).equal(found[:10])
-    with pytest.raises(ValueError, match="at least one token"):
-        model.generate(prompt[:0], 3)
+    for wrong in (prompt[:0], prompt[None]):
+        with pytest.raises(ValueError, match="at least one token"):
+            model.generate(wrong, 3)
     with pytest.raises(ValueError, match=r"at least 0 new tokens \(got -1\)"):
         model.generate(prompt, -1)
     with pytest.raises(ValueError, match=r"temperature of at least 0 \(got nan\)"):

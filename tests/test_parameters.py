@@ -9,6 +9,7 @@ from alibi.book.parameters import PARAMETERS, ParameterError, check, parse
     "values",
     [
         {"scale": "quick", "corpus": "wikipedia-sample"},
+        {"corpus": "wikipedia-sample, first 100000 words, vocabulary 4096"},
         {"train_length": 16, "steps": 0, "seed": 0, "heads": 1, "stride": 1, "evaluation_length": 16},
         {"train_length": 4096, "steps": 1_000_000, "seed": 2**31 - 1, "heads": 128, "stride": 4096},
         {"evaluation_length": 65536},
@@ -36,6 +37,7 @@ def test_bounds_themselves_are_allowed(values):
         ("scale", "paper-ish", "one of quick, laptop, gpu"),
         ("scale", ["quick"], "one of quick, laptop, gpu"),
         ("corpus", "wikipedias", "wikipedia-sample"),
+        ("corpus", "wikipedia-sample, first 0 words", "wikipedia-sample"),
     ],
 )
 def test_refusal_names_parameter_value_and_what_is_allowed(name, value, told):

@@ -383,6 +383,11 @@ def test_records_of_what_a_run_reads_say_what_was_measured(short, tmp_path, monk
     assert shares.is_monotonic_increasing and shares[256] == pytest.approx(1)
 
 
+def test_a_smoke_run_has_text_for_two_of_its_own_training_lengths(short):
+    against = trained("alibi", seed=11, train_length=768).against_itself(4096, 192)
+    assert (against.length, against.window) == (768, 1536)
+
+
 def test_measures_of_what_a_run_reads_are_made_once_and_found_again(short, monkeypatch):
     run = trained("alibi", seed=11)
 

@@ -1,8 +1,11 @@
 """Training: the files it writes, the same bits from the same seed, and what it refuses."""
 
 import json
+import os
 import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +118,14 @@ def test_wrong_choices_are_refused_before_work(corpus, tmp_path):
         with pytest.raises(TrainingError, match="torch sees no CUDA GPU"):
             train(configure(RunSpec(method="alibi", scale="gpu"), corpus), corpus, tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_folder_that_weights_could_not_be_read_from_is_refused_before_work(corpus, tmp_path):
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/r\xe9sum\xe9"))
+    with pytest.raises(TrainingError, match=r"is not UTF-8, which weights need; choose another folder"):
+        train(config_for(corpus), corpus, folder)
+    assert not folder.exists()
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from alibi.corpora.reading import Reading
 from alibi.errors import InputError, listed, quoted
 from alibi.scale import SCALES
 
@@ -71,6 +72,13 @@ class CorpusName(Name):
         from alibi.corpora.corpus import names
 
         return names("train", "valid")
+
+    def admits(self, value: object) -> bool:
+        """Whether the value is a known name, also one with the part to read, such as "wikitext-103, first 1M words"."""
+        try:
+            return isinstance(value, str) and super().admits(Reading.named(value).corpus)
+        except InputError:  # No words, or a vocabulary without room for one.
+            return False
 
 
 PARAMETERS: dict[str, Number | Name] = {
