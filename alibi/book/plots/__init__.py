@@ -38,6 +38,7 @@ from alibi.book.plots.paper_figures import (
     figure_9,
     figure_11,
 )
+from alibi.book.plots.repeated import repeated
 
 __all__ = [
     "AT_LENGTH",
@@ -72,6 +73,7 @@ __all__ = [
     "perplexities",
     "recorded_against_itself",
     "relative",
+    "repeated",
     "two_readings",
     "use_style",
 ]
