@@ -438,6 +438,31 @@ def test_what_other_slopes_cost_our_alibi():
     says("after-alibi", "12 % higher than with its own when $L = 64$, and 15 % when $L = 128$", "cost 0.3 and 0.1 %")
 
 
+def test_where_our_alibi_copies_from():
+    records = results("reads_further", "laptop").query("method == 'alibi' and seed == 0")
+    repeated = records.query("metric == 'loss_repeated_change' and seen == 2 * train_length")
+    copied = repeated.query("first_distance == train_length").set_index("train_length")
+    assert [f"{-copied.value[length]:.3f}" for length in (64, 128)] == ["0.155", "0.107"]
+    says("reads-further", "become 0.155 and 0.107 nats easier, at $L = 64$ and 128")
+    tokens = repeated.groupby("train_length").tokens_scored.sum()
+    assert [f"{copied.tokens_scored[length] / tokens[length]:.0%}" for length in (64, 128)] == ["8%", "7%"]
+    gain = (-repeated.value * repeated.tokens_scored).groupby(repeated.train_length).sum()
+    assert all(-copied.value[length] * copied.tokens_scored[length] > 0.7 * gain[length] > 0 for length in (64, 128))
+    says("reads-further", "They are 8 and 7 % of the words, and bring most of the gain")
+    says("reads-further", "One run at 64 and one at 128 have most of such a gain in words copied from $L$ to")
+    near = repeated.query("8 <= first_distance < train_length / 2").value
+    assert near.min() > 0.01 and f"{near.max():.3f}" == "0.018"
+    says("reads-further", "Words last seen 8 to $L / 2$ tokens before become up to 0.018 nats harder")
+    cut = records.query("metric == 'loss_truncated_change' and seen >= 2 * train_length").value.abs().max()
+    assert cut < 0.003
+    says("reads-further", "longer ones change its loss by less than 0.003 nats")
+    first = records.query("metric == 'attention_on_first' and eval_length == train_length").astype({"head": int})
+    share = first.groupby(["train_length", "head"]).value.mean()
+    for length in (64, 128):
+        assert share[length].max() < 0.02 and share[length].loc[:4].mean() < share[length].loc[5:].mean()
+    says("reads-further", "Its heads give the first token little weight, and steep ones less than flat ones")
+
+
 def test_the_part_of_the_context_that_is_taken():
     gained = gains(results(["early_token_curse", "wikitext103"], "laptop")).query("train_length == 64 and seed == 0")
     nats = gained.set_index(["method", "eval_length"]).nats
