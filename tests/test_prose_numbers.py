@@ -487,7 +487,7 @@ def test_what_a_window_leaves_of_no_positions():
     assert [f"{ratio:.1f}" for ratio in worse["attention"]] == ["2.5", "3.4"]
     assert [f"{ratio:.2f}" for ratio in worse["window"]] == ["1.09", "1.14"]
     says("reads-further", "2.5 and 3.4 times ALiBi's perplexity (A1), at $L = 64$ and 128")
-    says("reads-further", "In windows of $L$ it has 1.09 and 1.14 times: four layers reach back nearly $4 L$")
+    says("reads-further", "In windows of $L$ it has 1.09 and 1.14 times: its layers reach back nearly $4 L$ tokens")
 
 
 def test_the_part_of_the_context_that_is_taken():
