@@ -246,7 +246,12 @@ class Decoder(nn.Module):
             targets_BT: the token that follows each source.
             context: number of tokens at the start that are read and not scored.
             official_tail_gap: see `AdaptiveEmbedding.negative_log_likelihood`.
+
+        Raises:
+            ValueError: if the context is negative, or leaves no token to score.
         """
+        if not 0 <= context < (length := sources_BT.shape[1]):
+            raise InputError(f"context={context}: choose 0 to {length - 1}, fewer than the {length} tokens")
         hidden_NC = self(sources_BT)[:, context:].flatten(0, 1)
         targets_BT = targets_BT[:, context:]
         losses_N = self.embedding.negative_log_likelihood(hidden_NC, targets_BT.flatten(), official_tail_gap)

@@ -178,6 +178,8 @@ def test_a_linear_bias_alone_gives_geometric_weights():
     np.testing.assert_allclose(bias_distance(model, 50).weights[0], found.weights[0], rtol=1e-5)
     assert bias_distance(model, 500).mean[0, 0] == pytest.approx(1 / np.expm1(1 / 4), rel=1e-5)
     assert bias_distance(decoder("none"), 8).first == pytest.approx(1 / 8)
+    with pytest.raises(ValueError, match="length=0: choose at least one token"):
+        bias_distance(model, 0)
 
 
 @pytest.mark.parametrize("method", ["rotary", "t5", "alibi-multiplied", "alibi", "forgetting", "xpos"])

@@ -115,6 +115,10 @@ def test_loss_is_the_negative_log_likelihood(model):
     logits = model(tokens[:, :-1]) @ model.embedding.weight_VC.T
     expected = -logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
     torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(model.negative_log_likelihood(tokens[:, :-1], tokens[:, 1:], 2), found[:, 2:])
+    for wrong in (-1, found.shape[1]):
+        with pytest.raises(ValueError, match=f"context={wrong}: choose 0 to {found.shape[1] - 1}"):
+            model.negative_log_likelihood(tokens[:, :-1], tokens[:, 1:], context=wrong)
 
 
 def test_parameters_are_counted_as_the_formula_says():

@@ -179,7 +179,12 @@ def bias_distance(model: Decoder, length: int) -> AttentionDistance:
 
     Returns:
         One layer, [1, heads, length], since all have the same bias.
+
+    Raises:
+        ValueError: if the window has no token.
     """
+    if length < 1:
+        raise InputError(f"length={length}: choose at least one token")
     keys_S = torch.arange(length, device=model.device)
     nothing_BHTD = torch.zeros(1, model.config.heads, 1, 1, device=model.device)
     weigh = attention_weights(model.bias(), keys_S[-1:], keys_S, torch.float32)
