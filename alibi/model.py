@@ -250,7 +250,8 @@ class Decoder(nn.Module):
         Raises:
             ValueError: if the context is negative, or leaves no token to score.
         """
-        if not 0 <= context < (length := sources_BT.shape[1]):
+        length = sources_BT.shape[1]
+        if not 0 <= context < length:
             raise InputError(f"context={context}: choose 0 to {length - 1}, fewer than the {length} tokens")
         hidden_NC = self(sources_BT)[:, context:].flatten(0, 1)
         targets_BT = targets_BT[:, context:]

@@ -49,7 +49,7 @@ def styled(texts: pd.DataFrame, caption: str) -> Styler:
     uuid = "-".join(re.findall("[a-z0-9]+", caption.split(":")[0].lower()))
     shown = Styler(texts, uuid=uuid, cell_ids=False)
     for axis in (0, 1):  # pandas would write a length as 64.000000.
-        shown = shown.format_index(lambda head: f"{head:g}" if isinstance(head, float) else head, axis=axis)
+        shown = shown.format_index(lambda head: f"{head:g}" if isinstance(head, float) else str(head), axis=axis)
     shown = shown.set_caption(caption).set_table_attributes(
         'class="dataframe" style="display: block; overflow-x: auto; width: max-content; max-width: 100%"'
     )
