@@ -196,10 +196,13 @@ def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
 
 
 def _check_kernel(kernel: str, device: str, model: ModelConfig) -> None:
-    """Refuses what a kernel refuses, by a pass over one token; only the preparation needs no GPU."""
+    """Refuses what a kernel refuses of a bias or of dropout, by a pass over one token without a gradient.
+
+    A kernel that has no gradient here is not refused: a finished run may have been trained with it elsewhere.
+    """
     bias = position_method(model.method, model.width, model.heads, model.longest).bias()
     bias = bias if model.decay_window is None else bias.within(model.decay_window)
-    at, q_BHTD = torch.arange(1), torch.zeros(1, model.heads, 1, model.width // model.heads, requires_grad=True)
+    at, q_BHTD = torch.arange(1), torch.zeros(1, model.heads, 1, model.width // model.heads)
     attend = causal_attention(bias, at, at, kernel, model.attention_dropout)
     if device == "cpu":
         attend(q_BHTD, q_BHTD, q_BHTD)

@@ -273,13 +273,17 @@ def test_a_whole_number_and_a_float_of_its_value_are_one_run():
     ("kernel", "method", "told"),
     [
         ("window", "t5", "kernel window is for a linear bias with a decay window"),
-        ("flex", "alibi", "kernel flex has no backward pass on a CPU"),
         ("sdpa", "alibi-multiplied", "a MultipliedBias can't be added to scores: choose kernel reference or flex"),
     ],
 )
 def test_a_kernel_that_can_not_train_the_method_is_refused_before_any_training(kernel, method, told):
     with pytest.raises(InputError, match=told):
         configure(RunSpec(method=method, kernel=kernel), CORPUS)
+
+
+def test_a_kernel_that_can_not_hold_a_decay_window_is_refused_before_any_training():
+    with pytest.raises(InputError, match="columns of the keys can't hold a window: choose kernel window"):
+        configure(RunSpec(method="alibi", kernel="columns", decay_window=12.0), CORPUS)
 
 
 def test_flex_is_refused_for_a_model_with_attention_dropout_on_any_device():
