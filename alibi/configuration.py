@@ -17,7 +17,7 @@ from alibi.device import DTYPES, THREADS, absence, check_device, compiles, compu
 from alibi.errors import InputError, UnknownNameError, UserError, listed
 from alibi.files import content_sha256
 from alibi.model import ModelConfig
-from alibi.positions import METHODS, NoBias, position_method
+from alibi.positions import METHODS, Bias, NoBias, position_method
 from alibi.progress import say, say_once
 from alibi.run_spec import RunSpec
 from alibi.scale import Scale, scale_named
@@ -195,15 +195,18 @@ def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
     return scale, device, train_length
 
 
+def _bias(model: ModelConfig) -> Bias:
+    bias = position_method(model.method, model.width, model.heads, model.longest).bias()
+    return bias if model.decay_window is None else bias.within(model.decay_window)
+
+
 def _check_kernel(kernel: str, device: str, model: ModelConfig) -> None:
     """Refuses what a kernel refuses of a bias or of dropout, by a pass over one token without a gradient.
 
     A kernel that has no gradient here is not refused: a finished run may have been trained with it elsewhere.
     """
-    bias = position_method(model.method, model.width, model.heads, model.longest).bias()
-    bias = bias if model.decay_window is None else bias.within(model.decay_window)
     at, q_BHTD = torch.arange(1), torch.zeros(1, model.heads, 1, model.width // model.heads)
-    attend = causal_attention(bias, at, at, kernel, model.attention_dropout)
+    attend = causal_attention(_bias(model), at, at, kernel, model.attention_dropout)
     if device == "cpu":
         attend(q_BHTD, q_BHTD, q_BHTD)
 
@@ -251,7 +254,7 @@ def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int)
         decay_window=None if spec.decay_window is None else float(spec.decay_window),
     )
     if spec.decay_window is not None:
-        position_method(model.method, model.width, model.heads, model.longest).bias().within(spec.decay_window)
+        _bias(model)
     if model.cutoffs and model.cutoffs[-1] >= vocabulary_size:
         # As in the paper's BookCorpus models: in a small vocabulary no rare words need narrow vectors (p. 20).
         model = replace(model, cutoffs=())

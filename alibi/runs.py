@@ -249,7 +249,8 @@ class Run:
         """The tokens to read and to skip; a smoke run reads `_smoke_tokens`, and skips at most half of them."""
         if not self.smoke:
             return prefix, skip
-        prefix = min(_smoke_tokens(self.config), prefix or _smoke_tokens(self.config))
+        most = _smoke_tokens(self.config)
+        prefix = min(prefix or most, most)
         return prefix, min(skip, prefix // 2)
 
     def _kept(
