@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from test_claims import COMPLETE, PAPER
 
+from alibi.records import measured_results
 from alibi.reproduction.claims import CLAIMS, Known
 from alibi.reproduction.evidence import as_records
 from alibi.reproduction.nulls import FAILS, PASSES, WORLDS, blind, exchanged, last_words, made_in, obeyed, survivors
@@ -106,6 +107,14 @@ def test_the_papers_numbers_in_other_worlds():
     assert of_paper.index[passing].tolist() == [3, 8, 9, 21]
     # 2.2 % better past L than at L for want of early tokens alone: what reads L words has it all.
     assert of_paper.loc[14, "ALiBi reads L words"] == PASSES and of_paper.loc[14, "blind ALiBi"] == FAILS
+
+
+def test_our_records_in_other_worlds():
+    of_ours = survivors(measured_results())
+    passing = {world: of_ours.index[of_ours[world].eq(PASSES)].tolist() for world in of_ours}
+    # Said on the page beside the claims that do not name ALiBi.
+    assert passing["blind ALiBi"] == [1, 2, 4, 6, 10, 16, 18, 19]
+    assert passing["ALiBi reads L words"] == [1, 2, 4, 6, 10, 14, 18, 19]
 
 
 def test_worlds_keep_what_they_do_not_change():
