@@ -14,6 +14,7 @@ import tyro
 
 from alibi.commands import COMMANDS, SHARED_BY_PROCESSES
 from alibi.errors import InputError, UserError, bounded
+from alibi.files import NO_ROOM
 from alibi.interruption import raised
 
 PROGRAM = "python -m alibi"
@@ -44,13 +45,15 @@ def main() -> None:
             raise
         sys.exit(128 + 13)  # SIGPIPE, which Windows lacks.
     except OSError as wrong:
-        mended = wrong.errno in (errno.EROFS, errno.EACCES) and wrong.filename
-        if wrong.errno != errno.ENOSPC and not mended:
+        mended = wrong.errno in (errno.EROFS, errno.EACCES, errno.ENAMETOOLONG) and wrong.filename
+        full = wrong.errno in NO_ROOM
+        if not full and not mended:
             raise
-        if wrong.errno == errno.ENOSPC:
+        if full:
             _discard_stdout()
-        used = "used" if wrong.errno == errno.EACCES else "written"
-        sys.exit(_tell(f"{wrong.filename or 'stdout'} can't be {used}: {wrong.strerror}", 1))
+        used = "written" if full or wrong.errno == errno.EROFS else "used"
+        status = 2 if wrong.errno == errno.ENAMETOOLONG else 1
+        sys.exit(_tell(f"{wrong.filename or 'stdout'} can't be {used}: {wrong.strerror}", status))
     except UserError as wrong:
         sys.exit(_tell(wrong, wrong.exit_status))
 

@@ -44,7 +44,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
-    """Writes a checkpoint into the folder and keeps only the newest `keep`.
+    """Writes a checkpoint into the folder and keeps only the newest `keep` up to it; later ones are damaged and stay.
 
     Raises:
         CheckpointError: if it can't be written, for example to a full disk; earlier checkpoints stay.
@@ -78,7 +78,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
             f"Steps with a checkpoint: {there}. {remedy} and repeat the command: it goes on from the last"
         ) from wrong
     _remove_unfinished(folder)
-    for older in steps(folder)[:-keep]:
+    for older in [step for step in steps(folder) if step <= checkpoint.step][:-keep]:
         remove_folder(folder / f"{older:09}")
 
 

@@ -88,6 +88,7 @@ def train(
     """
     from alibi.processes import group
 
+    bookkeeping.check()
     if dry_run:
         _dry_run(run, gpus)
         return
@@ -202,17 +203,23 @@ def _evaluate(
     from alibi.corpora.folders import split_named
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
+    from alibi.positions import METHODS
     from alibi.reproduction.evaluations import EXTRAPOLATION
     from alibi.weights import load_model
     from alibi.windows import check_window
 
     split, config = split_named(split), read_config(folder)
     usual = [max(1, round(multiple * config.train_length)) for multiple in EXTRAPOLATION]
+    remarks: set[str] = set()
+    if METHODS[config.model.method].limited and not lengths:
+        usual = [length for length in usual if length <= config.model.longest]
+        remarks |= {f"method {config.model.method} has {config.model.longest} positions, and reads no longer windows"}
     lengths = lengths or tuple(dict.fromkeys(x for x in usual if x >= (stride or 0))) or (usual[-1],)
     for length in lengths:
         check_window(length, stride)
     settle_cpu(config.threads)
     model = load_model(folder, device)
+    model.positions.check_length(max(lengths))
     corpus = _trained_on(config)
     evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
     chosen = evaluated_on.encoded_by(corpus, split)
@@ -221,7 +228,6 @@ def _evaluate(
     read = f"{evaluated_on.name} {split}"
     print(f"{config.model.method}, trained at {config.train_length} on {config.corpus}; {read}, {kind}")
     print(f"{'length':>8} {'perplexity':>12} {'per word':>12} {'bits/byte':>10}")
-    remarks: set[str] = set()
     for length in lengths:
         found = measure(model, chosen, corpus.end_of_line, length, stride)
         per_word = _or_dash(found.word_perplexity)

@@ -79,8 +79,8 @@ class Bookkeeping:
     bar_row: int = 0
     """line of the terminal for the progress bar, where several runs train side by side."""
 
-    def __post_init__(self) -> None:
-        """Refuses numbers below 1.
+    def check(self) -> None:
+        """Refuses numbers below 1. Making one does not: the parser of the command line would hide the error.
 
         Raises:
             InputError: for a number below 1; the message names it.

@@ -219,7 +219,7 @@ class Run:
 
         Arguments and errors as for `alibi.measures.repeats.repeats`, split and text as for `evaluation`.
         """
-        longest, last, windows = self._cut_windows(max(lengths), last, windows)
+        longest, last, windows = self._cut_windows(max(lengths, default=0), last, windows)
         every = sorted({min(length, longest) for length in lengths})
         name = f"repeats-{last}-{_or_all(windows)}-{stride}-of-{'-'.join(map(str, every))}"
         measure = partial(repeats, lengths=every, last=last, windows=windows, stride=stride)

@@ -110,8 +110,10 @@ def train(
         StoppedError: after SIGTERM, SIGHUP or SIGINT, when the step is finished and its checkpoint saved.
         KeyboardInterrupt: at the second SIGINT, at once.
         alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or all checkpoints are damaged.
-        ValueError: if the corpus does not fill a batch, or holds an id outside the vocabulary.
+        ValueError: if the corpus does not fill a batch or holds an id outside the vocabulary, or a number of the
+            bookkeeping is below 1.
     """
+    bookkeeping.check()
     first = processes.rank() == 0
     if config.processes != processes.count():
         raise TrainingError(f"the run is configured for {config.processes} processes, and here are {processes.count()}")

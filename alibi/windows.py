@@ -165,9 +165,9 @@ def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.n
     """Marks the tokens of a stream that count, bool [tokens]: a sample spread evenly over the tokens after `skip`.
 
     The stream after `skip` is cut into pieces of `PIECE` tokens, and every k-th piece counts, from the first on. k is
-    the largest number not divisible by 2 or 3 that leaves at least `sample` tokens: pieces then fall evenly on all
-    places of a window whose length is a power of two, or three times one. Windows of every length and stride can score
-    the same tokens, and the text between them is context.
+    the largest number not divisible by 2 or 3 that is at most whole pieces / pieces that `sample` needs: pieces then
+    fall evenly on all places of a window whose length is a power of two, or three times one. Windows of every length
+    and stride can score the same tokens, and the text between them is context.
 
     Args:
         tokens: length of the stream.

@@ -167,6 +167,15 @@ def test_text_without_spaces_or_words_is_trained_and_evaluated_on(typed, tmp_pat
     assert not (tmp_path / "~").exists()
 
 
+def test_a_learned_table_is_evaluated_up_to_its_end(typed):
+    assert typed(f"{TRAIN} spaceless".replace("alibi --steps", "learned --steps"))[0] == 0
+    status, out, err = typed("evaluate ~/runs/first")
+    assert status == 0 and not err and [line.split()[0] for line in out.splitlines()[2:4]] == ["8", "16"]
+    assert "spaceless valid: method learned has 16 positions, and reads no longer windows" in out.splitlines()
+    status, out, err = typed("evaluate ~/runs/first --lengths 8 17")
+    assert status == 2 and not out and "the learned table ends at 15" in err
+
+
 def test_without_a_validation_split_a_run_is_trained_and_not_evaluated(typed, tmp_path):
     status, out, err = typed(f"{TRAIN} training")
     assert status == 0 and (tmp_path / "runs" / "first" / "config.json").is_file()
@@ -315,6 +324,8 @@ def test_a_folder_that_can_not_be_written_is_told_in_one_line(typed, tmp_path, m
         (["train", "--method", "alibi", "--scale", "huge", "--out", "x"], "choose from quick, laptop, gpu, paper"),
         (["train", "--method", "alibi", "--corpus", "pile", "--out", "x"], "wikipedia-sample"),
         (["train", "--method", "alibi", "--train-length", "99999", "--out", "x"], "train_length=99999"),
+        (["train", "--method", "alibi", "--keep", "0", "--out", "x"], "alibi: keep=0: choose a number of at least 1\n"),
+        (["evaluate", "x" * 300], "can't be used: File name too long"),
         (["train", "--method", "alibi"], "--out is missing: name the folder"),
         (["book", "alibi", "--refresh"], "--refresh is for the whole book: leave out the chapter alibi"),
         (["train", "--method", "alibi", "--gpus", "8", "--out", "x"], "gpus=8 is only for --dry-run: torchrun"),

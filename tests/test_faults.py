@@ -209,6 +209,18 @@ def test_a_broken_checkpoint_is_passed_over_with_a_warning(harm, name, stopped, 
     assert result(stopped) == result(uninterrupted)
 
 
+def test_a_save_before_broken_checkpoints_removes_neither_itself_nor_the_last_whole_one(tmp_path):
+    for step in (100, 200, 300):
+        checkpoint.save(tmp_path, checkpoint.Checkpoint(step, {"a": torch.zeros(1)}, {}), keep=3)
+    for step in (200, 300):
+        truncate(tmp_path / f"{step:09}" / checkpoint.TENSORS)
+    checkpoint.save(tmp_path, checkpoint.Checkpoint(150, {"a": torch.ones(1)}, {}), keep=2)
+    assert checkpoint.newest(tmp_path).step == 150
+    assert checkpoint.steps(tmp_path) == [100, 150, 200, 300]
+    checkpoint.save(tmp_path, checkpoint.Checkpoint(400, {"a": torch.ones(1)}, {}), keep=1)
+    assert checkpoint.steps(tmp_path) == [400]
+
+
 def test_without_a_whole_checkpoint_nothing_is_overwritten(stopped):
     for step in checkpoint.steps(stopped / "checkpoints"):
         flip_a_bit(stopped / "checkpoints" / f"{step:09}" / checkpoint.TENSORS)

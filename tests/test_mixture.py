@@ -300,6 +300,45 @@ def test_half_a_character_in_json_is_refused(tmp_path):
         list(shards.pieces([shards.Shard("part", str(path), 1, False, 512)]))
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"text": "a"}\n\n{"text": "b"\n', "line 3 is not a JSON object with the member text: JSONDecodeError"),
+        (b'{"text": "a"}\n1\n', "line 2 is not a JSON object with the member text: TypeError"),
+        (b"[\n" + b'{"text": "a"},\n', "line 1 is not a JSON object"),
+        (b'{"text": "' + b"x" * 393 + b"\n", r"line 1 is not .*column 404 "),
+    ],
+)
+def test_a_fault_of_json_is_told_at_once_with_its_line(tmp_path, content, told):
+    (tmp_path / "0.jsonl").write_bytes(content)
+    with pytest.raises(CorpusError, match=f"part: .*0.jsonl can't be read: {told}"):
+        list(shards.documents(shards.Shard("part", str(tmp_path / "0.jsonl"))))
+
+
+def test_an_empty_line_of_json_is_no_row(tmp_path):
+    (tmp_path / "0.jsonl").write_text('{"text": "a"}\n\n{"text": "b"}\n\n')
+    assert list(shards.documents(shards.Shard("part", str(tmp_path / "0.jsonl")))) == [["a"], ["b"]]
+
+
+def test_a_number_in_a_fault_of_a_file_is_no_answer_of_the_hub(tmp_path):
+    (tmp_path / "0.txt").write_bytes(b"x" * 512 + b"\xff\n")
+    with pytest.raises(CorpusError, match=r"0\.txt can't be read: it can't be used \(UnicodeDecodeError: .*512"):
+        list(shards.documents(shards.Shard("part", str(tmp_path / "0.txt"))))
+
+
+def test_plain_text_keeps_its_documents_where_rows_are_gathered(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n\nthree\n")
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": "three"}\n')
+    files = [shards.Shard("part", str(tmp_path / name), rows_a_document=2) for name in ("a.txt", "a.jsonl")]
+    assert [list(shards.documents(file)) for file in files] == [[["one", "two"], ["three"]]] * 2
+
+
+@pytest.mark.parametrize("name", ["x.json.txt", "x.parquet.txt"])
+def test_the_last_ending_of_a_name_tells_the_kind(tmp_path, name):
+    (tmp_path / name).write_text("one\n\ntwo\n")
+    assert list(shards.documents(shards.Shard("part", str(tmp_path / name)))) == [["one"], ["two"]]
+
+
 def test_the_kind_of_a_file_is_in_its_own_name(tmp_path):
     folder = tmp_path / "x.json.d" / "y.parquet"
     folder.mkdir(parents=True)

@@ -158,7 +158,7 @@ def test_an_empty_or_too_short_stream_is_refused(corpus, tmp_path):
 @pytest.mark.parametrize("wrong", [{"keep": 0}, {"log_every": 0}, {"checkpoint_every": -1}, {"validate_every": -1}])
 def test_bookkeeping_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
-        Bookkeeping(**wrong)
+        Bookkeeping(**wrong).check()
 
 
 def losses(folder):

@@ -3,8 +3,8 @@
 The paper reads 461 GB: RoBERTa's corpus, 161 GB, and the English part of CC-100, 300 GB (section 4.3). Nobody offers it
 as one corpus. Here each part is a repository of the Hugging Face hub, or a folder of the reader's own,
 `$ALIBI_DATA/NAME/PART`, with files .parquet or .json (column text) or .txt (an empty line after each document), plain
-or compressed; a folder comes first. `datasets` interleaves the parts; a part that ends before the largest one begins
-again.
+or compressed; a folder comes first. Rows of .parquet and .json are documents, in bookcorpus sentences. `datasets`
+interleaves the parts; a part that ends before the largest one begins again.
 
 Two gaps of `datasets` 5.2 are filled here: it loses its shuffle buffer when a position is loaded, so
 `alibi.corpora.stream` shuffles; and interleaving forgets a split by node (huggingface/datasets issue 7868), so files
@@ -13,7 +13,6 @@ are dealt out before it.
 
 import hashlib
 import json
-import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from alibi.corpora.gpt2 import gpt2_vocabulary
 from alibi.corpora.hub import GOKASLAN, HUB, PARQUET, SENTENCES_A_BLOCK, ZHU
 from alibi.corpora.hub_errors import reason
 from alibi.corpora.reading import Reading
-from alibi.corpora.shards import HELD_OUT_OF, Shard, pieces
+from alibi.corpora.shards import FILES, HELD_OUT_OF, Shard, pieces
 from alibi.corpora.source import CC_BY_SA, CorpusError, Source
 from alibi.errors import InputError, listed
 from alibi.paths import texts_folder
@@ -39,7 +38,6 @@ PIECE, HELD_OUT_PIECE = 1 << 16, 1 << 12  # bytes
 PIECES_AT_ONCE = 512  # in a stream's buffers: 32 MB of text, about 8 million tokens
 VALIDATION_TOKENS = 649_000  # "649K tokens" (section 4.3)
 # Files of a part in a folder of the reader's.
-FILES = re.compile(r".+\.(parquet|jsonl?|txt)(\.(gz|xz|zst|bz2))?")
 CRAWLED = "the pages' authors hold the rights of their texts; Common Crawl's terms of use"
 
 

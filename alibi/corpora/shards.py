@@ -7,6 +7,7 @@ left out silently.
 import hashlib
 import io
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from typing import IO
 
 from alibi.corpora.hub_errors import reason
 from alibi.corpora.source import CorpusError, lines_of
-from alibi.errors import listed, quoted
+from alibi.errors import listed, quoted, told
 from alibi.progress import say
 
 # One document in this number is held out: the first 3 GB or so then contain 649 thousand held-out tokens.
 HELD_OUT_OF = 1000
 TRIES = 4
+# A name's ending tells the format, and another one the compression.
+FILES = re.compile(r".+\.(parquet|jsonl?|txt)(\.(gz|xz|zst|bz2))?")
 ROWS_AT_ONCE, BYTES_AT_ONCE = 32, 1 << 20  # bound the memory of reading
 
 
@@ -33,6 +36,7 @@ class Shard:
     file: str
     """A path, or an address that fsspec opens, such as hf://datasets/NAME@COMMIT/PATH."""
     rows_a_document: int = 1
+    """Rows of a Parquet or JSON file in a document; a plain text has an empty line after each document."""
     held_out: bool = False
     """Whether to read the held-out documents or all others, where pieces are read."""
     piece: int = 0
@@ -86,7 +90,8 @@ def documents(shard: Shard) -> Iterator[list[str]]:
                 given, failures = given + 1, 0
                 yield document
             return
-        except (CorpusError, FileNotFoundError) as wrong:  # Another format, or absent: opening it again does not help.
+        except (CorpusError, FileNotFoundError, UnicodeDecodeError) as wrong:
+            # Another format, or absent: opening it again does not help.
             raise CorpusError(f"{shard.part}: {shard.file} can't be read: {reason(wrong)}") from wrong
         except Exception as wrong:  # Several libraries and the network raise it.
             failures += 1
@@ -100,14 +105,13 @@ def documents(shard: Shard) -> Iterator[list[str]]:
 def _documents(shard: Shard) -> Iterator[list[str]]:
     import fsspec
 
-    name = Path(shard.file).name
+    kind = FILES.fullmatch(Path(shard.file).name)
     with fsspec.open(shard.file, "rb", compression="infer") as file:
-        if ".parquet" in name:
-            rows: Iterator[list[str]] = (lines_of(text, shard.file) for text in _parquet(file))
-        elif ".json" in name:
-            rows = (lines_of(text, shard.file) for text in _json(file))
-        else:
-            rows = _separated(io.TextIOWrapper(file, encoding="utf-8-sig", newline="\n"))
+        if kind is None or kind[1] == "txt":
+            yield from _separated(io.TextIOWrapper(file, encoding="utf-8-sig", newline="\n"))
+            return
+        texts = _parquet(file) if kind[1] == "parquet" else _json(file)
+        rows = (lines_of(text, shard.file) for text in texts)
         if shard.rows_a_document == 1:
             yield from rows
         else:
@@ -128,7 +132,12 @@ def _parquet(file: IO[bytes]) -> Iterator[object]:
 
 def _json(lines: IO[bytes]) -> Iterator[object]:
     for number, line in enumerate(lines, 1):
-        text = json.loads(line).get("text")
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)["text"]
+        except (ValueError, TypeError, KeyError) as wrong:
+            raise CorpusError(f"line {number} is not a JSON object with the member text: {told(wrong)}") from wrong
         try:
             str(text).encode()
         except UnicodeEncodeError as wrong:

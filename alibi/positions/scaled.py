@@ -18,7 +18,7 @@ from alibi.positions.t5 import T5Bias, bucket
 FACTOR = 8
 """The divisor of the lengths."""
 BASE = 10000.0 / FACTOR
-"""Base of rotary and sinusoidal: the longest wavelength is an eighth."""
+"""Base of rotary and sinusoidal: the longest wavelength is an eighth, of rotary at head width 32 a seventh."""
 BUCKETS = 16
 LONGEST_DISTANCE = 128 // FACTOR
 
@@ -50,7 +50,7 @@ class ScaledRotary(Rotary):
 
 
 def bucket_of_16(distance: Tensor) -> Tensor:
-    """The bucket of a distance: one each for 0 to 7, then 8 wider ones up to 16; the last begins at 15.
+    """The bucket of a distance: one each for 0 to 14, and the last from 15 on: eight wider ones up to 16 have no room.
 
     32 buckets up to 128 would leave five untrained at 64 tokens. With these, 59 % of the pairs in a block of 64 fall
     into the last bucket; with the paper's 512 tokens and 32 buckets, 61 % do.

@@ -49,8 +49,8 @@ def bench(
         kernel: also time the training steps of each method on this attention kernel, if another one is its fastest.
 
     Raises:
-        ValueError: for an unknown shape, method or part (the message lists the known ones), or a decay window with a
-            method that has no linear bias.
+        ValueError: for an unknown shape, method or part (the message lists the known ones), peers or a part that no
+            chosen shape has, or a decay window with a method that has no linear bias.
         BenchError: if the device is missing.
         alibi.speed.peers.PeerError: if `peers` is set and they are not installed.
     """
@@ -71,9 +71,16 @@ def bench(
         if contender.decay_window is not None:
             # Raises for a method without a linear bias, before another method is measured.
             position_method(contender.method, 8, 1, 1).bias().within(contender.decay_window)
-    if peers:
-        require_peers()
     chosen = dict.fromkeys(name for given in asked for name in (every if given == "all" else (given,)))
+    if peers:
+        if "train" not in parts or not any(SHAPES[name].peers for name in chosen):
+            having = [name for name in every if SHAPES[name].peers]
+            raise InputError(f"peers are measured in part train at shapes {', '.join(having)}: choose these")
+        require_peers()
+    for part in ("evaluation", "memory"):
+        if part in parts and not any(SHAPES[name].evaluated for name in chosen):
+            having = [name for name in every if SHAPES[name].evaluated]
+            raise InputError(f"part {part} is measured at shapes {', '.join(having)}: choose one of them")
     if {"evaluation", "memory"} & {*parts}:
         for shape in (SHAPES[name] for name in chosen if SHAPES[name].evaluated):
             for contender in contenders:
