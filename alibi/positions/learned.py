@@ -33,7 +33,7 @@ class Learned(PositionMethod):
         if length > (longest := len(self.weights_TC)):
             raise InputError(
                 f"position {length - 1}: the learned table ends at {longest - 1}, since the model was made for "
-                f"{longest} tokens; evaluate it at lengths up to {longest}, or train another with a longer table"
+                f"{longest} tokens; let it read up to {longest} tokens, or train another with a longer table"
             )
 
     def embeddings(self, positions_T: Tensor) -> Tensor:
