@@ -274,10 +274,10 @@ def test_what_can_not_be_measured_is_refused(monkeypatch):
         benchmark.bench(("tiny",), parts=("speed",))
     with pytest.raises(ValueError, match="only a linear"):
         benchmark.bench(("tiny",), device="cpu", methods=("rotary+window",))
-    with pytest.raises(ValueError, match="part memory is measured at shapes .*tiny"):
+    with pytest.raises(ValueError, match=r"part memory is measured at shapes .*tiny"):
         benchmark.bench(("W2-1024",), device="cpu", parts=("memory",))
     for shape, part in (("W1", "evaluation"), ("W2-1024", "train")):
-        with pytest.raises(ValueError, match="peers are measured in part train at shapes .*tiny"):
+        with pytest.raises(ValueError, match=r"peers are measured in part train at shapes .*tiny"):
             benchmark.bench((shape,), peers=True, device="cpu", parts=(part,))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BenchError, match="torch sees no CUDA GPU"):

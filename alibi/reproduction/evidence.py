@@ -405,9 +405,9 @@ class Sample:
         return self._where_learned(task, method, distractors, float(np.mean(past)))
 
     def answers_in_first_half(self, task: str, method: str, multiple: float) -> float:
-        """Share of right answers in the first half of windows of multiple x L, without interpolation.
+        """Share of right answers in the first half of windows of multiple x L, a mean over its parts of equal length.
 
-        It is nan if the task was not learned, as in `answers_past`.
+        Nothing is interpolated. It is nan if the task was not learned, as in `answers_past`.
         """
         self._answers("exact_match", task, method, multiple)
         parts = self._retrieved.get(("exact_match", task, method, "", 0, multiple), {})
