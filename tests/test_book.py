@@ -136,6 +136,20 @@ def test_only_what_changed_is_executed_again(root):
     assert changed(root) == []
 
 
+def test_a_readers_own_records_are_executed_with(root, tmp_path, monkeypatch):
+    second = chapters(root)[1]
+    execute_all([second], root)
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "mine"))
+    assert second in changed(root)
+    execute_all([second], root)
+    assert second not in changed(root)
+    (tmp_path / "mine").mkdir(exist_ok=True)
+    (tmp_path / "mine" / "slopes.csv").write_text("source\n")
+    assert second in changed(root)
+    monkeypatch.delenv("ALIBI_RESULTS")
+    assert second in changed(root)
+
+
 def test_a_smoke_execution_does_not_pass_for_a_whole_one(root, monkeypatch):
     second = chapters(root)[1]
     monkeypatch.setenv("ALIBI_SMOKE", "2")

@@ -42,7 +42,7 @@ def test_hyperparameters_and_differences_are_those_of_the_scales():
 
 def test_seeds_are_counted_from_the_records():
     several = [(method, 64, seed) for method in ("alibi", "rotary") for seed in (0, 1)]
-    models = [*several, ("alibi", 128, 0), ("t5", 64, 0)]
+    models = [*several, ("alibi", 128, 0), ("t5", 64, 0), *(("trigram", 64, seed) for seed in range(3))]
     records = pd.DataFrame([*models, models[0]], columns=["method", "train_length", "seed"])
     records["corpus_used"] = "wikipedia -> wikitext-103"
     assert "recorded: wikipedia" in differences("laptop", records).data.loc["text", "here"]

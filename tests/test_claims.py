@@ -11,6 +11,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 from conftest import ROOT
+from scipy.special import stdtrit
 
 from alibi.__main__ import main
 from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
@@ -28,6 +29,7 @@ from alibi.reproduction.claims import (
     REDUCED,
     REPRODUCED,
     SEEN_ONCE,
+    T_OF_REPEATS,
     UNDECIDED,
     borrowed_interval,
     gates,
@@ -41,6 +43,7 @@ from alibi.reproduction.evidence import Sample, as_records, evidence
 from alibi.reproduction.experiments import TABLES
 from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.rules import ABOUT_TWICE, CLAIMS, GATES, GROWTH_SPREAD, LOWEST_SPREAD, PRESS, Part, rule_changes
+from alibi.speed.timing import FEWEST_ROUNDS
 
 PAPER = paper_results()
 EMPTY = pd.DataFrame(columns=MEASURED_COLUMNS)
@@ -387,7 +390,7 @@ def test_times_side_by_side_come_before_speeds_with_their_error(number, part, me
         return judge(claim(number), pd.concat([everything(), *measured]), PAPER)
 
     effect = inside if method == "alibi" else 1 / inside
-    half = 1.96 * (0.001 if method == "alibi" else 0.001 / inside**2)
+    half = T_OF_REPEATS * (0.001 if method == "alibi" else 0.001 / inside**2)
     sure, unsure, broken = judged(inside, 0.001), judged(inside, 0.1), judged(outside, 0.001)
     assert (sure.verdict, unsure.verdict, broken.verdict) == (SEEN_ONCE, INCONCLUSIVE, CONTRADICTED_ONCE)
     assert sure.findings[part].effect == pytest.approx(effect)
@@ -402,7 +405,7 @@ def test_the_error_of_a_mean_of_times_is_that_of_independent_ones():
     records = pd.concat([everything(), rows.assign(metric="train_time_ratio", value=2.5), *errors])
     low, high = judge(claim(21), records, PAPER).findings[0].text_interval
     assert (low + high) / 2 == pytest.approx(0.4)
-    assert (high - low) / 2 == pytest.approx(1.96 * 0.03 / 2.5**2 / 3**0.5, rel=1e-3)
+    assert (high - low) / 2 == pytest.approx(T_OF_REPEATS * 0.03 / 2.5**2 / 3**0.5, rel=1e-3)
 
 
 def test_learned_slopes_are_timed_beside_fixed_ones():
@@ -869,6 +872,29 @@ def test_gains_are_compared_on_the_same_tokens():
     # Of before: all tokens without overlap, and windows that grow, which no rule takes.
     assert sample.growth("alibi", 512, 2) == 1 and set(sample.sliding("alibi", 512)) == {(math.inf, 512, 16_384)}
     assert math.isnan(sample.change("alibi", 512, 4096)[0]) and "full windows of 4096" in sample.missing[1]
+
+
+def test_a_growth_in_full_windows_is_on_the_same_tokens_and_the_most_that_have_both():
+    rows = [full_windows("perplexity", value, window, 8) for window, value in ((64, 300), (128, 900))]
+    rows += [full_windows("perplexity", value, window, 8, skipped=1024) for window, value in ((64, 300), (128, 600))]
+    rows.append(full_windows("perplexity", 800, 64, 8, sample=None))
+    sample = Sample(evidence(pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)))
+    assert [tokens[1:] for tokens in sample.sliding("alibi", 512)] == [(512, math.inf), (512, 16_384), (1024, 16_384)]
+    assert sample.growth("alibi", 512, 2, sliding=True) == pytest.approx(3) and not sample.missing
+    assert math.isnan(sample.growth("alibi", 512, 4, sliding=True)) and sample.missing
+
+
+def test_full_windows_of_a_run_that_was_stopped_early_replace_no_others():
+    rows = [full_windows("perplexity", value, 64, 8, equal_time=early) for value, early in ((300, False), (400, True))]
+    rows += [full_windows("perplexity", value, 64, equal_time=e, skipped=None) for value, e in ((3, False), (4, True))]
+    rows = [row | {"sample": row["skipped"] and 16_384} for row in rows]
+    sample = Sample(evidence(pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)))
+    assert sample.perplexity("alibi", 512, 512, sliding=True) == pytest.approx(300)
+    assert [sample.perplexity("alibi", 512, 512, equal_time=early) for early in (False, True)] == pytest.approx([3, 4])
+
+
+def test_intervals_of_times_are_as_wide_as_ten_repeats_make_them():
+    assert pytest.approx(stdtrit(FEWEST_ROUNDS - 1, 0.975), abs=1e-6) == T_OF_REPEATS
 
 
 def test_the_papers_protocols_scored_the_same_tokens():

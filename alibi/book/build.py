@@ -35,7 +35,7 @@ from alibi.book.parameters import ParameterError, parse
 from alibi.book.widgets import FIGURE_FILES, FIGURE_FOLDER, SITE_FILES, SITE_FOLDER
 from alibi.errors import UnknownNameError, UserError, bounded
 from alibi.interruption import Pool, UnfinishedError
-from alibi.paths import checkout
+from alibi.paths import checkout, results_folder
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
@@ -393,8 +393,9 @@ def _key(source: Path, root: Path) -> str:
     cells = nbformat.read(source, as_version=4).cells
     code = [[cell.get("id"), cell.source, cell.metadata.get("tags")] for cell in cells if cell.cell_type == "code"]
     digest = hashlib.sha256(json.dumps([code, version("torch"), os.environ.get("ALIBI_SMOKE")]).encode())
-    for file in sorted([*root.glob("alibi/**/*.py"), *(p for p in root.glob("data/**/*") if p.is_file())]):
-        digest.update(f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    data = [file for folder in (root / "data", results_folder()) for file in folder.glob("**/*") if file.is_file()]
+    for file in sorted({*root.glob("alibi/**/*.py"), *data}):
+        digest.update(f"{os.path.relpath(file, root)} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
     return digest.hexdigest()
 
 

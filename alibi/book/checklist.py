@@ -9,6 +9,7 @@ from alibi.book.plots import TITLES
 from alibi.book.results import RUN
 from alibi.optim import method_rate
 from alibi.positions import METHODS
+from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments.wikitext103 import LENGTHS, STEPS
 from alibi.scale import SCALES, scale_named
 
@@ -93,7 +94,7 @@ def _texts(records: pd.DataFrame) -> str:
 
 def _seeds(records: pd.DataFrame) -> str:
     """The number of seeds of a model, and the models that have more."""
-    counted = records.groupby(["train_length", "method"]).seed.nunique().reset_index()
+    counted = records[~records.method.isin(CONTROLS)].groupby(["train_length", "method"]).seed.nunique().reset_index()
     fewest = counted.seed.min() if len(counted) else 0
     more = [
         f"{seeds} for {', '.join(TITLES[method] for method in same.method)} at L = {length}"

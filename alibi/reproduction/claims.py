@@ -59,6 +59,9 @@ HOLDS, BROKEN, UNDECIDED = "holds", "broken", "undecided"
 OPEN, SHUT, UNKNOWN = "open", "shut", "not yet measured"
 # The 0.975 quantile of the standard normal distribution: articles are many, so their intervals need no Student's t.
 Z = 1.959964
+# Of Student's t with 9 degrees of freedom: a time is repeated at least ten times (`alibi.speed.timing`), and not many
+# times more.
+T_OF_REPEATS = 2.262157
 
 
 @dataclass(frozen=True)
@@ -316,14 +319,14 @@ def _decided(
     part: Part, group: _Group, found: Sequence[tuple[dict[int, float], dict[int, float]]], paper: float | None
 ) -> Finding:
     """The outcome over seeds at each L; the finding has the L that is nearest to breaking the rule."""
-    told = []
+    told, quantile = [], T_OF_REPEATS if group.model else Z
     for length in dict.fromkeys(length for values, _ in found for length in values):
         values = [of_seed[length] for of_seed, _ in found if length in of_seed]
         effect = min(values) if part.draws else float(np.mean(values))
         over_seeds = None if part.draws else interval(values) or borrowed_interval(part, effect)
         errors = [errors[length] for _, errors in found if not math.isnan(errors.get(length, math.nan))]
         error = float(np.mean(errors)) if errors else math.nan
-        over_text = (effect - Z * error, effect + Z * error) if errors else None
+        over_text = (effect - quantile * error, effect + quantile * error) if errors else None
         sides = {part.holds(value) for value in (effect, *(over_seeds or ()), *(over_text or ()))}
         # Both ends of an interval may lie outside a band, one on each side.
         around = any(ends and ends[0] < part.low and ends[1] > part.high for ends in (over_seeds, over_text))

@@ -150,6 +150,8 @@ class Sample:
         tokens = prefix, skipped, sample
         if not math.isnan(parameters):
             self._parameters[method] = parameters
+        if equal_time and (metric != "perplexity" or protocol != NONOVERLAPPING):
+            return  # Only `curves` tell a run that was stopped early from the whole one.
         if protocol in TASKS:
             multiple = paper_eval_length / paper_length
             by_part = self._retrieved.setdefault((metric, protocol, method, interpolation, distractors, multiple), {})
@@ -240,16 +242,24 @@ class Sample:
         return _sorted(self._sliding.get((method, length), {}))
 
     def perplexity(
-        self, method: str, length: int, window: float, sliding: bool = False, equal_time: bool = False
+        self,
+        method: str,
+        length: int,
+        window: float,
+        sliding: bool = False,
+        equal_time: bool = False,
+        farthest: float = 0,
     ) -> float:
         """Perplexity on windows of `window` tokens, for a model trained at L = length.
 
         Between two measured windows at most a factor 1.5 apart, log perplexity is interpolated in log window: the
         paper's tables step by 100 and 1000 tokens from L. Our records have the exact windows. Nonoverlapping windows
-        score the whole text; full sliding windows score the largest choice of tokens that has this window and L.
+        score the whole text; full sliding windows score the largest choice of tokens that has L and windows to this
+        one, or to `farthest` if that is longer.
         """
         if sliding:
-            curve = next((c for c in self.sliding(method, length).values() if length in c and max(c) >= window), {})
+            end, curves = max(window, farthest), self.sliding(method, length).values()
+            curve = next((curve for curve in curves if length in curve and max(curve) >= end), {})
         else:
             curve = self.curves(method, length, equal_time).get(WHOLE, {})
         below = max((w for w in curve if w <= window * (1 + 1e-9)), default=0)
@@ -261,9 +271,9 @@ class Sample:
         return self.lacks(f"perplexity of {method} trained at {length} on windows of {window:g}{kind}")
 
     def growth(self, method: str, length: int, multiple: float, sliding: bool = False) -> float:
-        """Perplexity at multiple x L over perplexity at L."""
-        longer = self.perplexity(method, length, multiple * length, sliding)
-        return longer / self.perplexity(method, length, length, sliding)
+        """Perplexity at multiple x L over perplexity at L, on the same tokens."""
+        longer = self.perplexity(method, length, window := multiple * length, sliding)
+        return longer / self.perplexity(method, length, length, sliding, farthest=window)
 
     def beyond(self, method: str, length: int, start: float, reach: float) -> Curve:
         """The measured curve from start x L on. It must go from L to reach x L in steps of at most a doubling.
@@ -470,4 +480,8 @@ class Sample:
 
 
 def _sorted(curves: dict[Tokens, Curve]) -> dict[Tokens, Curve]:
-    return {tokens: dict(sorted(curves[tokens].items())) for tokens in sorted(curves, reverse=True)}
+    def size(tokens: Tokens) -> Tokens:
+        prefix, skipped, sample = tokens
+        return prefix, -skipped, sample
+
+    return {tokens: dict(sorted(curves[tokens].items())) for tokens in sorted(curves, key=size, reverse=True)}

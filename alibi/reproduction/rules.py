@@ -476,7 +476,8 @@ CLAIMS = (
        "spread over seeds from ALiBi's longer runs at laptop."),
     Claim(16, "The slopes need no tuning; random ones sometimes work", "p. 5 and 9", (
         # Two standard deviations of the paper's seeds: 2 x 0.24 of 18.67.
-        Part("perplexity at L_valid = L with random slopes over that with the fixed ones, mean of draws", SLOPES,
+        Part("perplexity at L_valid = L with random slopes over that with the fixed ones of the same seed, mean of "
+             "draws", SLOPES,
              _slopes("alibi-random", _against("alibi-random", "alibi")), high=1.026),
         Part("perplexity at 16 L over that at L with random slopes, best of at least three draws", SLOPES,
              _slopes("alibi-random", lambda s, L: s.growth("alibi-random", L, 16)), high=HOLDS, draws=True),
