@@ -467,10 +467,8 @@ def test_what_other_slopes_cost_our_alibi():
 
 def test_how_far_no_positions_are_behind_alibi():
     records = results("after_alibi", "laptop")
-    assert set(records.method) == {"alibi", "none", "forgetting"} and set(records.seed) == {0}
-    says(
-        "after-alibi", "Runs of ALiBi, without positions and with a forget gate are recorded so far, so A5, A6, A8, A9"
-    )
+    assert set(records.method) == {"alibi", "none", "forgetting", "rotary"} and set(records.seed) == {0}
+    says("after-alibi", "Runs of ALiBi, rotary, without positions and with a forget gate are recorded so far")
     plain = relative(records[records.interpolation.isna()])
     value = plain.set_index(["method", "train_length", "multiple"]).value
     ratio = {m: [value["none", length, m] / value["alibi", length, m] for length in (64, 128)] for m in (1.25, 16)}
@@ -488,6 +486,25 @@ def test_how_far_no_positions_are_behind_alibi():
     own = plain[plain.method == "none"].set_index(["train_length", "multiple"]).ratio
     assert all(own[length, 1.25] == own[length].min() < 1 for length in (64, 128))
     says("after-alibi", "Without positions perplexity falls to $1.25 L$ too, and rises soon after")
+
+
+def test_what_other_angles_bring_our_rotary():
+    records = results("after_alibi", "laptop").query("metric == 'perplexity'")
+    way = records.interpolation.fillna("own").rename("way")
+    read = records.pivot_table("value", ["method", "train_length", way, "eval_length"]).value
+
+    def above(method, way, multiple):
+        return [read[method, L, way, multiple * L] / read[method, L, "own", L] - 1 for L in (64, 128)]
+
+    assert [f"{share:.0%}" for share in above("rotary", "own", 4)] == ["17%", "15%"]
+    assert [f"{share:.1%}" for share in above("rotary", "yarn", 4)] == ["-1.0%", "0.3%"]
+    assert [f"{share:.0%}" for share in above("rotary", "pi", 4)] == ["38%", "43%"]
+    assert [f"{share:.0%}" for share in above("rotary", "yarn", 16)] == ["29%", "22%"]
+    assert [f"{share:.0%}" for share in above("alibi", "own", 16)] == ["-12%", "-9%"]
+    says("after-alibi", "At $4 L$ it is 17 and 15 % above its level at $L$")
+    says("after-alibi", "With YaRN it is 1 % below that level at 64 and 0.3 % above at 128, without any training (A16)")
+    says("after-alibi", "Interpolated positions make it worse, 38 and 43 % above. At $16 L$ YaRN is 29 and 22 % above")
+    says("after-alibi", "where ALiBi is 12 and 9 % below its own", "YaRN mends rotary to $4 L$")
 
 
 def test_what_a_forget_gate_brings():
