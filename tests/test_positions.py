@@ -237,6 +237,6 @@ def test_learned_positions_end_where_their_table_ends():
         position_method("learned", 64, 8)
     method = position_method("learned", 64, 8, longest=16)
     assert method.embeddings(torch.arange(16)).shape == (16, 64)
-    with pytest.raises(ValueError, match=r"position 16: the learned table ends at 15.*lengths up to 16"):
+    with pytest.raises(ValueError, match=r"position 16: the learned table ends at 15.*let it read up to 16 tokens"):
         method.check_length(17)
     method.check_length(16)
