@@ -42,7 +42,17 @@ from alibi.reproduction.claims import (
 from alibi.reproduction.evidence import Sample, as_records, evidence
 from alibi.reproduction.experiments import TABLES
 from alibi.reproduction.later_rules import LATER_CLAIMS
-from alibi.reproduction.rules import ABOUT_TWICE, CLAIMS, GATES, GROWTH_SPREAD, LOWEST_SPREAD, PRESS, Part, rule_changes
+from alibi.reproduction.rules import (
+    ABOUT_TWICE,
+    CLAIMS,
+    GATES,
+    GROWTH_SPREAD,
+    LEVEL_SPREAD,
+    LOWEST_SPREAD,
+    PRESS,
+    Part,
+    rule_changes,
+)
 from alibi.speed.timing import FEWEST_ROUNDS
 
 PAPER = paper_results()
@@ -717,7 +727,7 @@ def test_one_seed_next_to_a_bound_decides_nothing_where_the_spread_of_other_runs
     assert borrowed_interval(part, 1.1) == pytest.approx((1.047736, 1.154872), abs=1e-6)
     assert borrowed_interval(replace(part, spread=0.0), 1.1) is None
     for lowest, once, outcome in ((18.42, INCONCLUSIVE, "undecided"), (22, SEEN_ONCE, "holds")):
-        one = everything()
+        one = everything("laptop", shrink=8)
         for method in ("alibi-multiplied", "alibi-quadratic", "alibi-exponential"):
             one = changed(one, "slopes", 22, method)
         one = changed(one, "slopes", lowest, "alibi-exponential")
@@ -726,6 +736,8 @@ def test_one_seed_next_to_a_bound_decides_nothing_where_the_spread_of_other_runs
         assert intervals(found.findings[2]).endswith(" (spread of other runs)")
         # Seeds of its own decide.
         assert judge(claim(17), seeds(one, one), PAPER).verdict == REDUCED
+        # At another scale the spread is not known.
+        assert judge(claim(17), everything("gpu"), PAPER).findings[2].interval is None
 
 
 def test_the_spread_of_other_runs_is_that_of_their_records():
@@ -737,6 +749,8 @@ def test_the_spread_of_other_runs_is_that_of_their_records():
     assert losses.shape[1] == 3 and not losses.isna().any(axis=None)
     assert (losses.loc[1024] - losses.loc[64]).std() == pytest.approx(GROWTH_SPREAD, abs=5e-4)
     assert losses.min().std() == pytest.approx(LOWEST_SPREAD, abs=5e-4)
+    assert losses.loc[1024].std() == pytest.approx(LOWEST_SPREAD, abs=5e-4)
+    assert losses.loc[64].std() == pytest.approx(LEVEL_SPREAD, abs=5e-5)
 
 
 def test_an_interval_around_a_band_decides_nothing():

@@ -45,7 +45,7 @@ from alibi.corpora.reading import Reading
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.evidence import COUNTED_SCALES, Sample, as_records, evidence
 from alibi.reproduction.later_rules import LATER_CLAIMS
-from alibi.reproduction.rules import CLAIMS, GATES, PRESS, ROUNDING, Claim, Gate, Part
+from alibi.reproduction.rules import CLAIMS, GATES, PRESS, ROUNDING, SPREAD_SCALE, Claim, Gate, Part
 
 REPRODUCED, REDUCED, SEEN_ONCE = "reproduced", "reproduced at reduced scale", "seen once"
 NOT_REPRODUCED, CONTRADICTED_ONCE = "not reproduced", "contradicted once"
@@ -323,7 +323,8 @@ def _decided(
     for length in dict.fromkeys(length for values, _ in found for length in values):
         values = [of_seed[length] for of_seed, _ in found if length in of_seed]
         effect = min(values) if part.draws else float(np.mean(values))
-        over_seeds = None if part.draws else interval(values) or borrowed_interval(part, effect)
+        borrowed = borrowed_interval(part, effect) if group.scale == SPREAD_SCALE else None
+        over_seeds = None if part.draws else interval(values) or borrowed
         errors = [errors[length] for _, errors in found if not math.isnan(errors.get(length, math.nan))]
         error = float(np.mean(errors)) if errors else math.nan
         over_text = (effect - quantile * error, effect + quantile * error) if errors else None
