@@ -287,7 +287,10 @@ def test_later_claims_stand_apart():
     papers, later = scorecard(COMPLETE, PAPER), scorecard(COMPLETE, PAPER, LATER_CLAIMS)
     told = summary(papers, later).split("\n")
     others = len({one.paper for one in LATER_CLAIMS})
-    assert told[2] == f"Claims of {others} other papers, most of them later: {len(later)} {REDUCED}." and not told[3]
+    assert (
+        told[2] == f"Claims of {others} other sources, most of them later papers: {len(later)} {REDUCED}."
+        and not told[3]
+    )
     assert not any(line.startswith("A") for line in told)
     assert [found["paper"] for found in as_json(later)] == [one.paper for one in LATER_CLAIMS]
     cells = [str(cell) for cell in table(later).columns[1].cells]

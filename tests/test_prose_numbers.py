@@ -26,6 +26,7 @@ from alibi.reproduction.evidence import NONOVERLAPPING, SLIDING, TRIGRAM_WITH_CA
 from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.reproduction.experiments.wikitext103 import STEPS
 from alibi.reproduction.later_rules import LATER_CLAIMS
+from alibi.reproduction.retrieval_cells import TEST_WINDOWS
 from alibi.reproduction.rules import CLAIMS, HOLDS
 from alibi.scale import SCALES, paper_model
 from alibi.speed.shapes import SHAPES
@@ -293,7 +294,11 @@ def test_the_share_of_the_gain_that_is_the_curse():
     curves = larger.set_index(["protocol", "eval_length"]).value
     gained = [math.log(curves[protocol, 512] / curves[protocol, 2048]) for protocol in (SLIDING, NONOVERLAPPING)]
     assert f"{1 - gained[0] / gained[1]:.0%}" == "93%"
-    says("early-token-curse", "81 % at $L = 64$ and 85 % at 128 in our models of 7M parameters, and 93 % at 512 in one")
+    says(
+        "early-token-curse",
+        "Of our gains to $4 L$ they explain 81 % at $L = 64$ and 85 % at 128 (7M",
+        "93 % at 512 (37M)",
+    )
 
 
 def test_what_longer_trained_models_save_past_their_length():
@@ -336,7 +341,7 @@ def test_passkeys_that_models_trained_at_64_find():
     says("reads-further", "3 % are found at $16 L$", "more than 99 % are found")
     past = found.unstack().loc[:, 128:].mean(axis=1)
     assert [f"{past[method]:.0%}" for method in ("none", "alibi", "alibi-x8")] == ["53%", "87%", "51%"]
-    says("reads-further", "The mean of 2, 4, 8 and $16 L$ is 53 %. ALiBi has 87 %, which breaks A18, and with steep")
+    says("reads-further", "The mean of 2, 4, 8 and $16 L$ is 53 %. ALiBi has 87 %, which breaks A18; the steep slopes")
     divided = measured_results("retrieval").query(
         "scale == 'laptop' and metric == 'exact_match' and method == 'alibi' and protocol == 'passkey'"
     )
@@ -350,8 +355,13 @@ def test_what_steeper_slopes_would_do_to_the_claims_on_passkeys():
     steep = pd.concat([rows[rows.method != "alibi"], rows[rows.method == "alibi-x8"].assign(method="alibi")])
     judged = {verdict.number: verdict.findings for verdict in scorecard(steep, claims=LATER_CLAIMS)}
     assert [part.outcome for part in judged["A18"]] == ["holds", "holds"]
-    says("reads-further", "with steep slopes 51 %, which does not")
-    says("later-claims", "with eight times steeper ones its rule is obeyed")
+    # 256 passkeys a length, in four lengths: the difference is less than two standard errors.
+    gap = judged["A18"][0].effect
+    assert f"{gap:.3f}" == "0.023" and gap < 1.96 * math.sqrt(2 * 0.25 / (4 * 256))
+    says("reads-further", "the steep slopes' 51 % is too close to call")
+    says("later-claims", "with eight times steeper ones passkeys are too close to call")
+    assert TEST_WINDOWS == {"passkey": 256, "recall": 64, "copying": 64}
+    says("later-claims", "Shares are of 256 passkeys and 64 strings, so one string is 1.6 points")
     (at_least,) = next(claim.parts for claim in LATER_CLAIMS if claim.number == "A24")
     assert at_least.holds(0.0)
     says("later-claims", 'A24 asks for "at least as much", so methods that all answer alike would obey it')
@@ -517,13 +527,17 @@ def test_what_a_forget_gate_brings():
     assert f"{parameters.forgetting / parameters.alibi - 1:.1%}" == "0.1%"
     says(
         "after-alibi",
-        "With a forget gate perplexity at $L$ is 2.1 and 3.2 % below ALiBi's (A8), for 0.1 % more parameters",
+        "With a forget gate perplexity at $L$ is 2.1 and 3.2 % below ALiBi's, for 0.1 % more parameters",
     )
+    (eight,) = (verdict for verdict in scorecard(claims=LATER_CLAIMS) if verdict.number == "A8")
+    (nearest,) = eight.findings
+    assert eight.verdict == "inconclusive" and f"{nearest.interval[1] / nearest.effect - 1:.1%}" == "3.3%"
+    says("after-alibi", "Seeds of ALiBi alone could move that by 3.3 %, so A8 is *inconclusive*")
     far = {method: [1 - plain.ratio[method, L, 16] for L in (64, 128)] for method in ("forgetting", "alibi")}
     assert [f"{share:.0%}" for share in far["forgetting"]] == ["12%", "9%"]
     assert all(0 < more - alibi < 0.01 for more, alibi in zip(far["forgetting"], far["alibi"], strict=True))
     says("after-alibi", "It falls to $2 L$ too (A9), and to $16 L$ by 12 and 9 %, a little more than ALiBi's")
-    says("after-alibi", "In our runs a forget gate is 2 and 3 % better at $L$, and holds")
+    says("after-alibi", "a forget gate is 2 and 3 % better at $L$, which another seed could undo, and holds")
 
 
 def test_where_our_alibi_copies_from():
@@ -768,7 +782,11 @@ def test_what_random_draws_became():
     assert (behind[2] < 0).all() and slopes(8)[-1] < flattest[2] < slopes(8)[-3] < flattest[1]
     at_length = curves["alibi-random"].loc[64].mean() / curves["alibi"][0][64]
     assert (behind.loc[1024] < 0).sum() == 2 and f"{at_length:.3f}" == "0.989"
-    says("slopes", "Two of three draws are ahead of ALiBi at $16 L$", "the mean of three is 0.989")
+    says("slopes", "Two of three draws are ahead of ALiBi at $16 L$", "The mean of three draws is 0.989")
+    (sixteen,) = (verdict for verdict in scorecard() if verdict.number == 16)
+    nearest = sixteen.findings[0]
+    assert sixteen.verdict == "inconclusive" and f"{nearest.effect:.3f} {nearest.interval[1]:.3f}" == "0.995 1.028"
+    says("slopes", "Its 0.995 is one draw's", "another could bring 1.028, above the 1.026 asked")
     growth = nats.loc[1024] - nats.loc[64]
     of_seeds = perplexities(results("wikitext103", "laptop")).query("method == 'alibi' and train_length == 64")
     of_seeds = of_seeds.pivot_table(index="eval_length", columns="seed", values="value").map(math.log)
@@ -791,7 +809,12 @@ def test_what_random_draws_became():
     rates = rates[(rates.train_length == 64) & rates.method_rate.isna()].set_index("method")
     lead = math.log(rates.value["sinusoidal"] / rates.value["alibi"])
     assert f"{lead:.3f} {19_968_000 / rates.tokens_trained['alibi']:.0f}" == "0.027 9"
-    says("wikitext103", "With a ninth of these tokens ALiBi leads at 64, by 0.027 nats")
+    budget = results("token_budget", "laptop").query("tokens_trained < 3e6 and metric == 'perplexity'")
+    budget = (
+        budget[budget.eval_length.eq(64) & budget.skipped.isna() & budget.split.eq("valid")].set_index("method").value
+    )
+    assert f"{math.log(budget['sinusoidal'] / budget['alibi']):.3f}" == "0.029"
+    says("wikitext103", "With a ninth of these tokens ALiBi leads at 64, by 0.027 and 0.029 nats on two machines")
 
 
 def test_what_faster_growth_became():
@@ -826,7 +849,7 @@ def test_what_heads_that_never_settle_became():
         "perplexity is lowest at $2 L$, and at $16 L$ 25 % above its level at $L$",
         "lowest at $8 L$, 6.9 % below",
     )
-    says("slopes", "enough so far, but at $L$ 2.8 % behind ALiBi")
+    says("slopes", "With half the heads perplexity at $L$ is 2.8 % above ALiBi's")
     behind = [curves[name][1024] / curves["alibi"][1024] - 1 for name in ("alibi-half", "alibi-logarithmic")]
     assert f"{behind[0]:.1%} {behind[1]:.0%}" == "5.8% 47%" and (half > curves["alibi"]).all()
     says("slopes", "half the heads 5.8 %, the logarithm 47 % and multiplying 81 %")
@@ -837,7 +860,7 @@ def test_what_heads_that_never_settle_became():
 def test_what_is_not_recorded_yet():
     """Where a chapter says that nothing that counts is recorded, records make it say what was found."""
     assert 1024 not in set(measured_results("efficiency").query("scale == 'gpu'").train_length)
-    says("efficiency", "It is timed at 512 and 3072; 1024 is not recorded yet")
+    says("efficiency", "The H100 lacks 1024, so the CPU decides claims 7, 8, 20 and 21")
 
 
 def test_the_larger_models_on_another_text():
@@ -860,7 +883,13 @@ def test_the_larger_models_on_another_text():
         for part, others in ((part, part.at_other_lengths) for part in eleven.findings)
     ]
     assert told == [["0.97", "0.91"], ["0.88", "0.78"], ["1.29", "1.05"], ["0.79", "0.70"]]
-    says("scaling", "0.97 when $L = 64$ and 0.91 when $L = 128$", "trained at half the length, it is 0.88 and 0.78")
+    says("scaling", "0.97 when $L = 64$ and 0.91 when $L = 128$", "Trained at half the length it is 0.88 and 0.78")
+    stopped = {
+        length: found[found.equal_time & found.train_length.eq(length)].tokens_trained.max() for length in (128, 256)
+    }
+    shares = [f"{stopped[length] / found.tokens_trained.max():.0%}" for length in (128, 256)]
+    assert shares == ["93%", "88%"] and told[3] == ["0.79", "0.70"]
+    says("scaling", "the rival got Table 11's 93 and 88 % of the updates", "equal time would be 79 and 70 %")
     says("scaling", "ALiBi at 512 takes 21 % less time", "at 1024 it takes 30 % less")
     own = found[(found.metric == "perplexity") & found.skipped.isna() & (found.eval_length == found.train_length)]
     own = own[own.method == "sinusoidal"].set_index(["train_length", "equal_time"]).value
@@ -910,7 +939,9 @@ def test_what_an_h100_takes():
     assert all(abs(ratio - 1) < 0.001 for ratio in ratios("memory_ratio_on_one_kernel"))
     told = [[f"{end:.0f}" for end in percent(*pair)] for pair in zip(fastest, error, strict=True)]
     assert told == [["-3", "4", "12"], ["-1", "7", "16"]]
-    says("efficiency", "level at 3072 on one kernel, with the same memory (at 512: -8 to +12 %)")
+    says(
+        "efficiency", "level at 3072 on one kernel, which writes all scores, with the same memory (at 512: -8 to +12 %)"
+    )
     says("efficiency", "Each on its fastest kernel, it trains 7 % slower at 3072 (-1 to +16 %)")
     says("alibi", "On an H100, each on its fastest kernel, ours trains 7 % slower at 3072 tokens")
     says("efficiency", "Its training is not shown to be slower, at 512 by 4 % (-3 to +12 %)")
@@ -919,6 +950,11 @@ def test_what_an_h100_takes():
     says("efficiency", "Sinusoidal gains 1.10 on torch's", "kernel, and 1.50 on one that writes its scores")
     assert f"{ratios('time_ratio', 't5')[1]:.2f} {ratios('time_ratio_on_one_kernel', 't5')[1]:.2f}" == "2.20 5.74"
     says("efficiency", "On the H100 T5 takes 2.2 times as long at 3072, on the shared kernel 5.7")
+    assert f"{sum(1 / ratio for ratio in ratios('time_ratio_on_one_kernel', 't5')) / 2:.2f}" == "0.51"
+    says("efficiency", "Its mean speed on that, at 512 and 3072, is 0.51")
+    longer = timed[timed.metric.eq("eval_time_ratio") & timed.method.eq("alibi") & timed.train_length.eq(3072)]
+    assert f"{longer.value.item() - 1:.0%}" == "16%"
+    says("efficiency", "With the bias in extra columns, evaluation at 3072 took 16 % longer on the H100")
     says(
         "t5",
         "On an H100 *per distance* takes 5.74 times sinusoidal's time at 3072 on one kernel, and 2.20 times if both",
@@ -984,7 +1020,7 @@ def test_what_a_cpu_takes():
     says("efficiency", "At 3,072 with ALiBi's bias, extra columns are 6 % faster")
     times = timed[timed.metric == "attention_time"].groupby(["train_length", "method"]).value.min()
     assert f"{times[8192, 'alibi+window'] / times[8192, 'none']:.2f}" == "0.16"
-    says("efficiency", "At 8,192 tokens one pair in six is left, and on the CPU attention takes a sixth of the time")
+    says("efficiency", "At 8,192 tokens one pair in six is left, and a sixth of the CPU's time")
 
 
 def test_what_three_forms_of_the_t5_bias_take():
@@ -1116,6 +1152,11 @@ def test_the_runs_on_other_novels():
     own = [f"{curve.loc[length, (length, 'sinusoidal')]:.2f}" for length in (64, 128, 384)]
     assert own == sorted(own) == ["64.94", "66.08", "70.81"]
     says("bookcorpus", "those of 64, 128 and 384 have 64.94, 66.08 and 70.81", "On these books it would be shut")
+    ratios = [curve.loc[L, (L, "alibi")] / curve.loc[L, (L, "sinusoidal")] for L in (64, 128)]
+    published = [paper("Table 5", "alibi", L, L) / paper("Table 5", "sinusoidal", L, L) for L in (64, 128)]
+    assert all(ours / theirs < 0.97 for ours, theirs in zip(ratios, published, strict=True))
+    says("bookcorpus", "On these books it would be shut, and so would gate d")
+    says("scorecard", "On the novels of 10 gates c and d are shut")
     gate = next(gate for verdict in scorecard() if verdict.number == 10 for gate in verdict.gates if gate.letter == "c")
     assert gate.state == "open"
     past, longer = (curve[length] / curve.loc[length, length] for length in (64, 128))
@@ -1147,10 +1188,11 @@ def test_the_runs_on_other_novels():
     )
     lowest = rates.groupby("method").value.min()
     assert f"{math.log(lowest.sinusoidal / lowest.alibi):.3f}" == "0.027"
-    says("bookcorpus", "after 2.2 million tokens of Wikipedia ALiBi led by 0.027 nats")
+    says("bookcorpus", "After 2.2 million tokens of Wikipedia ALiBi led by 0.027 and 0.029 nats, on two machines")
     verdict = next(verdict for verdict in scorecard() if verdict.number == 10)
-    assert verdict.verdict == "seen once" and all(part.outcome == "holds" for part in verdict.findings)
-    says("bookcorpus", "Claim 10 is *seen once*: all three parts hold, with one seed")
+    assert verdict.verdict == "inconclusive"
+    assert [part.outcome for part in verdict.findings] == ["undecided", "holds", "holds"]
+    says("bookcorpus", "Claim 10 is *inconclusive*. Two parts hold, with one seed")
 
 
 def test_what_the_rate_of_the_t5_table_did():

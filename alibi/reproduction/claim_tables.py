@@ -140,7 +140,7 @@ def summary(verdicts: Sequence[Verdict], later: Sequence[Verdict] = ()) -> str:
     lines = [f"{_counted(verdicts)}.", ""]
     if later:
         papers = len({verdict.paper for verdict in later})
-        lines += [f"Claims of {papers} other papers, most of them later: {_counted(later)}.", ""]
+        lines += [f"Claims of {papers} other sources, most of them later papers: {_counted(later)}.", ""]
     lines += ["| | the paper's claim | verdict | the paper | measured | seeds |", "|---:|---|---|---:|---:|---:|"]
     for verdict in verdicts:
         found = next((part for part in verdict.findings if part.effect is not None), verdict.findings[0])

@@ -219,9 +219,9 @@ class Part:
     errors: Values | None = None
     """Standard errors of the values, over the articles of the text or the repeats of a time; else nan."""
     spread: float = 0.0
-    """Standard deviation (nats) of a model's number over the three seeds of other runs at `SPREAD_SCALE`. While one seed
-    has the number there, the statistic, a ratio of two models' numbers, gets its interval over seeds from them; 0 if no
-    such runs are known."""
+    """Standard deviation (nats) of a model's number over the three seeds of other runs at `SPREAD_SCALE`. While the
+    number has one seed there, the statistic, a ratio of two models' numbers, gets its interval over seeds from them; 0
+    if no such runs are known."""
 
     @property
     def rule(self) -> str:
