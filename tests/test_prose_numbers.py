@@ -467,12 +467,18 @@ def test_what_a_larger_budget_changes():
 def test_what_other_slopes_cost_our_alibi():
     records = results("after_alibi", "laptop").query("method == 'alibi'")
     assert set(records.seed) == {0}
-    twice = perplexities(records).query("eval_length == 2 * train_length")
-    twice = twice.assign(way=twice.interpolation.fillna("own")).set_index(["train_length", "way"]).value
+    read = perplexities(records)
+    read = read.assign(way=read.interpolation.fillna("own"), multiple=read.eval_length // read.train_length)
+    read = read.drop_duplicates(["train_length", "way", "eval_length"]).query("eval_length % train_length == 0")
+    cost = read.set_index(["multiple", "train_length", "way"]).value
+    far = [f"{cost[times, L, 'ntk'] / cost[times, L, 'own'] - 1:.0%}" for times in (4, 16) for L in (64, 128)]
+    assert far == ["1%", "1%", "5%", "5%"]
+    twice = cost[2]
     cost = [f"{twice[length, 'pi'] / twice[length, 'own'] - 1:.0%}" for length in (64, 128)]
     cost += [f"{twice[length, 'ntk'] / twice[length, 'own'] - 1:.1%}" for length in (64, 128)]
     assert cost == ["12%", "15%", "0.3%", "0.1%"]
     says("after-alibi", "12 % higher than with its own when $L = 64$, and 15 % when $L = 128$", "cost 0.3 and 0.1 %")
+    says("after-alibi", "NTK's slopes cost 0.3 and 0.1 % there, 1 % at $4 L$ and 5 % at $16 L$")
 
 
 def test_how_far_no_positions_are_behind_alibi():
