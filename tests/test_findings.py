@@ -100,7 +100,7 @@ def test_claims_without_a_number_share_a_line(monkeypatch):
         claims.Verdict(number, f"Title {number}", "", word, "", parts, "")
         for number, word, parts in ((1, "seen once", (part, empty)), (2, "not yet measured", (empty,)), (3, "", ()))
     ]
-    monkeypatch.setattr(claims, "both_scorecards", lambda: verdicts)
+    monkeypatch.setattr(claims, "both_scorecards", lambda: (verdicts, []))
     assert findings.of_claims([1, 2]).data.split("\n") == [
         "- **Claim 1, Title 1: seen once.**",
         "  - a ratio is 1.2 at gpu; the rule asks at most 1: broken",

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -229,7 +230,7 @@ def _curve(rows: pd.DataFrame) -> dict[float, float]:
 def of_claims(numbers: Sequence[int | str]) -> Markdown:
     """The verdicts on these claims, each with its measured parts; claims without any share the last line."""
     told, waiting = [], []
-    for verdict in claims.both_scorecards():
+    for verdict in chain(*claims.both_scorecards()):
         parts = [
             "; ".join(
                 [

@@ -427,10 +427,10 @@ def scorecard(
     return _scorecard(claims, known, Known(as_records(paper_results() if paper is None else paper)))
 
 
-def both_scorecards() -> list[Verdict]:
-    """The verdicts on the paper's claims, then those on the claims of later papers, on all measured records."""
+def both_scorecards() -> tuple[list[Verdict], list[Verdict]]:
+    """The verdicts on the paper's claims, and those on the claims of later papers, on all measured records."""
     known, published = Known(measured_results()), Known(as_records(paper_results()))
-    return [verdict for claims in (CLAIMS, LATER_CLAIMS) for verdict in _scorecard(claims, known, published)]
+    return _scorecard(CLAIMS, known, published), _scorecard(LATER_CLAIMS, known, published)
 
 
 def _scorecard(claims: Sequence[Claim], known: Known, published: Known) -> list[Verdict]:
