@@ -73,7 +73,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
         row = rows[method]
         # Without a bias, columns would be sdpa by another name.
         ways = 3 if method == "sinusoidal" else 4
-        assert row["kernel"] in trials.KERNELS["cpu"] and len(row["tried"]) + len(row["refused"]) == ways
+        assert row["kernel"] in trials.CANDIDATES["cpu"] and len(row["tried"]) + len(row["refused"]) == ways
     assert list(rows["t5"]["refused"]) == ["columns, eager"]
     # A peer that can't be compiled competes eager, and the table says so.
     failed = rows["peer x-transformers ALiBi"]
@@ -132,7 +132,7 @@ def test_memory_is_what_the_allocator_hands_out():
 
 def test_records_have_the_kernel_that_ran_and_a_standard_error(monkeypatch):
     """Where masks are slow, ALiBi's fastest kernel in training is columns; the shared kernel is recorded beside it."""
-    monkeypatch.setitem(trials.KERNELS, "cpu", ("columns", "sdpa"))
+    monkeypatch.setitem(trials.CANDIDATES, "cpu", ("columns", "sdpa"))
     cell = SpeedCell("quick", "tiny", ("sinusoidal", "alibi"), kernel="baddbmm")
     records = cell.records()
     known = {(number["method"], number["metric"]) for number in cell.numbers()}
@@ -282,7 +282,7 @@ def test_what_can_not_be_measured_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BenchError, match="torch sees no CUDA GPU"):
         benchmark.bench(("tiny",), device="cuda")
-    monkeypatch.setitem(trials.KERNELS, "cpu", ("columns",))
+    monkeypatch.setitem(trials.CANDIDATES, "cpu", ("columns",))
     with pytest.raises(BenchError, match=r"no attention kernel runs t5 at shape tiny on cpu: .*TableBias"):
         benchmark.bench(("tiny",), device="cpu", methods=("t5",))
 
