@@ -28,12 +28,8 @@ METRIC_NAMES = {
     "eval_speed": "inference speed",
     "train_memory": "training memory",
 }
-# Labels of axes.
-METRIC_LABELS = {
-    "perplexity": "perplexity (per token)",
-    "word_perplexity": "perplexity (per word)",
-    "bits_per_byte": "bits per byte",
-}
+# Label of an axis.
+PERPLEXITY = "perplexity (per token)"
 Look = tuple[str, str | tuple[int, int, int], tuple[float, ...] | str]
 """Colour, marker and dashes of a line."""
 CHOSEN_LOOKS: dict[str, Look] = {
