@@ -8,6 +8,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -409,14 +410,14 @@ def reproduce(
     print(plan.listing(planned), flush=True)
     if list_only or dry_run:
         return
-    before = both_scorecards()
+    before = [*chain(*both_scorecards())]
     ended: Exception | None = None
     try:
         run([(state.experiment, state.cell) for state in planned], minutes)
     except Exception as unfinished:
         ended = unfinished
     print(plan.summary(plan.plan(choice)))
-    print(changes(before, both_scorecards()))
+    print(changes(before, [*chain(*both_scorecards())]))
     if ended is not None:
         raise ended
 
@@ -455,17 +456,14 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
     """
     from alibi.reproduction import nulls
     from alibi.reproduction.claim_tables import as_json, change_table, gate_table, table
-    from alibi.reproduction.claims import gates
-    from alibi.reproduction.claims import scorecard as judged
-    from alibi.reproduction.later_rules import LATER_CLAIMS
+    from alibi.reproduction.claims import both_scorecards, gates
 
     if json_file is not None:
         check_output(json_file)
-    families = {"": judged(), "claims of later papers": judged(claims=LATER_CLAIMS)}
+    families = both_scorecards()
     if json_file is not None:
-        every = as_json([verdict for verdicts in families.values() for verdict in verdicts])
-        json_file.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
-    for title, verdicts in families.items():
+        json_file.write_text(json.dumps(as_json([*chain(*families)]), indent=2) + "\n", encoding="utf-8")
+    for title, verdicts in zip(("", "claims of later papers"), families, strict=True):
         if title:
             print(f"\n{title}\n")
         _console(160).print(table(verdicts))

@@ -254,7 +254,6 @@ def evaluate(
     grid = evaluation_windows(len(tokens), length, stride, skip)
     windows = [window for window in grid if counted[window.scored : window.end].any()]
     losses_N, positions_N = token_losses(model, tokens, end_of_line, windows, batch_tokens, f"length {length}")
-    counted &= ~np.isnan(losses_N)
     losses, positions, articles = losses_N[counted], positions_N[counted], article_numbers(len(tokens), starts)[counted]
     places = min(length, len(tokens))
     nats_by_position = np.bincount(positions, losses, places)

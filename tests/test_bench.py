@@ -73,7 +73,7 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
         row = rows[method]
         # Without a bias, columns would be sdpa by another name.
         ways = 3 if method == "sinusoidal" else 4
-        assert row["kernel"] in trials.KERNELS["cpu"] and len(row["tried"]) + len(row["refused"]) == ways
+        assert row["kernel"] in trials.CANDIDATES["cpu"] and len(row["tried"]) + len(row["refused"]) == ways
     assert list(rows["t5"]["refused"]) == ["columns, eager"]
     # A peer that can't be compiled competes eager, and the table says so.
     failed = rows["peer x-transformers ALiBi"]
@@ -132,7 +132,7 @@ def test_memory_is_what_the_allocator_hands_out():
 
 def test_records_have_the_kernel_that_ran_and_a_standard_error(monkeypatch):
     """Where masks are slow, ALiBi's fastest kernel in training is columns; the shared kernel is recorded beside it."""
-    monkeypatch.setitem(trials.KERNELS, "cpu", ("columns", "sdpa"))
+    monkeypatch.setitem(trials.CANDIDATES, "cpu", ("columns", "sdpa"))
     cell = SpeedCell("quick", "tiny", ("sinusoidal", "alibi"), kernel="baddbmm")
     records = cell.records()
     known = {(number["method"], number["metric"]) for number in cell.numbers()}
@@ -184,7 +184,7 @@ def test_forms_of_the_t5_bias_look_up_as_often_as_their_names_say(monkeypatch):
     counted = []
     bucket = t5_forms.T5Bias.bias(t5_forms.T5Bias(32, 4)).bucket
     monkeypatch.setattr(
-        "alibi.positions.t5.bucket", lambda distance: (counted.append(distance.numel()), bucket(distance))[1]
+        "alibi.positions.t5.bucket", lambda distance, **given: (counted.append(distance.numel()), bucket(distance))[1]
     )
     shape = replace(TINY, layers=3)
     for form, expected in zip(t5_forms.FORMS, ([16], [256], [256] * 3), strict=True):
@@ -282,7 +282,7 @@ def test_what_can_not_be_measured_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BenchError, match="torch sees no CUDA GPU"):
         benchmark.bench(("tiny",), device="cuda")
-    monkeypatch.setitem(trials.KERNELS, "cpu", ("columns",))
+    monkeypatch.setitem(trials.CANDIDATES, "cpu", ("columns",))
     with pytest.raises(BenchError, match=r"no attention kernel runs t5 at shape tiny on cpu: .*TableBias"):
         benchmark.bench(("tiny",), device="cpu", methods=("t5",))
 

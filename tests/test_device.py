@@ -167,7 +167,7 @@ def test_torch_has_every_operation_of_ours_for_an_apple_gpu():
         for method, cutoffs in itertools.product(METHODS, ((), (100, 300))):
             model = Decoder(ModelConfig(method, **shape, cutoffs=cutoffs))
             for recipe in RECIPES.values():
-                optimizer, schedule, clip = recipe(model, 1e-3, 2, 10)
+                optimizer, schedule, clip = recipe(model, 1e-3, 2, 10, None)
                 model.negative_log_likelihood(tokens[:, :-1], tokens[:, 1:]).sum().backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
                 optimizer.step()

@@ -92,15 +92,13 @@ def test_variants_are_told_against_alibi_and_against_themselves():
 
 
 def test_claims_without_a_number_share_a_line(monkeypatch):
-    part = claims.Finding(
-        "a ratio", "at most 1", "broken", False, 1.2, 0, None, None, None, 1, 0, None, "gpu", "", "", ()
-    )
+    part = claims.Finding("a ratio", "at most 1", claims.BROKEN, effect=1.2, seeds=1, scale="gpu")
     empty = replace(part, outcome="", effect=None)
     verdicts = [
         claims.Verdict(number, f"Title {number}", "", word, "", parts, "")
         for number, word, parts in ((1, "seen once", (part, empty)), (2, "not yet measured", (empty,)), (3, "", ()))
     ]
-    monkeypatch.setattr(claims, "both_scorecards", lambda: verdicts)
+    monkeypatch.setattr(claims, "both_scorecards", lambda: (verdicts, []))
     assert findings.of_claims([1, 2]).data.split("\n") == [
         "- **Claim 1, Title 1: seen once.**",
         "  - a ratio is 1.2 at gpu; the rule asks at most 1: broken",
@@ -122,15 +120,13 @@ def test_claims_without_a_number_share_a_line(monkeypatch):
     ],
 )
 def test_a_value_is_not_rounded_onto_a_bound(value, told):
-    part = claims.Finding("a", "b", "", None, None, 0, None, None, None, 0, 0, None, "", "", "", (), bounds=(1.0, 2.5))
+    part = claims.Finding("a", "b", bounds=(1.0, 2.5))
     assert part.number(value) == told
 
 
 def test_the_line_of_verdicts_names_the_claims_that_failed():
-    part = claims.Finding(
-        "a ratio", "at most 1", claims.BROKEN, False, 1.2, 0, None, None, None, 1, 0, None, "laptop", "", "", ()
-    )
-    empty = claims.Finding("a", "b", "", None, None, 0, None, None, None, 0, 0, None, "", "", "", ("one",))
+    part = claims.Finding("a ratio", "at most 1", claims.BROKEN, obeys=False, effect=1.2, seeds=1, scale="laptop")
+    empty = claims.Finding("a", "b", missing=("one",))
     verdicts = [
         claims.Verdict(1, "One holds", "", claims.SEEN_ONCE, "laptop", (), ""),
         claims.Verdict(2, "Two holds", "", claims.CONTRADICTED_ONCE, "laptop", (part,), ""),

@@ -102,7 +102,7 @@ def test_the_schedule_warms_up_falls_and_restarts_lower_and_longer():
 
 @pytest.mark.parametrize("highest", [1.0, 1e-5])
 def test_no_rate_of_the_papers_recipe_is_above_the_highest(highest):
-    optimizer, schedule, _ = RECIPES["paper"](small_model("alibi"), highest, 10, 110)
+    optimizer, schedule, _ = RECIPES["paper"](small_model("alibi"), highest, 10, 110, None)
     rates = []
     for _ in range(110):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -155,7 +155,7 @@ def test_adamw_gives_the_positions_a_rate_of_their_own_and_no_decay(name):
 
 def test_the_schedule_of_adamw_keeps_the_factor_and_the_paper_s_recipe_has_none():
     for recipe, factor in (("adamw", 30.0), ("paper", None)):
-        optimizer, schedule, _ = RECIPES[recipe](small_model("t5"), 0.01, 5, 20)
+        optimizer, schedule, _ = RECIPES[recipe](small_model("t5"), 0.01, 5, 20, None)
         for _ in range(20):
             rates = [group["lr"] for group in optimizer.param_groups]
             assert len(set(rates[:2])) == 1
@@ -179,7 +179,7 @@ def test_the_factor_of_the_t5_table_follows_from_the_budget_or_is_the_one_asked_
 
 
 def test_the_recipe_for_small_batches_remembers_rare_words_and_ends_at_zero():
-    optimizer, schedule, _ = RECIPES["adamw-small-batch"](small_model("alibi"), 0.01, 5, 20)
+    optimizer, schedule, _ = RECIPES["adamw-small-batch"](small_model("alibi"), 0.01, 5, 20, None)
     assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.999)}
     rates = []
     for _ in range(20):
@@ -193,7 +193,7 @@ def test_the_recipe_for_small_batches_remembers_rare_words_and_ends_at_zero():
 def test_the_t5_table_can_travel_as_far_as_attention_scores_ask(monkeypatch):
     def travelled():
         model = small_model("t5")
-        optimizer, schedule, _ = RECIPES["adamw"](model, 2e-3, 30, 300)
+        optimizer, schedule, _ = RECIPES["adamw"](model, 2e-3, 30, 300, None)
         begin = model.positions.weights_KH.detach().clone()
         for _ in range(300):
             optimizer.zero_grad()

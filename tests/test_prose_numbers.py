@@ -58,7 +58,7 @@ def travel(scale):
     """The sum of a scale's learning rates: as far as AdamW can move a weight."""
     size, total = SCALES[scale], 0.0
     one = torch.nn.Linear(1, 1)
-    optimizer, schedule, _ = RECIPES[size.recipe](one, size.learning_rate, size.warmup_steps, size.steps)
+    optimizer, schedule, _ = RECIPES[size.recipe](one, size.learning_rate, size.warmup_steps, size.steps, None)
     for _ in range(size.steps):
         total += optimizer.param_groups[0]["lr"]
         optimizer.step()

@@ -153,12 +153,11 @@ def refresh(root: Path | None = None) -> None:
 def with_verdicts(readme: str) -> str:
     """The README with the verdicts of the current records between its two marks."""
     from alibi.reproduction.claim_tables import summary
-    from alibi.reproduction.claims import scorecard
-    from alibi.reproduction.later_rules import LATER_CLAIMS
+    from alibi.reproduction.claims import both_scorecards
 
     before, begin, rest = readme.partition(VERDICTS_BEGIN)
     _, end, after = rest.partition(VERDICTS_END)
-    return f"{before}{begin}\n{summary(scorecard(), scorecard(claims=LATER_CLAIMS))}{end}{after}" if end else readme
+    return f"{before}{begin}\n{summary(*both_scorecards())}{end}{after}" if end else readme
 
 
 def changed(root: Path | None = None) -> list[Path]:

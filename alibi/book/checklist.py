@@ -24,22 +24,20 @@ def _size(name: str) -> str:
     return f"{model.layers} layers, width {model.width}, {model.heads} heads"
 
 
-def differences(scale: str, records: pd.DataFrame) -> Styler:
-    """Differences between the paper's WikiText-103 runs and a scale's: item, paper, ours, why, effect.
+def differences(records: pd.DataFrame) -> Styler:
+    """Differences between the paper's WikiText-103 runs and those of scale laptop: item, paper, ours, why, effect.
 
     Args:
-        scale: name of the scale.
-        records: its measured records of `wikitext103`, which tell the seeds.
+        records: the measured records of `wikitext103` at this scale, which tell texts and seeds.
     """
-    ours, paper = scale_named(scale), SCALES["paper"]
-    steps = STEPS.get(scale, ours.steps)
-    tokens, theirs = steps * ours.batch_tokens, paper.steps * paper.batch_tokens
-    lengths = ", ".join(f"{length:,}" for length in sorted(LENGTHS[scale]))
+    ours, paper = SCALES["laptop"], SCALES["paper"]
+    tokens, theirs = STEPS["laptop"] * ours.batch_tokens, paper.steps * paper.batch_tokens
+    lengths = ", ".join(f"{length:,}" for length in sorted(LENGTHS["laptop"]))
     rows = [
         (
             "model",
             _size("paper"),
-            _size(scale),
+            _size("laptop"),
             "a run fits one core",
             "levels of perplexity, as expected",
         ),
@@ -48,14 +46,14 @@ def differences(scale: str, records: pd.DataFrame) -> Styler:
         (
             "text",
             "WikiText-103",
-            f"asked for: its first {(ours.train_words or 0):,} words; recorded: {_texts(records)}",
+            f"asked for: its first {ours.train_words:,} words; recorded: {_texts(records)}",
             "half a gigabyte to fetch, of which most is not read",
             "the vocabulary; levels of perplexity",
         ),
         (
             "vocabulary",
             "267,744 words",
-            f"{ours.vocabulary_size or 267_744:,} words, any other <unk>",
+            f"{ours.vocabulary_size:,} words, any other is unknown",
             "rare words are seen too seldom to be learned",
             "levels of perplexity; measured beside a trigram, gate b",
         ),
@@ -84,7 +82,7 @@ def differences(scale: str, records: pd.DataFrame) -> Styler:
         ),
     ]
     shown = pd.DataFrame(rows, columns=["item", "the paper", "here", "why", "effect"]).set_index("item")
-    return tables.styled(shown, f"What differs: the paper's WikiText-103 runs, and scale {scale}")
+    return tables.styled(shown, "What differs: the paper's WikiText-103 runs, and scale laptop")
 
 
 def _texts(records: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from alibi.reproduction.rules import FAILS, HOLDS
 NONE = "*No record of this experiment counts yet, so there is nothing to report.*"
 # Curves of the paper may end a little before a multiple, as Table 3 does at 15.6 L.
 SHORT_OF = 0.05
+# Windows past L, in multiples of it.
+MULTIPLES = (1.125, 2, 16)
 METHODS = [*plots.PAPER_ORDER, "none"]
 FAILED = (claims.CONTRADICTED_ONCE, claims.NOT_REPRODUCED)
 
@@ -62,7 +65,7 @@ def _word(at_2: Sequence[float], farthest: Sequence[float]) -> str:
     return "holds" if max([*at_2, *farthest]) <= HOLDS else "is in between"
 
 
-def past_length(paper: pd.DataFrame, measured: pd.DataFrame, multiples: Sequence[float] = (1.125, 2, 16)) -> Markdown:
+def past_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
     """The change of perplexity from L to longer windows, here and in the paper, for each method with records.
 
     *Holds* is at most 0.5 % above perplexity at L, *fails* is 10 % above at every L, as in the rules of the claims.
@@ -70,20 +73,19 @@ def past_length(paper: pd.DataFrame, measured: pd.DataFrame, multiples: Sequence
     Args:
         paper: rows of the paper's tables.
         measured: from `results.results`.
-        multiples: multiples of L, in rising order, with 2 among them.
     """
     told = []
     for method in METHODS:
-        ours, theirs = (_by_multiple(records, method, multiples) for records in (measured, paper))
-        whole = [ratios for ratios in ours.values() if len(ratios) == len(multiples)]
+        ours, theirs = (_by_multiple(records, method) for records in (measured, paper))
+        whole = [ratios for ratios in ours.values() if len(ratios) == len(MULTIPLES)]
         if whole:
-            word = _word([ratios[2] for ratios in whole], [ratios[multiples[-1]] for ratios in whole])
+            word = _word([ratios[2] for ratios in whole], [ratios[MULTIPLES[-1]] for ratios in whole])
             published = f" In the paper: {_ranges(theirs)}." if theirs else ""
             own = measured[measured.method == method]
             seeds = own.groupby(own.train_length.astype(float)).seed.nunique()
             # A curve that ends sooner has no part in the last number.
             notes = {at: [f"{seeds[at]} seeds"] if seeds[at] > 1 else [] for at in ours}
-            for at in [at for at, ratios in ours.items() if multiples[-1] not in ratios]:
+            for at in [at for at, ratios in ours.items() if MULTIPLES[-1] not in ratios]:
                 notes[at].append(f"up to ${max(ours[at]):g} L$")
             lengths = _joined([f"{at:g}" + (f" ({', '.join(note)})" if note else "") for at, note in notes.items()])
             told.append(f"**{plots.TITLES[method]} {word}.** Trained at {lengths}: {_ranges(ours)}.{published}")
@@ -103,10 +105,10 @@ def _ranges(curves: Mapping[float, Mapping[float, float]]) -> str:
     return ", ".join(told)
 
 
-def _by_multiple(records: pd.DataFrame, method: str, multiples: Sequence[float]) -> dict[float, dict[float, float]]:
+def _by_multiple(records: pd.DataFrame, method: str) -> dict[float, dict[float, float]]:
     """Perplexity over perplexity at L, by training length and multiple, without missing ones."""
     found: dict[float, dict[float, float]] = {}
-    for multiple in multiples:
+    for multiple in MULTIPLES:
         for length, ratio in growth(records, method, multiple).items():
             found.setdefault(length, {})[multiple] = ratio
     return dict(sorted(found.items()))
@@ -229,7 +231,7 @@ def _curve(rows: pd.DataFrame) -> dict[float, float]:
 def of_claims(numbers: Sequence[int | str]) -> Markdown:
     """The verdicts on these claims, each with its measured parts; claims without any share the last line."""
     told, waiting = [], []
-    for verdict in claims.both_scorecards():
+    for verdict in chain(*claims.both_scorecards()):
         parts = [
             "; ".join(
                 [

@@ -58,17 +58,13 @@ def browser() -> str:
     return found
 
 
-def print_book(site: Path, root: Path | None = None) -> Path:
-    """Prints the built site into one PDF beside it and returns its path.
-
-    Args:
-        site: folder of the built site.
-        root: folder with `_config.yml` and `book/_toc.yml`; None is this checkout.
+def print_book(site: Path) -> Path:
+    """Prints the site that was built in this folder into one PDF beside it and returns its path.
 
     Raises:
         PdfError: as `browser`.
     """
-    root = root or checkout()
+    root = checkout()
     assert root is not None, "a site that was built has a checkout"
     executable = browser()
     from playwright.sync_api import sync_playwright

@@ -1,6 +1,7 @@
 """Measured records beside the paper's numbers: their choice, captions and costs."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -218,7 +219,7 @@ def beside(
 
 def verdicts(numbers: Sequence[int | str]) -> Styler:
     """The verdicts on these claims by the records, each part with its rule, the paper's value and ours."""
-    judged = [verdict for verdict in claims.both_scorecards() if verdict.number in numbers]
+    judged = [verdict for verdict in chain(*claims.both_scorecards()) if verdict.number in numbers]
     rows = []
     for verdict in judged:
         for part in verdict.findings:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 PIECE, HELD_OUT_PIECE = 1 << 16, 1 << 12  # bytes
 PIECES_AT_ONCE = 512  # in a stream's buffers: 32 MB of text, about 8 million tokens
 VALIDATION_TOKENS = 649_000  # "649K tokens" (section 4.3)
-# Files of a part in a folder of the reader's.
 CRAWLED = "the pages' authors hold the rights of their texts; Common Crawl's terms of use"
 
 

@@ -109,6 +109,11 @@ class Vectors:
         """Id of `</s>`."""
         return int(self.config["specials"]["</s>"])
 
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """The ids at which the vocabulary's bands begin, after the first."""
+        return tuple(int(cutoff) for cutoff in self.options["adaptive_softmax_cutoff"].split(","))
+
     def stream(self, split: str) -> np.ndarray:
         """Token ids of a split."""
         ids: np.ndarray = self.tokens[f"{split}.stream"].numpy()
@@ -130,7 +135,7 @@ class Vectors:
                 width=options["decoder_embed_dim"],
                 heads=options["decoder_attention_heads"],
                 feedforward=options["decoder_ffn_embed_dim"],
-                cutoffs=tuple(int(cutoff) for cutoff in options["adaptive_softmax_cutoff"].split(",")),
+                cutoffs=self.cutoffs,
                 band_factor=int(options["adaptive_softmax_factor"]),
             )
         ).to(dtype)

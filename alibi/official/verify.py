@@ -77,15 +77,11 @@ def _nearest(quantity: str, found: Quantities, expected: Quantities, tolerances:
 def _summands(vectors: Vectors) -> int:
     """Products in the longest sum of a pass: over width, window, a step's tokens, or a softmax with its bands."""
     options = vectors.options
-    edges = [0, *_cutoffs(vectors), len(vectors.config["dictionary"]["symbols"])]
+    edges = [0, *vectors.cutoffs, len(vectors.config["dictionary"]["symbols"])]
     windows = [entry["length"] for entries in vectors.reference["evaluation"].values() for entry in entries]
     steps = [step["sample_size"] for step in vectors.reference["training_steps"]["steps"]]
     classes = max(high - low for low, high in pairwise(edges)) + len(edges) - 2
     return int(max(options["decoder_embed_dim"], options["decoder_ffn_embed_dim"], *windows, *steps, classes))
-
-
-def _cutoffs(vectors: Vectors) -> list[int]:
-    return [int(cutoff) for cutoff in vectors.options["adaptive_softmax_cutoff"].split(",")]
 
 
 def _row_error(vectors: Vectors) -> float:
@@ -285,7 +281,7 @@ def criterion(vectors: Vectors) -> Iterator[Check]:
         stored = [entry["loss_nats_float64_model"], *entry["per_block_first8"]]
         smallest = min(smallest, *(loss / length for loss in entry["per_block_first8"]))
         with_gap += [found / expected - 1 for found, expected in zip([sum(blocks), *blocks], stored, strict=False)]
-        gaps = sum(int((shifted[1:] == edge + 1).sum()) for edge in _cutoffs(vectors))
+        gaps = sum(int((shifted[1:] == edge + 1).sum()) for edge in vectors.cutoffs)
         counts += abs(gaps - entry["targets_without_tail_term"])
         same = [e for e in evaluated.get(split, []) if _named(e) == ("nonoverlapping", length)]
         without_gap += [plain / e["loss_nats_float64_model"] - 1 for e in same]

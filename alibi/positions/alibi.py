@@ -28,11 +28,8 @@ def slopes(heads: int) -> list[float]:
     return slopes(power) + slopes(2 * power)[0::2][: heads - power]
 
 
-class ALiBi(PositionMethod):
-    """Adds -slope * (i - j) to the score of query i and key j; nothing is learned and nothing is embedded."""
-
-    name = "alibi"
-    title = "ALiBi"
+class FixedSlopes(PositionMethod):
+    """The paper's slopes, for a linear bias or another."""
 
     slopes_H: Tensor
 
@@ -40,6 +37,13 @@ class ALiBi(PositionMethod):
         super().__init__(width, heads)
         # Not saved with the weights, because the head count decides them. They are rounded only at their use.
         self.register_buffer("slopes_H", torch.tensor(slopes(heads), dtype=torch.float64), persistent=False)
+
+
+class ALiBi(FixedSlopes):
+    """Adds -slope * (i - j) to the score of query i and key j; nothing is learned and nothing is embedded."""
+
+    name = "alibi"
+    title = "ALiBi"
 
     def bias(self) -> LinearBias:
         """The slopes."""

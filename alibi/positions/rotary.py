@@ -1,5 +1,7 @@
 """Rotary position embeddings (Su et al. 2021), as in the RoFormer code that the paper uses (its footnote 5)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -8,9 +10,9 @@ from alibi.errors import InputError
 from alibi.positions.base import PositionMethod
 
 
-def frequencies(head_width: int) -> Tensor:
-    """The angle of each pair at position 1: 10000^(-2k / D) for k = 0 .. D / 2 - 1, float64."""
-    return 10000.0 ** -(torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
+def frequencies(head_width: int, base: float = 10000.0) -> Tensor:
+    """The angle of each pair at position 1: base^(-2k / D) for k = 0 .. D / 2 - 1, float64."""
+    return base ** -(torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
 
 
 def check_even(head_width: int) -> None:
@@ -82,6 +84,7 @@ class Rotary(PositionMethod):
 
     name = "rotary"
     title = "Rotary"
+    base: ClassVar[float] = 10000.0
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
@@ -89,4 +92,4 @@ class Rotary(PositionMethod):
 
     def rotate(self, heads_BHTD: Tensor, positions_T: Tensor) -> Tensor:
         """Queries or keys, rotated."""
-        return rotate(heads_BHTD, positions_T)
+        return rotate(heads_BHTD, positions_T, frequencies(self.head_width, self.base))

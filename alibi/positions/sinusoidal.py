@@ -1,6 +1,7 @@
 """Sinusoidal position embeddings (Vaswani et al. 2017), in fairseq's form, which the paper trains."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -61,6 +62,7 @@ class Sinusoidal(PositionMethod):
 
     name = "sinusoidal"
     title = "Sinusoidal"
+    base: ClassVar[float] = 10000.0
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
@@ -68,4 +70,4 @@ class Sinusoidal(PositionMethod):
 
     def embeddings(self, positions_T: Tensor) -> Tensor:
         """The sinusoid of these positions, [T, width]."""
-        return sinusoid(positions_T + FIRST_ROW, self.width)
+        return sinusoid(positions_T + FIRST_ROW, self.width, self.base)

@@ -1,6 +1,8 @@
 """The T5 bias (Raffel et al. 2020): a learned number for each bucket of distances, in every head."""
 
 import math
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +18,20 @@ def bucket(
     buckets: int = BUCKETS,
     longest: int = LONGEST_DISTANCE,
 ) -> Tensor:
-    """The bucket of a distance i - j >= 0: one each for 0 to 15, then 16 that widen.
+    """The bucket of a distance i - j >= 0: half of them for one each, the others widen.
 
-    bucket(n) = n for n < 16, else min(31, 16 + floor(16 * ln(n / 16) / ln(128 / 16))),
-    in float32 as in the reference implementation (the paper's footnote 7), whose
-    rounding decides the borders. Every distance from 113 on falls into the last bucket.
+    With B buckets, h = B / 2 and the longest distance m: bucket(n) = n for n < h, else
+    min(B - 1, h + floor((B - h) * ln(n / h) / ln(m / h))), in float32 as in the
+    reference implementation (the paper's footnote 7), whose rounding decides the
+    borders. Of 32 buckets up to 128, the last holds every distance from 113 on.
 
     Args:
         distance: integers, not negative, any shape.
-        buckets: how many there are, half of them exact.
-        longest: the distance up to which they widen.
+        buckets: B, even.
+        longest: m, above B / 2.
 
     Returns:
-        Buckets 0 to 31, int64, in the same shape.
+        Buckets 0 to B - 1, int64, in the same shape.
     """
     exact = buckets // 2
     ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(longest / exact)
@@ -48,7 +51,8 @@ class T5Bias(PositionMethod):
     # As far as the best factor of the sweep `learning_rates`, 30, moves a number in the
     # sweep's 1,450 steps.
     travel = 65.0
-    buckets = BUCKETS
+    buckets: ClassVar[int] = BUCKETS
+    longest_distance: ClassVar[int] = LONGEST_DISTANCE
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads)
@@ -56,4 +60,5 @@ class T5Bias(PositionMethod):
 
     def bias(self) -> TableBias:
         """The table and its bucket function."""
-        return TableBias(bucket, self.weights_KH)
+        own = partial(bucket, buckets=self.buckets, longest=self.longest_distance)
+        return TableBias(own, self.weights_KH)

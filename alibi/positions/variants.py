@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from alibi.positions.alibi import ALiBi, slopes
+from alibi.positions.alibi import ALiBi, FixedSlopes, slopes
 from alibi.positions.base import GrowthBias, LinearBias, MultipliedBias, PositionMethod
 
 RANDOM_RATE = 1.0
@@ -75,17 +75,7 @@ class HalfBiased(ALiBi):
         self.slopes_H = torch.tensor([0.0] * unbiased + slopes(heads - unbiased), dtype=torch.float64)
 
 
-class _PaperSlopes(PositionMethod):
-    """ALiBi's slopes, for other biases."""
-
-    slopes_H: Tensor
-
-    def __init__(self, width: int, heads: int, longest: int = 0) -> None:
-        super().__init__(width, heads)
-        self.register_buffer("slopes_H", torch.tensor(slopes(heads), dtype=torch.float64), persistent=False)
-
-
-class Quadratic(_PaperSlopes):
+class Quadratic(FixedSlopes):
     """Adds -slope * d^2 for the distance d = i - j: each further token adds a larger penalty than the one before.
 
     Growth faster than linear was worse (the official FAQ). All growth functions here are 0 at distance 0 and 1 at
@@ -113,7 +103,7 @@ def exponential(distance: Tensor) -> Tensor:
     return torch.expm1(rate * distance) / math.expm1(rate)
 
 
-class Exponential(_PaperSlopes):
+class Exponential(FixedSlopes):
     """Adds -slope * (2^(d / 16) - 1) / (2^(1 / 16) - 1) for the distance d; see `exponential` and `Quadratic`."""
 
     name = "alibi-exponential"
@@ -129,7 +119,7 @@ def logarithmic(distance: Tensor) -> Tensor:
     return torch.log2(1 + distance)
 
 
-class Logarithmic(_PaperSlopes):
+class Logarithmic(FixedSlopes):
     """Adds -slope * log2(1 + d) for the distance d, which multiplies attention weights by a power of 1 + d.
 
     Its growth is slower than linear; see `Quadratic`. With learned slopes and scales it is KERPLE's logarithmic kernel
@@ -144,7 +134,7 @@ class Logarithmic(_PaperSlopes):
         return GrowthBias(self.slopes_H, logarithmic)
 
 
-class Multiplied(_PaperSlopes):
+class Multiplied(FixedSlopes):
     """Multiplies each score by ALiBi's bias instead of adding it: q k^T / sqrt(D) * (-slope * (i - j)).
 
     This takes "Multiplying attention scores by the bias (instead of adding, as in ALiBi) degraded performance" (p. 9)

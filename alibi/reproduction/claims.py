@@ -36,7 +36,7 @@ smaller scale than the deciding one has all numbers of a part, its finding stand
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -84,31 +84,31 @@ class Finding:
 
     statistic: str
     rule: str
-    outcome: str
+    outcome: str = ""
     """holds, broken or undecided; empty if a number is missing."""
-    obeys: bool | None
+    obeys: bool | None = None
     """Whether the mean obeys the rule at every L, however wide the intervals; None if a number is missing."""
-    effect: float | None
+    effect: float | None = None
     """The statistic at the L that is nearest to breaking the rule: mean over seeds, or smallest of random draws."""
-    length: int
+    length: int = 0
     """That L; 0 if the statistic names none."""
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None = None
     """95 % interval of the mean, Student's t over seeds; with one seed from the spread of other runs, or none."""
-    text_interval: tuple[float, float] | None
+    text_interval: tuple[float, float] | None = None
     """95 % interval over the articles of the text, which are the same in every seed, or over the repeats of a time,
     whose records name a `model`; None without standard errors."""
-    paper: float | None
+    paper: float | None = None
     """The same statistic from the paper's tables."""
-    seeds: int
+    seeds: int = 0
     """Number of seeds with a value at that L."""
-    agreeing: int
+    agreeing: int = 0
     """Number of those seeds whose own value at that L obeys the rule."""
-    p: float | None
+    p: float | None = None
     """One-sided p over seeds (`p_value`), the largest of all L; None if an L has one seed."""
-    scale: str
-    corpus_used: str
-    model: str
-    missing: tuple[str, ...]
+    scale: str = ""
+    corpus_used: str = ""
+    model: str = ""
+    missing: tuple[str, ...] = ()
     holm: float | None = None
     """That p after Holm's correction for all parts of the scorecard that have one."""
     at_other_lengths: tuple[AtLength, ...] = ()
@@ -309,10 +309,7 @@ def measure(
             return _decided(part, group, [(values, errors) for values, errors, _ in found], paper)
         else:
             least_missing = min([least_missing, *(missing for _, _, missing in found)], key=len)
-    return Finding(
-        part.statistic, part.rule, "", None, None, 0, None, None, paper, 0, 0, None, "", "", "", tuple(least_missing),
-        bounds=part.bounds,
-    )  # fmt: skip
+    return Finding(part.statistic, part.rule, paper=paper, missing=tuple(least_missing), bounds=part.bounds)
 
 
 def _decided(
@@ -337,12 +334,19 @@ def _decided(
         told.append(AtLength(length, outcome, effect, over_seeds, over_text, p, len(values), agreeing))
     told.sort(key=lambda at: ([BROKEN, UNDECIDED, HOLDS].index(at.outcome), part.margin(at.effect)))
     worst, ps = told[0], [at.p for at in told]
+    largest = None if None in ps else max(p for p in ps if p is not None)
     return Finding(
-        part.statistic, part.rule, worst.outcome, all(part.holds(at.effect) for at in told), worst.effect,
-        worst.length, worst.interval, worst.text_interval, paper, worst.seeds, worst.agreeing,
-        None if None in ps else max(p for p in ps if p is not None), group.scale, group.corpus_used,
-        group.model, (), at_other_lengths=tuple(told[1:]), bounds=part.bounds,
-    )  # fmt: skip
+        part.statistic,
+        part.rule,
+        **asdict(worst) | {"p": largest},
+        obeys=all(part.holds(at.effect) for at in told),
+        paper=paper,
+        scale=group.scale,
+        corpus_used=group.corpus_used,
+        model=group.model,
+        at_other_lengths=tuple(told[1:]),
+        bounds=part.bounds,
+    )
 
 
 def _gate(gate: Gate, known: Known, scale: str, texts: Collection[str] = ()) -> GateFinding:
@@ -428,10 +432,10 @@ def scorecard(
     return _scorecard(claims, known, Known(as_records(paper_results() if paper is None else paper)))
 
 
-def both_scorecards() -> list[Verdict]:
-    """The verdicts on the paper's claims, then those on the claims of later papers, on all measured records."""
+def both_scorecards() -> tuple[list[Verdict], list[Verdict]]:
+    """The verdicts on the paper's claims, and those on the claims of later papers, on all measured records."""
     known, published = Known(measured_results()), Known(as_records(paper_results()))
-    return [verdict for claims in (CLAIMS, LATER_CLAIMS) for verdict in _scorecard(claims, known, published)]
+    return _scorecard(CLAIMS, known, published), _scorecard(LATER_CLAIMS, known, published)
 
 
 def _scorecard(claims: Sequence[Claim], known: Known, published: Known) -> list[Verdict]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHORTEST_CACHE = 32
+# The trigram alone is recorded as a cache of the two words that it reads.
+ALONE = 2
 # The cache's weights are chosen on the last tokens of the training split: this number, but at most a tenth.
 HELD_OUT_TOKENS = 200_000
 
@@ -29,8 +31,8 @@ HELD_OUT_TOKENS = 200_000
 class ControlCell:
     """A trigram with a unigram cache of the last W words, trained and scored on the tokens of a run.
 
-    A record of `trigram-cache` (protocol `cache`) has W as `eval_length`, a record of `trigram` has 2. The cache holds
-    the text before the token and ignores windows; its weight for each W is chosen on training text.
+    A record of `trigram-cache` (protocol `cache`) has W as `eval_length`, a record of `trigram` has `ALONE`. The cache
+    holds the text before the token and ignores windows; its weight for each W is chosen on training text.
     """
 
     run: TrainingCell
@@ -121,13 +123,13 @@ class ControlCell:
         found = set(zip(own.split, *columns, strict=True))
         return found.issuperset(
             (split, window, prefix or 0, skip, sample or 0)
-            for window in (2, *self.windows)
+            for window in (ALONE, *self.windows)
             for split, prefix, skip, sample in self._parts()
         )
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known."""
-        return [self._of(window) | self._scored(part) for part in self._parts() for window in (2, *self.windows)]
+        return [self._of(window) | self._scored(part) for part in self._parts() for window in (ALONE, *self.windows)]
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Counts, chooses the cache's weights on training text, scores; one number a row (see `alibi.records`)."""
@@ -146,7 +148,7 @@ class ControlCell:
         for split in sorted({split for split, *_ in self._parts()}):
             tokens = np.asarray(read.encoded_by(corpus, split).tokens)
             alone = trigram.of_stream(shift(tokens, corpus.end_of_line))
-            losses = {2: -np.log(alone)}
+            losses = {ALONE: -np.log(alone)}
             for window, cache in zip(self.windows, cache_probability(tokens, self.windows), strict=True):
                 losses[window] = mixed_loss(alone, cache, weights[window])
             for part in self._parts():
@@ -156,10 +158,9 @@ class ControlCell:
                 scored = scored_tokens(len(tokens[:prefix]), skip, sample)
                 for window, nats in losses.items():
                     chosen = nats[:prefix][scored]
-                    weight = (
-                        f"weight of the cache {weights[window]:.3f}, chosen on training text" if window > 2 else None
-                    )
-                    found = {"value": float(np.exp(chosen.mean())), "tokens_scored": len(chosen), "note": weight}
+                    found: dict[str, Any] = {"value": float(np.exp(chosen.mean())), "tokens_scored": len(chosen)}
+                    if window != ALONE:
+                        found["note"] = f"weight of the cache {weights[window]:.3f}, chosen on training text"
                     rows.append(common | self._of(window) | self._scored(part) | found)
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
@@ -188,10 +189,11 @@ class ControlCell:
         return list(dict.fromkeys((m.split, m.prefix, m.skip, m.sample) for m in self.run.measures))
 
     def _of(self, window: int) -> dict[str, Any]:
-        """Columns of the records of a cache of `window` words, or of the trigram alone for 2."""
+        """Columns of the records of a cache of `window` words, or of the trigram for `ALONE`."""
+        method, protocol = (CONTROLS[0], CONTROLS[0]) if window == ALONE else (TRIGRAM_WITH_CACHE, CACHE)
         return self._identity() | {
-            "corpus": self.run.paper_corpus, "method": TRIGRAM_WITH_CACHE if window > 2 else CONTROLS[0],
-            "protocol": CACHE if window > 2 else CONTROLS[0], "eval_length": window, "metric": "perplexity", "unit": "",
+            "corpus": self.run.paper_corpus, "method": method, "protocol": protocol, "eval_length": window,
+            "metric": "perplexity", "unit": "",
             "paper_length": self.train_length * scale_named(self.scale).paper_factor,
         }  # fmt: skip
 

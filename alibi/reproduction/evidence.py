@@ -349,15 +349,15 @@ class Sample:
         told = f"perplexity of {method} trained at {length} on windows of {window:g}, interpolated by {kind}"
         return self.lacks(told) if math.isnan(value) else value
 
-    def truncated(self, method: str, length: int, window: float, seen: float, form: str = "attention") -> float:
-        """Loss (nats) of the last tokens of windows of this length when only the last `seen` tokens may be seen.
+    def truncated(self, method: str, length: int, window: float, seen: float) -> float:
+        """Loss (nats) of the last tokens of windows of this length if attention reaches the last `seen` tokens only."""
+        return self._read("loss_truncated", f"{TRUNCATED}attention", method, length, window, seen)[0]
+
+    def truncated_change(self, method: str, length: int, window: float, seen: float, form: str) -> Estimate:
+        """The truncated loss minus the loss of the same tokens when the whole window may be seen (nats).
 
         Forms are those of `alibi.measures.truncation`.
         """
-        return self._read("loss_truncated", f"{TRUNCATED}{form}", method, length, window, seen)[0]
-
-    def truncated_change(self, method: str, length: int, window: float, seen: float, form: str) -> Estimate:
-        """The truncated loss minus the loss of the same tokens when the whole window may be seen (nats)."""
         return self._read("loss_truncated_change", f"{TRUNCATED}{form}", method, length, window, seen)
 
     def repeated_change(self, method: str, length: int, window: float, seen: float, distance: float) -> Estimate:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from alibi.errors import UserError, listed, quoted
 from alibi.records import (
     COUNTS,
+    FRACTIONS,
     LATER,
     MEASURED_COLUMNS,
-    RATES,
     ROW_DIGEST,
     TRUTHS,
     TYPES,
@@ -51,7 +51,6 @@ KEY = (
 )
 # fmt: on
 MACHINE = ("device", "dtype")
-NUMBERS = ("value", "decay_window", "seconds", *RATES)
 
 
 class MergeError(UserError, RuntimeError):
@@ -202,7 +201,7 @@ def _typed(name: str, text: str) -> Any:
         if text not in ("True", "False"):
             raise ValueError("choose True or False")
         return text == "True"
-    if name in NUMBERS:
+    if name in FRACTIONS:
         try:
             return float(text)
         except ValueError:
@@ -227,7 +226,7 @@ def _rows(table: "pd.DataFrame") -> list[Row]:
 def _key(row: Row) -> tuple[object, ...]:
     truth = {name: bool(row[name]) for name in TRUTHS}
     # As files have them, so that a fresh row has the key of its record.
-    written = {name: VALUE_FORMAT % row[name] for name in NUMBERS if row[name] is not None}
+    written = {name: VALUE_FORMAT % row[name] for name in FRACTIONS if row[name] is not None}
     machine = (*MACHINE, "model", "kernel") if _of_machine(row) else ()
     dtype = ("dtype",) if _chooses_dtype(row["source"], row["scale"]) else ()
     return tuple((row | truth | written)[name] for name in (*KEY, *machine, *dtype))

@@ -34,7 +34,6 @@ SIGNED = ("loss_change", "loss_against_itself", "loss_truncated_change", "loss_r
 SHARES = ("attention_past_length", "attention_on_first", "gradient_share")
 # The control counts words, on the CPU.
 CONTROL_DTYPES = ("float64",)
-COMMIT = re.compile(r"[0-9a-f]{12}")
 HASH = re.compile(r"[0-9a-f]{12}")
 CORPORA = re.compile(r"[^<>]+( -> [^<>]+)?")
 
@@ -90,7 +89,7 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
     dtypes = CONTROL_DTYPES if row["method"] in CONTROLS else DTYPES
     if row["dtype"] not in dtypes:
         yield "dtype", f"choose from {listed(dtypes)}"
-    if not COMMIT.fullmatch(row["commit"] or ""):
+    if not HASH.fullmatch(row["commit"] or ""):
         yield "commit", "the first 12 digits of the commit of an unchanged checkout, such as 22848ad4b161"
     try:
         date.fromisoformat(row["date"] or "")
@@ -109,12 +108,11 @@ def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
     cells = _cells(row["source"], row["scale"], row["seed"] or 0)
     if row["data_seed"] is not None:  # In noise_floor it is the seed of the cells whose weights have another one.
         cells = cells + _cells(row["source"], row["scale"], row["data_seed"])
-    truth = {name: bool(row[name]) for name in TRUTHS}
+    row = row | {name: bool(row[name]) for name in TRUTHS}
     nearest: tuple[list[str], Row] | None = None
     for cell, numbers in cells:
         for number in numbers:
-            apart = [name for name, value in number.items() if (row | truth)[name] != value]
-            if not apart:
+            if not (apart := _differ(number, row)):
                 return cell, []
             # A number that differs only in the metric is less alike than one that differs only in a length.
             if nearest is None or (len(apart), "metric" in apart) < (len(nearest[0]), "metric" in nearest[0]):
@@ -123,7 +121,7 @@ def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
         return None, [("source", f"the experiment has no cell at scale {row['scale']}")]
     wrong = []
     for name in nearest[0]:
-        others = [n for _, numbers in cells for n in numbers if _differ(n, row | truth) == [name]]
+        others = [n for _, numbers in cells for n in numbers if _differ(n, row) == [name]]
         right = list(dict.fromkeys("nothing" if n[name] is None else n[name] for n in others or [nearest[1]]))
         wrong.append(
             (name, f"no cell of {row['source']} at scale {row['scale']} measures that; there is {listed(right)}")

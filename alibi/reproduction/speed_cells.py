@@ -19,12 +19,11 @@ from alibi.speed.memory import memory
 from alibi.speed.shapes import SHAPES, Contender, Shape
 from alibi.speed.t5_forms import FORMS, t5_forms
 from alibi.speed.timing import FEWEST_ROUNDS
-from alibi.speed.trials import ONE_KERNEL
+from alibi.speed.trials import CANDIDATES, ONE_KERNEL
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FASTEST_OF = 3  # Number of kernels that compete, two steps each.
 KERNELS_TRIED = 8
 RANDOM_TOKENS = "random tokens"
 STANDARD_ERROR = "_standard_error"
@@ -157,7 +156,8 @@ class SpeedCell(ShapeCell):
         """Floating point operations of the training steps, and of the evaluations."""
         step = self.at.unmade(self.methods[0]).training_flops(self.at.length) * self.at.tokens * len(self.methods)
         kernels = 1 if self.kernel is None else 2
-        return kernels * step * (FEWEST_ROUNDS + 2 * FASTEST_OF), kernels * step * FEWEST_ROUNDS
+        trials = 2 * len(CANDIDATES[self.device])  # Two steps of each.
+        return kernels * step * (FEWEST_ROUNDS + trials), kernels * step * FEWEST_ROUNDS
 
     def _known(self, method: str) -> dict[str, Any]:
         return {

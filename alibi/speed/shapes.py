@@ -81,9 +81,9 @@ class Shape:
             decay_window=decay_window,
         )
 
-    def unmade(self, method: str, decay_window: float | None = None) -> Decoder:
+    def unmade(self, method: str) -> Decoder:
         """The model without memory for its weights, for counts of parameters and operations."""
-        return unmade(self.model(method, decay_window))
+        return unmade(self.model(method))
 
 
 _SMALL = Shape(

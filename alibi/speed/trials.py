@@ -10,7 +10,7 @@ from alibi.speed.shapes import Contender, Shape
 from alibi.speed.timing import Step, seconds_of
 
 # Attention kernels that may be a method's fastest, and kernels that gain from a decay window.
-KERNELS: dict[str, tuple[str, ...]] = {
+CANDIDATES: dict[str, tuple[str, ...]] = {
     "cpu": ("baddbmm", "sdpa", "columns"),
     "cuda": ("sdpa", "columns", "flex"),
     "mps": ("baddbmm", "sdpa", "columns"),
@@ -37,7 +37,7 @@ def kernels_of(shape: Shape, contender: Contender, device: str, also: str | None
 
     Without a bias there are no columns to add: the kernel columns would be sdpa by another name.
     """
-    kernels = (KERNELS if contender.decay_window is None else DECAY_WINDOW_KERNELS)[device]
+    kernels = (CANDIDATES if contender.decay_window is None else DECAY_WINDOW_KERNELS)[device]
     without = isinstance(shape.unmade(contender.method).bias(), NoBias)
     tried = [kernel for kernel in kernels if not (without and kernel == "columns")]
     return list(dict.fromkeys([*tried, *([] if also is None else [also])]))

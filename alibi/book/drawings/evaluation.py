@@ -91,9 +91,9 @@ def toll_of_a_border(length: int = 8) -> Sheet:
     return sheet
 
 
-def claim_to_verdict(number: int = 4) -> Sheet:
+def claim_to_verdict() -> Sheet:
     """The steps from a claim's words to its verdict: statistic and rule, value and intervals, parts and seeds."""
-    (claim,) = (claim for claim in claims.CLAIMS if claim.number == number)
+    (claim,) = (claim for claim in claims.CLAIMS if claim.number == 4)
     part = claim.parts[0]
     sheet = Sheet(
         "verdict",

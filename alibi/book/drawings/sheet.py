@@ -96,9 +96,9 @@ class Sheet:
         look |= {"stroke-dasharray": "4 3"} if dashed else {}
         ElementTree.SubElement(self.root, "polyline", {"points": _listed(drawn)} | look)
 
-    def dot(self, x: float, y: float, radius: float = 3.5, fill: str = INK) -> None:
-        """A filled circle with a rim."""
-        look = {"fill": fill, "stroke": INK, "stroke-width": f"{THIN}"}
+    def dot(self, x: float, y: float, radius: float = 3.5) -> None:
+        """A filled circle."""
+        look = {"fill": INK, "stroke": INK, "stroke-width": f"{THIN}"}
         ElementTree.SubElement(self.root, "circle", {"cx": f"{x:g}", "cy": f"{y:g}", "r": f"{radius:g}"} | look)
 
     def text(

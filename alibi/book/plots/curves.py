@@ -11,16 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alibi.book.plots.axes import doublings, legend_above, logarithmic, nice_ticks
-from alibi.book.plots.looks import AT_LENGTH, COLOURS, DASHES, MARKERS, METRIC_LABELS, TITLES, TRAINING_LENGTH, WIDTH
+from alibi.book.plots.looks import AT_LENGTH, COLOURS, DASHES, MARKERS, PERPLEXITY, TITLES, TRAINING_LENGTH, WIDTH
 from alibi.evaluate import AgainstItself
 from alibi.reproduction.protocols import AGAINST_ITSELF
 
 
-def perplexities(
-    records: pd.DataFrame, metric: str = "perplexity", protocol: str = "nonoverlapping", split: str = "valid"
-) -> pd.DataFrame:
-    """The rows of one metric, protocol and split that have a value; without overlap, only rows that skip no tokens."""
-    chosen = (records.metric == metric) & (records.protocol == protocol) & (records.split == split)
+def perplexities(records: pd.DataFrame, protocol: str = "nonoverlapping") -> pd.DataFrame:
+    """The perplexities of the validation split by one protocol; without overlap, only rows that skip no tokens."""
+    chosen = (records.metric == "perplexity") & (records.protocol == protocol) & (records.split == "valid")
     if protocol == "nonoverlapping" and "skipped" in records:
         chosen &= records.skipped.isna()
     return records[chosen & records.value.notna()]
@@ -29,7 +27,6 @@ def perplexities(
 def extrapolation(
     records: pd.DataFrame,
     ax: Axes | None = None,
-    metric: str = "perplexity",
     legend: bool = True,
     protocol: str = "nonoverlapping",
     mark: str | None = None,
@@ -40,7 +37,7 @@ def extrapolation(
     The mark is named "trained at" its length, or as `mark` says, so that several panels can share a legend.
     """
     ax = plt.gca() if ax is None else ax
-    chosen = perplexities(records, metric, protocol)
+    chosen = perplexities(records, protocol)
     order = [name for name in COLOURS if name in set(chosen.method)]
     sns.lineplot(
         chosen, x="eval_length", y="value", hue="method", style="method", hue_order=order, style_order=order,
@@ -52,7 +49,7 @@ def extrapolation(
     logarithmic(
         ax, doublings(lengths[0], lengths[-1], train_length), nice_ticks(chosen.value.min(), chosen.value.max())
     )
-    ax.set(xlabel="evaluation length (tokens)", ylabel=METRIC_LABELS[metric])
+    ax.set(xlabel="evaluation length (tokens)", ylabel=PERPLEXITY)
     if legend:
         handles, names = ax.get_legend_handles_labels()
         ax.legend(handles, [TITLES.get(name, name) for name in names], title=None)

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from IPython.core.getipython import get_ipython
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib_inline.config import InlineBackend
 
 from alibi.book.plots.files import offer
@@ -27,12 +28,8 @@ METRIC_NAMES = {
     "eval_speed": "inference speed",
     "train_memory": "training memory",
 }
-# Labels of axes.
-METRIC_LABELS = {
-    "perplexity": "perplexity (per token)",
-    "word_perplexity": "perplexity (per word)",
-    "bits_per_byte": "bits per byte",
-}
+# Label of an axis.
+PERPLEXITY = "perplexity (per token)"
 Look = tuple[str, str | tuple[int, int, int], tuple[float, ...] | str]
 """Colour, marker and dashes of a line."""
 CHOSEN_LOOKS: dict[str, Look] = {
@@ -94,10 +91,8 @@ TURNED = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0
 
 def on_dark(colour: str) -> str:
     """The colour (#RRGGBB) that a figure's colour becomes on a dark page, for drawings in the page itself."""
-    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
-    turned = TURNED @ (INVERTED + channels * (1 - 2 * INVERTED))
-    seen = (BRIGHTER * turned.clip(0, 1)).clip(0, 1)
-    return "#" + "".join(f"{round(255 * channel):02X}" for channel in seen)
+    turned = TURNED @ (INVERTED + np.array(to_rgb(colour)) * (1 - 2 * INVERTED))
+    return to_hex(tuple((BRIGHTER * turned.clip(0, 1)).clip(0, 1))).upper()
 
 
 # The line at the training length, and its name in a legend of several panels.

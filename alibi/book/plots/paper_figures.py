@@ -23,8 +23,8 @@ from alibi.book.plots.looks import (
     COLOURS,
     DASHES,
     MARKERS,
-    METRIC_LABELS,
     METRIC_NAMES,
+    PERPLEXITY,
     TITLES,
     TRAINING_LENGTH,
     WIDTH,
@@ -133,7 +133,7 @@ def figure_4(records: pd.DataFrame) -> Figure:
         )  # fmt: skip
         logarithmic(ax, far_apart(sorted({*lengths, float(chosen.eval_length.max())})))
         ax.margins(x=0.09, y=0.1)
-        ax.set(xlabel="evaluation length (tokens)", ylabel=METRIC_LABELS["perplexity"], title=title)
+        ax.set(xlabel="evaluation length (tokens)", ylabel=PERPLEXITY, title=title)
         ax.legend(title=f"{TITLES['alibi']} trained at L", ncols=2, columnspacing=1, labelspacing=0.2)
     return figure
 
@@ -158,7 +158,7 @@ def figure_5(sides: Mapping[str, pd.DataFrame]) -> Figure:
                     at["time", "mean"], mean, yerr=[mean - low, high - mean], ls=line, marker=MARKERS[method],
                     color=COLOURS[method], label=TITLES[method],
                 )  # fmt: skip
-            ax.set(title=f"{title},\nat {window}", xlabel=rows.time_unit.iloc[0], ylabel=METRIC_LABELS["perplexity"])
+            ax.set(title=f"{title},\nat {window}", xlabel=rows.time_unit.iloc[0], ylabel=PERPLEXITY)
             ax.locator_params(axis="x", nbins=2)
     legend_above(figure, 2)
     return figure
@@ -266,7 +266,7 @@ def figure_9(sides: Mapping[str, pd.DataFrame]) -> Figure:
         logarithmic(ax, sorted({*rows.train_length, rows.eval_length.max()}), nice_ticks(low, high))
         ax.set(
             xlabel="evaluation length (tokens)",
-            ylabel=METRIC_LABELS["perplexity"],
+            ylabel=PERPLEXITY,
             title=fill(title, TITLE),
             ylim=(low, high),
         )
@@ -274,12 +274,12 @@ def figure_9(sides: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def figure_11(records: pd.DataFrame, stride: int = 1) -> Figure:
-    """Figure 11 (Tables 13 to 15): perplexity per token against evaluation length (tokens), sliding window.
+def figure_11(records: pd.DataFrame) -> Figure:
+    """Figure 11 (Tables 13 to 15): perplexity per token against evaluation length (tokens), sliding window, stride 1.
 
     A panel for each training length, both axes logarithmic.
     """
-    return _by_length(records[records.stride == stride], ("Table 13", "Table 14", "Table 15"), "sliding_window")
+    return _by_length(records[records.stride == 1], ("Table 13", "Table 14", "Table 15"), "sliding_window")
 
 
 def _shades(count: int) -> list[Any]:

@@ -37,33 +37,32 @@ def dial(heads: int, train_length: int, t5: Run) -> HTML:
     return widget("dial", {"heads": heads, "train_length": train_length, "t5": _table(t5)})
 
 
-def drowned(t5: Run, keys: int, slope: int = 5) -> HTML:
+def drowned(t5: Run, keys: int) -> HTML:
     """The share of attention to the far keys of a window, by a trained T5 bias and by ALiBi, with equal scores.
 
     Args:
         t5: a run of the method t5.
         keys: tokens in the window at its start.
-        slope: number of ALiBi's head at its start, from 0.
     """
     table = _table(t5)
     # All distances of the last bucket are far; the others lie within LONGEST_DISTANCE.
     widths = torch.bincount(bucket(torch.arange(LONGEST_DISTANCE)))[:-1].tolist()
-    own = {"table": table, "widths": widths, "slopes": slopes(len(table))}
-    return widget("drowned", own | {"keys": keys, "slope": slope})
+    # At its start ALiBi has the slope of the sixth head.
+    start = {"keys": keys, "slope": 5}
+    return widget("drowned", {"table": table, "widths": widths, "slopes": slopes(len(table))} | start)
 
 
-def hands(models: Sequence[tuple[str, int, int]], multiple: int = 4) -> HTML:
-    """The angle of each pair of rotary embeddings at an offset, and the angles that offsets below L have shown.
+def hands(models: Sequence[tuple[str, int, int]]) -> HTML:
+    """The angle of each pair of rotary embeddings at an offset up to 4 L, and those that offsets below L have shown.
 
     Args:
         models: name, head width and training length L (tokens) of each.
-        multiple: longest offset, in multiples of L.
     """
     shown = [
         {"title": f"{name}: D = {width}, L = {length}", "length": length, "frequencies": frequencies(width).tolist()}
         for name, width, length in models
     ]
-    return widget("hands", {"models": shown, "multiple": multiple})
+    return widget("hands", {"models": shown, "multiple": 4})
 
 
 def _table(t5: Run) -> list[list[float]]:
@@ -74,15 +73,9 @@ def _table(t5: Run) -> list[list[float]]:
     return numbers
 
 
-def cut(length: int = 8, stride: int = 8, few: int = 4) -> HTML:
-    """Windows over a sentence, and the number of tokens before each predicted word.
-
-    Args:
-        length: tokens in a window at its start, L_valid.
-        stride: new tokens of a window at its start.
-        few: number of context tokens that still counts as little.
-    """
-    return widget("cut", {"words": SENTENCE.split(), "length": length, "stride": stride, "few": few, "chosen": 1})
+def cut() -> HTML:
+    """Windows over a sentence, at its start of 8 tokens without overlap, and the number of tokens before each word."""
+    return widget("cut", {"words": SENTENCE.split(), "length": 8, "stride": 8, "few": 4, "chosen": 1})
 
 
 def staircase(heads: int, keys: int) -> HTML:

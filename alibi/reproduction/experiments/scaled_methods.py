@@ -7,7 +7,8 @@ the paper's order past L holds in only one of the two forms, the scaling decides
 Expected of the T5 bias (Table 2, over its perplexity at L = 512): 0.96 at 2 L, 1.31 at 8 L.
 
 At scales quick and laptop the runs with the paper's constants are those of `wikitext103` at the same L. At scales gpu
-and paper `wikitext103` has the paper's lengths, 512 and 1024; here they train at 64 and 128, which stand for these.
+and paper lengths are not divided: 64 and 128 stand for themselves there, and of the runs with the paper's constants at
+these lengths `wikitext103` has those of scale paper.
 
     python -m alibi reproduce scaled_methods --scale laptop
 """
@@ -22,7 +23,7 @@ LENGTHS = {"quick": (128,), "laptop": (64, 128), "gpu": (64, 128), "paper": (64,
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
-    """Every scaled method at the lengths that stand for 512 and 1024."""
+    """Every scaled method at the shortest lengths: those that stand for 512 and 1024 at scale laptop."""
     text, lengths = text_named(corpus, TEXTS[scale]), LENGTHS[scale]
     return [
         extrapolation_cell(spec_of(method, scale, length, text, seed, steps=STEPS.get(scale)), text, lengths)
