@@ -406,6 +406,14 @@ def test_an_unknown_name_lists_the_known_and_the_folders(data, monkeypatch):
         corpus.load("ships")
 
 
+def test_a_folder_that_can_not_be_asked_for_is_not_listed(data):
+    for name in ("ships", "ships, first 3 words", "ships-bytes", ".ships"):
+        write(data / name, train="a\n")
+    assert set(corpus.names()) == {"ships", *corpus.KNOWN}
+    with pytest.raises(ValueError, match=r"choose from .*, openwebtext, ships, wikipedia-sample"):
+        corpus.load("boats, first 3 words")
+
+
 def test_published_counts_hold_for_folders_too(data):
     write(data / "wikitext-103", valid=TEXT["valid"])
     with pytest.raises(CorpusError, match=r"wikitext-103 valid from .*data/wikitext-103 has 9 tokens .* 217,646"):

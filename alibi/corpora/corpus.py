@@ -361,9 +361,17 @@ def names(*holding: str) -> list[str]:
     data, cached = texts_folder(), cache_folder() / "corpora"
     given = {path.name for path in data.iterdir() if path.is_dir()} if data is not None and data.is_dir() else set()
     # The folder's name also has the tokenisation, if that is not the corpus's own.
-    whole = {folder.name for folder in cached.glob("*") if _manifest(folder).get("name") == folder.name}
-    every = sorted(name for name in {*KNOWN, *given, *whole} if not name.startswith("."))
+    whole = {folder.name for folder in cached.glob("[!.]*") if _manifest(folder).get("name") == folder.name}
+    every = sorted({*KNOWN, *filter(_names_folder, given), *whole})
     return [name for name in every if not holding or set(holding) <= _splits(name)]
+
+
+def _names_folder(name: str) -> bool:
+    """Whether this folder of `$ALIBI_DATA` is read by its name; "a, first 3 words" is the beginning of a."""
+    try:
+        return _reading(name).corpus == name
+    except InputError:
+        return False
 
 
 def split_names(name: str) -> tuple[str, ...]:
