@@ -1,7 +1,7 @@
 """Records: one measured or published number a row, in the same columns."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from io import StringIO
 from pathlib import Path
@@ -101,8 +101,10 @@ def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        # A commit such as 12345678e901 is not a number, and a corpus may be called 2024 or NA.
-        found = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
+        # A commit such as 12345678e901 is not a number, and a corpus may be called 2024 or NA. A float can't hold all
+        # seeds.
+        types: dict[Hashable, Any] = dict.fromkeys(TEXTS, str) | dict.fromkeys(COUNTS, "Int64")
+        found = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
         with path.open(encoding="utf-8-sig", newline="") as file:
             written = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as wrong:
@@ -156,9 +158,9 @@ def add(experiment: str, rows: "pd.DataFrame") -> None:
     import pandas as pd
 
     path = results_folder() / f"{experiment}.csv"
-    tables = [*([_read(path)] if path.exists() else []), rows.assign(source=experiment)]
-    together = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    text = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES).to_csv(index=False, float_format=VALUE_FORMAT)
+    added = rows.assign(source=experiment).reindex(columns=MEASURED_COLUMNS).astype(TYPES)
+    together = pd.concat([_read(path), added], ignore_index=True) if path.exists() else added
+    text = together.to_csv(index=False, float_format=VALUE_FORMAT)
     written = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
     written[ROW_DIGEST] = [row_sha256(row) for row in csv.DictReader(StringIO(text))]
     write_whole(path, lambda part: written.to_csv(part, index=False, lineterminator="\n"))

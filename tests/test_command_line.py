@@ -329,7 +329,7 @@ def test_a_folder_that_can_not_be_written_is_told_in_one_line(typed, tmp_path, m
         (["train", "--method", "alibi"], "--out is missing: name the folder"),
         (["book", "alibi", "--refresh"], "--refresh is for the whole book: leave out the chapter alibi"),
         (["train", "--method", "alibi", "--gpus", "8", "--out", "x"], "gpus=8 is only for --dry-run: torchrun"),
-        (["train", "--method", "alibi", "--seed", str(2**64), "--out", "x"], "seeds from 0 to 2**64 - 1"),
+        (["train", "--method", "alibi", "--seed", str(2**63), "--out", "x"], "seeds from 0 to 2**63 - 1"),
         (["generate", "x", "a", "--seed", str(2**64)], "a seed of 64 bits"),
         (["generate", "x", "a", "--temperature", "nan"], "temperature=nan"),
         (["generate", "x", "a", "--tokens=-1"], "tokens=-1"),

@@ -440,3 +440,14 @@ def test_adding_records_leaves_those_before_as_they_were(tmp_path, monkeypatch):
     append("slopes", pd.DataFrame([row], columns=MEASURED_COLUMNS).astype(TYPES))
     after = (tmp_path / "slopes.csv").read_bytes()
     assert after.startswith(before) and len(after) > len(before)
+
+
+def test_seeds_beyond_a_floats_53_bits_stay_as_they_were_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
+    row = dict.fromkeys(MEASURED_COLUMNS) | {"metric": "perplexity", "value": 5.0}
+    seeds = [2**53 + 1, 2**63 - 1]
+    for seed in (*seeds, None, 0):
+        append("slopes", pd.DataFrame([row | {"seed": seed, "data_seed": seed}]))
+    kept = measured_results("slopes")
+    assert kept.seed.dropna().tolist() == kept.data_seed.dropna().tolist() == [*seeds, 0]
+    assert all((tmp_path / "slopes.csv").read_text().count(str(seed)) == 2 for seed in seeds)
