@@ -101,20 +101,25 @@ def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header, lines = reader.fieldnames, [(reader.line_num, row) for row in reader]
+        if not header:
+            raise ValueError("line 1, the header, is empty")
+        if longer := [line for line, row in lines if None in row]:
+            raise ValueError(f"line {longer[0]} has more cells than the header")
         # A commit such as 12345678e901 is not a number, and a corpus may be called 2024 or NA. A float can't hold all
         # seeds.
         types: dict[Hashable, Any] = dict.fromkeys(TEXTS, str) | dict.fromkeys(COUNTS, "Int64")
         found = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            written = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as wrong:
         raise RecordsError(f"{path} can't be read ({told(wrong)}): restore it, or move it away") from wrong
     if missing := [name for name in MEASURED_COLUMNS if name not in found and name not in LATER]:
         raise RecordsError(f"{path} lacks the columns {listed(missing)}: restore it, or move it away")
     if others := [name for name in found if name not in (*MEASURED_COLUMNS, ROW_DIGEST)]:
         raise RecordsError(f"{path} has the columns {listed(others)} besides: restore it, or move it away")
-    digested = enumerate(written, 1) if ROW_DIGEST in found else ()
-    if changed := [number for number, row in digested if row[ROW_DIGEST] != row_sha256(row)]:
+    digested = enumerate(lines, 1) if ROW_DIGEST in found else ()
+    if changed := [number for number, (_, row) in digested if row[ROW_DIGEST] != row_sha256(row)]:
         raise RecordsError(
             f"{path}: records {listed(changed)} are not as they were written: restore it, or, if the changes are "
             f"wanted, remove the column {ROW_DIGEST}"

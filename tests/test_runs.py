@@ -25,7 +25,7 @@ from alibi.device import settle_cpu
 from alibi.errors import InputError
 from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
-from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, TYPES, append, measured_results, paper_results
+from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, TYPES, RecordsError, append, measured_results, paper_results
 from alibi.reproduction.merging import KEY
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
 from alibi.run_cache import config_hash
@@ -451,3 +451,20 @@ def test_seeds_beyond_a_floats_53_bits_stay_as_they_were_recorded(tmp_path, monk
     kept = measured_results("slopes")
     assert kept.seed.dropna().tolist() == kept.data_seed.dropna().tolist() == [*seeds, 0]
     assert all((tmp_path / "slopes.csv").read_text().count(str(seed)) == 2 for seed in seeds)
+
+
+def test_a_damaged_file_of_records_is_named_with_its_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
+    row = pd.DataFrame([dict.fromkeys(MEASURED_COLUMNS) | {"metric": "perplexity", "value": 5.0}])
+    append("slopes", row)
+    path = tmp_path / "slopes.csv"
+    whole = path.read_text()
+    for damaged, told in (
+        (whole.rstrip("\n") + ",7\n", "line 2 has more cells than the header"),
+        ("\n" + whole, "line 1, the header, is empty"),
+        ("", "line 1, the header, is empty"),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(RecordsError, match=rf"slopes\.csv can't be read \(ValueError: {told}\): restore it"):
+            append("slopes", row)
+        assert path.read_text() == damaged
