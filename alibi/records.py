@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alibi.errors import UserError, listed, told
+from alibi.errors import InputError, UserError, listed, quoted, told
 from alibi.files import content_sha256, locked, write_whole
 from alibi.paths import data_folder, results_folder, shipped_results_folder
 
@@ -140,7 +140,12 @@ def row_sha256(row: Mapping[Any, str]) -> str:
 
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:
-    """Adds records to the file of an experiment, all or none; several processes may add at the same time."""
+    """Adds records to the file of an experiment, all or none; several processes may add at the same time.
+
+    Raises:
+        InputError: for a name that is not one of a file, or a column that is not in `MEASURED_COLUMNS`.
+        RecordsError: if the file can't be read or holds something else.
+    """
     with held(experiment):
         add(experiment, rows)
 
@@ -150,7 +155,16 @@ def held(*experiments: str) -> Iterator[None]:
     """Keeps other processes from adding to the files of these experiments while the block runs.
 
     The locks lie beside the files, since processes that share them may have caches of their own.
+
+    Raises:
+        InputError: for a name that is not one of a file.
     """
+    for experiment in experiments:
+        # A path would leave the folder of records.
+        if not experiment or Path(experiment).name != experiment or "\\" in experiment:
+            raise InputError(
+                f"experiment {quoted(experiment)}: choose a name, which a file of records gets; not a path"
+            )
     results_folder().mkdir(parents=True, exist_ok=True)
     with ExitStack() as holding:
         for experiment in sorted(set(experiments)):  # In one order, so that no two processes wait for each other.
@@ -162,6 +176,10 @@ def add(experiment: str, rows: "pd.DataFrame") -> None:
     """Like `append`, for a file that is already `held`."""
     import pandas as pd
 
+    if not len(rows):
+        return
+    if others := [name for name in rows if name not in MEASURED_COLUMNS]:
+        raise InputError(f"records of {experiment}: unknown columns {listed(others)}; choose from MEASURED_COLUMNS")
     path = results_folder() / f"{experiment}.csv"
     added = rows.assign(source=experiment).reindex(columns=MEASURED_COLUMNS).astype(TYPES)
     together = pd.concat([_read(path), added], ignore_index=True) if path.exists() else added

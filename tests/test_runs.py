@@ -25,7 +25,16 @@ from alibi.device import settle_cpu
 from alibi.errors import InputError
 from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
-from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, TYPES, RecordsError, append, measured_results, paper_results
+from alibi.records import (
+    LATER,
+    MEASURED_COLUMNS,
+    PAPER_COLUMNS,
+    TYPES,
+    RecordsError,
+    append,
+    measured_results,
+    paper_results,
+)
 from alibi.reproduction.merging import KEY
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
 from alibi.run_cache import config_hash
@@ -468,3 +477,16 @@ def test_a_damaged_file_of_records_is_named_with_its_line(tmp_path, monkeypatch)
         with pytest.raises(RecordsError, match=rf"slopes\.csv can't be read \(ValueError: {told}\): restore it"):
             append("slopes", row)
         assert path.read_text() == damaged
+
+
+def test_what_no_file_of_records_can_hold_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "results"))
+    row = pd.DataFrame([dict.fromkeys(MEASURED_COLUMNS) | {"metric": "perplexity", "value": 5.0}])
+    append("slopes", row[:0])
+    append("slopes", pd.DataFrame())
+    with pytest.raises(InputError, match="records of slopes: unknown columns foo, bar; choose from MEASURED_COLUMNS"):
+        append("slopes", row.assign(foo=3, bar=4))
+    for name in ("../slopes", str(tmp_path / "slopes"), "a/slopes", "a\\slopes", ""):
+        with pytest.raises(InputError, match="choose a name, which a file of records gets; not a path"):
+            append(name, row)
+    assert not list(tmp_path.rglob("*.csv"))
