@@ -186,4 +186,4 @@ def add(experiment: str, rows: "pd.DataFrame") -> None:
     text = together.to_csv(index=False, float_format=VALUE_FORMAT)
     written = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
     written[ROW_DIGEST] = [row_sha256(row) for row in csv.DictReader(StringIO(text))]
-    write_whole(path, lambda part: written.to_csv(part, index=False, lineterminator="\n"))
+    write_whole(path, lambda part: written.to_csv(part, index=False, lineterminator="\n"), alone=True)

@@ -432,12 +432,12 @@ def _train(
         f"matrix products, peak memory {facts['peak_memory_mib']:,} MiB"
     )
     if first:
-        write_whole(folder / WEIGHTS, lambda path: save_file(weights, path))
+        write_whole(folder / WEIGHTS, lambda path: save_file(weights, path), alone=True)
         digests = {WEIGHTS_DIGEST: sha256(folder / WEIGHTS), METRICS_DIGEST: sha256(folder / METRICS_FILE)}
         finished = asdict(config) | {"run": facts | digests}
         finished["run"][CONFIG_DIGEST] = run_sha256(finished)
         text = json.dumps(finished, indent=2) + "\n"
-        write_whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"), alone=True)
         checkpoints.remove(folder / CHECKPOINTS)
     processes.wait()
 
@@ -529,7 +529,7 @@ def _metrics(folder: Path, done: int, bookkeeping: Bookkeeping) -> Iterator[Call
     if missing := sorted({*range(0, done, bookkeeping.log_every)} - {row["step"] for row in rows}):
         say(f"warning: {path} has no rows of steps {listed(missing)}, before step {done} from which the run goes on")
     kept = [json.dumps(row) + "\n" for row in rows]
-    write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"))
+    write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"), alone=True)
     board = _tensorboard(folder, done) if bookkeeping.tensorboard else None
     file: TextIO
     with path.open("a", encoding="utf-8") as file:
