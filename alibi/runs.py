@@ -11,7 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alibi import checkpoint as checkpoints
 from alibi.configuration import (
+    CHECKPOINTS,
     CONFIG,
     METRICS_DIGEST,
     TrainConfig,
@@ -485,6 +487,8 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
                     f"{folder.parent} can't be written: {wrong}; ALIBI_CACHE names another folder for trained runs"
                 ) from wrong
             train(config, corpus, folder, bookkeeping)
+    elif (folder / CHECKPOINTS).is_dir():
+        checkpoints.remove(folder / CHECKPOINTS)  # The process may have ended before it removed them.
     return Run(config, corpus, folder, smoke)
 
 

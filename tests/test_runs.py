@@ -99,6 +99,12 @@ def test_a_run_that_was_cut_off_is_trained_anew(short):
     assert (trained("alibi", seed=12).folder / "model.safetensors").read_bytes() == expected
 
 
+def test_checkpoints_that_a_finished_run_was_killed_with_are_removed(short):
+    folder = trained("alibi", seed=12).folder
+    (folder / "checkpoints" / "000000001").mkdir(parents=True)
+    assert trained("alibi", seed=12).folder == folder and not (folder / "checkpoints").exists()
+
+
 def test_records_are_complete(short):
     records = trained("t5", seed=13).records([32, 64], stride=16)
     assert list(records.columns) == MEASURED_COLUMNS
