@@ -142,6 +142,18 @@ def test_records_of_full_windows_say_what_was_scored_and_how_certain_they_are(ar
     assert again.loss_standard_error == value[256, "loss_standard_error"]
 
 
+def test_records_of_more_than_the_text_holds_are_told(articles, capfd):
+    run = replace(trained("alibi", seed=13, corpus=articles), smoke=False)
+    tokens = len(run.corpus.split("valid").tokens)
+    run.records([64], prefix=tokens)
+    assert "warning" not in capfd.readouterr().err
+    found = run.records([10**6], prefix=10**9)
+    assert set(found.eval_length) == {10**6} and set(found.tokens_scored) == {tokens}
+    told = capfd.readouterr().err
+    assert f"warning: {articles} valid has {tokens:,} tokens, so no window of 1,000,000 is full" in told
+    assert f"warning: {articles} valid has {tokens:,} tokens, fewer than the prefix of 1,000,000,000" in told
+
+
 def test_a_run_against_itself_is_measured_once_and_recorded_by_position(articles):
     run = trained("sinusoidal", train_length=64, seed=13, corpus=articles)
     found = run.records_against_itself(512, 8)
