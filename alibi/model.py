@@ -194,7 +194,12 @@ class Decoder(nn.Module):
         """The residual stream after the last layer, [B, T, width]; `embedding` turns it into probabilities.
 
         With a cache the tokens continue the cached ones, and their keys and values are appended to it.
+
+        Raises:
+            ValueError: if there is no token, or the method has no position for the last one; the cache stays as it was.
         """
+        if not tokens_BT.numel():
+            raise InputError(f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token")
         start = 0 if cache is None else cache.length
         self.positions.check_length(start + tokens_BT.shape[1])
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from test_attention import can
 
 from alibi.attention import KERNELS, causal_attention
+from alibi.errors import InputError
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, position_method
 
@@ -107,6 +108,12 @@ def test_weights_loaded_into_a_model_made_on_meta_give_the_same_model(model, ass
     assert torch.equal(torch.get_rng_state(), random), "loading draws random numbers"
     tokens = torch.randint(50, (2, 9))
     torch.testing.assert_close(other(tokens), model(tokens), rtol=0, atol=0)
+
+
+def test_a_pass_without_a_token_is_refused(model):
+    for batch, length in ((1, 0), (0, 3), (0, 0)):
+        with pytest.raises(InputError, match=rf"tokens of shape \[{batch}, {length}\]: a pass needs at least one"):
+            model(torch.zeros(batch, length, dtype=torch.long))
 
 
 def test_loss_is_the_negative_log_likelihood(model):
