@@ -135,7 +135,7 @@ class Decoder(nn.Module):
         config: the shape.
         kernel: attention kernel, by name or "automatic".
         activation_checkpointing: keep only each layer's input in training, and compute the rest again in the backward
-            pass.
+            pass; not in a pass with a cache, which keeps its keys and values.
 
     Raises:
         ValueError: for an unknown position method, a width that the heads do not divide or the method can't use, or a
@@ -219,7 +219,8 @@ class Decoder(nn.Module):
         )
         for number, layer in enumerate(self.layers):
             placed = self._placed(attend, queries_T, keys_S, number, cache)
-            if self.activation_checkpointing and self.training:
+            # Computed again, a layer would extend the cache again.
+            if self.activation_checkpointing and self.training and cache is None:
                 x_BTC = checkpoint(layer, x_BTC, placed, use_reentrant=False)
             else:
                 x_BTC = layer(x_BTC, placed)
