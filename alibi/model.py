@@ -190,6 +190,11 @@ class Decoder(nn.Module):
         """Device of the weights."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        return next(self.parameters()).dtype
+
     def forward(self, tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """The residual stream after the last layer, [B, T, width]; `embedding` turns it into probabilities.
 
@@ -199,9 +204,11 @@ class Decoder(nn.Module):
             ValueError: if there is no token, or the method has no position for the last one; the cache stays as it was.
         """
         if not tokens_BT.numel():
-            raise InputError(f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token")
+            raise InputError(
+                f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token"
+            )
         start = 0 if cache is None else cache.length
-        self.positions.check_length(start + tokens_BT.shape[1])
+        self.positions.check_length(start + tokens_BT.shape[1], self.dtype)
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)
         queries_T = keys_S[start:]
         x_BTC = self.embedding(tokens_BT)
@@ -305,7 +312,7 @@ class Decoder(nn.Module):
                 f"tokens (got {new_tokens}) and a temperature of at least 0 (got {temperature})"
             )
         # The last token is drawn and not read.
-        self.positions.check_length(tokens_T.numel() + max(0, new_tokens - 1))
+        self.positions.check_length(tokens_T.numel() + max(0, new_tokens - 1), self.dtype)
         self.eval()
         cache, new_1T = KeyValueCache(), tokens_T[None]
         for _ in range(new_tokens):

@@ -190,6 +190,19 @@ def test_a_pass_too_long_for_the_factors_of_xpos_is_refused(dtype, fitting):
     assert all(scaled.isfinite().all() for scaled in fits)
 
 
+def test_xpos_refuses_a_pass_that_is_too_long_before_any_of_it_is_computed():
+    model, tokens = Decoder(ModelConfig("xpos", **SHAPE)).eval(), torch.zeros(1, LONGEST_PASS + 1, dtype=torch.long)
+    with pytest.raises(ValueError, match=f"{LONGEST_PASS + 1} positions: the factors of xPos fit {LONGEST_PASS}"):
+        model.generate(tokens[0, :1], LONGEST_PASS + 1)
+    cache = KeyValueCache()
+    model, tokens = model.half(), tokens[:, : LONGEST_PASS_FLOAT16 + 1]
+    with torch.no_grad():
+        model(tokens[:, :1], cache)
+        with pytest.raises(ValueError, match=f"positions: the factors of xPos fit {LONGEST_PASS_FLOAT16}"):
+            model(tokens[:, 1:], cache)
+    assert cache.length == 1 and all(keys.shape == cache.layers[0][0].shape for keys, _ in cache.layers)
+
+
 # -- Forgetting -------------------------------------------------------------------------------------------------------
 
 

@@ -329,11 +329,15 @@ class PositionMethod(nn.Module):
                 self._buffers[name] = (kept if widest == torch.float64 else kept.to(widest)).to(after.device)
         return self
 
-    def check_length(self, length: int) -> None:
+    def check_length(self, length: int, dtype: torch.dtype = torch.float32) -> None:
         """Refuses a length, in tokens, for which some position has no answer.
 
+        Args:
+            length: of the whole pass, with cached positions.
+            dtype: of the queries and keys.
+
         Raises:
-            ValueError: if the table of positions is shorter.
+            ValueError: if the table of positions is shorter, or the dtype can't hold a position's factor.
         """
 
     def embeddings(self, positions_T: Tensor) -> Tensor | None:
