@@ -117,15 +117,8 @@ class Layer(nn.Module):
 
 
 def _compute_unsaved(model: "Decoder", keys: object) -> None:
-    """Computes what weights don't hold, such as ALiBi's slopes: a model that was made on `meta` has lost it."""
-    config, positions = model.config, model.positions
-    unsaved = dict(positions.named_buffers(recurse=False)).keys() - positions.state_dict().keys()
-    if not unsaved:  # A new method may draw random numbers, which loading must not.
-        return
-    with torch.device("cpu"):
-        made = position_method(config.method, config.width, config.heads, config.longest)
-    for name in unsaved:
-        setattr(positions, name, getattr(made, name).to(model.device))
+    """The position method can't know the device of weights that were assigned to a model made on `meta`."""
+    model.positions.compute_unsaved(model.device)
 
 
 class Decoder(nn.Module):
