@@ -374,9 +374,12 @@ def gated(attend: Attend, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, log_ga
     """Attention by any kernel that also adds the log gates of tokens j + 1 to i to the score of query i and key j.
 
     Their sum is c_i - c_j with running sums c. The softmax cancels c_i, which all keys of a query share; -c_j is a
-    column of the keys, as ALiBi's positions are, and needs no T x S tensor. In 16 bits it is split into three parts.
-    The error of a score is the error of its float32 sum: `|c_j| 2^-24`.
+    column of the keys, as ALiBi's positions are, and needs no T x S tensor. In bfloat16 it is split into three parts;
+    float16 can't hold the sums of a long text, so that attention is computed in float32. The error of a score is the
+    error of its float32 sum: `|c_j| 2^-24`.
     """
+    if k_BHSD.dtype is torch.float16:
+        return gated(attend, q_BHTD.float(), k_BHSD.float(), v_BHSD.float(), log_gates_BHS).to(v_BHSD.dtype)
     head_width, dtype = q_BHTD.shape[-1], k_BHSD.dtype
     parts = 3 if dtype.itemsize == 2 else 1
     width = head_width + parts

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from alibi.configuration import TrainConfig
     from alibi.corpora.corpus import Corpus, Split
+    from alibi.positions import PositionMethod
 
 CORPORA = (
     f'wikipedia-sample, {", ".join([*HUB, *MIXTURES])}, or a folder in ALIBI_DATA; "NAME, first 20M words, vocabulary '
@@ -204,23 +205,24 @@ def _evaluate(
     from alibi.corpora.folders import split_named
     from alibi.device import settle_cpu
     from alibi.evaluate import evaluate as measure
-    from alibi.positions import METHODS
     from alibi.reproduction.evaluations import EXTRAPOLATION
     from alibi.weights import load_model
     from alibi.windows import check_window
 
     split, config = split_named(split), read_config(folder)
-    usual = [max(1, round(multiple * config.train_length)) for multiple in EXTRAPOLATION]
-    remarks: set[str] = set()
-    if METHODS[config.model.method].limited and not lengths:
-        usual = [length for length in usual if length <= config.model.longest]
-        remarks |= {f"method {config.model.method} has {config.model.longest} positions, and reads no longer windows"}
-    lengths = lengths or tuple(dict.fromkeys(x for x in usual if x >= (stride or 0))) or (usual[-1],)
     for length in lengths:
         check_window(length, stride)
     settle_cpu(config.threads)
-    model = load_model(folder, device)
-    model.positions.check_length(max(lengths))
+    model, remarks = load_model(folder, device), set[str]()
+    for length in lengths:
+        model.positions.check_length(length)
+    if not lengths:
+        usual = dict.fromkeys(max(1, round(multiple * config.train_length)) for multiple in EXTRAPOLATION)
+        readable = [length for length in usual if _reads(model.positions, length)]
+        if beyond := [f"{length:,}" for length in usual if length not in readable]:
+            remarks |= {f"method {config.model.method} can't read windows of {', '.join(beyond)}"}
+        lengths = tuple(length for length in readable if length >= (stride or 0)) or (readable[-1],)
+        check_window(lengths[0], stride)
     corpus = _trained_on(config)
     evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
     chosen = evaluated_on.encoded_by(corpus, split)
@@ -238,6 +240,14 @@ def _evaluate(
         remarks |= {f"it has {len(chosen.tokens):,} tokens, so no window of {', '.join(longer)} is full"}
     for remark in sorted(remarks - {""}):
         print(f"{read}: {remark}")
+
+
+def _reads(positions: "PositionMethod", length: int) -> bool:
+    try:
+        positions.check_length(length)
+    except InputError:
+        return False
+    return True
 
 
 def generate(

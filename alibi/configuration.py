@@ -19,7 +19,7 @@ from alibi.files import content_sha256
 from alibi.model import ModelConfig
 from alibi.positions import METHODS, Bias, NoBias, position_method
 from alibi.progress import say, say_once
-from alibi.run_spec import RunSpec
+from alibi.run_spec import SEEDS, RunSpec
 from alibi.scale import Scale, scale_named
 
 # In the folder of a run: its configuration, written when it is finished, and what it goes on from until then.
@@ -171,10 +171,10 @@ def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
             f"train_length={train_length}: choose 1 to {scale.batch_tokens}, a batch at scale {scale.name}"
         )
     seeds = (spec.seed, spec.seed if spec.data_seed is None else spec.data_seed)
-    if (spec.steps is not None and spec.steps < 1) or not all(0 <= seed < 2**64 for seed in seeds):
+    if (spec.steps is not None and spec.steps < 1) or not all(0 <= seed < SEEDS for seed in seeds):
         raise InputError(
             f"steps={spec.steps}, seed={spec.seed}, data_seed={spec.data_seed}: choose at least one step, and seeds "
-            "from 0 to 2**64 - 1"
+            "from 0 to 2**63 - 1"
         )
     if spec.tokens_at_once is not None and spec.tokens_at_once < train_length:
         raise InputError(

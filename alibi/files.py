@@ -8,9 +8,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +31,21 @@ _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSU
 _told: set[tuple[object, ...]] = set()
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any], *, alone: bool = False) -> None:
     """Calls `write` with a temporary path and renames the file to `path`, which is whole or absent at any moment.
+
+    Args:
+        path: the file.
+        write: writes it into the temporary path.
+        alone: whether a lock keeps other processes from writing it; then what killed processes left of it is removed.
 
     Raises:
         OSError: if it can't be written; `path` stays as it was.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     try:
+        if alone:
+            _remove_left(path)
         temporary.unlink(missing_ok=True)
         temporary.open("wb").close()
         mode = temporary.stat().st_mode
@@ -49,6 +57,14 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left(path: Path) -> None:
+    left = re.compile(rf"{re.escape(path.name)}\.[0-9]+{re.escape(UNFINISHED)}")
+    for other in path.parent.iterdir():
+        if left.fullmatch(other.name):
+            with suppress(OSError):
+                other.unlink()
 
 
 def to_disk(path: Path) -> None:

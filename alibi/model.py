@@ -117,15 +117,8 @@ class Layer(nn.Module):
 
 
 def _compute_unsaved(model: "Decoder", keys: object) -> None:
-    """Computes what weights don't hold, such as ALiBi's slopes: a model that was made on `meta` has lost it."""
-    config, positions = model.config, model.positions
-    unsaved = dict(positions.named_buffers(recurse=False)).keys() - positions.state_dict().keys()
-    if not unsaved:  # A new method may draw random numbers, which loading must not.
-        return
-    with torch.device("cpu"):
-        made = position_method(config.method, config.width, config.heads, config.longest)
-    for name in unsaved:
-        setattr(positions, name, getattr(made, name).to(model.device))
+    """The position method can't know the device of weights that were assigned to a model made on `meta`."""
+    model.positions.compute_unsaved(model.device)
 
 
 class Decoder(nn.Module):
@@ -135,7 +128,7 @@ class Decoder(nn.Module):
         config: the shape.
         kernel: attention kernel, by name or "automatic".
         activation_checkpointing: keep only each layer's input in training, and compute the rest again in the backward
-            pass.
+            pass; not in a pass with a cache, which keeps its keys and values.
 
     Raises:
         ValueError: for an unknown position method, a width that the heads do not divide or the method can't use, or a
@@ -190,13 +183,25 @@ class Decoder(nn.Module):
         """Device of the weights."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        return next(self.parameters()).dtype
+
     def forward(self, tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """The residual stream after the last layer, [B, T, width]; `embedding` turns it into probabilities.
 
         With a cache the tokens continue the cached ones, and their keys and values are appended to it.
+
+        Raises:
+            ValueError: if there is no token, or the method has no position for the last one; the cache stays as it was.
         """
+        if not tokens_BT.numel():
+            raise InputError(
+                f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token"
+            )
         start = 0 if cache is None else cache.length
-        self.positions.check_length(start + tokens_BT.shape[1])
+        self.positions.check_length(start + tokens_BT.shape[1], self.dtype)
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)
         queries_T = keys_S[start:]
         x_BTC = self.embedding(tokens_BT)
@@ -214,7 +219,8 @@ class Decoder(nn.Module):
         )
         for number, layer in enumerate(self.layers):
             placed = self._placed(attend, queries_T, keys_S, number, cache)
-            if self.activation_checkpointing and self.training:
+            # Computed again, a layer would extend the cache again.
+            if self.activation_checkpointing and self.training and cache is None:
                 x_BTC = checkpoint(layer, x_BTC, placed, use_reentrant=False)
             else:
                 x_BTC = layer(x_BTC, placed)
@@ -299,7 +305,7 @@ class Decoder(nn.Module):
                 f"tokens (got {new_tokens}) and a temperature of at least 0 (got {temperature})"
             )
         # The last token is drawn and not read.
-        self.positions.check_length(tokens_T.numel() + max(0, new_tokens - 1))
+        self.positions.check_length(tokens_T.numel() + max(0, new_tokens - 1), self.dtype)
         self.eval()
         cache, new_1T = KeyValueCache(), tokens_T[None]
         for _ in range(new_tokens):

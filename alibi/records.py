@@ -1,13 +1,13 @@
 """Records: one measured or published number a row, in the same columns."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alibi.errors import UserError, listed, told
+from alibi.errors import InputError, UserError, listed, quoted, told
 from alibi.files import content_sha256, locked, write_whole
 from alibi.paths import data_folder, results_folder, shipped_results_folder
 
@@ -101,18 +101,25 @@ def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        # A commit such as 12345678e901 is not a number, and a corpus may be called 2024 or NA.
-        found = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
         with path.open(encoding="utf-8-sig", newline="") as file:
-            written = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            header, lines = reader.fieldnames, [(reader.line_num, row) for row in reader]
+        if not header:
+            raise ValueError("line 1, the header, is empty")
+        if longer := [line for line, row in lines if None in row]:
+            raise ValueError(f"line {longer[0]} has more cells than the header")
+        # A commit such as 12345678e901 is not a number, and a corpus may be called 2024 or NA. A float can't hold all
+        # seeds.
+        types: dict[Hashable, Any] = dict.fromkeys(TEXTS, str) | dict.fromkeys(COUNTS, "Int64")
+        found = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
     except (OSError, ValueError, csv.Error) as wrong:
         raise RecordsError(f"{path} can't be read ({told(wrong)}): restore it, or move it away") from wrong
     if missing := [name for name in MEASURED_COLUMNS if name not in found and name not in LATER]:
         raise RecordsError(f"{path} lacks the columns {listed(missing)}: restore it, or move it away")
     if others := [name for name in found if name not in (*MEASURED_COLUMNS, ROW_DIGEST)]:
         raise RecordsError(f"{path} has the columns {listed(others)} besides: restore it, or move it away")
-    digested = enumerate(written, 1) if ROW_DIGEST in found else ()
-    if changed := [number for number, row in digested if row[ROW_DIGEST] != row_sha256(row)]:
+    digested = enumerate(lines, 1) if ROW_DIGEST in found else ()
+    if changed := [number for number, (_, row) in digested if row[ROW_DIGEST] != row_sha256(row)]:
         raise RecordsError(
             f"{path}: records {listed(changed)} are not as they were written: restore it, or, if the changes are "
             f"wanted, remove the column {ROW_DIGEST}"
@@ -133,7 +140,12 @@ def row_sha256(row: Mapping[Any, str]) -> str:
 
 
 def append(experiment: str, rows: "pd.DataFrame") -> None:
-    """Adds records to the file of an experiment, all or none; several processes may add at the same time."""
+    """Adds records to the file of an experiment, all or none; several processes may add at the same time.
+
+    Raises:
+        InputError: for a name that is not one of a file, or a column that is not in `MEASURED_COLUMNS`.
+        RecordsError: if the file can't be read or holds something else.
+    """
     with held(experiment):
         add(experiment, rows)
 
@@ -143,7 +155,16 @@ def held(*experiments: str) -> Iterator[None]:
     """Keeps other processes from adding to the files of these experiments while the block runs.
 
     The locks lie beside the files, since processes that share them may have caches of their own.
+
+    Raises:
+        InputError: for a name that is not one of a file.
     """
+    for experiment in experiments:
+        # A path would leave the folder of records.
+        if not experiment or Path(experiment).name != experiment or "\\" in experiment:
+            raise InputError(
+                f"experiment {quoted(experiment)}: choose a name, which a file of records gets; not a path"
+            )
     results_folder().mkdir(parents=True, exist_ok=True)
     with ExitStack() as holding:
         for experiment in sorted(set(experiments)):  # In one order, so that no two processes wait for each other.
@@ -155,10 +176,14 @@ def add(experiment: str, rows: "pd.DataFrame") -> None:
     """Like `append`, for a file that is already `held`."""
     import pandas as pd
 
+    if not len(rows):
+        return
+    if others := [name for name in rows if name not in MEASURED_COLUMNS]:
+        raise InputError(f"records of {experiment}: unknown columns {listed(others)}; choose from MEASURED_COLUMNS")
     path = results_folder() / f"{experiment}.csv"
-    tables = [*([_read(path)] if path.exists() else []), rows.assign(source=experiment)]
-    together = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    text = together.reindex(columns=MEASURED_COLUMNS).astype(TYPES).to_csv(index=False, float_format=VALUE_FORMAT)
+    added = rows.assign(source=experiment).reindex(columns=MEASURED_COLUMNS).astype(TYPES)
+    together = pd.concat([_read(path), added], ignore_index=True) if path.exists() else added
+    text = together.to_csv(index=False, float_format=VALUE_FORMAT)
     written = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
     written[ROW_DIGEST] = [row_sha256(row) for row in csv.DictReader(StringIO(text))]
-    write_whole(path, lambda part: written.to_csv(part, index=False, lineterminator="\n"))
+    write_whole(path, lambda part: written.to_csv(part, index=False, lineterminator="\n"), alone=True)

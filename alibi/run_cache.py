@@ -88,7 +88,10 @@ def stored(kind: type[Measured], path: Path, text_sha256: str = "") -> Measured 
 
 
 def store(found: Measured, path: Path, text_sha256: str = "") -> None:
-    """Writes a measurement, and the digest of its text, into this file, which is then whole or absent."""
+    """Writes a measurement, and the digest of its text, into this file, which is then whole or absent.
+
+    The run's lock is held.
+    """
     content = {
         name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         for name, value in asdict(found).items()
@@ -96,4 +99,4 @@ def store(found: Measured, path: Path, text_sha256: str = "") -> None:
     content[TEXT_DIGEST] = text_sha256
     content[DIGEST] = content_sha256(content, DIGEST)
     path.parent.mkdir(exist_ok=True)
-    write_whole(path, lambda part: part.write_text(json.dumps(content), encoding="utf-8"))
+    write_whole(path, lambda part: part.write_text(json.dumps(content), encoding="utf-8"), alone=True)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from alibi.errors import InputError, quoted
 
+# Seeds are below it: records hold integers of 64 bits with a sign.
+SEEDS = 2**63
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:

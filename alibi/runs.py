@@ -11,7 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alibi import checkpoint as checkpoints
 from alibi.configuration import (
+    CHECKPOINTS,
     CONFIG,
     METRICS_DIGEST,
     TrainConfig,
@@ -322,12 +324,15 @@ class Run:
         read, as in `corpus_used`. The metric loss_standard_error is the standard error of the mean loss (nats a token)
         over articles. If tokens are skipped and windows are longer than L, loss_change is the mean loss minus the loss
         of the same tokens in windows of L, and has a standard error too.
+
+        A warning tells of windows, or of a prefix, longer than the text.
         """
         import pandas as pd
 
         rows = []
         for length in lengths:
             found = self.evaluation(length, stride, split, prefix, text, skip, sample, interpolation)
+            self._tell_short(found, split, prefix if sample is None else None, text, skip)
             common = self.provenance(text, corpus) | {
                 "split": split,
                 "eval_length": length,
@@ -346,6 +351,16 @@ class Run:
                 in_nats["loss_change"], in_nats["loss_change_standard_error"] = found.change_from(at_length)
             rows += [common | row for row in _in_nats(in_nats)]
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
+
+    def _tell_short(self, found: Evaluation, split: str, prefix: int | None, text: Corpus | None, skip: int) -> None:
+        """Warns of records that name a longer window, or more tokens, than the text has; a smoke run means nothing."""
+        if self.smoke:
+            return
+        read = f"warning: {(text or self.corpus).name} {split}"
+        if (places := len(found.nats_by_position)) < found.length:
+            say(f"{read} has {places:,} tokens, so no window of {found.length:,} is full")
+        if prefix is not None and found.tokens + skip < prefix:
+            say(f"{read} has {found.tokens + skip:,} tokens, fewer than the prefix of {prefix:,}")
 
     def records_against_itself(
         self,
@@ -485,6 +500,8 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
                     f"{folder.parent} can't be written: {wrong}; ALIBI_CACHE names another folder for trained runs"
                 ) from wrong
             train(config, corpus, folder, bookkeeping)
+    elif (folder / CHECKPOINTS).is_dir():
+        checkpoints.remove(folder / CHECKPOINTS)  # The process may have ended before it removed them.
     return Run(config, corpus, folder, smoke)
 
 

@@ -57,7 +57,7 @@ from alibi.device import (
     set_random_state,
     settle_cpu,
 )
-from alibi.errors import InputError
+from alibi.errors import InputError, listed
 from alibi.evaluate import EvaluationError, evaluate
 from alibi.files import locked, sha256, write_whole
 from alibi.interruption import TRY_AGAIN, noted
@@ -70,6 +70,7 @@ from alibi.weights import WEIGHTS, check_weights
 from alibi.windows import TrainingOrder
 
 METRICS_FILE, LOCK = "metrics.jsonl", ".lock"
+ROW_BEGINS = b'{"step": '
 VALIDATION_TOKENS = 8192
 GIVE_BACK_EVERY = 64
 GOES_ON = "the same command goes on from there"
@@ -395,6 +396,8 @@ def _train(
 ) -> None:
     settle_cpu(config.threads)
     first = processes.rank() == 0
+    if first:
+        _rows(folder / METRICS_FILE)  # Refuses a file that is not ours.
     found = checkpoints.newest(folder / CHECKPOINTS) if first else None
     if stored := processes.from_first(None if found is None else (found.step, found.facts)):
         step, facts = stored
@@ -429,12 +432,12 @@ def _train(
         f"matrix products, peak memory {facts['peak_memory_mib']:,} MiB"
     )
     if first:
-        write_whole(folder / WEIGHTS, lambda path: save_file(weights, path))
+        write_whole(folder / WEIGHTS, lambda path: save_file(weights, path), alone=True)
         digests = {WEIGHTS_DIGEST: sha256(folder / WEIGHTS), METRICS_DIGEST: sha256(folder / METRICS_FILE)}
         finished = asdict(config) | {"run": facts | digests}
         finished["run"][CONFIG_DIGEST] = run_sha256(finished)
         text = json.dumps(finished, indent=2) + "\n"
-        write_whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"), alone=True)
         checkpoints.remove(folder / CHECKPOINTS)
     processes.wait()
 
@@ -463,7 +466,7 @@ def _loop(
         position=bookkeeping.bar_row,
         mininterval=0.5,
     )
-    with bar, _metrics(folder, training.done, bookkeeping.tensorboard) as write:
+    with bar, _metrics(folder, training.done, bookkeeping) as write:
         started = time.perf_counter()
         while training.done < config.steps:
             learning_rate = training.schedule.get_last_lr()[0]
@@ -513,15 +516,21 @@ def _validate(training: Training, corpus: Corpus) -> float:
 
 
 @contextmanager
-def _metrics(folder: Path, done: int, tensorboard: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _metrics(folder: Path, done: int, bookkeeping: Bookkeeping) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Appends rows from step `done` on to metrics.jsonl and, if asked, TensorBoard's files; in the first process."""
     if processes.rank():
         yield lambda row: None
         return
     path = folder / METRICS_FILE
-    kept = [json.dumps(row) + "\n" for row in _rows(path) if row["step"] < done]
-    write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"))
-    board = _tensorboard(folder, done) if tensorboard else None
+    rows, broken = _rows(path)
+    rows = [row for row in rows if row["step"] < done]
+    if broken and done:
+        say(f"warning: {path}: lines {listed(broken)} are no rows and are left out")
+    if missing := sorted({*range(0, done, bookkeeping.log_every)} - {row["step"] for row in rows}):
+        say(f"warning: {path} has no rows of steps {listed(missing)}, before step {done} from which the run goes on")
+    kept = [json.dumps(row) + "\n" for row in rows]
+    write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"), alone=True)
+    board = _tensorboard(folder, done) if bookkeeping.tensorboard else None
     file: TextIO
     with path.open("a", encoding="utf-8") as file:
 
@@ -539,13 +548,33 @@ def _metrics(folder: Path, done: int, tensorboard: bool) -> Iterator[Callable[[d
                 board.close()
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:  # Half a line, left by a killed process.
-                return
+def _rows(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The rows of the metrics, and the numbers of lines that are no rows; half a row at the end is left out.
+
+    Raises:
+        TrainingError: if the file holds something else.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return [], []
+    rows, broken = [], []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and "tokens" in row:
+            rows.append(row)
+        else:
+            broken.append(number)
+    # A killed process leaves half a row.
+    begun = len(lines) == 1 and b"}" not in lines[0] and lines[0][: len(ROW_BEGINS)] == ROW_BEGINS[: len(lines[0])]
+    if broken and not rows and not begun:
+        raise TrainingError(
+            f"{path} holds another file, not the metrics of a run: move it away, or choose another folder"
+        )
+    return rows, [number for number in broken if number < len(lines)]
 
 
 def _tensorboard(folder: Path, done: int) -> Any:

@@ -20,7 +20,8 @@ from alibi.corpora import corpus, wikipedia_sample
 from alibi.corpora.report import describe
 from alibi.corpora.source import CorpusError
 from alibi.corpora.vocabulary import BytePairVocabulary
-from alibi.files import sha256
+from alibi.errors import InputError
+from alibi.files import content_sha256, sha256
 from alibi.windows import TrainingOrder
 
 ROOT = Path(alibi.__file__).parents[1]
@@ -222,6 +223,27 @@ def test_a_text_that_changed_after_it_was_loaded_is_not_read_by_a_wrong_vocabula
     assert changed.encoded_by(known, "valid").tokens.tolist() != changed.split("valid").tokens.tolist()
     with pytest.raises(CorpusError, match=r"dict\.txt has changed since edited was loaded: load it again"):
         _ = unread.vocabulary
+
+
+def test_a_corpus_is_never_read_from_the_cache_of_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    for name in ("c", "c-words"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.txt").write_text(f"{name}\n")
+    by_words = corpus.load("c", "words")
+    with pytest.raises(InputError, match=r"corpus 'c-words': choose a name without -words at its end, .*'c' with the"):
+        corpus.load("c-words")
+    assert by_words.folder.name == "c-words" and by_words.text("train") == corpus.load("c").text("train") == "c\n"
+    # As an earlier version left it: the cache of a corpus named c-words.
+    manifest = json.loads((by_words.folder / "manifest.json").read_bytes()) | {"name": "c-words"}
+    manifest["manifest_sha256"] = content_sha256(manifest, "manifest_sha256")
+    (by_words.folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.delenv("ALIBI_DATA")
+    with pytest.raises(CorpusError, match="c-words is of the corpus 'c-words', and its source is not here"):
+        corpus.load("c", "words")
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    assert corpus.load("c", "words").name == "c"
 
 
 def test_reading_a_run_does_not_replace_the_only_copy_of_its_vocabulary(tmp_path, monkeypatch):

@@ -304,6 +304,36 @@ def test_folders_that_can_not_be_synchronised_end_nothing(uninterrupted, tmp_pat
     assert capsys.readouterr().err.count("warning: folders can't be synchronised") == 1
 
 
+def test_a_broken_row_of_the_metrics_costs_no_other_row(stopped, uninterrupted, capsys):
+    path = stopped / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 8
+    path.write_bytes(b"".join([*lines[:2], b"\0" * 40 + b"\n", *lines[3:], b'{"step": 8, "tok']))
+    go_on(stopped)
+    told = capsys.readouterr().err
+    assert f"warning: {path}: lines 3 are no rows and are left out" in told
+    assert f"warning: {path} has no rows of steps 2, before step 8 from which the run goes on" in told
+    weights, rows = result(uninterrupted)
+    assert result(stopped) == (weights, [row for row in rows if row["step"] != 2])
+
+
+@pytest.mark.parametrize("begun", ["", '{"ste', '{"step": 0, "tok'])
+def test_half_a_first_row_hinders_no_run(begun, uninterrupted, tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").write_text(begun)
+    go_on(tmp_path)
+    assert "warning" not in capsys.readouterr().err and result(tmp_path) == result(uninterrupted)
+
+
+@pytest.mark.parametrize("content", [b'{"epoch": 1}\n', b'{"step": 1, "loss": 2}\n', b"[1]\n", b"\xff\xfe\n", b"notes"])
+def test_metrics_of_something_else_are_neither_erased_nor_continued(content, tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(
+        TrainingError, match=r"metrics\.jsonl holds another file, not the metrics of a run: move it away"
+    ):
+        go_on(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == content
+
+
 def test_what_is_not_ours_is_left_alone(uninterrupted, tmp_path):
     folder = tmp_path / "checkpoints"
     folder.mkdir()

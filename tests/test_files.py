@@ -78,6 +78,17 @@ def test_files_are_synchronised_through_a_descriptor_that_can_write(tmp_path, mo
     assert modes == [os.O_RDWR]
 
 
+def test_what_a_killed_process_left_is_removed_by_who_writes_alone(tmp_path):
+    path, left = tmp_path / "file", tmp_path / f"file.{2**22 + 1}.part"
+    others = [tmp_path / name for name in ("file.part", "file.notes.part", "another.7.part", "file.7.part.old")]
+    for other in (left, *others):
+        other.write_text("kept")
+    write_whole(path, lambda part: part.write_text("one"))
+    assert left.exists()
+    write_whole(path, lambda part: part.write_text("two"), alone=True)
+    assert path.read_text() == "two" and sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
 def test_a_folder_that_can_not_be_removed_is_told_once(tmp_path, capsys):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").touch()

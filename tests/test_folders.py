@@ -70,8 +70,8 @@ def test_splits_may_be_of_different_kinds(data):
     assert (toy.text("train"), toy.text("valid"), toy.tokenisation) == ("a b\n", "b\n", "bytes")
 
 
-# What becomes of ends of lines: in a text file any of the three is one, as Python opens text; in a row of a parquet
-# file only a newline is, and a carriage return stays. A last line needs no end; a byte-order mark in front goes.
+# What becomes of ends of lines: any of the three is one, as Python opens text. A last line needs no end; a byte-order
+# mark in front goes. The rows of a parquet file are the lines of what is written here.
 @pytest.mark.parametrize(
     ("ending", "content", "text"),
     [
@@ -82,7 +82,9 @@ def test_splits_may_be_of_different_kinds(data):
         (".txt.xz", "a\r\nb\rc\n", "a\nb\nc\n"),
         (".txt", "a\nb", "a\nb\n"),
         (".txt", "\n", "\n"),
-        (".parquet", "a\r\nb\n", "a\r\nb\n"),
+        (".parquet", "a\r\n\r\nb\r\n", "a\n\nb\n"),
+        (".parquet", "a\rb\n", "a\nb\n"),
+        (".parquet", "\ufeffa\nb\n", "a\nb\n"),
     ],
 )
 def test_ends_of_lines(data, ending, content, text):
@@ -404,6 +406,14 @@ def test_an_unknown_name_lists_the_known_and_the_folders(data, monkeypatch):
     monkeypatch.delenv("ALIBI_DATA")
     with pytest.raises(ValueError, match=r"folders of text in ALIBI_DATA .*not set"):
         corpus.load("ships")
+
+
+def test_a_folder_that_can_not_be_asked_for_is_not_listed(data):
+    for name in ("ships", "ships, first 3 words", "ships-bytes", ".ships"):
+        write(data / name, train="a\n")
+    assert set(corpus.names()) == {"ships", *corpus.KNOWN}
+    with pytest.raises(ValueError, match=r"choose from .*, openwebtext, ships, wikipedia-sample"):
+        corpus.load("boats, first 3 words")
 
 
 def test_published_counts_hold_for_folders_too(data):

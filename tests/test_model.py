@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from test_attention import can
 
 from alibi.attention import KERNELS, causal_attention
+from alibi.errors import InputError
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, position_method
 
@@ -107,6 +108,22 @@ def test_weights_loaded_into_a_model_made_on_meta_give_the_same_model(model, ass
     assert torch.equal(torch.get_rng_state(), random), "loading draws random numbers"
     tokens = torch.randint(50, (2, 9))
     torch.testing.assert_close(other(tokens), model(tokens), rtol=0, atol=0)
+
+
+def test_a_gradient_through_a_cache_is_that_of_the_full_pass_with_activation_checkpointing():
+    torch.manual_seed(5)
+    shape = {"vocabulary_size": 50, "layers": 2, "width": 32, "heads": 4, "feedforward": 64}
+    model, tokens = Decoder(ModelConfig("alibi", **shape), activation_checkpointing=True), torch.randint(50, (2, 9))
+    cache, gradients = KeyValueCache(), []
+    for out in (model(tokens), torch.cat([model(part, cache) for part in tokens.split([4, 5], dim=1)], dim=1)):
+        gradients.append(torch.autograd.grad(out.square().sum(), model.layers[0].queries_keys_values.weight)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_pass_without_a_token_is_refused(model):
+    for batch, length in ((1, 0), (0, 3), (0, 0)):
+        with pytest.raises(InputError, match=rf"tokens of shape \[{batch}, {length}\]: a pass needs at least one"):
+            model(torch.zeros(batch, length, dtype=torch.long))
 
 
 def test_loss_is_the_negative_log_likelihood(model):

@@ -76,6 +76,19 @@ def test_slopes_for_every_head_count():
         assert set(found) <= set(slopes(2 * lower)) | set(slopes(lower)), heads
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_loaded_into_a_method_made_on_meta_give_the_same_method(name):
+    method = position_method(name, 24, 3, longest=8)
+    with torch.device("meta"):
+        other = position_method(name, 24, 3, longest=8)
+    other = other.to_empty(device="cpu")
+    for buffer in other.buffers():
+        buffer.fill_(7)  # Memory as it may be found.
+    other.load_state_dict(method.state_dict())
+    for (key, expected), (_, found) in zip(method.named_buffers(), other.named_buffers(), strict=True):
+        assert torch.equal(found, expected), key
+
+
 def test_slopes_need_a_head():
     with pytest.raises(ValueError, match="heads=0"):
         slopes(0)

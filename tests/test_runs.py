@@ -25,7 +25,16 @@ from alibi.device import settle_cpu
 from alibi.errors import InputError
 from alibi.positions.alibi import ALiBi
 from alibi.positions.t5 import T5Bias
-from alibi.records import LATER, MEASURED_COLUMNS, PAPER_COLUMNS, TYPES, append, measured_results, paper_results
+from alibi.records import (
+    LATER,
+    MEASURED_COLUMNS,
+    PAPER_COLUMNS,
+    TYPES,
+    RecordsError,
+    append,
+    measured_results,
+    paper_results,
+)
 from alibi.reproduction.merging import KEY
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
 from alibi.run_cache import config_hash
@@ -90,6 +99,12 @@ def test_a_run_that_was_cut_off_is_trained_anew(short):
     assert (trained("alibi", seed=12).folder / "model.safetensors").read_bytes() == expected
 
 
+def test_checkpoints_that_a_finished_run_was_killed_with_are_removed(short):
+    folder = trained("alibi", seed=12).folder
+    (folder / "checkpoints" / "000000001").mkdir(parents=True)
+    assert trained("alibi", seed=12).folder == folder and not (folder / "checkpoints").exists()
+
+
 def test_records_are_complete(short):
     records = trained("t5", seed=13).records([32, 64], stride=16)
     assert list(records.columns) == MEASURED_COLUMNS
@@ -125,6 +140,18 @@ def test_records_of_full_windows_say_what_was_scored_and_how_certain_they_are(ar
     assert len(kept) == 2
     again = trained("alibi", seed=13, corpus=articles).evaluation(256, 16, skip=300, sample=128)
     assert again.loss_standard_error == value[256, "loss_standard_error"]
+
+
+def test_records_of_more_than_the_text_holds_are_told(articles, capfd):
+    run = replace(trained("alibi", seed=13, corpus=articles), smoke=False)
+    tokens = len(run.corpus.split("valid").tokens)
+    run.records([64], prefix=tokens)
+    assert "warning" not in capfd.readouterr().err
+    found = run.records([10**6], prefix=10**9)
+    assert set(found.eval_length) == {10**6} and set(found.tokens_scored) == {tokens}
+    told = capfd.readouterr().err
+    assert f"warning: {articles} valid has {tokens:,} tokens, so no window of 1,000,000 is full" in told
+    assert f"warning: {articles} valid has {tokens:,} tokens, fewer than the prefix of 1,000,000,000" in told
 
 
 def test_a_run_against_itself_is_measured_once_and_recorded_by_position(articles):
@@ -440,3 +467,44 @@ def test_adding_records_leaves_those_before_as_they_were(tmp_path, monkeypatch):
     append("slopes", pd.DataFrame([row], columns=MEASURED_COLUMNS).astype(TYPES))
     after = (tmp_path / "slopes.csv").read_bytes()
     assert after.startswith(before) and len(after) > len(before)
+
+
+def test_seeds_beyond_a_floats_53_bits_stay_as_they_were_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
+    row = dict.fromkeys(MEASURED_COLUMNS) | {"metric": "perplexity", "value": 5.0}
+    seeds = [2**53 + 1, 2**63 - 1]
+    for seed in (*seeds, None, 0):
+        append("slopes", pd.DataFrame([row | {"seed": seed, "data_seed": seed}]))
+    kept = measured_results("slopes")
+    assert kept.seed.dropna().tolist() == kept.data_seed.dropna().tolist() == [*seeds, 0]
+    assert all((tmp_path / "slopes.csv").read_text().count(str(seed)) == 2 for seed in seeds)
+
+
+def test_a_damaged_file_of_records_is_named_with_its_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path))
+    row = pd.DataFrame([dict.fromkeys(MEASURED_COLUMNS) | {"metric": "perplexity", "value": 5.0}])
+    append("slopes", row)
+    path = tmp_path / "slopes.csv"
+    whole = path.read_text()
+    for damaged, told in (
+        (whole.rstrip("\n") + ",7\n", "line 2 has more cells than the header"),
+        ("\n" + whole, "line 1, the header, is empty"),
+        ("", "line 1, the header, is empty"),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(RecordsError, match=rf"slopes\.csv can't be read \(ValueError: {told}\): restore it"):
+            append("slopes", row)
+        assert path.read_text() == damaged
+
+
+def test_what_no_file_of_records_can_hold_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "results"))
+    row = pd.DataFrame([dict.fromkeys(MEASURED_COLUMNS) | {"metric": "perplexity", "value": 5.0}])
+    append("slopes", row[:0])
+    append("slopes", pd.DataFrame())
+    with pytest.raises(InputError, match="records of slopes: unknown columns foo, bar; choose from MEASURED_COLUMNS"):
+        append("slopes", row.assign(foo=3, bar=4))
+    for name in ("../slopes", str(tmp_path / "slopes"), "a/slopes", "a\\slopes", ""):
+        with pytest.raises(InputError, match="choose a name, which a file of records gets; not a path"):
+            append(name, row)
+    assert not list(tmp_path.rglob("*.csv"))

@@ -18,7 +18,7 @@ import numpy as np
 from alibi.corpora.bert import bert_vocabulary
 from alibi.corpora.gpt2 import gpt2_vocabulary
 from alibi.corpora.source import SPLITS, CorpusError, Source, is_title
-from alibi.errors import InputError, told
+from alibi.errors import InputError, quoted, told
 from alibi.files import content_sha256, locked, sha256, write_whole
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
@@ -43,8 +43,8 @@ OWN_DIGEST = "manifest_sha256"
 FETCHED = {"bert": bert_vocabulary, "gpt2": gpt2_vocabulary}
 
 
-def fault_of(folder: Path, source: Source | None) -> str | None:
-    """The reason why the cache in `folder` can't be used, or None if it can."""
+def fault_of(folder: Path, source: Source | None, name: str) -> str | None:
+    """The reason why the cache in `folder` can't be used for the corpus of this name, or None if it can."""
     identity = source.identity if source else None
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -53,6 +53,8 @@ def fault_of(folder: Path, source: Source | None) -> str | None:
         copied = manifest["identity"].startswith("folder ") and not (identity or "").startswith("folder ")
         if manifest["format"] != FORMAT or (other and not copied):
             return "of another version or another source"
+        if manifest["name"] != name:  # "c-words" read by its own tokenisation, in the folder of "c" read by words.
+            return f"of the corpus {quoted(manifest['name'])}"
         if OWN_DIGEST in manifest and manifest[OWN_DIGEST] != content_sha256(manifest, OWN_DIGEST):
             return "manifest.json not as written"
         changed = _changed(folder, manifest["sha256"])
@@ -103,7 +105,7 @@ def build(folder: Path, source: Source, training_sha256: str = "") -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.parent / f".{folder.name}.lock"):
-            fault = fault_of(folder, source)
+            fault = fault_of(folder, source, source.name)
             if not fault:
                 return  # another process built it while this one waited
             if folder.exists():
@@ -114,7 +116,7 @@ def build(folder: Path, source: Source, training_sha256: str = "") -> None:
             scratch.mkdir()
             try:
                 _write(scratch, source)
-                if training_sha256 and not fault_of(folder, None):
+                if training_sha256 and not fault_of(folder, None, source.name):
                     was, now = (
                         json.loads((of / "manifest.json").read_bytes())["sha256"].get("train.bin")
                         for of in (folder, scratch)

@@ -215,7 +215,7 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False,
         _tell_once(f"ALIBI_DATA is {data}, which is not a folder: no text is read from it")
     if source and source.remark:
         _tell_once(source.remark)
-    if fault := fault_of(folder, source):
+    if fault := fault_of(folder, source, str(reading)):
         if source is None and (folder / "manifest.json").is_file():
             raise CorpusError(f"{folder} is {fault}, and its source is not here: restore it, or remove it")
         build(folder, source or find(name, tokenisation, streaming), training_sha256)
@@ -277,7 +277,7 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
     """
     reading = _reading(name)
     known, given = HUB.get(reading.corpus), _given(reading.corpus) is not None
-    here = not fault_of(_folder(reading, tokenisation), _source(reading, tokenisation))
+    here = not fault_of(_folder(reading, tokenisation), _source(reading, tokenisation), str(reading))
     if reading.corpus in MIXTURES and not here:
         valid = Split("valid", np.empty(0, np.uint16), VALIDATION_TOKENS, 0, 0, "")
         return Corpus(name, "", "", "", "", "gpt2", GPT2_SIZE, 0, {"valid": valid}, Path())
@@ -329,6 +329,12 @@ def _reading(name: str) -> Reading:
         raise InputError(f"corpus {quoted(name)}: choose a name of at most {LONGEST_NAME} bytes")
     if not corpus or corpus.startswith(".") or Path(corpus).name != corpus or "/" in corpus or "\\" in corpus:
         raise InputError(f"unknown corpus {name!r}: put text into a folder of ALIBI_DATA and give the folder's name")
+    if ending := next((f"-{kind}" for kind in VOCABULARIES if str(reading).endswith(f"-{kind}")), ""):
+        # Both would have one folder in the cache.
+        raise InputError(
+            f"corpus {quoted(name)}: choose a name without {ending} at its end, which stands for "
+            f"{quoted(str(reading).removesuffix(ending))} with the tokenisation {ending[1:]}"
+        )
     return reading
 
 
@@ -355,9 +361,17 @@ def names(*holding: str) -> list[str]:
     data, cached = texts_folder(), cache_folder() / "corpora"
     given = {path.name for path in data.iterdir() if path.is_dir()} if data is not None and data.is_dir() else set()
     # The folder's name also has the tokenisation, if that is not the corpus's own.
-    whole = {folder.name for folder in cached.glob("*") if _manifest(folder).get("name") == folder.name}
-    every = sorted(name for name in {*KNOWN, *given, *whole} if not name.startswith("."))
+    whole = {folder.name for folder in cached.glob("[!.]*") if _manifest(folder).get("name") == folder.name}
+    every = sorted({*KNOWN, *filter(_names_folder, given), *whole})
     return [name for name in every if not holding or set(holding) <= _splits(name)]
+
+
+def _names_folder(name: str) -> bool:
+    """Whether this folder of `$ALIBI_DATA` is read by its name; "a, first 3 words" is the beginning of a."""
+    try:
+        return _reading(name).corpus == name
+    except InputError:
+        return False
 
 
 def split_names(name: str) -> tuple[str, ...]:

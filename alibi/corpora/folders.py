@@ -158,7 +158,10 @@ def from_folder(reading: Reading, folder: Path, tokenisation: str | None) -> Sou
     known = STAND_INS.get(name) or HUB.get(name)
     published = HUB[name] if name in HUB and HUB[name].exact else None
     description = f"{name}, from a folder" if name in HUB else f"text of {folder}"
-    identity = hashlib.sha256(repr((str(folder.resolve()), states)).encode()).hexdigest()[:16]
+    # Earlier versions left carriage returns in the rows of parquet files.
+    read = "universal newlines" if any(file.lower().endswith(".parquet") for file in names) else ""
+    seen = (str(folder.resolve()), states, *([read] if read else []))
+    identity = hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
     return Source(
         reading=reading,
         description=STAND_INS[name].description if name in STAND_INS else description,
@@ -222,6 +225,11 @@ def _parquet_lines(path: Path) -> Iterator[str]:
     with pyarrow.parquet.ParquetFile(path) as file:
         if "text" not in file.schema_arrow.names:
             raise CorpusError(f"{path} has the columns {listed(file.schema_arrow.names)}; expected one named text")
+        first = True
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=["text"]):
             for text in batch.column("text").to_pylist():
+                if isinstance(text, str):  # As Python opens text.
+                    text = text.replace("\r\n", "\n").replace("\r", "\n")
+                    text = text.removeprefix("\ufeff") if first else text
+                first = False
                 yield from lines_of(text, str(path))

@@ -282,6 +282,10 @@ class MultipliedBias(Bias):
         return biased
 
 
+def _compute_unsaved(method: "PositionMethod", keys: object) -> None:
+    method.compute_unsaved()
+
+
 class PositionMethod(nn.Module):
     """A way to give a transformer the positions of its tokens.
 
@@ -317,6 +321,21 @@ class PositionMethod(nn.Module):
         if heads < 1 or width % heads:
             raise InputError(f"width={width} is not a multiple of heads={heads}; choose a multiple")
         self.width, self.heads, self.head_width = width, heads, width // heads
+        self.register_load_state_dict_post_hook(_compute_unsaved)
+
+    def compute_unsaved(self, device: torch.device | None = None) -> None:
+        """Computes what weights don't hold, such as ALiBi's slopes: a method that was made on `meta` has lost it.
+
+        Args:
+            device: for the numbers; None leaves each where it is.
+        """
+        unsaved = dict(self.named_buffers(recurse=False)).keys() - self.state_dict().keys()
+        if not unsaved:  # A new method may draw random numbers, which loading must not.
+            return
+        with torch.device("cpu"):
+            made = type(self)(self.width, self.heads, 1)  # None of these numbers depends on the training length.
+        for name in unsaved:
+            setattr(self, name, getattr(made, name).to(device or getattr(self, name).device))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionMethod":
         """Keeps fixed numbers, such as slopes, as they are when a model is cast to 16 bits, and moves them with it."""
@@ -329,11 +348,15 @@ class PositionMethod(nn.Module):
                 self._buffers[name] = (kept if widest == torch.float64 else kept.to(widest)).to(after.device)
         return self
 
-    def check_length(self, length: int) -> None:
+    def check_length(self, length: int, dtype: torch.dtype = torch.float32) -> None:
         """Refuses a length, in tokens, for which some position has no answer.
 
+        Args:
+            length: of the whole pass, with cached positions.
+            dtype: of the queries and keys.
+
         Raises:
-            ValueError: if the table of positions is shorter.
+            ValueError: if the table of positions is shorter, or the dtype can't hold a position's factor.
         """
 
     def embeddings(self, positions_T: Tensor) -> Tensor | None:

@@ -24,7 +24,7 @@ class Learned(PositionMethod):
             raise InputError(f"longest={longest}: learned positions need a table, as long as the training length")
         self.weights_TC = nn.Parameter(torch.randn(longest, width) * width**-0.5)
 
-    def check_length(self, length: int) -> None:
+    def check_length(self, length: int, dtype: torch.dtype = torch.float32) -> None:
         """Refuses a text longer than the table.
 
         Raises:

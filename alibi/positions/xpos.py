@@ -26,19 +26,26 @@ class XPos(Rotary):
     name = "xpos"
     title = "xPos"
 
+    def check_length(self, length: int, dtype: torch.dtype = torch.float32) -> None:
+        """Refuses a pass whose factors the dtype can't hold.
+
+        Raises:
+            ValueError: for more than 32,768 positions, in float16 for more than 4,096.
+        """
+        fitting = LONGEST_PASS_FLOAT16 if dtype is torch.float16 else LONGEST_PASS
+        if length > fitting:
+            raise InputError(f"{length} positions: the factors of xPos fit {fitting}; choose shorter windows")
+
     def scale(
         self, q_BHTD: Tensor, k_BHSD: Tensor, query_positions_T: Tensor, key_positions_S: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Rotated queries and keys, scaled.
 
         Raises:
-            ValueError: for a pass of more than 32,768 positions: float32 can't hold their factors. In float16 for one
-                of more than 4,096.
+            ValueError: as `check_length`.
         """
-        fitting = LONGEST_PASS_FLOAT16 if q_BHTD.dtype is torch.float16 else LONGEST_PASS
-        if (keys := len(key_positions_S)) > fitting:
-            raise InputError(f"{keys} positions: the factors of xPos fit {fitting}; choose shorter windows")
-        middle = key_positions_S[keys // 2]
+        self.check_length(len(key_positions_S), q_BHTD.dtype)
+        middle = key_positions_S[len(key_positions_S) // 2]
         return self._scaled(q_BHTD, query_positions_T - middle), self._scaled(k_BHSD, middle - key_positions_S)
 
     def _scaled(self, heads_BHTD: Tensor, exponents_T: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from alibi.positions import METHODS
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS
+from alibi.run_spec import SEEDS
 from alibi.scale import scale_named
 
 MOST_SEEDS = 1000
@@ -130,8 +131,7 @@ def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
             raise InputError(
                 f"seeds {quoted(' '.join(given))}: {quoted(part)} is none; choose as in 0 1 2, 0-4 or 0,2,5-7"
             )
-        # Records hold integers of 64 bits with a sign.
-        if not long and int(numbers[1]) < 2**63 and int(numbers[1]) - int(numbers[0]) < MOST_SEEDS:
+        if not long and int(numbers[1]) < SEEDS and int(numbers[1]) - int(numbers[0]) < MOST_SEEDS:
             found |= dict.fromkeys(range(int(numbers[0]), int(numbers[1]) + 1))
             if len(found) <= MOST_SEEDS:
                 continue

@@ -123,7 +123,7 @@ def merge(paths: Sequence[Path]) -> Merged:
             raise MergeError("\n".join([f"{len(faults)} faults, and nothing was written:", *faults]))
         for experiment in dict.fromkeys(row["source"] for row in fresh.values()):
             rows = [row for row in fresh.values() if row["source"] == experiment]
-            add(experiment, pd.DataFrame(rows, columns=MEASURED_COLUMNS).astype(TYPES))
+            add(experiment, pd.DataFrame(rows, columns=MEASURED_COLUMNS, dtype=object).astype(TYPES))
     return Merged(len(fresh), known, tuple(kept_out))
 
 
