@@ -484,7 +484,7 @@ def test_what_other_slopes_cost_our_alibi():
 def test_how_far_no_positions_are_behind_alibi():
     records = results("after_alibi", "laptop")
     assert set(records.method) == {"alibi", "sinusoidal", "none", "forgetting", "rotary"} and set(records.seed) == {0}
-    says("after-alibi", "Runs of ALiBi, sinusoidal, rotary, without positions and with a forget gate are recorded so far")
+    says("after-alibi", "Runs of ALiBi, sinusoidal, rotary, without positions and with a forget gate are recorded")
     plain = relative(records[records.interpolation.isna()])
     value = plain.set_index(["method", "train_length", "multiple"]).value
     ratio = {m: [value["none", length, m] / value["alibi", length, m] for length in (64, 128)] for m in (1.25, 16)}
