@@ -58,13 +58,17 @@ def browser() -> str:
     return found
 
 
-def print_book(site: Path) -> Path:
-    """Prints the site that was built in this folder into one PDF beside it and returns its path.
+def print_book(site: Path, root: Path | None = None) -> Path:
+    """Prints the built site into one PDF beside it and returns its path.
+
+    Args:
+        site: folder of the built site.
+        root: folder with `_config.yml` and `book/_toc.yml`; None is this checkout.
 
     Raises:
         PdfError: as `browser`.
     """
-    root = checkout()
+    root = root or checkout()
     assert root is not None, "a site that was built has a checkout"
     executable = browser()
     from playwright.sync_api import sync_playwright
