@@ -333,7 +333,8 @@ def test_passkeys_that_models_trained_at_64_find():
     rows = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.protocol == "passkey")]
     found = rows.groupby(["method", "eval_length"]).value.mean()
     assert f"{found['alibi', 512]:.0%} {found['alibi-x8', 512]:.0%}" == "96% 30%"
-    says("reads-further", "a small model trained at 64 tokens finds 96 % of them in windows of 512", "finds 30 %")
+    says("reads-further", "trained at 64 tokens finds 96 % of them in windows of 512 and 53 % of 1,024", "finds 30 %")
+    assert f"{found['alibi', 1024]:.0%}" == "53%"
     assert f"{found['none', 1024]:.0%}" == "3%" and found["alibi-x8", 1024] > found["none", 1024]
     assert min(found["alibi-half", 1024], found["forgetting", 1024]) > 0.99
     assert f"{found['t5', 1024]:.0%}" == "98%"
@@ -358,8 +359,12 @@ def test_what_steeper_slopes_would_do_to_the_claims_on_passkeys():
     # 256 passkeys a length, in four lengths: the difference is less than two standard errors.
     gap = judged["A18"][0].effect
     assert f"{gap:.3f}" == "0.024" and gap < 1.96 * math.sqrt(2 * 0.25 / (4 * 256))
-    says("reads-further", "steep slopes' 51 % is too close to call")
-    says("later-claims", "with eight times steeper ones passkeys are too close to call")
+    recall = rows[(rows.protocol == "recall") & (rows.metric == "exact_match") & (rows.distractors == 15)]
+    recall = recall[recall.first_position.isna() & recall.interpolation.isna() & (recall.eval_length > 64)]
+    recalled = recall.groupby("method").value.mean()[["alibi-x8", "none"]]
+    assert [f"{share:.0%}" for share in recalled] == ["66%", "79%"]
+    says("reads-further", "steep slopes' 51 % is too close to call, and in recall they have 66 against 79 %")
+    says("later-claims", "With eight times steeper ones passkeys are too close to call, and recall turns round: 66 %")
     assert TEST_WINDOWS == {"passkey": 256, "recall": 64, "copying": 64}
     says("later-claims", "Shares are of 256 passkeys and 64 strings, so one string is 1.6 points")
     (at_least,) = next(claim.parts for claim in LATER_CLAIMS if claim.number == "A24")
@@ -396,6 +401,12 @@ def test_how_far_apart_two_kinds_of_cpu_are():
         "0.009 apart at most at $L$ after 20 million tokens, and 0.034 and 0.121 at $16 L$",
         "Its three seeds span 0.015 there when $L = 64$",
     )
+    far = same.query(
+        "method == 'sinusoidal' and train_length == 64 and eval_length == 1024 and source == 'wikitext103'"
+    )
+    sinusoidal = apart["sinusoidal"].droplevel([3, 4, 5, 6]).xs(19_968_000, level="tokens_trained")
+    assert f"{far.nats.max() - far.nats.min():.3f} {sinusoidal[64, 1024]:.3f}" == "0.069 0.009"
+    says("reproducibility", "With sinusoidal embeddings the seeds did more there: 0.069 against 0.009")
 
 
 def test_how_far_back_passkeys_are_found():
@@ -538,12 +549,14 @@ def test_what_a_forget_gate_brings():
     (eight,) = (verdict for verdict in scorecard(claims=LATER_CLAIMS) if verdict.number == "A8")
     (nearest,) = eight.findings
     assert eight.verdict == "inconclusive" and f"{nearest.interval[1] / nearest.effect - 1:.1%}" == "3.3%"
-    says("after-alibi", "Seeds of ALiBi alone could move that by 3.3 %, so A8 is *inconclusive*")
+    (other,) = nearest.at_other_lengths
+    assert (nearest.outcome, other.outcome) == ("undecided", "holds")
+    says("after-alibi", "Another seed could move either by some 3.3 %, and so undo the first: A8 is *inconclusive*")
     far = {method: [1 - plain.ratio[method, L, 16] for L in (64, 128)] for method in ("forgetting", "alibi")}
     assert [f"{share:.0%}" for share in far["forgetting"]] == ["12%", "9%"]
     assert all(0 < more - alibi < 0.01 for more, alibi in zip(far["forgetting"], far["alibi"], strict=True))
-    says("after-alibi", "It falls to $2 L$ too (A9), and to $16 L$ by 12 and 9 %, a little more than ALiBi's")
-    says("after-alibi", "a forget gate is 2 and 3 % better at $L$, which another seed could undo, and holds")
+    says("after-alibi", "It falls to $2 L$ too (A9), and to $16 L$ by 12 and 9 %, as ALiBi's does")
+    says("after-alibi", "a forget gate is 2 and 3 % better at $L$, and holds; another seed could undo the 2 %")
 
 
 def test_where_our_alibi_copies_from():
@@ -585,7 +598,9 @@ def test_what_a_window_leaves_of_no_positions():
     assert [f"{ratio:.1f}" for ratio in worse["attention"]] == ["2.5", "3.4"]
     assert [f"{ratio:.2f}" for ratio in worse["window"]] == ["1.09", "1.14"]
     says("reads-further", "2.5 and 3.4 times ALiBi's perplexity (A1), at $L = 64$ and 128")
-    says("reads-further", "In windows of $L$ it has 1.09 and 1.14 times: its layers reach back nearly $4 L$ tokens")
+    says(
+        "reads-further", "In windows of $L$ it has 1.09 and 1.14 times that: its layers reach back nearly $4 L$ tokens"
+    )
 
 
 def test_the_part_of_the_context_that_is_taken():
@@ -612,10 +627,10 @@ def test_our_small_models_past_their_length():
     says("wikitext103", "That model is 5 % below its own level at $2 L$ and 3 % at $16 L$")
     changes = [f"{growth(ours, 't5', multiple)[64] - 1:+.0%}" for multiple in (1.25, 2)]
     assert changes == ["-2%", "+2%"] and max(growth(perplexities(PAPER), "t5", 2).values()) < 1
-    assert all(growth(ours, "t5", n)[64] > growth(ours, "rotary", n)[64] for n in (1.25, 2, 4, 6, 8))
+    assert f"{growth(ours, 't5', 8)[64]:.2f} {growth(ours, 'rotary', 8)[64]:.2f}" == "1.47 1.46"
     theirs = perplexities(PAPER)
     assert all(growth(theirs, "t5", n)[512] < growth(theirs, "rotary", n)[512] for n in (2, 4, 8))
-    says("wikitext103", "Up to $8 L$ ours, one seed, grows more than rotary, the paper's less")
+    says("wikitext103", "Up to $8 L$ ours grows about as much as rotary, the paper's less")
     says("wikitext103", "2 % below its own level at $1.25 L$, and 2 % above it at $2 L$. The paper's is still below")
 
 
@@ -803,7 +818,11 @@ def test_what_random_draws_became():
     assert [f"{nats:.3f}" for nats in fewer] == ["0.030", "0.025", "0.008", "0.015"]
     says("slopes", "45 tokens (the square) gains 0.030 nats less than ALiBi, and one of 66 (the first draw) 0.025")
     assert math.ceil(8 / flattest[1]) == 110
-    says("slopes", "One of 100 (the exponential) gains 0.008 less, and one of 110 (the second draw) 0.015")
+    moved = math.log(1 + 0.018)
+    assert fewer[3] < moved < fewer[1]
+    says(
+        "slopes", "One of 104 (the exponential) gains 0.008 less, and one of 110 (the second draw) 0.015, which another"
+    )
     assert (growth["alibi-random"] > growth["alibi", 0]).all() and (growth["alibi-random"] < 0).all()
     says("slopes", "perplexity falls with learned slopes as with ALiBi's, less with random draws")
     assert drawn.tokens_trained.max() < 0.5 * 19_968_000
@@ -854,7 +873,7 @@ def test_what_heads_that_never_settle_became():
         "perplexity is lowest at $2 L$, and at $16 L$ 25 % above its level at $L$",
         "lowest at $8 L$, 6.9 % below",
     )
-    says("slopes", "With half the heads perplexity at $L$ is 2.8 % above ALiBi's")
+    says("slopes", "With half the heads it is 2.8 % above ALiBi's at $L$")
     behind = [curves[name][1024] / curves["alibi"][1024] - 1 for name in ("alibi-half", "alibi-logarithmic")]
     assert f"{behind[0]:.1%} {behind[1]:.0%}" == "5.8% 47%" and (half > curves["alibi"]).all()
     says("slopes", "half the heads 5.8 %, the logarithm 47 % and multiplying 81 %")
@@ -1203,7 +1222,10 @@ def test_the_runs_on_other_novels():
     )
     lowest = rates.groupby("method").value.min()
     assert f"{math.log(lowest.sinusoidal / lowest.alibi):.3f}" == "0.027"
-    says("bookcorpus", "After 2.2 million tokens of Wikipedia ALiBi led by 0.027 and 0.029 nats, on two machines")
+    says(
+        "bookcorpus",
+        "After 2.2 million tokens of Wikipedia ALiBi led by 0.027 and 0.029 nats, one seed on two machines",
+    )
     verdict = next(verdict for verdict in scorecard() if verdict.number == 10)
     assert verdict.verdict == "inconclusive"
     assert [part.outcome for part in verdict.findings] == ["undecided", "holds", "holds"]
@@ -1239,7 +1261,7 @@ def test_what_the_rate_of_the_t5_table_did():
     ours = perplexities(results("wikitext103", "laptop")).query("train_length == 128 and eval_length == 128")
     ours = ours.groupby("method").value.mean()
     assert f"{math.log(ours['alibi'] / ours['t5']):.2f}" == "0.02"
-    says("reproducibility", "moved its loss at $L = 128$ by 0.06 nats; its lead over ALiBi is 0.02")
+    says("reproducibility", "by 0.06 nats after 2.2 million tokens. After 20 million its lead over ALiBi is 0.02")
 
 
 def test_rules_are_older_than_records_and_not_than_all_numbers():
