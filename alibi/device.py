@@ -116,8 +116,13 @@ def placed(model: Model, device: str) -> Model:
 
 
 def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
-    """The context in which a model computes in this dtype on this device; its weights stay float32."""
-    return nullcontext() if dtype == "float32" else torch.autocast(device, getattr(torch, dtype))
+    """The context in which a model computes in this dtype on this device, whatever autocast is around it.
+
+    Its weights stay float32.
+    """
+    if dtype != "float32":
+        return torch.autocast(device, getattr(torch, dtype))
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def cores() -> int:

@@ -11,7 +11,7 @@ import torch
 from alibi import processes
 from alibi.corpora.corpus import Split
 from alibi.device import float64_device
-from alibi.errors import InputError, UserError
+from alibi.errors import InputError, UserError, quoted
 from alibi.model import Decoder
 from alibi.progress import bar as progress_bar
 from alibi.windows import (
@@ -124,8 +124,8 @@ class Evaluation:
 
     @property
     def bits_per_byte(self) -> float:
-        """Loss in bits for each byte of UTF-8 text."""
-        return self.nats / math.log(2) / self.bytes
+        """Loss in bits for each byte of UTF-8 text; not a number for tokens without a text, of 0 bytes."""
+        return self.nats / math.log(2) / self.bytes if self.bytes else math.nan
 
     @property
     def remark(self) -> str:
@@ -197,8 +197,14 @@ def token_losses(
 
 
 def article_numbers(tokens: int, starts: np.ndarray | None) -> np.ndarray:
-    """Number of each token's article, [tokens]; of its block if articles are not known."""
+    """Number of each token's article, [tokens]; of its block if articles are not known.
+
+    Raises:
+        ValueError: if the first article does not start at token 0.
+    """
     starts = np.arange(0, tokens, BLOCK) if starts is None else starts
+    if tokens and (not len(starts) or starts[0] != 0):
+        raise InputError(f"starts={quoted(list(starts[:3]))}: the first article starts at token 0")
     return np.searchsorted(starts, np.arange(tokens), side="right") - 1
 
 
@@ -225,7 +231,7 @@ def evaluate(
     sample: int | None = None,
     starts: np.ndarray | None = None,
 ) -> Evaluation:
-    """Scores tokens of a split once each, in float32 or the model's wider dtype, losses summed in float64.
+    """Scores tokens of a split once each, by the model's dtype, each loss in float32 or wider, summed in float64.
 
     If the device has no float64, the CPU sums.
 

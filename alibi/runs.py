@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from alibi import checkpoint as checkpoints
 from alibi.configuration import (
     CHECKPOINTS,
@@ -25,7 +27,7 @@ from alibi.configuration import (
 )
 from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import Corpus, Split
-from alibi.device import give_back_memory, settle_cpu
+from alibi.device import computing, give_back_memory, settle_cpu
 from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
 from alibi.files import locked, sha256
 from alibi.measures.attention_distance import AttentionDistance, attention_distance
@@ -72,7 +74,15 @@ class Run:
 
     @cached_property
     def model(self) -> Decoder:
-        """The trained model, on the device of its training if this machine has it, else on the CPU."""
+        """The trained model, on the device of its training if this machine has it, else on the CPU.
+
+        It is the caller's: measurements of the run read another one, so a change of this one changes none of them.
+        """
+        return load_model(self.folder)
+
+    @cached_property
+    def _measured_model(self) -> Decoder:
+        """As it was trained: no caller can change the model whose numbers are kept."""
         return load_model(self.folder)
 
     def metrics(self) -> "pd.DataFrame":
@@ -294,7 +304,8 @@ class Run:
             stream = text.encoded_by(self.corpus, split)
             end_of_line = self.corpus.end_of_line
             starts = {"starts": article_starts(text, split, stream.tokens, end_of_line)} if by_article else {}
-            found = measure(self.model, stream, end_of_line, **starts)
+            with computing(self._measured_model.device.type, "float32"):
+                found = measure(self._measured_model, stream, end_of_line, **starts)
             give_back_memory()
             try:
                 if refusal is None:
@@ -475,6 +486,9 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
 def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
     """The finished run of this configuration: from the cache, or trained now with a progress bar.
 
+    Training leaves this process prepared for work on a CPU, as `alibi.device.settle_cpu` says: its number of threads,
+    and numbers below float32's normal range are zero.
+
     If the environment variable ALIBI_SMOKE holds a number of steps and the run is not in the cache, it trains only
     these steps, and a line on stderr says so; evaluations then read only two training lengths, or `SMOKE_TOKENS`.
 
@@ -499,7 +513,10 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
                 raise TrainingError(
                     f"{folder.parent} can't be written: {wrong}; ALIBI_CACHE names another folder for trained runs"
                 ) from wrong
-            train(config, corpus, folder, bookkeeping)
+            # Training seeds the generator; the caller's goes on as if the run had been cached.
+            on_gpu = [torch.cuda.current_device()] if config.device == "cuda" else []
+            with torch.random.fork_rng(on_gpu):
+                train(config, corpus, folder, bookkeeping)
     elif (folder / CHECKPOINTS).is_dir():
         checkpoints.remove(folder / CHECKPOINTS)  # The process may have ended before it removed them.
     return Run(config, corpus, folder, smoke)

@@ -7,6 +7,7 @@ in fairseq. So the first source of a block is the last target of the block befor
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -118,8 +119,11 @@ def check_window(length: int, stride: int | None) -> None:
         stride: new tokens a window; None for nonoverlapping windows.
 
     Raises:
-        ValueError: if length or stride is out of range.
+        ValueError: if length or stride is out of range or not a whole number.
     """
+    for name, number in {"length": length, "stride": stride}.items():
+        if number is not None and not isinstance(number, Integral):
+            raise InputError(f"{name}={number!r}: windows have a whole number of tokens")
     if length < 1:
         raise InputError(f"length={length}: a window needs at least 1 token")
     if stride is not None and not 1 <= stride <= length:

@@ -70,6 +70,13 @@ def test_words_too_long_or_none_leave_the_other_units(model, tokens):
     assert one.remark == "perplexity per word is more than a float holds, at 333 bytes a word"
     assert replace(one, tokens=1).perplexity == math.inf
     assert replace(one, words=60.0).remark == ""
+    assert math.isnan(evaluate(model, replace(split(tokens), words=0, bytes=0), 3, 16).bits_per_byte)
+
+
+def test_articles_that_do_not_begin_at_the_first_token_are_refused(model, tokens):
+    for starts in ([5, 100], []):
+        with pytest.raises(ValueError, match=r"starts=\[.*\]: the first article starts at token 0"):
+            evaluate(model, split(tokens), 3, 16, starts=np.array(starts, dtype=int))
 
 
 def test_a_uniform_model_has_the_vocabulary_size_as_perplexity(model, tokens):

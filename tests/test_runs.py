@@ -23,7 +23,9 @@ from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import load
 from alibi.device import settle_cpu
 from alibi.errors import InputError
+from alibi.evaluate import evaluate
 from alibi.positions.alibi import ALiBi
+from alibi.positions.interpolation import interpolated
 from alibi.positions.t5 import T5Bias
 from alibi.records import (
     LATER,
@@ -89,6 +91,28 @@ def test_a_run_is_trained_once_and_found_again(short, capfd):
     assert first.evaluation(np.int64(32)).nats == again.evaluation(32).nats
     with pytest.raises(ValueError, match="no split 'dev'; it has train, valid, test"):
         first.evaluation(64, split="dev")
+
+
+def test_a_model_that_its_caller_changes_changes_no_number_that_is_kept(short):
+    run = trained("alibi", seed=11)
+    with run.model.positions_by(interpolated(run.model.positions, "pi", 64, 256)):
+        within = run.evaluation(48).nats
+    run.model.positions.slopes_H *= 4
+    with torch.autocast("cpu", torch.bfloat16):
+        run.model.bfloat16()
+        kept = run.evaluation(96).nats
+    fresh = trained("alibi", seed=11)
+    measured = [evaluate(fresh.model, run.corpus.split("valid"), run.corpus.end_of_line, n).nats for n in (48, 96)]
+    assert [within, kept] == measured
+
+
+def test_the_callers_random_numbers_do_not_depend_on_the_cache(short):
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        trained("alibi", seed=17)
+        drawn.append(torch.rand(1))
+    assert drawn[0] == drawn[1]
 
 
 def test_a_run_that_was_cut_off_is_trained_anew(short):
@@ -204,6 +228,7 @@ def test_none_of_the_text_is_not_all_of_it(articles):
         (lambda: run.evaluation(64, sample=0), "sample=0: choose at least one token, or None for all"),
         (lambda: run.evaluation(64, stride=0), "the stride must lie between"),
         (lambda: run.evaluation(0), "length=0: a window needs at least 1 token"),
+        (lambda: run.evaluation(24.0), "length=24.0: windows have a whole number of tokens"),
         (lambda: run.evaluation(64, prefix=-500), "prefix=-500: choose at least 1 token, or None for the whole split"),
         (lambda: run.against_itself(128, 16, sample=0), "windows=0: take at least one, or None for all"),
     ):

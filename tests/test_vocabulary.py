@@ -1,11 +1,12 @@
 import json
+import random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alibi.corpora.vocabulary import END_OF_LINE, BytePairVocabulary, WordVocabulary
+from alibi.corpora.vocabulary import END_OF_LINE, LONGEST_WORD, BytePairVocabulary, WordVocabulary
 
 LINES = [" = Ships = ", "The ship sails, the ship's crew sleeps.", "", "Ça n'est pas un navire: 船 ⛵."]
 
@@ -113,6 +114,18 @@ def test_the_smallest_vocabulary_holds_all_bytes():
     assert vocabulary.decode(vocabulary.encode_lines(LINES)) == "".join(f"{line}\n" for line in LINES)
     with pytest.raises(ValueError, match="size=256: 257 entries"):
         BytePairVocabulary.train(LINES, size=256)
+
+
+def test_a_line_without_spaces_is_learned_in_pieces():
+    letters = "".join(random.Random(0).choices("ACGT", k=25_000))
+    pieces = [letters[start : start + 10_000] for start in range(0, 25_000, 10_000)]
+    whole = BytePairVocabulary.train([letters], 300)
+    assert (
+        whole.encode_lines([letters]).tolist() == BytePairVocabulary.train(pieces, 300).encode_lines([letters]).tolist()
+    )
+    assert whole.decode(whole.encode_lines([letters])) == letters + "\n"
+    spaced = " ".join(pieces)
+    assert LONGEST_WORD.sub("", spaced) == spaced
 
 
 PETS = ["the cat sat", "", " the  dog\tsat ", "the <unk> sat <unk>", "zebra Apple apple"]

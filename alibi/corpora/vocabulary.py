@@ -5,6 +5,7 @@ otherwise, and the same token is the source of the very first target.
 """
 
 import itertools
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,9 @@ from alibi.errors import InputError, quoted
 
 END_OF_LINE = "</s>"
 LINES_A_BATCH = 10_000  # bounds the memory of encoding; a batch is encoded in parallel
+# Learning byte pairs takes the square of a word's length, and a line of DNA is one word. Only for learning, what is
+# longer than this without white space is cut.
+LONGEST_WORD = re.compile(r"(\S{10000})(?=\S)")
 
 
 class Vocabulary(ABC):
@@ -153,7 +157,8 @@ class BytePairVocabulary(SubwordVocabulary):
     def train(cls, lines: Iterable[str], size: int = 4096) -> Self:
         """The vocabulary learned from these lines: the end of a line, the 256 bytes, then merges, most frequent first.
 
-        The same lines give the same vocabulary. Lines with too few distinct pairs give fewer entries.
+        The same lines give the same vocabulary. Lines with too few distinct pairs give fewer entries. Pairs are not
+        counted across every 10,000 characters without white space.
 
         Args:
             lines: training text, without newlines.
@@ -175,7 +180,8 @@ class BytePairVocabulary(SubwordVocabulary):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(lines, trainer)
+        pieces = (piece for line in lines for piece in LONGEST_WORD.sub(r"\1\n", line).split("\n"))
+        tokenizer.train_from_iterator(pieces, trainer)
         return cls(tokenizer.to_str(pretty=True))
 
 
