@@ -116,9 +116,9 @@ class Layer(nn.Module):
         return x_BTC + F.dropout(self.feedforward_out(inner), self.dropout, self.training)
 
 
-def _compute_unsaved(model: "Decoder", keys: object) -> None:
+def _compute_lost(model: "Decoder", keys: object) -> None:
     """The position method can't know the device of weights that were assigned to a model made on `meta`."""
-    model.positions.compute_unsaved(model.device)
+    model.positions.compute_lost(model.device)
 
 
 class Decoder(nn.Module):
@@ -153,7 +153,7 @@ class Decoder(nn.Module):
             layer.gate = self.positions.gate()
         self.bias()  # Refuses a wrong decay window before any training.
         self._prepare_attention: Prepare = causal_attention
-        self.register_load_state_dict_post_hook(_compute_unsaved)
+        self.register_load_state_dict_post_hook(_compute_lost)
 
     def bias(self) -> Bias:
         """The position method's bias of the scores, within the decay window if the model has one."""

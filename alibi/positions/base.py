@@ -282,10 +282,6 @@ class MultipliedBias(Bias):
         return biased
 
 
-def _compute_unsaved(method: "PositionMethod", keys: object) -> None:
-    method.compute_unsaved()
-
-
 class PositionMethod(nn.Module):
     """A way to give a transformer the positions of its tokens.
 
@@ -321,31 +317,37 @@ class PositionMethod(nn.Module):
         if heads < 1 or width % heads:
             raise InputError(f"width={width} is not a multiple of heads={heads}; choose a multiple")
         self.width, self.heads, self.head_width = width, heads, width // heads
-        self.register_load_state_dict_post_hook(_compute_unsaved)
 
-    def compute_unsaved(self, device: torch.device | None = None) -> None:
-        """Computes what weights don't hold, such as ALiBi's slopes: a method that was made on `meta` has lost it.
+    def compute_lost(self, device: torch.device) -> None:
+        """Computes what weights don't hold, such as ALiBi's slopes, if it is still on `meta`, where the model was made.
 
-        Args:
-            device: for the numbers; None leaves each where it is.
+        Other numbers stay, since they may be the user's own.
         """
-        unsaved = dict(self.named_buffers(recurse=False)).keys() - self.state_dict().keys()
-        if not unsaved:  # A new method may draw random numbers, which loading must not.
-            return
+        for name, value in list(self.named_buffers(recurse=False)):
+            if value.is_meta and name in self._non_persistent_buffers_set:
+                setattr(self, name, self._made_again(name).to(device, value.dtype))
+
+    def _made_again(self, name: str) -> Tensor:
         with torch.device("cpu"):
             made = type(self)(self.width, self.heads, 1)  # None of these numbers depends on the training length.
-        for name in unsaved:
-            setattr(self, name, getattr(made, name).to(device or getattr(self, name).device))
+        return getattr(made, name)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionMethod":
-        """Keeps fixed numbers, such as slopes, as they are when a model is cast to 16 bits, and moves them with it."""
+        """Moves fixed numbers, such as slopes, with the model, and keeps their values, whatever `fn` makes of them.
+
+        A cast to 16 bits would round them, and `to_empty` leaves them as memory is found.
+        """
         before = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, after in list(self.named_buffers(recurse=False)):
-            if after.is_floating_point() and after.dtype.itemsize < 4:
-                kept = before[name]
+            kept, dtype = before[name], after.dtype
+            if after.is_floating_point() and dtype.itemsize < 4:
                 widest = widest_dtype(after.device)
-                self._buffers[name] = (kept if widest == torch.float64 else kept.to(widest)).to(after.device)
+                dtype = kept.dtype if widest == torch.float64 else widest
+            if after.is_meta or not kept.is_meta:
+                self._buffers[name] = kept.to(after.device, dtype)
+            elif name in self._non_persistent_buffers_set:
+                self._buffers[name] = self._made_again(name).to(after.device, dtype)
         return self
 
     def check_length(self, length: int, dtype: torch.dtype = torch.float32) -> None:
