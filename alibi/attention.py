@@ -379,7 +379,8 @@ def gated(attend: Attend, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, log_ga
     error of its float32 sum: `|c_j| 2^-24`.
     """
     if k_BHSD.dtype is torch.float16:
-        return gated(attend, q_BHTD.float(), k_BHSD.float(), v_BHSD.float(), log_gates_BHS).to(v_BHSD.dtype)
+        with _without_autocast(k_BHSD):
+            return gated(attend, q_BHTD.float(), k_BHSD.float(), v_BHSD.float(), log_gates_BHS).to(v_BHSD.dtype)
     head_width, dtype = q_BHTD.shape[-1], k_BHSD.dtype
     parts = 3 if dtype.itemsize == 2 else 1
     width = head_width + parts

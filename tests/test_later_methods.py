@@ -303,12 +303,16 @@ def test_strong_gates_keep_their_precision_over_long_texts():
         assert (found.double() - exact).abs().max() < tolerance * v.abs().max()
 
 
-def test_gates_in_float16_have_sums_beyond_its_range():
+@pytest.mark.parametrize("kernel", KERNELS_WITHOUT_FLEX)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_gates_in_float16_have_sums_beyond_its_range(autocast, kernel):
     torch.manual_seed(8)
     at, (q, k, v) = torch.arange(200), torch.randn(3, 1, 2, 200, 16).half()
     log_gates = torch.full((1, 2, 200), -200.0)  # sqrt(24) * 200 * 200 is 195,959, and float16 ends at 65,504.
     log_gates[..., -4:] = -0.5
-    found = gated(causal_attention(position_method("forgetting", 32, 2).bias(), at, at), q, k, v, log_gates)
+    attend = causal_attention(position_method("forgetting", 32, 2).bias(), at, at, kernel)
+    with torch.autocast("cpu", torch.float16, enabled=autocast):
+        found = gated(attend, q, k, v, log_gates)
     assert found.dtype is torch.float16
     torch.testing.assert_close(found.double(), by_definition(q, k, v, log_gates), rtol=0, atol=1e-2)
 
