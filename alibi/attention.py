@@ -22,7 +22,6 @@ from alibi.positions.base import (
     SPLIT,
     Bias,
     DistanceBias,
-    GateBias,
     GrowthBias,
     LinearBias,
     MultipliedBias,
@@ -109,7 +108,7 @@ def baddbmm(
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         batch, heads, queries, head_width = q_BHTD.shape
         given = v_BHSD.dtype
-        if isinstance(bias, GateBias):
+        if bias.gated:
             q_BHTD, k_BHSD, v_BHSD = (x.to(dtype) for x in (q_BHTD, k_BHSD, v_BHSD))
         if q_BHTD.dtype not in typed:
             typed[q_BHTD.dtype] = mask.to(q_BHTD.dtype)

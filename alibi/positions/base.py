@@ -34,6 +34,11 @@ class Bias:
     `MultipliedBias` is a factor of the scores instead.
     """
 
+    @property
+    def gated(self) -> bool:
+        """Whether each layer's log gates come as columns of its keys (`alibi.attention.gated`)."""
+        return False
+
     def dense(
         self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
     ) -> Tensor | None:
@@ -89,7 +94,12 @@ class NoBias(Bias):
 
 
 class GateBias(NoBias):
-    """No bias in these forms: each layer's log gates come as columns of its keys (`alibi.attention.gated`)."""
+    """No bias in these forms: it comes with each layer's log gates."""
+
+    @property
+    def gated(self) -> bool:
+        """True."""
+        return True
 
 
 @dataclass(frozen=True)
