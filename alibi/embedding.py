@@ -42,7 +42,7 @@ def cross_entropy_in_chunks(
         return F.cross_entropy(scores_nV, classes_n, ignore_index=LEFT_OUT, reduction="none")
 
     rows = max(1, LOGITS_AT_A_TIME // columns)
-    if len(hidden_NC) <= rows:
+    if hidden_NC.shape[0] <= rows:
         return loss(hidden_NC, classes_N)
     chunks = zip(hidden_NC.split(rows), classes_N.split(rows), strict=True)
     if torch.is_grad_enabled():

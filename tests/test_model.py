@@ -94,6 +94,18 @@ def test_length_is_not_baked_in(model):
     assert all(torch.isfinite(out).all() for out in outputs)
 
 
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [("alibi", "columns"), ("rotary", "sdpa"), ("t5", "automatic"), ("forgetting", "automatic"), ("xpos", "automatic")],
+)
+def test_a_model_is_exported_for_any_length(name, kernel):
+    model, length = any_model(name, kernel), torch.export.Dim("T", min=2, max=400)
+    given = (torch.randint(50, (2, 20)),)
+    exported = torch.export.export(model, given, dynamic_shapes=({1: length},), strict=False).module()
+    tokens = torch.randint(50, (2, 131))
+    torch.testing.assert_close(exported(tokens), model(tokens), rtol=0, atol=1e-6)
+
+
 def test_a_model_in_16_bits_stays_in_16_bits(model):
     assert model.bfloat16()(torch.randint(50, (1, 9))).dtype == torch.bfloat16
 

@@ -185,8 +185,8 @@ class LinearBias(Bias):
         if self.hides:
             raise InputError("columns of the keys can't hold a window: choose kernel window, flex or sdpa")
         from_first_S = key_positions_S - key_positions_S[0]
-        if dtype.itemsize == 2 and len(key_positions_S) > SPLIT * SPLIT:
-            raise InputError(f"{len(key_positions_S)} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
+        if dtype.itemsize == 2 and key_positions_S.shape[0] > SPLIT * SPLIT:
+            raise InputError(f"{key_positions_S.shape[0]} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
         rest_H, queries_EH = self.slopes_H.to(widest_dtype(self.slopes_H.device)), []
         for _ in range(3 if dtype.itemsize == 2 else 1):
             part_H = rest_H.to(dtype)
@@ -214,11 +214,11 @@ class DistanceBias(Bias):
         """[heads, T, S]; the gradient flows to whatever the bias is made of."""
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
         # Each distance once, then a gather: this computes S numbers a head, not T x S.
-        return self.by_distance(len(key_positions_S) - 1, dtype)[:, distance_TS]
+        return self.by_distance(key_positions_S.shape[0] - 1, dtype)[:, distance_TS]
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
         """score + by_distance[h, i - j], with the same gradient."""
-        by_distance_HN = self.by_distance(len(key_positions_S) - 1, torch.float32)
+        by_distance_HN = self.by_distance(key_positions_S.shape[0] - 1, torch.float32)
 
         def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             # Keys after the query are masked, so any distance will do for them. `clamp` would give a single position's
