@@ -126,7 +126,8 @@ class Decoder(nn.Module):
 
     Args:
         config: the shape.
-        kernel: attention kernel, by name or "automatic".
+        kernel: attention kernel, by name or "automatic". `torch.func.vmap` can map a model with reference, sdpa or
+            columns, and with no other.
         activation_checkpointing: keep only each layer's input in training, and compute the rest again in the backward
             pass; not in a pass with a cache, which keeps its keys and values.
 

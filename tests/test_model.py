@@ -106,6 +106,14 @@ def test_a_model_is_exported_for_any_length(name, kernel):
     torch.testing.assert_close(exported(tokens), model(tokens), rtol=0, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("kernel", ["reference", "sdpa", "columns"])
+def test_these_kernels_can_be_mapped(kernel):
+    model, tokens = any_model("alibi", kernel), torch.randint(50, (3, 20))
+    found = torch.func.vmap(lambda tokens_T: model(tokens_T[None])[0])(tokens)
+    torch.testing.assert_close(found, model(tokens), rtol=0, atol=1e-6)
+
+
 def test_a_model_in_16_bits_stays_in_16_bits(model):
     assert model.bfloat16()(torch.randint(50, (1, 9))).dtype == torch.bfloat16
 
