@@ -189,6 +189,14 @@ class Decoder(nn.Module):
         """Dtype of the weights."""
         return next(self.parameters()).dtype
 
+    def _check_length(self, length: int) -> None:
+        """Refuses a length that the method can't answer for, in the dtype in which layers get queries and keys."""
+        of, dtype = self.device.type, self.dtype
+        # Autocast leaves float64 as it is.
+        if dtype is not torch.float64 and torch.amp.is_autocast_available(of) and torch.is_autocast_enabled(of):
+            dtype = torch.get_autocast_dtype(of)
+        self.positions.check_length(length, dtype)
+
     def forward(self, tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """The residual stream after the last layer, [B, T, width]; `embedding` turns it into probabilities.
 
@@ -202,7 +210,7 @@ class Decoder(nn.Module):
                 f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token"
             )
         start = 0 if cache is None else cache.length
-        self.positions.check_length(start + tokens_BT.shape[1], self.dtype)
+        self._check_length(start + tokens_BT.shape[1])
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)
         queries_T = keys_S[start:]
         x_BTC = self.embedding(tokens_BT)
@@ -306,7 +314,7 @@ class Decoder(nn.Module):
                 f"tokens (got {new_tokens}) and a temperature of at least 0 (got {temperature})"
             )
         # The last token is drawn and not read.
-        self.positions.check_length(tokens_T.numel() + max(0, new_tokens - 1), self.dtype)
+        self._check_length(tokens_T.numel() + max(0, new_tokens - 1))
         self.eval()
         cache, new_1T = KeyValueCache(), tokens_T[None]
         for _ in range(new_tokens):

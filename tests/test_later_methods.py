@@ -190,13 +190,14 @@ def test_a_pass_too_long_for_the_factors_of_xpos_is_refused(dtype, fitting):
     assert all(scaled.isfinite().all() for scaled in fits)
 
 
-def test_xpos_refuses_a_pass_that_is_too_long_before_any_of_it_is_computed():
+@pytest.mark.parametrize("autocast", [False, True])
+def test_xpos_refuses_a_pass_that_is_too_long_before_any_of_it_is_computed(autocast):
     model, tokens = Decoder(ModelConfig("xpos", **SHAPE)).eval(), torch.zeros(1, LONGEST_PASS + 1, dtype=torch.long)
     with pytest.raises(ValueError, match=f"{LONGEST_PASS + 1} positions: the factors of xPos fit {LONGEST_PASS}"):
         model.generate(tokens[0, :1], LONGEST_PASS + 1)
     cache = KeyValueCache()
-    model, tokens = model.half(), tokens[:, : LONGEST_PASS_FLOAT16 + 1]
-    with torch.no_grad():
+    model, tokens = model if autocast else model.half(), tokens[:, : LONGEST_PASS_FLOAT16 + 1]
+    with torch.no_grad(), torch.autocast("cpu", torch.float16, enabled=autocast):
         model(tokens[:, :1], cache)
         with pytest.raises(ValueError, match=f"positions: the factors of xPos fit {LONGEST_PASS_FLOAT16}"):
             model(tokens[:, 1:], cache)
