@@ -148,7 +148,7 @@ def columns(
     """torch's fused attention without a T x S tensor: extra columns of queries and keys hold a linear bias.
 
     The product of the extended vectors is q k^T / sqrt(D) + slope * (j - first key). Its largest term grows with the
-    number of keys S, so the error of scores is slope * S * 2^-24 (see `LinearBias.key_columns`).
+    number of keys S, so the error of scores is about slope * S * 2^-24 (see `LinearBias.key_columns`).
     """
     square = query_positions_T.shape[0] == key_positions_S.shape[0]
     allowed_TS = None if square else query_positions_T[:, None] >= key_positions_S[None, :]

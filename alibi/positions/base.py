@@ -175,8 +175,9 @@ class LinearBias(Bias):
     def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Slopes for the queries and positions for the keys: their product is slope * (j - first key).
 
-        In 16 bits a position is split into 256 a + b and a slope into three parts, so that every factor is exact. The
-        hardware sums in float32, whose rounding is the only error: slope * S * 2^-24 for S keys.
+        In 16 bits a position is split into 256 a + b, which is exact, and a slope into three parts. The hardware sums
+        in float32, with an error of at most three times slope * S * 2^-24 for S keys. In float16, where no part is
+        finer than 2^-24, a slope is off by up to 2^-25, which adds S * 2^-25.
 
         Raises:
             ValueError: for more than 65,536 positions in 16 bits, or for a decay window: columns can lower a score but
