@@ -116,6 +116,14 @@ class Layer(nn.Module):
         return x_BTC + F.dropout(self.feedforward_out(inner), self.dropout, self.training)
 
 
+def _check_tokens(tokens_BT: Tensor) -> None:
+    if tokens_BT.dim() != 2 or not tokens_BT.numel():
+        raise InputError(
+            f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token, "
+            "[sequences, tokens]"
+        )
+
+
 def _compute_lost(model: "Decoder", keys: object) -> None:
     """The position method can't know the device of weights that were assigned to a model made on `meta`."""
     model.positions.compute_lost(model.device)
@@ -203,12 +211,10 @@ class Decoder(nn.Module):
         With a cache the tokens continue the cached ones, and their keys and values are appended to it.
 
         Raises:
-            ValueError: if there is no token, or the method has no position for the last one; the cache stays as it was.
+            ValueError: if there is no token, the tokens are not [B, T], or the method has no position for the last one;
+                the cache stays as it was.
         """
-        if not tokens_BT.numel():
-            raise InputError(
-                f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token"
-            )
+        _check_tokens(tokens_BT)
         start = 0 if cache is None else cache.length
         self._check_length(start + tokens_BT.shape[1])
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)
@@ -263,8 +269,14 @@ class Decoder(nn.Module):
             official_tail_gap: see `AdaptiveEmbedding.negative_log_likelihood`.
 
         Raises:
-            ValueError: if the context is negative, or leaves no token to score.
+            ValueError: as in a pass, if sources and targets differ in shape, or if the context is negative or leaves no
+                token to score.
         """
+        _check_tokens(sources_BT)
+        if targets_BT.shape != sources_BT.shape:
+            raise InputError(
+                f"targets of shape {list(targets_BT.shape)}: give one for each source, {list(sources_BT.shape)}"
+            )
         length = sources_BT.shape[1]
         if not 0 <= context < length:
             raise InputError(f"context={context}: choose 0 to {length - 1}, fewer than the {length} tokens")

@@ -1,6 +1,7 @@
 """The decoder: causal, the same with a cache, the same whatever its length, and the size that it states."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -140,10 +141,20 @@ def test_a_gradient_through_a_cache_is_that_of_the_full_pass_with_activation_che
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
 
 
-def test_a_pass_without_a_token_is_refused(model):
-    for batch, length in ((1, 0), (0, 3), (0, 0)):
-        with pytest.raises(InputError, match=rf"tokens of shape \[{batch}, {length}\]: a pass needs at least one"):
-            model(torch.zeros(batch, length, dtype=torch.long))
+@pytest.mark.parametrize("shape", [[1, 0], [0, 3], [0, 0], [3], [1, 1, 3], []], ids=str)
+def test_a_pass_without_a_token_or_without_sequences_is_refused(shape):
+    model, tokens = any_model("alibi", "automatic"), torch.zeros(shape, dtype=torch.long)
+    for run in (model, lambda tokens: model.negative_log_likelihood(tokens, tokens)):
+        with pytest.raises(InputError, match=f"tokens of shape {re.escape(str(shape))}: a pass needs at least one"):
+            run(tokens)
+
+
+@pytest.mark.parametrize("shape", [[4, 10], [2, 19], [3, 20], [40]], ids=str)
+def test_targets_of_another_shape_are_refused(shape):
+    model, tokens = any_model("alibi", "automatic"), torch.zeros(2, 20, dtype=torch.long)
+    told = re.escape(f"targets of shape {shape}: give one for each source, [2, 20]")
+    with pytest.raises(InputError, match=told):
+        model.negative_log_likelihood(tokens, torch.zeros(shape, dtype=torch.long))
 
 
 def test_loss_is_the_negative_log_likelihood(model):

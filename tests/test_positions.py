@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alibi import positions
+from alibi.errors import InputError
 from alibi.positions import (
     LATER_METHODS,
     METHODS,
@@ -98,9 +99,10 @@ def test_slopes_that_a_user_sets_stay_when_weights_are_loaded_or_moved():
     assert torch.equal(method.half().to_empty(device="cpu").slopes_H, own_H)
 
 
-def test_slopes_need_a_head():
-    with pytest.raises(ValueError, match="heads=0"):
-        slopes(0)
+@pytest.mark.parametrize("heads", [0, -8, 2.0, 2.5])
+def test_slopes_need_a_number_of_heads(heads):
+    with pytest.raises(InputError, match=f"heads={heads}: slopes are defined for an integer from 1 on"):
+        slopes(heads)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 500), st.integers(1, 500))
