@@ -140,12 +140,14 @@ class Decoder(nn.Module):
             pass; not in a pass with a cache, which keeps its keys and values.
 
     Raises:
-        ValueError: for an unknown position method, a width that the heads do not divide or the method can't use, or a
-            decay window that is not positive or does not fit the method's bias.
+        ValueError: for an unknown position method, no layer, a width that the heads do not divide or the method can't
+            use, or a decay window that is not positive or does not fit the method's bias.
     """
 
     def __init__(self, config: ModelConfig, kernel: str = "automatic", activation_checkpointing: bool = False) -> None:
         super().__init__()
+        if config.layers < 1:  # A cache has its length from the first layer.
+            raise InputError(f"layers={config.layers}: choose at least one")
         self.config, self.kernel, self.activation_checkpointing = config, kernel, activation_checkpointing
         self.embedding: TiedEmbedding | AdaptiveEmbedding
         if config.cutoffs:

@@ -297,6 +297,7 @@ def test_weights_begin_as_in_fairseq():
         ({"method": "xpos", "width": 12}, "rotary needs an even head width, not 3"),
         ({"method": "sinusoidal", "width": 15, "heads": 3}, "width=15: a sinusoid needs an even width from 4 on"),
         ({"cutoffs": (10,), "band_factor": 0}, "factor=0"),
+        ({"layers": 0}, "layers=0: choose at least one"),
     ],
 )
 def test_impossible_shapes_are_refused_when_the_model_is_made(wrong, told):
