@@ -22,7 +22,6 @@ from alibi.positions.base import (
     SPLIT,
     Bias,
     DistanceBias,
-    GateBias,
     GrowthBias,
     LinearBias,
     MultipliedBias,
@@ -109,7 +108,7 @@ def baddbmm(
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         batch, heads, queries, head_width = q_BHTD.shape
         given = v_BHSD.dtype
-        if isinstance(bias, GateBias):
+        if bias.gated:
             q_BHTD, k_BHSD, v_BHSD = (x.to(dtype) for x in (q_BHTD, k_BHSD, v_BHSD))
         if q_BHTD.dtype not in typed:
             typed[q_BHTD.dtype] = mask.to(q_BHTD.dtype)
@@ -130,14 +129,15 @@ def baddbmm(
 def sdpa(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype) -> Attend:
     """torch's scaled_dot_product_attention: without a bias it skips future keys, with a bias it takes a mask."""
     # is_causal aligns the mask to the upper left corner, which is right only if there are as many queries as keys.
-    plain = isinstance(bias, NoBias) and len(query_positions_T) == len(key_positions_S)
+    plain = isinstance(bias, NoBias) and query_positions_T.shape[0] == key_positions_S.shape[0]
     mask = None if plain else additive_mask(bias, query_positions_T, key_positions_S, dtype)
     if mask is not None and mask.dim() == 3:
         mask = mask[None]  # The fused CPU kernel takes two or four dimensions, not three.
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         typed = None if mask is None else mask.to(q_BHTD.dtype)
-        return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, typed, dropout, is_causal=plain)
+        # Not `plain`, which is a symbol where lengths are symbols, as in an export.
+        return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, typed, dropout, is_causal=typed is None)
 
     return attend
 
@@ -148,9 +148,9 @@ def columns(
     """torch's fused attention without a T x S tensor: extra columns of queries and keys hold a linear bias.
 
     The product of the extended vectors is q k^T / sqrt(D) + slope * (j - first key). Its largest term grows with the
-    number of keys S, so the error of scores is slope * S * 2^-24 (see `LinearBias.key_columns`).
+    number of keys S, so the error of scores is about slope * S * 2^-24 (see `LinearBias.key_columns`).
     """
-    square = len(query_positions_T) == len(key_positions_S)
+    square = query_positions_T.shape[0] == key_positions_S.shape[0]
     allowed_TS = None if square else query_positions_T[:, None] >= key_positions_S[None, :]
     extra: dict[torch.dtype, tuple[Tensor, Tensor] | None] = {}
 
@@ -167,7 +167,7 @@ def columns(
             k_BHSD = torch.cat([k_BHSD, k_SE[None, None].expand(batch, heads, -1, -1)], dim=-1)
             v_BHSD = F.pad(v_BHSD, (0, k_SE.shape[-1]))  # Fused kernels need one width for all three.
         attended = F.scaled_dot_product_attention(
-            q_BHTD, k_BHSD, v_BHSD, allowed_TS, dropout, is_causal=square, scale=1.0
+            q_BHTD, k_BHSD, v_BHSD, allowed_TS, dropout, is_causal=allowed_TS is None, scale=1.0
         )
         return attended[..., :head_width]
 
@@ -223,7 +223,7 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     if _hides_keys(bias):
         blocks = flex_blocks(bias, query_positions_T, key_positions_S)
     else:
-        shape = len(query_positions_T), len(key_positions_S)
+        shape = query_positions_T.shape[0], key_positions_S.shape[0]
         blocks = create_block_mask(not_after, None, None, *shape, device=query_positions_T.device)
     apply = _flex_attention(on_gpu)
 
@@ -255,9 +255,9 @@ def within_decay_window(
         raise InputError(f"kernel window is for a linear bias with a decay window, not for a {type(bias).__name__}")
     if dropout or _learns(bias):
         raise InputError(f"kernel window has no attention dropout ({dropout}) and no gradient for slopes: choose sdpa")
-    if len(query_positions_T) < len(key_positions_S):
+    if query_positions_T.shape[0] < key_positions_S.shape[0]:
         return sdpa(bias, query_positions_T, key_positions_S, dropout, dtype)
-    return WindowedAttention(bias, len(key_positions_S))
+    return WindowedAttention(bias, key_positions_S.shape[0])
 
 
 def _hides_keys(bias: Bias) -> TypeGuard[LinearBias]:
@@ -359,13 +359,13 @@ def causal_attention(
         ValueError: for an unknown kernel (the message lists the known ones), or a bias, dropout or gradient that the
             kernel does not support.
     """
-    device, keys = query_positions_T.device.type, len(key_positions_S)
-    cached = len(query_positions_T) < keys
+    device, keys = query_positions_T.device.type, key_positions_S.shape[0]
+    cached = query_positions_T.shape[0] < keys
     chosen = choose_kernel(device, keys, torch.is_grad_enabled(), bias, kernel, dropout, cached)
     dense = chosen in DENSE and not (chosen == "sdpa" and isinstance(bias, NoBias) and not cached)
     given = bias, query_positions_T, key_positions_S, dropout, dtype
     at_once = PAIRS_AT_ONCE_IN_TRAINING if torch.is_grad_enabled() else PAIRS_AT_ONCE
-    if dense and len(query_positions_T) * keys > at_once:
+    if dense and query_positions_T.shape[0] * keys > at_once:
         return _in_blocks(KERNELS[chosen], *given)
     return KERNELS[chosen](*given)
 
@@ -379,7 +379,8 @@ def gated(attend: Attend, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, log_ga
     error of its float32 sum: `|c_j| 2^-24`.
     """
     if k_BHSD.dtype is torch.float16:
-        return gated(attend, q_BHTD.float(), k_BHSD.float(), v_BHSD.float(), log_gates_BHS).to(v_BHSD.dtype)
+        with _without_autocast(k_BHSD):
+            return gated(attend, q_BHTD.float(), k_BHSD.float(), v_BHSD.float(), log_gates_BHS).to(v_BHSD.dtype)
     head_width, dtype = q_BHTD.shape[-1], k_BHSD.dtype
     parts = 3 if dtype.itemsize == 2 else 1
     width = head_width + parts
@@ -404,7 +405,7 @@ def _in_blocks(
     dropout: float,
     dtype: torch.dtype,
 ) -> Attend:
-    queries, keys = len(query_positions_T), len(key_positions_S)
+    queries, keys = query_positions_T.shape[0], key_positions_S.shape[0]
 
     def attend_block(start: int, end: int, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         seen = keys - queries + end  # Later keys come after the block's last query.

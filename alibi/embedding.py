@@ -17,6 +17,8 @@ from alibi.errors import InputError
 
 # Logits in a chunk, 64 MiB in float32: 4096 tokens of a vocabulary of 4096, or 838 of the paper's most frequent band.
 LOGITS_AT_A_TIME = 2**24
+# torch leaves one id out of every loss, -100 if not told otherwise: this one is nobody's target.
+LEFT_OUT = -(2**62)
 
 
 def cross_entropy_in_chunks(
@@ -29,15 +31,18 @@ def cross_entropy_in_chunks(
         hidden_NC: rows.
         classes_N: the class of each row.
         columns: number of classes; with more classes a chunk has fewer rows.
+
+    Raises:
+        IndexError: on a CPU, for a class that is not among them; a GPU asserts it.
     """
 
     def loss(hidden_nC: Tensor, classes_n: Tensor) -> Tensor:
         scores_nV = logits(hidden_nC)
         scores_nV = scores_nV.to(torch.promote_types(scores_nV.dtype, torch.float32))
-        return F.cross_entropy(scores_nV, classes_n, reduction="none")
+        return F.cross_entropy(scores_nV, classes_n, ignore_index=LEFT_OUT, reduction="none")
 
     rows = max(1, LOGITS_AT_A_TIME // columns)
-    if len(hidden_NC) <= rows:
+    if hidden_NC.shape[0] <= rows:
         return loss(hidden_NC, classes_N)
     chunks = zip(hidden_NC.split(rows), classes_N.split(rows), strict=True)
     if torch.is_grad_enabled():
@@ -74,7 +79,11 @@ class TiedEmbedding(nn.Module):
         return logits_NV.log_softmax(dim=-1, dtype=torch.promote_types(logits_NV.dtype, torch.float32))
 
     def negative_log_likelihood(self, hidden_NC: Tensor, targets_N: Tensor, official_tail_gap: bool = False) -> Tensor:
-        """-ln p(target) of each token in nats, float32 or wider, [N]; without bands there is no tail gap."""
+        """-ln p(target) of each token in nats, float32 or wider, [N]; without bands there is no tail gap.
+
+        Raises:
+            IndexError: as `cross_entropy_in_chunks`, for an id outside the vocabulary.
+        """
         return cross_entropy_in_chunks(self._logits, hidden_NC, targets_N, self.vocabulary_size)
 
 
@@ -182,6 +191,9 @@ class AdaptiveEmbedding(nn.Module):
             official_tail_gap: leave out the term inside the band for the word c_b + 1 of each band b >= 1, as the
                 official training criterion does: it takes that word for padding. The official evaluation keeps the
                 term. Only for comparisons with official training.
+
+        Raises:
+            IndexError: as `cross_entropy_in_chunks`, for an id outside the vocabulary.
         """
         hidden_NC = self._drop(hidden_NC)
         classes_N, terms = targets_N, []

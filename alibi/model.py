@@ -116,9 +116,17 @@ class Layer(nn.Module):
         return x_BTC + F.dropout(self.feedforward_out(inner), self.dropout, self.training)
 
 
-def _compute_unsaved(model: "Decoder", keys: object) -> None:
+def _check_tokens(tokens_BT: Tensor) -> None:
+    if tokens_BT.dim() != 2 or not tokens_BT.numel():
+        raise InputError(
+            f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token, "
+            "[sequences, tokens]"
+        )
+
+
+def _compute_lost(model: "Decoder", keys: object) -> None:
     """The position method can't know the device of weights that were assigned to a model made on `meta`."""
-    model.positions.compute_unsaved(model.device)
+    model.positions.compute_lost(model.device)
 
 
 class Decoder(nn.Module):
@@ -126,17 +134,20 @@ class Decoder(nn.Module):
 
     Args:
         config: the shape.
-        kernel: attention kernel, by name or "automatic".
+        kernel: attention kernel, by name or "automatic". `torch.func.vmap` can map a model with reference, sdpa or
+            columns, and with no other.
         activation_checkpointing: keep only each layer's input in training, and compute the rest again in the backward
             pass; not in a pass with a cache, which keeps its keys and values.
 
     Raises:
-        ValueError: for an unknown position method, a width that the heads do not divide or the method can't use, or a
-            decay window that is not positive or does not fit the method's bias.
+        ValueError: for an unknown position method, no layer, a width that the heads do not divide or the method can't
+            use, or a decay window that is not positive or does not fit the method's bias.
     """
 
     def __init__(self, config: ModelConfig, kernel: str = "automatic", activation_checkpointing: bool = False) -> None:
         super().__init__()
+        if config.layers < 1:  # A cache has its length from the first layer.
+            raise InputError(f"layers={config.layers}: choose at least one")
         self.config, self.kernel, self.activation_checkpointing = config, kernel, activation_checkpointing
         self.embedding: TiedEmbedding | AdaptiveEmbedding
         if config.cutoffs:
@@ -153,7 +164,7 @@ class Decoder(nn.Module):
             layer.gate = self.positions.gate()
         self.bias()  # Refuses a wrong decay window before any training.
         self._prepare_attention: Prepare = causal_attention
-        self.register_load_state_dict_post_hook(_compute_unsaved)
+        self.register_load_state_dict_post_hook(_compute_lost)
 
     def bias(self) -> Bias:
         """The position method's bias of the scores, within the decay window if the model has one."""
@@ -188,20 +199,26 @@ class Decoder(nn.Module):
         """Dtype of the weights."""
         return next(self.parameters()).dtype
 
+    def _check_length(self, length: int) -> None:
+        """Refuses a length that the method can't answer for, in the dtype in which layers get queries and keys."""
+        of, dtype = self.device.type, self.dtype
+        # Autocast leaves float64 as it is.
+        if dtype is not torch.float64 and torch.amp.is_autocast_available(of) and torch.is_autocast_enabled(of):
+            dtype = torch.get_autocast_dtype(of)
+        self.positions.check_length(length, dtype)
+
     def forward(self, tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """The residual stream after the last layer, [B, T, width]; `embedding` turns it into probabilities.
 
         With a cache the tokens continue the cached ones, and their keys and values are appended to it.
 
         Raises:
-            ValueError: if there is no token, or the method has no position for the last one; the cache stays as it was.
+            ValueError: if there is no token, the tokens are not [B, T], or the method has no position for the last one;
+                the cache stays as it was.
         """
-        if not tokens_BT.numel():
-            raise InputError(
-                f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token"
-            )
+        _check_tokens(tokens_BT)
         start = 0 if cache is None else cache.length
-        self.positions.check_length(start + tokens_BT.shape[1], self.dtype)
+        self._check_length(start + tokens_BT.shape[1])
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)
         queries_T = keys_S[start:]
         x_BTC = self.embedding(tokens_BT)
@@ -254,8 +271,14 @@ class Decoder(nn.Module):
             official_tail_gap: see `AdaptiveEmbedding.negative_log_likelihood`.
 
         Raises:
-            ValueError: if the context is negative, or leaves no token to score.
+            ValueError: as in a pass, if sources and targets differ in shape, or if the context is negative or leaves no
+                token to score.
         """
+        _check_tokens(sources_BT)
+        if targets_BT.shape != sources_BT.shape:
+            raise InputError(
+                f"targets of shape {list(targets_BT.shape)}: give one for each source, {list(sources_BT.shape)}"
+            )
         length = sources_BT.shape[1]
         if not 0 <= context < length:
             raise InputError(f"context={context}: choose 0 to {length - 1}, fewer than the {length} tokens")
@@ -305,7 +328,7 @@ class Decoder(nn.Module):
                 f"tokens (got {new_tokens}) and a temperature of at least 0 (got {temperature})"
             )
         # The last token is drawn and not read.
-        self.positions.check_length(tokens_T.numel() + max(0, new_tokens - 1), self.dtype)
+        self._check_length(tokens_T.numel() + max(0, new_tokens - 1))
         self.eval()
         cache, new_1T = KeyValueCache(), tokens_T[None]
         for _ in range(new_tokens):

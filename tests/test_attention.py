@@ -360,6 +360,15 @@ def test_key_columns_are_exact_where_the_slopes_are_and_refuse_what_is_not():
         causal_attention(position_method("t5", 32, 4).bias(), at[:3], at[:3], "columns")(*torch.randn(3, 1, 4, 3, 8))
 
 
+@pytest.mark.parametrize(("dtype", "coarsest"), [(torch.float16, 2**-25), (torch.bfloat16, 0), (torch.float32, 0)])
+@pytest.mark.parametrize("heads", [12, 71])
+def test_key_columns_are_as_exact_as_they_say(heads, dtype, coarsest):
+    slopes_H, at = torch.tensor(slopes(heads), dtype=torch.float64), torch.arange(2**14)
+    queries_HE, keys_SE = LinearBias(slopes_H).key_columns(at, dtype)
+    error_HS = queries_HE.float() @ keys_SE.float().T - slopes_H[:, None] * at
+    assert (error_HS.abs().amax(1) <= 2**14 * (3 * slopes_H * 2**-24 + coarsest)).all()
+
+
 def test_kernel_is_chosen_by_device_length_and_bias_and_unknown_ones_are_refused():
     linear, none = (position_method(name, 32, 4).bias() for name in ("alibi", "none"))
     chosen = {

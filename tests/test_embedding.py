@@ -31,12 +31,15 @@ def test_embeddings_are_scaled_rows_projected(adaptive):
         torch.testing.assert_close(place, math.sqrt(32) * row)
 
 
-@pytest.mark.parametrize("wrong", [60, -1])
+@pytest.mark.parametrize("wrong", [60, -1, -100])
 def test_ids_outside_the_vocabulary_are_refused(adaptive, wrong):
     with pytest.raises(IndexError, match="2 token ids are outside the 60 entries"):
         adaptive(torch.tensor([[3, wrong, 59], [wrong, 0, 20]]))
     with pytest.raises(IndexError):
         TiedEmbedding(60, 32)(torch.tensor([wrong]))
+    for made in (adaptive, TiedEmbedding(60, 32).double()):
+        with pytest.raises(IndexError, match=f"{wrong} is out of bounds"):
+            made.negative_log_likelihood(torch.randn(3, 32).double(), torch.tensor([3, wrong, 59]))
 
 
 def test_probabilities_add_up_and_the_loss_is_theirs(adaptive):

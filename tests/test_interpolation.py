@@ -80,6 +80,8 @@ def test_a_trained_model_is_read_with_it_and_stays_as_it_was(name, kind):
     model.positions = interpolated(trained, kind, 30, 90)
     after = model(tokens)
     assert after.isfinite().all() and not torch.allclose(after[:, 5:], before[:, 5:], atol=1e-3)
+    model.load_state_dict(model.state_dict())
+    assert torch.equal(model(tokens), after)
     model.positions = trained
     assert torch.equal(model(tokens), before)
 

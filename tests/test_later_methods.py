@@ -190,13 +190,14 @@ def test_a_pass_too_long_for_the_factors_of_xpos_is_refused(dtype, fitting):
     assert all(scaled.isfinite().all() for scaled in fits)
 
 
-def test_xpos_refuses_a_pass_that_is_too_long_before_any_of_it_is_computed():
+@pytest.mark.parametrize("autocast", [False, True])
+def test_xpos_refuses_a_pass_that_is_too_long_before_any_of_it_is_computed(autocast):
     model, tokens = Decoder(ModelConfig("xpos", **SHAPE)).eval(), torch.zeros(1, LONGEST_PASS + 1, dtype=torch.long)
     with pytest.raises(ValueError, match=f"{LONGEST_PASS + 1} positions: the factors of xPos fit {LONGEST_PASS}"):
         model.generate(tokens[0, :1], LONGEST_PASS + 1)
     cache = KeyValueCache()
-    model, tokens = model.half(), tokens[:, : LONGEST_PASS_FLOAT16 + 1]
-    with torch.no_grad():
+    model, tokens = model if autocast else model.half(), tokens[:, : LONGEST_PASS_FLOAT16 + 1]
+    with torch.no_grad(), torch.autocast("cpu", torch.float16, enabled=autocast):
         model(tokens[:, :1], cache)
         with pytest.raises(ValueError, match=f"positions: the factors of xPos fit {LONGEST_PASS_FLOAT16}"):
             model(tokens[:, 1:], cache)
@@ -303,12 +304,16 @@ def test_strong_gates_keep_their_precision_over_long_texts():
         assert (found.double() - exact).abs().max() < tolerance * v.abs().max()
 
 
-def test_gates_in_float16_have_sums_beyond_its_range():
+@pytest.mark.parametrize("kernel", KERNELS_WITHOUT_FLEX)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_gates_in_float16_have_sums_beyond_its_range(autocast, kernel):
     torch.manual_seed(8)
     at, (q, k, v) = torch.arange(200), torch.randn(3, 1, 2, 200, 16).half()
     log_gates = torch.full((1, 2, 200), -200.0)  # sqrt(24) * 200 * 200 is 195,959, and float16 ends at 65,504.
     log_gates[..., -4:] = -0.5
-    found = gated(causal_attention(position_method("forgetting", 32, 2).bias(), at, at), q, k, v, log_gates)
+    attend = causal_attention(position_method("forgetting", 32, 2).bias(), at, at, kernel)
+    with torch.autocast("cpu", torch.float16, enabled=autocast):
+        found = gated(attend, q, k, v, log_gates)
     assert found.dtype is torch.float16
     torch.testing.assert_close(found.double(), by_definition(q, k, v, log_gates), rtol=0, atol=1e-2)
 

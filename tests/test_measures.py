@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alibi.attention import causal_attention
+from alibi.attention import causal_attention, gated
 from alibi.corpora.corpus import Split
 from alibi.evaluate import evaluate
 from alibi.measures.attention_distance import attention_distance, bias_distance
@@ -48,6 +48,17 @@ def test_the_last_keys_of_any_bias_are_those_of_the_definition(method):
         torch.testing.assert_close(found, expected)
     found = causal_attention(cut, queries, keys, "flex")(q.float(), k.float(), v.float())
     torch.testing.assert_close(found, expected.float())
+
+
+@pytest.mark.parametrize("kernel", ["reference", "baddbmm", "sdpa"])
+def test_all_keys_of_gates_in_16_bits_are_the_gates_themselves(kernel):
+    # Sums of 600 log gates, which bfloat16 alone would round to two nats.
+    at, bias = torch.arange(600), position_method("forgetting", 32, 4).bias()
+    q, k, v = torch.randn(3, 1, 4, 600, 8).bfloat16()
+    log_gates = torch.nn.functional.logsigmoid(torch.randn(1, 4, 600))
+    both = (bias, LastKeys(bias, 600))
+    whole, cut = (gated(causal_attention(one, at, at, kernel), q, k, v, log_gates) for one in both)
+    torch.testing.assert_close(cut, whole, rtol=0, atol=2**-7)
 
 
 def test_a_bias_that_multiplies_hides_no_keys():

@@ -1,6 +1,7 @@
 """The decoder: causal, the same with a cache, the same whatever its length, and the size that it states."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -94,6 +95,26 @@ def test_length_is_not_baked_in(model):
     assert all(torch.isfinite(out).all() for out in outputs)
 
 
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [("alibi", "columns"), ("rotary", "sdpa"), ("t5", "automatic"), ("forgetting", "automatic"), ("xpos", "automatic")],
+)
+def test_a_model_is_exported_for_any_length(name, kernel):
+    model, length = any_model(name, kernel), torch.export.Dim("T", min=2, max=400)
+    given = (torch.randint(50, (2, 20)),)
+    exported = torch.export.export(model, given, dynamic_shapes=({1: length},), strict=False).module()
+    tokens = torch.randint(50, (2, 131))
+    torch.testing.assert_close(exported(tokens), model(tokens), rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("kernel", ["reference", "sdpa", "columns"])
+def test_these_kernels_can_be_mapped(kernel):
+    model, tokens = any_model("alibi", kernel), torch.randint(50, (3, 20))
+    found = torch.func.vmap(lambda tokens_T: model(tokens_T[None])[0])(tokens)
+    torch.testing.assert_close(found, model(tokens), rtol=0, atol=1e-6)
+
+
 def test_a_model_in_16_bits_stays_in_16_bits(model):
     assert model.bfloat16()(torch.randint(50, (1, 9))).dtype == torch.bfloat16
 
@@ -120,10 +141,20 @@ def test_a_gradient_through_a_cache_is_that_of_the_full_pass_with_activation_che
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
 
 
-def test_a_pass_without_a_token_is_refused(model):
-    for batch, length in ((1, 0), (0, 3), (0, 0)):
-        with pytest.raises(InputError, match=rf"tokens of shape \[{batch}, {length}\]: a pass needs at least one"):
-            model(torch.zeros(batch, length, dtype=torch.long))
+@pytest.mark.parametrize("shape", [[1, 0], [0, 3], [0, 0], [3], [1, 1, 3], []], ids=str)
+def test_a_pass_without_a_token_or_without_sequences_is_refused(shape):
+    model, tokens = any_model("alibi", "automatic"), torch.zeros(shape, dtype=torch.long)
+    for run in (model, lambda tokens: model.negative_log_likelihood(tokens, tokens)):
+        with pytest.raises(InputError, match=f"tokens of shape {re.escape(str(shape))}: a pass needs at least one"):
+            run(tokens)
+
+
+@pytest.mark.parametrize("shape", [[4, 10], [2, 19], [3, 20], [40]], ids=str)
+def test_targets_of_another_shape_are_refused(shape):
+    model, tokens = any_model("alibi", "automatic"), torch.zeros(2, 20, dtype=torch.long)
+    told = re.escape(f"targets of shape {shape}: give one for each source, [2, 20]")
+    with pytest.raises(InputError, match=told):
+        model.negative_log_likelihood(tokens, torch.zeros(shape, dtype=torch.long))
 
 
 def test_loss_is_the_negative_log_likelihood(model):
@@ -266,6 +297,7 @@ def test_weights_begin_as_in_fairseq():
         ({"method": "xpos", "width": 12}, "rotary needs an even head width, not 3"),
         ({"method": "sinusoidal", "width": 15, "heads": 3}, "width=15: a sinusoid needs an even width from 4 on"),
         ({"cutoffs": (10,), "band_factor": 0}, "factor=0"),
+        ({"layers": 0}, "layers=0: choose at least one"),
     ],
 )
 def test_impossible_shapes_are_refused_when_the_model_is_made(wrong, told):

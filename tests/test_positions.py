@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alibi import positions
+from alibi.errors import InputError
 from alibi.positions import (
     LATER_METHODS,
     METHODS,
@@ -77,21 +78,31 @@ def test_slopes_for_every_head_count():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_weights_loaded_into_a_method_made_on_meta_give_the_same_method(name):
+def test_a_method_made_on_meta_has_its_fixed_numbers_when_it_has_memory_and_the_others_when_they_are_loaded(name):
     method = position_method(name, 24, 3, longest=8)
     with torch.device("meta"):
         other = position_method(name, 24, 3, longest=8)
-    other = other.to_empty(device="cpu")
-    for buffer in other.buffers():
-        buffer.fill_(7)  # Memory as it may be found.
-    other.load_state_dict(method.state_dict())
-    for (key, expected), (_, found) in zip(method.named_buffers(), other.named_buffers(), strict=True):
-        assert torch.equal(found, expected), key
+    other = other.float().half().double().to_empty(device="cpu")
+    for loaded in (False, True):
+        if loaded:
+            other.load_state_dict(method.state_dict())
+        saved = () if loaded else method.state_dict().keys()
+        for (key, expected), (_, found) in zip(method.named_buffers(), other.named_buffers(), strict=True):
+            assert key in saved or torch.equal(found, expected), key
 
 
-def test_slopes_need_a_head():
-    with pytest.raises(ValueError, match="heads=0"):
-        slopes(0)
+def test_slopes_that_a_user_sets_stay_when_weights_are_loaded_or_moved():
+    method, own_H = position_method("alibi", 24, 3), torch.tensor([0.7, 0.3, 0.1])
+    method.slopes_H = own_H
+    method.load_state_dict(method.state_dict())
+    assert torch.equal(method.slopes_H, own_H)
+    assert torch.equal(method.half().to_empty(device="cpu").slopes_H, own_H)
+
+
+@pytest.mark.parametrize("heads", [0, -8, 2.0, 2.5])
+def test_slopes_need_a_number_of_heads(heads):
+    with pytest.raises(InputError, match=f"heads={heads}: slopes are defined for an integer from 1 on"):
+        slopes(heads)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 500), st.integers(1, 500))

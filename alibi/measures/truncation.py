@@ -36,6 +36,11 @@ class LastKeys(Bias):
         if isinstance(self.bias, MultipliedBias):
             raise InputError("a MultipliedBias is not added to scores, so keys can't be hidden by another summand")
 
+    @property
+    def gated(self) -> bool:
+        """As the other bias is."""
+        return self.bias.gated
+
     def dense(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """[heads, T, S], or [T, S] if the other bias is none."""
         hidden_TS = query_positions_T[:, None] - key_positions_S[None, :] >= self.seen

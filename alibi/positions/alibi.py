@@ -1,6 +1,7 @@
 """Attention with linear biases (section 3): no position embeddings, each score biased by its distance."""
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -18,10 +19,10 @@ def slopes(heads: int) -> list[float]:
     appended and not sorted in (official code; the paper trains powers of two only).
 
     Raises:
-        ValueError: if heads is below 1.
+        ValueError: if heads is below 1 or not an integer.
     """
-    if heads < 1:
-        raise InputError(f"heads={heads}: slopes are defined for one head or more")
+    if not isinstance(heads, Integral) or heads < 1:
+        raise InputError(f"heads={heads}: slopes are defined for an integer from 1 on")
     if math.log2(heads).is_integer():
         return [2.0 ** (-8.0 * (head + 1) / heads) for head in range(heads)]
     power = 2 ** math.floor(math.log2(heads))

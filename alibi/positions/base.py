@@ -34,6 +34,11 @@ class Bias:
     `MultipliedBias` is a factor of the scores instead.
     """
 
+    @property
+    def gated(self) -> bool:
+        """Whether each layer's log gates come as columns of its keys (`alibi.attention.gated`)."""
+        return False
+
     def dense(
         self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype = torch.float32
     ) -> Tensor | None:
@@ -89,7 +94,12 @@ class NoBias(Bias):
 
 
 class GateBias(NoBias):
-    """No bias in these forms: each layer's log gates come as columns of its keys (`alibi.attention.gated`)."""
+    """No bias in these forms: it comes with each layer's log gates."""
+
+    @property
+    def gated(self) -> bool:
+        """True."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -165,8 +175,9 @@ class LinearBias(Bias):
     def key_columns(self, key_positions_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Slopes for the queries and positions for the keys: their product is slope * (j - first key).
 
-        In 16 bits a position is split into 256 a + b and a slope into three parts, so that every factor is exact. The
-        hardware sums in float32, whose rounding is the only error: slope * S * 2^-24 for S keys.
+        In 16 bits a position is split into 256 a + b, which is exact, and a slope into three parts. The hardware sums
+        in float32, with an error of at most three times slope * S * 2^-24 for S keys. In float16, where no part is
+        finer than 2^-24, a slope is off by up to 2^-25, which adds S * 2^-25.
 
         Raises:
             ValueError: for more than 65,536 positions in 16 bits, or for a decay window: columns can lower a score but
@@ -175,8 +186,8 @@ class LinearBias(Bias):
         if self.hides:
             raise InputError("columns of the keys can't hold a window: choose kernel window, flex or sdpa")
         from_first_S = key_positions_S - key_positions_S[0]
-        if dtype.itemsize == 2 and len(key_positions_S) > SPLIT * SPLIT:
-            raise InputError(f"{len(key_positions_S)} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
+        if dtype.itemsize == 2 and key_positions_S.shape[0] > SPLIT * SPLIT:
+            raise InputError(f"{key_positions_S.shape[0]} keys: columns in {dtype} are exact up to {SPLIT * SPLIT}")
         rest_H, queries_EH = self.slopes_H.to(widest_dtype(self.slopes_H.device)), []
         for _ in range(3 if dtype.itemsize == 2 else 1):
             part_H = rest_H.to(dtype)
@@ -204,11 +215,11 @@ class DistanceBias(Bias):
         """[heads, T, S]; the gradient flows to whatever the bias is made of."""
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
         # Each distance once, then a gather: this computes S numbers a head, not T x S.
-        return self.by_distance(len(key_positions_S) - 1, dtype)[:, distance_TS]
+        return self.by_distance(key_positions_S.shape[0] - 1, dtype)[:, distance_TS]
 
     def score_mod(self, query_positions_T: Tensor, key_positions_S: Tensor) -> ScoreMod:
         """score + by_distance[h, i - j], with the same gradient."""
-        by_distance_HN = self.by_distance(len(key_positions_S) - 1, torch.float32)
+        by_distance_HN = self.by_distance(key_positions_S.shape[0] - 1, torch.float32)
 
         def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             # Keys after the query are masked, so any distance will do for them. `clamp` would give a single position's
@@ -282,10 +293,6 @@ class MultipliedBias(Bias):
         return biased
 
 
-def _compute_unsaved(method: "PositionMethod", keys: object) -> None:
-    method.compute_unsaved()
-
-
 class PositionMethod(nn.Module):
     """A way to give a transformer the positions of its tokens.
 
@@ -321,31 +328,37 @@ class PositionMethod(nn.Module):
         if heads < 1 or width % heads:
             raise InputError(f"width={width} is not a multiple of heads={heads}; choose a multiple")
         self.width, self.heads, self.head_width = width, heads, width // heads
-        self.register_load_state_dict_post_hook(_compute_unsaved)
 
-    def compute_unsaved(self, device: torch.device | None = None) -> None:
-        """Computes what weights don't hold, such as ALiBi's slopes: a method that was made on `meta` has lost it.
+    def compute_lost(self, device: torch.device) -> None:
+        """Computes what weights don't hold, such as ALiBi's slopes, if it is still on `meta`, where the model was made.
 
-        Args:
-            device: for the numbers; None leaves each where it is.
+        Other numbers stay, since they may be the user's own.
         """
-        unsaved = dict(self.named_buffers(recurse=False)).keys() - self.state_dict().keys()
-        if not unsaved:  # A new method may draw random numbers, which loading must not.
-            return
+        for name, value in list(self.named_buffers(recurse=False)):
+            if value.is_meta and name in self._non_persistent_buffers_set:
+                setattr(self, name, self._made_again(name).to(device, value.dtype))
+
+    def _made_again(self, name: str) -> Tensor:
         with torch.device("cpu"):
             made = type(self)(self.width, self.heads, 1)  # None of these numbers depends on the training length.
-        for name in unsaved:
-            setattr(self, name, getattr(made, name).to(device or getattr(self, name).device))
+        return getattr(made, name)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionMethod":
-        """Keeps fixed numbers, such as slopes, as they are when a model is cast to 16 bits, and moves them with it."""
+        """Moves fixed numbers, such as slopes, with the model, and keeps their values, whatever `fn` makes of them.
+
+        A cast to 16 bits would round them, and `to_empty` leaves them as memory is found.
+        """
         before = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, after in list(self.named_buffers(recurse=False)):
-            if after.is_floating_point() and after.dtype.itemsize < 4:
-                kept = before[name]
+            kept, dtype = before[name], after.dtype
+            if after.is_floating_point() and dtype.itemsize < 4:
                 widest = widest_dtype(after.device)
-                self._buffers[name] = (kept if widest == torch.float64 else kept.to(widest)).to(after.device)
+                dtype = kept.dtype if widest == torch.float64 else widest
+            if after.is_meta or not kept.is_meta:
+                self._buffers[name] = kept.to(after.device, dtype)
+            elif name in self._non_persistent_buffers_set:
+                self._buffers[name] = self._made_again(name).to(after.device, dtype)
         return self
 
     def check_length(self, length: int, dtype: torch.dtype = torch.float32) -> None:

@@ -33,7 +33,7 @@ class FunctionBias(Bias):
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0).to(dtype)
         farthest_T1 = torch.maximum(query_positions_T.to(dtype), self.threshold.to(dtype).abs())[:, None]
         share_TS = torch.log1p(c * distance_TS) / (torch.log1p(c * farthest_T1) + EPSILON)
-        rows = max(1, UNITS_AT_ONCE // (HIDDEN * len(key_positions_S)))
+        rows = max(1, UNITS_AT_ONCE // (HIDDEN * key_positions_S.shape[0]))
         return torch.cat([self._network(part_TS) for part_TS in share_TS.split(rows)], dim=1)
 
     def _network(self, share_TS: Tensor) -> Tensor:

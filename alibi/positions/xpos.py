@@ -44,8 +44,8 @@ class XPos(Rotary):
         Raises:
             ValueError: as `check_length`.
         """
-        self.check_length(len(key_positions_S), q_BHTD.dtype)
-        middle = key_positions_S[len(key_positions_S) // 2]
+        self.check_length(key_positions_S.shape[0], q_BHTD.dtype)
+        middle = (key_positions_S[0] + key_positions_S[-1] + 1) // 2
         return self._scaled(q_BHTD, query_positions_T - middle), self._scaled(k_BHSD, middle - key_positions_S)
 
     def _scaled(self, heads_BHTD: Tensor, exponents_T: Tensor) -> Tensor:
