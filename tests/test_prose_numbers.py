@@ -1192,14 +1192,17 @@ def test_the_runs_on_books_and_on_wikitext_differ_in_steps_at_one_scale():
 def test_the_runs_on_other_novels():
     """The chapter names what the claim lacks; with more records it must say what was found."""
     found = measured_results("bookcorpus").query("scale == 'laptop' and metric == 'perplexity'")
-    assert set(found.corpus_used) == {"books"} and set(found.seed) == {0, 1}
+    assert set(found.corpus_used) == {"books"} and set(found.seed) == {0, 1, 2}
     again = found[found.seed > 0]
     assert set(again.train_length) == {64} and set(again.dtype) == {"bfloat16"}
-    says("bookcorpus", "Numbers below are of seed 0; at 64 there are more seeds, trained in bfloat16 for float32")
+    says(
+        "bookcorpus",
+        "Numbers below are of seed 0; at 64 there are three seeds, two of them trained in bfloat16 for float32",
+    )
     again = again[(again.protocol == "nonoverlapping") & again.skipped.isna() & again.eval_length.eq(64)]
     again = again.set_index(["method", "seed"]).value
-    assert f"{math.log(again['sinusoidal', 1] / again['alibi', 1]):.3f}" == "0.017"
-    says("bookcorpus", "ALiBi is 0.028 nats ahead; in the paper 0.035 at 512. Seed 1 has 0.017")
+    assert [f"{math.log(again['sinusoidal', n] / again['alibi', n]):.3f}" for n in (1, 2)] == ["0.017", "0.026"]
+    says("bookcorpus", "ALiBi is 0.028 nats ahead; in the paper 0.035 at 512. Seeds 1 and 2 have 0.017 and 0.026")
     found = found[found.seed == 0]
     recorded = {(method, length) for method in ("alibi", "sinusoidal") for length in (64, 128)}
     assert set(zip(found.method, found.train_length, strict=True)) == recorded | {("sinusoidal", 384)}
@@ -1266,11 +1269,15 @@ def test_the_runs_on_other_novels():
         "After 2.2 million tokens of Wikipedia ALiBi led by 0.027 and 0.029 nats, one seed on two machines",
     )
     verdict = next(verdict for verdict in scorecard() if verdict.number == 10)
-    assert verdict.verdict == "inconclusive"
-    assert [part.outcome for part in verdict.findings] == ["undecided", "holds", "holds"]
+    assert verdict.verdict == "seen once"
+    assert [part.outcome for part in verdict.findings] == ["holds", "holds", "holds"]
     low, high = verdict.findings[0].interval
-    assert f"{-math.log(high):.3f} {-math.log(low):.3f}" == "-0.045 0.095"
-    says("bookcorpus", "Claim 10 is *inconclusive*. Two parts hold.", "may be anything from -0.045 to 0.095 nats")
+    assert f"{-math.log(high):.3f} {-math.log(low):.3f}" == "0.009 0.038"
+    says("bookcorpus", "Claim 10 is *seen once*: its three parts hold, at 64 by three seeds, elsewhere by one")
+    says("bookcorpus", "By the three ALiBi's lead at 64 is 0.009 to 0.038 nats; two had left it open")
+    corrected = {(v.number, n): part.holm for v in scorecard() for n, part in enumerate(v.findings, 1) if part.holm}
+    assert {part: f"{p:.5f}" for part, p in corrected.items()} == {(10, 3): "0.00001"}
+    says("scorecard", "One has: 0.00001 for claim 10's third")
 
 
 def test_what_the_rate_of_the_t5_table_did():
