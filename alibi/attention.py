@@ -6,7 +6,6 @@ method. Letters in tensor names: B batch, H heads, T queries, S keys, D head wid
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, TypeGuard
 
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from alibi.device import widest_dtype
+from alibi.device import widest_dtype, without_autocast
 from alibi.errors import InputError, UnknownNameError
 from alibi.positions.base import (
     COLUMN_ALIGNMENT,
@@ -48,12 +47,6 @@ def additive_mask(
     return bias_HTS.masked_fill(future_TS, -math.inf)
 
 
-def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """Autocast would do products in 16 bits, whatever the dtype of their factors."""
-    of = x.device.type
-    return torch.autocast(of, enabled=False) if torch.amp.is_autocast_available(of) else nullcontext()
-
-
 def attention_weights(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype
 ) -> Callable[[Tensor, Tensor], Tensor]:
@@ -68,7 +61,7 @@ def attention_weights(
     mask = additive_mask(bias, query_positions_T, key_positions_S, dtype)
 
     def weigh(q_BHTD: Tensor, k_BHSD: Tensor) -> Tensor:
-        with _without_autocast(q_BHTD):
+        with without_autocast(q_BHTD.device.type):
             scores_BHTS = q_BHTD.to(dtype) @ k_BHSD.to(dtype).transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1])
             if factor_HTS is not None:
                 scores_BHTS = scores_BHTS * factor_HTS
@@ -88,7 +81,7 @@ def reference(
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
         weights_BHTS = F.dropout(weigh(q_BHTD, k_BHSD), dropout)
-        with _without_autocast(v_BHSD):
+        with without_autocast(v_BHSD.device.type):
             return (weights_BHTS @ v_BHSD.to(dtype)).to(v_BHSD.dtype)
 
     return attend
@@ -379,7 +372,7 @@ def gated(attend: Attend, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, log_ga
     error of its float32 sum: `|c_j| 2^-24`.
     """
     if k_BHSD.dtype is torch.float16:
-        with _without_autocast(k_BHSD):
+        with without_autocast(k_BHSD.device.type):
             return gated(attend, q_BHTD.float(), k_BHSD.float(), v_BHSD.float(), log_gates_BHS).to(v_BHSD.dtype)
     head_width, dtype = q_BHTD.shape[-1], k_BHSD.dtype
     parts = 3 if dtype.itemsize == 2 else 1

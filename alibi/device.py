@@ -120,8 +120,11 @@ def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
 
     Its weights stay float32.
     """
-    if dtype != "float32":
-        return torch.autocast(device, getattr(torch, dtype))
+    return without_autocast(device) if dtype == "float32" else torch.autocast(device, getattr(torch, dtype))
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """The context in which each operation on this device has the dtype of its factors."""
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 

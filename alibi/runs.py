@@ -27,7 +27,7 @@ from alibi.configuration import (
 )
 from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import Corpus, Split
-from alibi.device import computing, give_back_memory, settle_cpu
+from alibi.device import give_back_memory, settle_cpu, without_autocast
 from alibi.evaluate import PROTOCOL, AgainstItself, Evaluation, against_itself, evaluate
 from alibi.files import locked, sha256
 from alibi.measures.attention_distance import AttentionDistance, attention_distance
@@ -304,7 +304,7 @@ class Run:
             stream = text.encoded_by(self.corpus, split)
             end_of_line = self.corpus.end_of_line
             starts = {"starts": article_starts(text, split, stream.tokens, end_of_line)} if by_article else {}
-            with computing(self._measured_model.device.type, "float32"):
+            with without_autocast(self._measured_model.device.type):
                 found = measure(self._measured_model, stream, end_of_line, **starts)
             give_back_memory()
             try:

@@ -125,7 +125,7 @@ def test_a_line_without_spaces_is_learned_in_pieces():
     )
     assert whole.decode(whole.encode_lines([letters])) == letters + "\n"
     spaced = " ".join(pieces)
-    assert LONGEST_WORD.sub("", spaced) == spaced
+    assert LONGEST_WORD.split(spaced) == [spaced]
 
 
 PETS = ["the cat sat", "", " the  dog\tsat ", "the <unk> sat <unk>", "zebra Apple apple"]

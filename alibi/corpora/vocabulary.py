@@ -180,7 +180,7 @@ class BytePairVocabulary(SubwordVocabulary):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        pieces = (piece for line in lines for piece in LONGEST_WORD.sub(r"\1\n", line).split("\n"))
+        pieces = (piece for line in lines for piece in LONGEST_WORD.split(line))
         tokenizer.train_from_iterator(pieces, trainer)
         return cls(tokenizer.to_str(pretty=True))
 
