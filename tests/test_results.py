@@ -145,6 +145,10 @@ def test_a_caption_names_scale_size_text_seeds_and_machine():
         "wikitext-103; seeds 0, 1; some processor, torch 2.9.0, float32; commit 0123456789ab."
     )
     assert "; seed 1; " in results.described(frame(rows[1]))
+    rows[1:] = [record(81, parameters=16_000_128, commit="f" * 12), record(82, parameters=16_000_256, commit="e" * 12)]
+    told = results.described(frame(*rows))
+    assert ": 16,000,000, 16,000,128 and 16,000,256 parameters, " in told
+    assert told.endswith("; commits 0123456789ab, eeeeeeeeeeee and ffffffffffff.")
 
 
 def test_a_table_of_runs_has_the_seeds_of_each_and_a_dash_for_none(folder):

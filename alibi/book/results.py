@@ -77,7 +77,8 @@ def described(records: pd.DataFrame) -> str:
         return "Not yet measured."
 
     def each(column: str, form: str = "{}") -> str:
-        return " and ".join(form.format(value) for value in sorted(records[column].dropna().unique()))
+        values = [form.format(value) for value in sorted(records[column].dropna().unique())]
+        return " and ".join([", ".join(values[:-1]), values[-1]] if values[1:] else values)
 
     seeds = sorted(records.seed.dropna().unique())
     told = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
@@ -85,7 +86,7 @@ def described(records: pd.DataFrame) -> str:
     return (
         f"Measured at scale {each('scale')}: {each('parameters', '{:,}')} parameters, {each('tokens_trained', '{:,}')} "
         f"tokens of {text}; {told}; {each('device')}, torch {each('torch_version')}, {each('dtype')}; "
-        f"commit {each('commit')}."
+        f"commit{'s' if records.commit.nunique() > 1 else ''} {each('commit')}."
     )
 
 
