@@ -319,7 +319,7 @@ def choose_kernel(
     if kernel not in KERNELS:
         raise UnknownNameError("attention kernel", kernel, ["automatic", *KERNELS])
     if kernel == "flex" and device == "mps":
-        raise InputError("kernel flex: torch has no way back through it on mps; choose sdpa, columns or automatic")
+        raise InputError("kernel flex: it has no backward pass on mps; choose sdpa, columns or automatic")
     return kernel
 
 

@@ -289,7 +289,7 @@ def evaluation_device(config: TrainConfig, asked: str | None, folder: Path) -> s
     if asked is not None:
         check_device(asked)
         if missing := absence(asked):
-            raise TrainingError(f"device {asked} is asked for: {missing}; leave it out, or ask for cpu")
+            raise TrainingError(f"device {asked} can't be used: {missing}; leave it out, or choose cpu")
         return asked
     if is_here(config.device):
         return config.device

@@ -130,7 +130,7 @@ def in_fsdp(config: TrainConfig, alone: Memory) -> Memory:
     gradients outside the layers go through two buffers, when those of the layers are mostly gone. A second pass adds
     its part of the gradients to that of the first.
 
-    On the way back activations go as gradients come, so that the most is held at its beginning or at its end.
+    The backward pass frees activations as it makes gradients, so that memory peaks at its beginning or at its end.
 
     Args:
         config: configuration of the run.

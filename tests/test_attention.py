@@ -457,7 +457,7 @@ def test_a_step_makes_no_gpu_wait_and_makes_its_tensors_where_the_model_is(kerne
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("name", ["none", "t5", "alibi", "alibi-multiplied", "window"])
 def test_flex_attention_makes_no_gpu_wait(name):
-    # It does not know the meta device. Fake tensors of a CPU have no data either, and it has no way back there.
+    # It does not know the meta device. Fake tensors of a CPU have no data either, and no backward pass there.
     with FakeTensorMode(), torch.no_grad():
         model, tokens = small_model(name, "flex").eval(), torch.zeros(2, 40, dtype=torch.long)
         assert model.negative_log_likelihood(tokens, tokens).shape == (2, 40)

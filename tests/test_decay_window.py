@@ -226,7 +226,9 @@ def test_a_window_is_configured_for_linear_biases_only(method):
         with pytest.raises(ValueError, match=r"decay_window=-1\.0: choose a positive"):
             configure(RunSpec(method=method, decay_window=-1.0), corpus)
     else:
-        with pytest.raises(ValueError, match=r"decay_window=12\.0: a .*Bias has none, only a linear bias"):
+        with pytest.raises(
+            ValueError, match=r"decay_window=12\.0: only a linear bias .alibi. has one, a .*Bias has not"
+        ):
             configure(RunSpec(method=method, decay_window=12.0), corpus)
         with pytest.raises(ValueError, match="only a linear bias"):
             small_model(method=method)

@@ -295,7 +295,7 @@ def test_rows_that_are_no_text_are_refused(tmp_path, columns, told):
 def test_half_a_character_in_json_is_refused(tmp_path):
     path = tmp_path / "0.json"
     path.write_text('{"text": "good"}\n{"text": "bad \\ud800 x"}\n')
-    told = r"part: .*0\.json can't be read: the text of line 2, 'bad \\ud800 x', holds half a character"
+    told = r"part: .*0\.json can't be read: the text of line 2, 'bad \\ud800 x', holds half of a surrogate pair"
     with pytest.raises(CorpusError, match=told):
         list(shards.pieces([shards.Shard("part", str(path), 1, False, 512)]))
 

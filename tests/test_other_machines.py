@@ -111,7 +111,7 @@ def test_a_device_that_is_not_there_is_refused_before_work(finished, tmp_path, a
         assert (
             (status, out) == (1, "")
             and err.count("\n") == 1
-            and "device cuda is asked for: torch sees no CUDA GPU;" in err
+            and "device cuda can't be used: torch sees no CUDA GPU;" in err
         )
         status, out, err = alibi(*arguments, "--device", "tpu")
         assert (status, out) == (2, "") and err.endswith("unknown device 'tpu'; choose from cpu, cuda, mps\n")

@@ -447,7 +447,7 @@ def test_seeds_are_numbers_and_ranges():
     assert seeds_named(("0", "1", "2")) == seeds_named(("0-2",)) == seeds_named(("0,1-2", "1")) == (0, 1, 2)
     assert seeds_named(("0,2,5-7",)) == (0, 2, 5, 6, 7) and seeds_named(("3", "1")) == (3, 1)
     for wrong in ("4-0", "0-", "-1", "1.5", "0--3", "0,,1", "", "a", "0-4-6", "1 2", "\u0661"):
-        with pytest.raises(InputError, match="is none; choose as in 0 1 2, 0-4 or 0,2,5-7"):
+        with pytest.raises(InputError, match="is no seed and no range; write 0 1 2, 0-4 or 0,2,5-7"):
             seeds_named((wrong,))
     assert seeds_named((str(2**63 - 1),)) == (2**63 - 1,) and len(seeds_named(("0-999", "0-9"))) == 1000
     for wrong in ("0-1000", "0-999,1000", str(2**63), "9" * 5000, f"0-{'9' * 5000}", f"{'9' * 5000}-0"):
@@ -595,7 +595,7 @@ def test_a_device_is_asked_for_at_any_scale():
         cells(Choice("slopes", "laptop", device="tpu"))
     if not torch.backends.mps.is_built():
         with pytest.raises(
-            InputError, match=r"device mps is asked for: this torch was built without MPS.*or ask for cpu"
+            InputError, match=r"device mps can't be used: this torch was built without MPS.*or choose cpu"
         ):
             plan(Choice("all", "laptop", device="mps"))
 

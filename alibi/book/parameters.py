@@ -104,7 +104,7 @@ def check(**values: object) -> None:
     for name, value in values.items():
         parameter = _named(name)
         if not parameter.admits(value):
-            raise ParameterError(f"{name} = {value!r} is refused: {parameter.meaning}, {parameter.allowed}")
+            raise ParameterError(f"{name} = {value!r} must be {parameter.allowed} ({parameter.meaning})")
 
 
 def parse(name: str, text: str) -> int | str:

@@ -348,7 +348,7 @@ def find(name: str, tokenisation: str | None = None, streaming: bool = False) ->
     if (source := _source(_reading(name), tokenisation, streaming)) is not None:
         return source
     data = texts_folder()
-    others = f"ALIBI_DATA is {data}" if data else "folders of text in ALIBI_DATA would be others; it is not set"
+    others = f"ALIBI_DATA is {data}" if data else "or a folder of text in ALIBI_DATA, which is not set"
     raise InputError(f"unknown corpus {name!r}; choose from {listed(names())} ({others})")
 
 

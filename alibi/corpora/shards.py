@@ -142,7 +142,9 @@ def _json(lines: IO[bytes]) -> Iterator[object]:
             str(text).encode()
         except UnicodeEncodeError as wrong:
             # JSON can write it, as \ud800 alone, and UTF-8 can't.
-            raise CorpusError(f"the text of line {number}, {quoted(text)}, holds half a character: mend it") from wrong
+            raise CorpusError(
+                f"the text of line {number}, {quoted(text)}, holds half of a surrogate pair: correct the line"
+            ) from wrong
         yield text
 
 

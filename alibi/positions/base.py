@@ -76,7 +76,9 @@ class Bias:
         Raises:
             ValueError: if this kind of bias has no decay window, or the window is not positive.
         """
-        raise InputError(f"decay_window={decay_window}: a {type(self).__name__} has none, only a linear bias (alibi)")
+        raise InputError(
+            f"decay_window={decay_window}: only a linear bias (alibi) has one, a {type(self).__name__} has not"
+        )
 
 
 class NoBias(Bias):

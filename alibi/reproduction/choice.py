@@ -129,7 +129,7 @@ def seeds_named(given: Sequence[str]) -> tuple[int, ...]:
         long = any(len(number) > MOST_DIGITS for number in numbers)
         if len(numbers) < 2 or (not long and int(numbers[0]) > int(numbers[1])):
             raise InputError(
-                f"seeds {quoted(' '.join(given))}: {quoted(part)} is none; choose as in 0 1 2, 0-4 or 0,2,5-7"
+                f"seeds {quoted(' '.join(given))}: {quoted(part)} is no seed and no range; write 0 1 2, 0-4 or 0,2,5-7"
             )
         if not long and int(numbers[1]) < SEEDS and int(numbers[1]) - int(numbers[0]) < MOST_SEEDS:
             found |= dict.fromkeys(range(int(numbers[0]), int(numbers[1]) + 1))

@@ -51,7 +51,7 @@ def plan(choice: Choice) -> list[State]:
         InputError: as `chosen`, and if the requested device is not here.
     """
     if choice.device is not None and (missing := absence(choice.device)):
-        raise InputError(f"device {choice.device} is asked for: {missing}; leave it out, or ask for cpu")
+        raise InputError(f"device {choice.device} can't be used: {missing}; leave it out, or choose cpu")
     named = chosen(choice)
     lacking, order = needs(measured_results(), choice.scale), [*choice.seeds]
     awaited = {name for need in lacking for name in need.part.experiments}

@@ -66,7 +66,7 @@ def bench(
     _refuse_unknown("position method", tuple(contender.method for contender in contenders), tuple(METHODS))
     _refuse_unknown("part", parts, PARTS)
     if missing := absence(device):
-        raise BenchError(f"device {device} is asked for: {missing}")
+        raise BenchError(f"device {device} can't be used: {missing}")
     for contender in contenders:
         if contender.decay_window is not None:
             # Raises for a method without a linear bias, before another method is measured.
