@@ -35,7 +35,7 @@ def test_rescaled_answers_stand_apart():
     assert exact_matches(RECORDS, interpolated=True).value.tolist() == [0.5]
 
 
-def test_a_gain_is_what_windows_of_twice_the_length_save():
+def test_a_gain_is_what_longer_windows_save():
     change = {"method": "alibi", "train_length": 4, "eval_length": 64, "metric": "loss_repeated_change", "seen": 8}
     of = {0: -0.25, 2: 0.5, 4: -1.0, 8: -0.125}
     rows = [change | {"first_distance": at, "last_distance": max(0, 2 * at - 1), "value": v} for at, v in of.items()]
@@ -43,15 +43,16 @@ def test_a_gain_is_what_windows_of_twice_the_length_save():
     rows += [
         rows[2] | {"value": -2.0, "seed": 1},
         rows[2] | {"value": 9.0, "seen": 16},
-        rows[2] | {"value": 9.0, "first_distance": 16, "last_distance": 31},
+        rows[3] | {"value": -3.0, "seen": 64},
     ]
     figure = repeated(pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS))
     (ax,) = figure.axes
-    (line,) = [line for line in ax.lines if line.get_label() == "ALiBi"]
-    assert line.get_ydata().tolist() == [0.25, -0.5, 1.5, 0.125]
+    lines = {line.get_label(): line for line in ax.lines}
+    near, far = lines["windows of 2 L"], lines["windows of 16 L"]
+    assert near.get_ydata().tolist() == [0.25, -0.5, 1.5, 0.125] and far.get_ydata()[3] == 3
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["never", "2 to 3", "4 to 7", "8 to 15"]
     (grey,) = ax.patches
-    assert grey.get_x() < line.get_xdata()[2] < grey.get_x() + grey.get_width()
-    (bars,) = ax.collections
+    assert all(grey.get_x() < line.get_xdata()[2] < grey.get_x() + grey.get_width() for line in (near, far))
+    bars = ax.collections[0]
     assert abs(bars.get_segments()[0][1][1] - 0.25 - 1.96 * 0.5) < 1e-9
     plt.close(figure)

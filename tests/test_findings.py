@@ -34,7 +34,7 @@ def test_a_method_past_its_length_is_told_by_the_thresholds_of_the_rules(at_2, a
     assert line.startswith(f"- **ALiBi {word}.** Trained at 64:")
     assert f"{at_2 - 1:+.1%}".replace("%", " %") + " at $2 L$" in line
     # Table 2, 19.73 at 512 tokens and between 18.73 and 18.69 at 1,012 and 1,112.
-    assert "In the paper: " in line and "-5.1 % at $2 L$" in line
+    assert "In the paper, trained at 512: " in line and "-5.1 % at $2 L$" in line
 
 
 def test_a_failure_at_one_length_alone_is_not_called_one():
@@ -68,7 +68,7 @@ def test_a_long_rival_that_is_worse_than_a_short_one_is_called_weak(own, weak):
     rows = measured(*three)
     # A seed without a rival is not a pair.
     told = findings.short_against_long(measured(*three, record(500, "alibi", 64, 384, seed=1))).data
-    assert "is 20.0 % below its rival" in told
+    assert "ALiBi trained at 64 (for 512) is 20.0 % below its rival" in told
     assert ("shows nothing about ALiBi" in told) is weak and ("The rival is a fair one" in told) is not weak
     assert "not all recorded" in findings.short_against_long(rows[:2]).data
 

@@ -259,13 +259,13 @@ def test_how_much_the_papers_models_see():
 
 
 def test_the_papers_models_past_their_length():
-    nearly_twice = [("Table 2", 512, 1012), ("Table 3", 1024, 2024)]
+    nearly_twice = [("Table 2", 512, 1012), ("Table 3", 1024, 2024), ("Table 4", 3072, 6072)]
     ratios = {
         method: [paper(table, method, at, window) / paper(table, method, at, at) for table, at, window in nearly_twice]
         for method in ("sinusoidal", "alibi")
     }
-    assert min(ratios["sinusoidal"]) > 2 and [f"{1 - ratio:.0%}" for ratio in ratios["alibi"]] == ["5%", "3%"]
-    says("wikitext103", "sinusoidal perplexity more than doubles at $2 L$, and ALiBi's falls by 3 to 5 %")
+    assert min(ratios["sinusoidal"]) > 2 and [f"{1 - ratio:.0%}" for ratio in ratios["alibi"]] == ["5%", "3%", "2%"]
+    says("wikitext103", "sinusoidal perplexity more than doubles at $2 L$, and ALiBi's falls by 2 to 5 %")
 
 
 def test_the_gain_that_full_windows_take_away():
@@ -301,20 +301,6 @@ def test_the_share_of_the_gain_that_is_the_curse():
     )
 
 
-def test_what_longer_trained_models_save_past_their_length():
-    rows = measured_results().query("metric == 'loss_against_itself' and method == 'alibi' and scale != 'quick'")
-    rows = rows[(rows.first_position == rows.train_length + 1) & (rows.tokens_trained > 1e7)]
-    whole = rows.sort_values("last_position").groupby(["train_length", "seed"]).value.last()
-    saved = {length: [f"{-nats:.3f}" for nats in sorted(-own)] for length, own in (-whole).groupby("train_length")}
-    assert {length: [own[-1], own[0]] for length, own in saved.items()} == {
-        64: ["0.020", "0.022"], 128: ["0.012"] * 2, 384: ["0.001"] * 2, 512: ["0.004"] * 2,
-    }  # fmt: skip
-    assert -whole[512].item() < 0.004
-    says(
-        "reads-further", "save 0.020 to 0.022 nats there at $L = 64$, 0.012 at 128, and less than 0.004 at 384 and 512"
-    )
-
-
 def test_what_three_seeds_say_of_the_order_at_64():
     (found,) = next(verdict for verdict in scorecard() if verdict.number == 5).findings
     assert (found.length, found.seeds, found.agreeing, f"{found.effect:.2f}") == (512, 3, 0, "1.01")
@@ -333,7 +319,8 @@ def test_passkeys_that_models_trained_at_64_find():
     rows = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.protocol == "passkey")]
     found = rows.groupby(["method", "eval_length"]).value.mean()
     assert f"{found['alibi', 512]:.0%} {found['alibi-x8', 512]:.0%}" == "96% 30%"
-    says("reads-further", "trained at 64 tokens finds 96 % of them in windows of 512 and 53 % of 1,024", "finds 30 %")
+    assert f"{found['alibi-x8', 1024]:.0%}" == "15%"
+    says("reads-further", "trained at 64 tokens finds 96 % of them in windows of 512 and 53 % of 1,024")
     assert f"{found['alibi', 1024]:.0%}" == "53%"
     assert f"{found['none', 1024]:.0%}" == "3%" and found["alibi-x8", 1024] > found["none", 1024]
     assert min(found["alibi-half", 1024], found["forgetting", 1024]) > 0.99
@@ -413,7 +400,7 @@ def test_how_far_back_passkeys_are_found():
     rows = measured_results("retrieval").query("scale == 'laptop' and metric == 'exact_match'")
     unlearned = rows[rows.note.notna()].groupby("method").protocol.nunique()
     assert rows.method.nunique() == 13 and unlearned.to_dict() == {"window": 3}
-    says("reads-further", "Twelve of thirteen recorded models do in all three tasks. Windowed attention learned none")
+    says("reads-further", "Twelve of thirteen recorded models do in all three tasks", "Windowed attention reaches this")
     copied = rows[rows.first_position.isna() & rows.interpolation.isna() & (rows.protocol == "copying")]
     copied = copied.set_index(["eval_length", "method"]).value
     assert copied[128, "t5"] == 0
@@ -440,7 +427,7 @@ def test_how_far_back_passkeys_are_found():
 
     assert shares("alibi-x8", farthest <= 123).min() > 0.93 and shares("alibi-x8", nearest > 251).max() == 0
     assert shares("alibi", farthest <= 379).min() > 0.93 and shares("alibi", nearest > 635).max() < 1 / 7
-    says("reads-further", "finds 30 %, and none more than 251 tokens back")
+    says("reads-further", "it finds 30 and 15 %, and none more than 251 tokens back")
     says("reads-further", "at least 93 % of the keys up to 123 tokens back, and none more than 251 back")
     says("reads-further", "at least 93 % up to 379 back, and at most one in seven of those more than 635 back")
 
@@ -609,7 +596,16 @@ def test_where_our_alibi_copies_from():
     gain = (-repeated.value * repeated.tokens_scored).groupby(repeated.train_length).sum()
     assert all(-copied.value[length] * copied.tokens_scored[length] > 0.7 * gain[length] > 0 for length in (64, 128))
     says("reads-further", "They are 8 and 7 % of the words, and bring most of the gain")
-    says("reads-further", "One run at 64 and one at 128 have most of such a gain in words copied from $L$ to")
+    longest = records.query("metric == 'loss_repeated_change' and seen == 16 * train_length")
+    farther = longest[longest.first_distance == 2 * longest.train_length].set_index("train_length").value
+    assert [f"{-farther[length]:.3f}" for length in (64, 128)] == ["0.117", "0.054"]
+    assert f"{longest.query('first_distance < train_length').value.max():.3f}" == "0.041"
+    says("reads-further", "In windows of $16 L$ words last seen 2 to $4 L$ before gain 0.117 and 0.054 nats too")
+    says("reads-further", "nearer ones lose up to 0.041")
+    shortened = records.query("metric == 'loss_truncated_change' and protocol == 'truncated_window'")
+    shortened = shortened[shortened.seen == shortened.train_length].set_index("train_length").value
+    assert [f"{shortened[length]:.3f}" for length in (64, 128)] == ["0.016", "0.006"]
+    says("reads-further", "Cut so they lose 0.016 nats at $L = 64$ and 0.006 at 128")
     near = repeated.query("8 <= first_distance < train_length / 2").value
     assert near.min() > 0.01 and f"{near.max():.3f}" == "0.018"
     says("reads-further", "Words last seen 8 to $L / 2$ tokens before become up to 0.018 nats harder")
@@ -621,7 +617,7 @@ def test_where_our_alibi_copies_from():
     words = at_64[at_64.seen == 64].set_index("first_distance").tokens_scored
     moved = (nats[1024] - nats[128]) * words / words.sum()
     assert f"{-moved[moved < 0].sum():.3f} {moved[moved > 0].sum():.3f}" == "0.012 0.013"
-    says("reads-further", "At $L = 64$ gains of 0.012 and losses of 0.013 cancel")
+    says("reads-further", "At $L = 64$ that hides gains of 0.012 and losses of 0.013 on different words")
 
 
 def test_what_a_window_leaves_of_no_positions():
@@ -827,7 +823,7 @@ def test_what_random_draws_became():
     assert [f"{slope:.3f}" for slope in flattest] == ["0.122", "0.073", "0.013"]
     says("slopes", "The three draws have flattest slopes of 0.122, 0.073 and 0.013")
     # Eight nats at this slope; the square reaches the root of eight over its flattest slope.
-    assert f"{math.ceil(8 / flattest[0])} {math.sqrt(8 / slopes(8)[-1]):.0f}" == "66 45"
+    assert f"{math.floor(8 / flattest[0])} {math.sqrt(8 / slopes(8)[-1]):.0f}" == "65 45"
     curves = rows[rows.metric == "perplexity"].pivot_table(
         index="eval_length", columns=["method", "seed"], values="value"
     )
@@ -855,13 +851,13 @@ def test_what_random_draws_became():
     fewer = [growth[name, 0] - growth["alibi", 0] for name in ("alibi-quadratic", "alibi-random")]
     fewer += [growth["alibi-exponential", 0] - growth["alibi", 0], growth["alibi-random", 1] - growth["alibi", 0]]
     assert [f"{nats:.3f}" for nats in fewer] == ["0.030", "0.025", "0.008", "0.015"]
-    says("slopes", "45 tokens (the square) gains 0.030 nats less than ALiBi, and one of 66 (the first draw) 0.025")
-    assert math.ceil(8 / flattest[1]) == 110
+    says("slopes", "45 tokens (the square) gains 0.030 nats less than ALiBi, and one of 65 (the first draw) 0.025")
+    assert math.floor(8 / flattest[1]) == 109
     (fifteen,) = (verdict for verdict in scorecard() if verdict.number == 15)
     learned = next(part for part in fifteen.findings if part.statistic.startswith("growth"))
     assert fewer[3] < math.log(learned.interval[1] / learned.effect) < fewer[1]
     says(
-        "slopes", "One of 104 (the exponential) gains 0.008 less, and one of 110 (the second draw) 0.015, which another"
+        "slopes", "One of 104 (the exponential) gains 0.008 less, and one of 109 (the second draw) 0.015, which another"
     )
     assert (growth["alibi-random"] > growth["alibi", 0]).all() and (growth["alibi-random"] < 0).all()
     says("slopes", "perplexity falls with learned slopes as with ALiBi's, less with random draws")
@@ -1148,7 +1144,7 @@ def test_an_untrained_model_expects_each_token_again():
         nats_N = model.embedding.negative_log_likelihood(hidden_BTC[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten())
     assert (expected_NV.argmax(-1) == tokens_BT.flatten()).all()
     assert nats_N.mean().item() == pytest.approx(16, abs=1)
-    says("rotary", "start near 16 nats", "is about $\\sqrt{256} = 16$ before training", "sure that each token repeats")
+    says("rotary", "start near 16 nats", "The input is a row times $\\sqrt{256}$. So a token's score with itself is about 16", "sure that each token repeats")
 
 
 def test_tokens_of_a_word():
@@ -1198,7 +1194,7 @@ def test_the_runs_on_other_novels():
     assert set(again.train_length) == {64} and set(again.dtype) == {"bfloat16"}
     says(
         "bookcorpus",
-        "Numbers below are of seed 0; at 64 there are three seeds, two of them trained in bfloat16 for float32",
+        "Numbers below are of seed 0; at 64 there are three seeds, the last two trained in bfloat16, seed 0 in float32",
     )
     again = again[(again.protocol == "nonoverlapping") & again.skipped.isna() & again.eval_length.eq(64)]
     again = again.set_index(["method", "seed"]).value
@@ -1282,13 +1278,7 @@ def test_the_runs_on_other_novels():
 
 
 def test_what_the_rate_of_the_t5_table_did():
-    cells = [cell for cell in BOOK["t5"].cells if cell.id == "live-table"]
-    rows = re.findall(r"^(\d+) +([\d.]+) +[\d.]+$", cells[0].outputs[-1].data["text/plain"], re.MULTILINE)
-    live = {int(length): float(value) for length, value in rows}
-    # With the common rate, at the commit before the table had its own: 195.3 at L, 200.1 at 16 L.
-    assert f"{1 - live[128] / 195.3:.1%} {live[2048] / live[128] - 1:.0%}" == "12.1% 9%"
     assert [f"{travel(scale):.1f}" for scale in ("quick", "laptop", "gpu")] == ["0.3", "8.7", "1.5"]
-    says("t5", "195.3 at $L$ and 200.1 at $16 L$", "12.1 % lower at $L$ and rises by 9 % to $16 L$")
     factors = [method_rate(T5Bias.travel, SCALES[s].learning_rate, SCALES[s].steps) for s in ("laptop", "gpu")]
     assert factors == [7.47, 30.0]
     says("t5", "travel 8.7 nats in 5,800 steps of `laptop`, 19.5 in 13,000, and 1.5 at `gpu`")

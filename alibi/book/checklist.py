@@ -82,7 +82,7 @@ def differences(records: pd.DataFrame) -> Styler:
         ),
     ]
     shown = pd.DataFrame(rows, columns=["item", "the paper", "here", "why", "effect"]).set_index("item")
-    return tables.styled(shown, "What differs: the paper's WikiText-103 runs, and scale laptop")
+    return tables.left(shown, "What differs: the paper's WikiText-103 runs, and scale laptop")
 
 
 def _texts(records: pd.DataFrame) -> str:

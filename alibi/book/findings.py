@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -80,20 +81,29 @@ def past_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
         whole = [ratios for ratios in ours.values() if len(ratios) == len(MULTIPLES)]
         if whole:
             word = _word([ratios[2] for ratios in whole], [ratios[MULTIPLES[-1]] for ratios in whole])
-            published = f" In the paper: {_ranges(theirs)}." if theirs else ""
             own = measured[measured.method == method]
-            seeds = own.groupby(own.train_length.astype(float)).seed.nunique()
-            # A curve that ends sooner has no part in the last number.
-            notes = {at: [f"{seeds[at]} seeds"] if seeds[at] > 1 else [] for at in ours}
-            for at in [at for at, ratios in ours.items() if MULTIPLES[-1] not in ratios]:
-                notes[at].append(f"up to ${max(ours[at]):g} L$")
-            lengths = _joined([f"{at:g}" + (f" ({', '.join(note)})" if note else "") for at, note in notes.items()])
-            told.append(f"**{plots.TITLES[method]} {word}.** Trained at {lengths}: {_ranges(ours)}.{published}")
+            seeds = own.groupby(own.train_length.astype(float)).seed.nunique().to_dict()
+            published = f" In the paper, trained at {_lengths(theirs)}: {_ranges(theirs)}." if theirs else ""
+            told.append(
+                f"**{plots.TITLES[method]} {word}.** Trained at {_lengths(ours, seeds)}: {_ranges(ours)}.{published}"
+            )
     return _listed(told)
 
 
+def _lengths(curves: Mapping[float, Mapping[float, float]], seeds: Mapping[float, int] = MappingProxyType({})) -> str:
+    """The training lengths, each with its number of seeds and its farthest window if they are not 1 and 16 L."""
+    lengths = []
+    for length, ratios in curves.items():
+        notes = [f"{seeds[length]} seeds"] if seeds.get(length, 1) > 1 else []
+        # A curve that ends sooner has no part in the last number.
+        if MULTIPLES[-1] not in ratios:
+            notes.append(f"up to ${max(ratios):g} L$")
+        lengths.append(f"{length:g}" + (f" ({', '.join(notes)})" if notes else ""))
+    return _joined(lengths)
+
+
 def _ranges(curves: Mapping[float, Mapping[float, float]]) -> str:
-    """The least and greatest ratio to the perplexity at L over training lengths, by multiple of L."""
+    """The least and greatest change of perplexity from L over training lengths, by multiple of L."""
     at: dict[float, list[float]] = {}
     for ratios in curves.values():
         for multiple, ratio in ratios.items():
@@ -164,15 +174,19 @@ def short_against_long(measured: pd.DataFrame, short: float = 512, long: float =
     if by_seed.empty:
         return Markdown("*The runs for this comparison are not all recorded yet.*")
     alibi, rival, own = (by_seed.loc[[key]].iloc[0] for key in wanted)
+    ours = {float(row.paper_length): row.train_length for row in rows.itertuples()}
+    at_short, at_long = (
+        f"{ours[length]:g}" + (f" (for {length:g})" if ours[length] != length else "") for length in (short, long)
+    )
     told = [
-        f"**ALiBi trained at {short:g} is {_against((alibi / rival).mean())} its rival**, sinusoidal trained at "
-        f"{long:g}. Both are read at {long:g}, lengths in the paper's tokens."
+        f"**ALiBi trained at {at_short} is {_against((alibi / rival).mean())} its rival**, sinusoidal trained at "
+        f"{at_long}. Both are read at {ours[long]:g}."
     ]
     beside = (rival / own).mean()
     weak = beside > 1
     told.append(
-        f"**The rival is {'weak' if weak else 'a fair one'}.** Sinusoidal trained and read at {long:g} is "
-        f"{_against(beside)} sinusoidal trained and read at {short:g}."
+        f"**The rival is {'weak' if weak else 'a fair one'}.** Sinusoidal trained and read at {ours[long]:g} is "
+        f"{_against(beside)} sinusoidal trained and read at {ours[short]:g}."
     )
     if weak:
         told.append("So short training wins without ALiBi too, and the comparison shows nothing about ALiBi.")

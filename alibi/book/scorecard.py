@@ -13,13 +13,7 @@ from alibi.reproduction import claim_tables, claims
 from alibi.reproduction.rules import Claim
 
 SIGNS = dict(zip(claims.VERDICTS, "✔◐◔≈✗✘=⊘○", strict=True))
-LEFT = [{"selector": "td", "props": "text-align: left"}]
 NUMBERS = ["low", "high", "paper", "effect", "start", "end"]
-
-
-def left(rows: pd.DataFrame, caption: str) -> Styler:
-    """A table of texts, aligned to the left of their cells."""
-    return tables.styled(rows, caption).set_table_styles(LEFT, overwrite=False)  # type: ignore[arg-type]
 
 
 def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False) -> Styler:
@@ -40,7 +34,7 @@ def table(verdicts: Sequence[claims.Verdict], caption: str, whose: bool = False)
             "why": why(verdict),
             "smallest scale": f"{verdict.scale}, seeds: {seeds}" if seeds else "",
         }
-    return left(pd.DataFrame.from_dict(rows, "index"), caption)
+    return tables.left(pd.DataFrame.from_dict(rows, "index"), caption)
 
 
 def effects(asked: Sequence[Claim], verdicts: Sequence[claims.Verdict]) -> pd.DataFrame:

@@ -61,6 +61,12 @@ def styled(texts: pd.DataFrame, caption: str) -> Styler:
     )
 
 
+def left(rows: pd.DataFrame, caption: str) -> Styler:
+    """A table of sentences, aligned to the left of their cells."""
+    aligned = [{"selector": "td", "props": "text-align: left"}]
+    return styled(rows, caption).set_table_styles(aligned, overwrite=False)  # type: ignore[arg-type]
+
+
 def against_itself(found: Mapping[str, AgainstItself]) -> Styler:
     """The loss (nats a token) that a window longer than L adds to each model, just past L and at its end.
 
