@@ -481,11 +481,11 @@ def test_what_other_slopes_cost_our_alibi():
 
 def test_how_far_no_positions_are_behind_alibi():
     records = results("after_alibi", "laptop")
-    recorded = {"alibi", "sinusoidal", "none", "forgetting", "rotary", "kerple", "window"}
+    recorded = {"alibi", "sinusoidal", "none", "forgetting", "rotary", "kerple", "fire", "window"}
     assert set(records.method) == recorded and set(records.seed) == {0}
     says(
         "after-alibi",
-        "Runs of ALiBi, sinusoidal, rotary, KERPLE, windowed attention, without positions and with a forget",
+        "Runs of ALiBi, sinusoidal, rotary, KERPLE, FIRE, windowed attention, without positions and with a",
     )
     plain = relative(records[records.interpolation.isna()])
     value = plain.set_index(["method", "train_length", "multiple"]).value
@@ -525,12 +525,14 @@ def test_what_other_angles_bring_our_rotary():
     says("after-alibi", "where ALiBi is 12 and 9 % below its own", "YaRN mends rotary to $4 L$")
 
 
-def test_what_kerple_and_a_window_bring():
+def test_what_kerple_fire_and_a_window_bring():
     records = results("after_alibi", "laptop")
     plain = relative(records[records.interpolation.isna()]).set_index(["method", "train_length", "multiple"])
-    rivals = ("kerple", "window")
+    rivals = ("kerple", "fire", "window")
     over = {
-        (m, n): [plain.value[m, L, n] / plain.value["alibi", L, n] for L in (64, 128)] for m in rivals for n in (1, 16)
+        (m, n): [plain.value[m, L, n] / plain.value["alibi", L, n] for L in (64, 128)]
+        for m in rivals
+        for n in (1, 4, 16)
     }
     assert [f"{ratio - 1:+.1%}" for ratio in over["kerple", 1] + over["kerple", 16]] == [
         "-0.7%",
@@ -546,6 +548,13 @@ def test_what_kerple_and_a_window_bring():
     farther = [plain.value[method, 64, 32] / plain.value[method, 64, 16] for method in ("kerple", "alibi")]
     assert f"{farther[0] - 1:.1%}" == "1.0%" and farther[1] < 1
     says("after-alibi", "Trained at 64, it is 1.0 % worse at $32 L$ than at $16 L$, where ALiBi still falls")
+    assert [f"{1 - ratio:.1%}" for ratio in over["fire", 1]] == ["1.0%", "1.7%"]
+    assert [f"{ratio - 1:.1%}" for ratio in over["fire", 4]] == ["3.0%", "1.2%"]
+    assert [f"{ratio - 1:.0%}" for ratio in over["fire", 16]] == ["24%", "20%"]
+    says("after-alibi", "FIRE is 1.0 and 1.7 % below ALiBi at $L$, 3.0 and 1.2 % above it at $4 L$, and 24 and 20 % at")
+    (part,) = judged["A12"].findings
+    assert judged["A12"].verdict == "inconclusive" and f"{part.interval[1] / part.effect - 1:.0%}" == "5%"
+    says("after-alibi", "another seed could move each by 5 %, so A12 is *inconclusive*")
     assert [f"{1 - plain.ratio['window', L, 16]:.1%}" for L in (64, 128)] == ["5.5%", "3.3%"]
     assert [f"{ratio - 1:.0%}" for ratio in over["window", 16] + over["window", 1]] == ["19%", "23%", "11%", "16%"]
     assert [part.outcome for part in judged["A2"].findings] == ["holds", "broken"]
@@ -557,7 +566,7 @@ def test_what_kerple_and_a_window_bring():
     says("later-claims", "A2's window is 11 and 16 % behind ALiBi at $L$ already")
     assert set(records[records.method.isin(rivals)].device) == {"AMD EPYC (CPU)"}
     assert set(records[~records.method.isin(rivals)].device) == {"Intel Xeon (CPU)"}
-    says("after-alibi", "KERPLE and windowed attention ran on another kind of CPU than the others")
+    says("after-alibi", "KERPLE, FIRE and windowed attention ran on another kind of CPU than the others")
 
 
 def test_what_a_forget_gate_brings():
@@ -1144,7 +1153,12 @@ def test_an_untrained_model_expects_each_token_again():
         nats_N = model.embedding.negative_log_likelihood(hidden_BTC[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten())
     assert (expected_NV.argmax(-1) == tokens_BT.flatten()).all()
     assert nats_N.mean().item() == pytest.approx(16, abs=1)
-    says("rotary", "start near 16 nats", "The input is a row times $\\sqrt{256}$. So a token's score with itself is about 16", "sure that each token repeats")
+    says(
+        "rotary",
+        "start near 16 nats",
+        "The input is a row times $\\sqrt{256}$. So a token's score with itself is about 16",
+        "sure that each token repeats",
+    )
 
 
 def test_tokens_of_a_word():
