@@ -8,12 +8,13 @@ import numpy as np
 from alibi.corpora.corpus import Corpus, load
 from alibi.device import provenance
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.evaluations import LONGEST
 from alibi.reproduction.evidence import CONTROLS, TRIGRAM_WITH_CACHE
 from alibi.reproduction.protocols import CACHE
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.reproduction.trigram import Trigram, best_weight, cache_probability, mixed_loss
-from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
+from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.scale import scale_named
 from alibi.windows import TrainingOrder, scored_tokens, shift
 
@@ -28,7 +29,7 @@ HELD_OUT_TOKENS = 200_000
 
 
 @dataclass(frozen=True)
-class ControlCell:
+class ControlCell(Cell):
     """A trigram with a unigram cache of the last W words, trained and scored on the tokens of a run.
 
     A record of `trigram-cache` (protocol `cache`) has W as `eval_length`, a record of `trigram` has `ALONE`. The cache
@@ -39,9 +40,7 @@ class ControlCell:
     """The run with the same training tokens, vocabulary and scored tokens; its position method makes no difference."""
 
     methods: ClassVar[tuple[str, ...]] = CONTROLS
-    alone: ClassVar[bool] = False
     device: ClassVar[str] = "cpu"
-    trains: ClassVar[RunSpec | None] = None
 
     @property
     def scale(self) -> str:
@@ -85,14 +84,6 @@ class ControlCell:
         """The counted text, its tokenisation, and the scored text."""
         return self.run.texts
 
-    def on(self, device: str) -> "ControlCell":
-        """The same cell: it counts on the CPU."""
-        return self
-
-    def in_dtype(self, dtype: str) -> "ControlCell":
-        """The same cell: it counts in float64."""
-        return self
-
     def configured(self) -> dict[str, Any]:
         """Its configuration as plain data."""
         return {"windows": self.windows, "held_out_tokens": HELD_OUT_TOKENS, "run": self.run.configured()}
@@ -100,14 +91,6 @@ class ControlCell:
     def prepare(self) -> None:
         """Builds missing corpora of the run."""
         self.run.prepare()
-
-    def begun(self) -> bool:
-        """Never: it takes seconds."""
-        return False
-
-    def trained(self) -> bool:
-        """Never: it counts again each time."""
-        return False
 
     def flops(self) -> tuple[float, float]:
         """Zero: it takes only some seconds for each ten million tokens."""

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -11,11 +11,12 @@ from alibi.device import THREADS, provenance
 from alibi.model import Decoder, unmade
 from alibi.positions.interpolation import INTERPOLATIONS, interpolated
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.evidence import LEARNED
 from alibi.retrieval.accuracy import Accuracy, accuracy, greedy
 from alibi.retrieval.tasks import COPYING, KEY_SYMBOLS, PASSKEY, RECALL, TASKS, Windows, draw
 from alibi.retrieval.training import Budget, train
-from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec, smoke_steps
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, smoke_steps
 from alibi.scale import scale_named
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def measures(method: str, train_length: int) -> list[RetrievalMeasure]:
 
 
 @dataclass(frozen=True)
-class RetrievalCell:
+class RetrievalCell(Cell):
     """One small model, trained on all tasks at once and tested at every length."""
 
     method: str
@@ -94,11 +95,6 @@ class RetrievalCell:
     budget: Budget
     asked_device: str | None = None
     """Device for training and tests; the scale's own if left out."""
-
-    alone: ClassVar[bool] = False
-    trains: ClassVar[RunSpec | None] = None
-    texts: ClassVar[tuple[str | None, ...]] = ()
-    absent: ClassVar[str | None] = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -125,29 +121,14 @@ class RetrievalCell:
         """Number of its evaluations."""
         return len(measures(self.method, self.train_length))
 
-    def on(self, device: str) -> "RetrievalCell":
+    def on(self, device: str) -> Self:
         """The same cell on another device."""
         return replace(self, asked_device=device)
-
-    def in_dtype(self, dtype: str) -> "RetrievalCell":
-        """The same cell: it trains in float32."""
-        return self
 
     def configured(self) -> dict[str, Any]:
         """Model and training, as plain data."""
         config = asdict(self.budget.config(self.method))
         return asdict(self.budget) | {"model": config, "seed": self.seed, "device": self.device}
-
-    def prepare(self) -> None:
-        """Nothing to prepare: windows are generated."""
-
-    def begun(self) -> bool:
-        """Never: it takes minutes, and starts again."""
-        return False
-
-    def trained(self) -> bool:
-        """Never: the model is not stored."""
-        return False
 
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training, and of the evaluations that follow."""

@@ -9,8 +9,9 @@ import torch
 from alibi.device import compute_dtype, device_name, provenance, settle_cpu
 from alibi.evaluate import EVALUATION_DTYPE, evaluate
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.training_cell import TrainingCell
-from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
+from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.scale import scale_named
 from alibi.speed.attention import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_WIDTH, BIASES, attention
 from alibi.speed.benchmark import bench
@@ -50,7 +51,7 @@ class _Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TimingCell:
+class TimingCell(Cell):
     """The common part of cells that measure times on random numbers, without training or text."""
 
     scale: str
@@ -61,9 +62,6 @@ class TimingCell:
 
     alone: ClassVar[bool] = True
     seed: ClassVar[int | None] = None
-    trains: ClassVar[RunSpec | None] = None
-    texts: ClassVar[tuple[str | None, ...]] = ()
-    absent: ClassVar[str | None] = None
 
     @property
     def device(self) -> str:
@@ -73,21 +71,6 @@ class TimingCell:
     def on(self, device: str) -> Self:
         """The same cell on another device."""
         return replace(self, asked_device=device)
-
-    def in_dtype(self, dtype: str) -> Self:
-        """The same cell: it times the device's native dtype."""
-        return self
-
-    def prepare(self) -> None:
-        """Nothing to prepare: the numbers are random."""
-
-    def begun(self) -> bool:
-        """Never: an interrupted measurement starts again."""
-        return False
-
-    def trained(self) -> bool:
-        """Never: a cell times training, or has none."""
-        return False
 
     def of_machine(self, records: "pd.DataFrame") -> "pd.DataFrame":
         """The records of this scale, and of this machine if its device was requested."""
@@ -121,10 +104,6 @@ class ShapeCell(TimingCell):
         own = self.of_machine(records[(records.model == self.model) & (records.train_length == self.train_length)])
         needed = {(number["method"], number["metric"]) for number in self.numbers()}
         return needed <= set(zip(own.method, own.metric, strict=True))
-
-    def numbers(self) -> list[dict[str, Any]]:
-        """Its numbers before they are measured: for each record, the columns that are known."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

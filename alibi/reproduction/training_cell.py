@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Self
 
 from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, name_at, outline
 from alibi.device import compute_dtype, is_here
 from alibi.model import unmade
 from alibi.progress import say_once
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.evaluations import (
     Measure,
     SelfMeasure,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainingCell:
+class TrainingCell(Cell):
     """One training run and its measurements."""
 
     spec: RunSpec
@@ -55,8 +56,6 @@ class TrainingCell:
     """Whether the run has fewer steps, so that it takes no longer than the run that it is compared with."""
     asked_dtype: str | None = None
     """The requested dtype of the training, where `spec` leaves it to the machine; a record in another one counts."""
-
-    alone: ClassVar[bool] = False
 
     @property
     def scale(self) -> str:
@@ -109,11 +108,11 @@ class TrainingCell:
         """The training text, its tokenisation, and the text for evaluation."""
         return self.spec.corpus, self.spec.tokenisation, self.eval_corpus
 
-    def on(self, device: str) -> "TrainingCell":
+    def on(self, device: str) -> Self:
         """The same cell on another device."""
         return replace(self, spec=replace(self.spec, device=device))
 
-    def in_dtype(self, dtype: str) -> "TrainingCell":
+    def in_dtype(self, dtype: str) -> Self:
         """The same cell with its training in this dtype, if its experiment does not choose one."""
         return replace(self, asked_dtype=dtype)
 
