@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from alibi.records import plain_rows
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class Cell(ABC):
 
     alone: ClassVar[bool] = False
     """Whether it must run alone on the machine."""
+
+    compared: ClassVar[tuple[str, ...]] = (
+        "method", "metric", "split", "protocol", "eval_length", "stride", "prefix", "skipped", "sample",
+        "interpolation", "distractors", "decay_window",
+    )  # fmt: skip
+    """Columns in which a record equals a number that it stands for."""
 
     @property
     @abstractmethod
@@ -97,8 +104,17 @@ class Cell(ABC):
         """Floating point operations of the training, and of the evaluations that follow."""
 
     @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """The columns that tell its records from those of the experiment's other cells; None is an empty one."""
+
     def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain all of its measurements."""
+        """Whether these records, without those of smoke runs, have each of its numbers, by the columns `compared`."""
+        its_rows = ~records.smoke.astype("boolean").fillna(False)
+        for column, value in self.identity().items():
+            its_rows &= records[column].isna() if value is None else records[column] == value
+        # One choice of rows at the end: each copies all columns.
+        found = {tuple(row.values()) for row in plain_rows(records.loc[its_rows, [*self.compared]])}
+        return found.issuperset(tuple(map(number.get, self.compared)) for number in self.numbers())
 
     @abstractmethod
     def numbers(self) -> list[dict[str, Any]]:

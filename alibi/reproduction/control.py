@@ -96,19 +96,9 @@ class ControlCell(Cell):
         """Zero: it takes only some seconds for each ten million tokens."""
         return 0.0, 0.0
 
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain every cache of this control."""
-        its_rows = records.method.isin(CONTROLS) & (records.corpus_used == self.run.corpus_used)
-        for column, value in self._identity().items():
-            its_rows &= records[column] == value
-        own = records[its_rows]
-        columns = [own[name].fillna(0) for name in ("eval_length", "prefix", "skipped", "sample")]
-        found = set(zip(own.split, *columns, strict=True))
-        return found.issuperset(
-            (split, window, prefix or 0, skip, sample or 0)
-            for window in (ALONE, *self.windows)
-            for split, prefix, skip, sample in self._parts()
-        )
+    def identity(self) -> dict[str, Any]:
+        """The run and its text; controls of other runs differ in them."""
+        return self._common() | {"corpus_used": self.run.corpus_used}
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known."""
@@ -174,7 +164,7 @@ class ControlCell(Cell):
     def _of(self, window: int) -> dict[str, Any]:
         """Columns of the records of a cache of `window` words, or of the trigram for `ALONE`."""
         method, protocol = (CONTROLS[0], CONTROLS[0]) if window == ALONE else (TRIGRAM_WITH_CACHE, CACHE)
-        return self._identity() | {
+        return self._common() | {
             "corpus": self.run.paper_corpus, "method": method, "protocol": protocol, "eval_length": window,
             "metric": "perplexity", "unit": "",
             "paper_length": self.train_length * scale_named(self.scale).paper_factor,
@@ -185,8 +175,7 @@ class ControlCell(Cell):
         split, prefix, skip, sample = part
         return {"split": split, "prefix": prefix, "skipped": skip or None, "sample": sample}
 
-    def _identity(self) -> dict[str, Any]:
-        """Columns that identify this run's control in records of its text."""
+    def _common(self) -> dict[str, Any]:
         return {
             "scale": self.scale, "train_length": self.train_length, "seed": self.seed,
             "tokens_trained": self.run.tokens,

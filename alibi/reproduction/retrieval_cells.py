@@ -143,20 +143,7 @@ class RetrievalCell(Cell):
     def _tokens(self) -> int:
         return _tokens(self.budget, self.seed)
 
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain every measure of this cell."""
-        its_rows = ~records.smoke.fillna(False) & records.metric.eq(EXACT_MATCH)
-        for column, value in self._known().items():
-            its_rows &= records[column] == value
-        own = records[its_rows]
-        numbers, kinds = own[["eval_length", "distractors"]].fillna(-1), own.interpolation.fillna("")
-        found = set(zip(own.protocol, numbers.eval_length, numbers.distractors, kinds, strict=True))
-        return found.issuperset(
-            (m.task, m.length, -1 if m.pairs is None else m.pairs - 1, m.interpolation or "")
-            for m in measures(self.method, self.train_length)
-        )
-
-    def _known(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """The columns that all of its records share."""
         return {
             "corpus": GENERATED, "corpus_used": GENERATED, "split": "valid", "method": self.method,
@@ -165,8 +152,8 @@ class RetrievalCell(Cell):
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known."""
-        known = self._known()
-        return [known | number for m in measures(self.method, self.train_length) for number in m.numbers()]
+        own = self.identity()
+        return [own | number for m in measures(self.method, self.train_length) for number in m.numbers()]
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Trains and tests the model, and returns one number a row; a note marks a task that was not learned.
@@ -184,7 +171,7 @@ class RetrievalCell(Cell):
         threads = scale_named(self.scale).threads or THREADS
         trained = train(self.method, budget, self.seed, self.device, threads, bookkeeping.bar_row)
         count = trained.model.parameter_count()
-        common = self._known() | provenance(self.device)
+        common = self.identity() | provenance(self.device)
         common |= {
             "model": f"{count / 1e6:.1f}M", "parameters": count, "tokens_trained": budget.tokens(self.seed),
             "provenance": "measured", "dtype": "float32", "seconds": round(trained.seconds, 1), "smoke": smoke,

@@ -1,5 +1,6 @@
 """Cells that measure speed and memory, and the loss within decay windows."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -72,10 +73,15 @@ class TimingCell(Cell):
         """The same cell on another device."""
         return replace(self, asked_device=device)
 
-    def of_machine(self, records: "pd.DataFrame") -> "pd.DataFrame":
-        """The records of this scale, and of this machine if its device was requested."""
-        own = records[records.scale == self.scale]
-        return own if self.asked_device is None else own[own.device == device_name(self.asked_device)]
+    @property
+    @abstractmethod
+    def model(self) -> str:
+        """Name of what it times, the same in the records of all its lengths."""
+
+    def identity(self) -> dict[str, Any]:
+        """What it times, and on which machine if its device was requested: without that, any machine's count."""
+        machine = {} if self.asked_device is None else {"device": device_name(self.asked_device)}
+        return {"scale": self.scale, "model": self.model, "train_length": self.train_length} | machine
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,6 @@ class ShapeCell(TimingCell):
     def train_length(self) -> int:
         """L, tokens."""
         return self.at.length
-
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain every metric of every method."""
-        own = self.of_machine(records[(records.model == self.model) & (records.train_length == self.train_length)])
-        needed = {(number["method"], number["metric"]) for number in self.numbers()}
-        return needed <= set(zip(own.method, own.metric, strict=True))
 
 
 @dataclass(frozen=True)
@@ -282,6 +282,11 @@ class AttentionCell(TimingCell):
         """The cell's name, such as "attention at 8192"."""
         return f"attention at {self.train_length}"
 
+    @property
+    def model(self) -> str:
+        """The heads, such as "attention, 8 heads of 64"."""
+        return f"attention, {ATTENTION_HEADS} heads of {ATTENTION_WIDTH}"
+
     def configured(self) -> dict[str, Any]:
         """The length and the heads, as plain data."""
         return {"length": self.train_length, "heads": ATTENTION_HEADS, "head_width": ATTENTION_WIDTH}
@@ -292,15 +297,10 @@ class AttentionCell(TimingCell):
         passes = 12.0 * ATTENTION_HEADS * ATTENTION_WIDTH * self.train_length**2 * windows / 2
         return passes * KERNELS_TRIED * 6, 0.0
 
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain this length, measured on this machine if it was requested."""
-        own = self.of_machine(records[records.metric == f"attention_time{STANDARD_ERROR}"])
-        return bool((own.train_length == self.train_length).any())
-
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known, without the kernel."""
         common = {
-            "corpus": self.paper_corpus, "model": f"attention, {ATTENTION_HEADS} heads of {ATTENTION_WIDTH}",
+            "corpus": self.paper_corpus, "model": self.model,
             "train_length": self.train_length, "eval_length": self.train_length, "scale": self.scale,
             "corpus_used": RANDOM_TOKENS, "paper_length": self.train_length, "unit": "s",
         }  # fmt: skip
@@ -338,13 +338,6 @@ class DecayWindowCell(TrainingCell):
     def title(self) -> str:
         """The cell's name, such as "decay windows, L = 128, seed 0"."""
         return f"decay windows, L = {self.train_length}, seed {self.spec.seed}"
-
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain its losses."""
-        same = ~records.smoke.fillna(False) & (records.metric == "loss") & (records.corpus_used == self.corpus_used)
-        for name in ("scale", "train_length", "seed", "tokens_trained"):
-            same &= records[name] == self.known()[name]
-        return bool(same.any())
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known."""
