@@ -130,6 +130,13 @@ def _read(path: Path) -> "pd.DataFrame":
         raise RecordsError(f"{path} can't be read ({told(wrong)}): restore it, or move it away") from wrong
 
 
+def plain_rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Records as dicts of Python's own types, those of `TYPES`; an empty cell is None."""
+    typed = table.astype({name: kind for name, kind in TYPES.items() if name in table}).astype(object)
+    rows: list[Any] = typed.where(typed.notna(), None).to_dict("records")
+    return rows
+
+
 def row_sha256(row: Mapping[Any, str]) -> str:
     """The digest of a row for the column `ROW_DIGEST`; empty cells do not count.
 

@@ -54,7 +54,7 @@ LONGEST_NAME = 230
 METRICS = {"perplexity": "", "word_perplexity": "", "bits_per_byte": "bits/byte"}
 # The loss against itself is recorded between these multiples of L up to the end of the long window, and from L to that
 # end.
-AGAINST_ITSELF = (0, 1, 1.125, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 7, 8)
+SELF_MULTIPLES = (0, 1, 1.125, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -384,7 +384,7 @@ class Run:
     ) -> "pd.DataFrame":
         """The metric loss_against_itself (nats a token, see `alibi.evaluate.AgainstItself`), with provenance.
 
-        One row for each range of positions between the multiples `AGAINST_ITSELF` of L, and one for all positions past
+        One row for each range of positions between the multiples `SELF_MULTIPLES` of L, and one for all positions past
         L; each has its standard error over articles. `eval_length` is the longer window; arguments are as for
         `against_itself`.
         """
@@ -455,9 +455,9 @@ def metrics_of(length: int, train_length: int, skip: int) -> dict[str, str]:
 def ranges_against_itself(train_length: int, window: int, stride: int) -> list[tuple[int, int]]:
     """Ranges of positions of a long window for the loss against itself, without the first position of each.
 
-    They lie between the multiples `AGAINST_ITSELF` of the training length; the last range is all positions past it.
+    They lie between the multiples `SELF_MULTIPLES` of the training length; the last range is all positions past it.
     """
-    whole = {round(multiple * train_length / stride) * stride for multiple in AGAINST_ITSELF}
+    whole = {round(multiple * train_length / stride) * stride for multiple in SELF_MULTIPLES}
     edges = sorted({edge for edge in whole if edge < window} | {window})
     return [*pairwise(edges), *([(train_length, window)] if window > train_length else [])]
 

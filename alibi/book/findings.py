@@ -13,7 +13,7 @@ from IPython.display import Markdown
 from alibi.book import plots, results
 from alibi.reproduction import claim_tables, claims
 from alibi.reproduction.evidence import SLIDING
-from alibi.reproduction.rules import FAILS, HOLDS
+from alibi.reproduction.rules import FAILS_FROM, HOLDS_UP_TO
 
 NONE = "*No record of this experiment counts yet, so there is nothing to report.*"
 # Curves of the paper may end a little before a multiple, as Table 3 does at 15.6 L.
@@ -59,11 +59,11 @@ def growth(records: pd.DataFrame, method: str, multiple: float) -> dict[float, f
 
 def _word(at_2: Sequence[float], farthest: Sequence[float]) -> str:
     """A word for a method's perplexity past L, by the two thresholds of the rules."""
-    if min(at_2) >= FAILS:
+    if min(at_2) >= FAILS_FROM:
         return "fails"
-    if min(farthest) >= FAILS:
+    if min(farthest) >= FAILS_FROM:
         return "fails farther out"
-    return "holds" if max([*at_2, *farthest]) <= HOLDS else "is in between"
+    return "holds" if max([*at_2, *farthest]) <= HOLDS_UP_TO else "is in between"
 
 
 def past_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:

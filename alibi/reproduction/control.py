@@ -8,12 +8,13 @@ import numpy as np
 from alibi.corpora.corpus import Corpus, load
 from alibi.device import provenance
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.evaluations import LONGEST
 from alibi.reproduction.evidence import CONTROLS, TRIGRAM_WITH_CACHE
 from alibi.reproduction.protocols import CACHE
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.reproduction.trigram import Trigram, best_weight, cache_probability, mixed_loss
-from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
+from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.scale import scale_named
 from alibi.windows import TrainingOrder, scored_tokens, shift
 
@@ -28,7 +29,7 @@ HELD_OUT_TOKENS = 200_000
 
 
 @dataclass(frozen=True)
-class ControlCell:
+class ControlCell(Cell):
     """A trigram with a unigram cache of the last W words, trained and scored on the tokens of a run.
 
     A record of `trigram-cache` (protocol `cache`) has W as `eval_length`, a record of `trigram` has `ALONE`. The cache
@@ -39,9 +40,7 @@ class ControlCell:
     """The run with the same training tokens, vocabulary and scored tokens; its position method makes no difference."""
 
     methods: ClassVar[tuple[str, ...]] = CONTROLS
-    alone: ClassVar[bool] = False
     device: ClassVar[str] = "cpu"
-    trains: ClassVar[RunSpec | None] = None
 
     @property
     def scale(self) -> str:
@@ -85,14 +84,6 @@ class ControlCell:
         """The counted text, its tokenisation, and the scored text."""
         return self.run.texts
 
-    def on(self, device: str) -> "ControlCell":
-        """The same cell: it counts on the CPU."""
-        return self
-
-    def in_dtype(self, dtype: str) -> "ControlCell":
-        """The same cell: it counts in float64."""
-        return self
-
     def configured(self) -> dict[str, Any]:
         """Its configuration as plain data."""
         return {"windows": self.windows, "held_out_tokens": HELD_OUT_TOKENS, "run": self.run.configured()}
@@ -101,31 +92,13 @@ class ControlCell:
         """Builds missing corpora of the run."""
         self.run.prepare()
 
-    def begun(self) -> bool:
-        """Never: it takes seconds."""
-        return False
-
-    def trained(self) -> bool:
-        """Never: it counts again each time."""
-        return False
-
     def flops(self) -> tuple[float, float]:
         """Zero: it takes only some seconds for each ten million tokens."""
         return 0.0, 0.0
 
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain every cache of this control."""
-        its_rows = records.method.isin(CONTROLS) & (records.corpus_used == self.run.corpus_used)
-        for column, value in self._identity().items():
-            its_rows &= records[column] == value
-        own = records[its_rows]
-        columns = [own[name].fillna(0) for name in ("eval_length", "prefix", "skipped", "sample")]
-        found = set(zip(own.split, *columns, strict=True))
-        return found.issuperset(
-            (split, window, prefix or 0, skip, sample or 0)
-            for window in (ALONE, *self.windows)
-            for split, prefix, skip, sample in self._parts()
-        )
+    def identity(self) -> dict[str, Any]:
+        """The run and its text; controls of other runs differ in them."""
+        return self._common() | {"corpus_used": self.run.corpus_used}
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known."""
@@ -191,7 +164,7 @@ class ControlCell:
     def _of(self, window: int) -> dict[str, Any]:
         """Columns of the records of a cache of `window` words, or of the trigram for `ALONE`."""
         method, protocol = (CONTROLS[0], CONTROLS[0]) if window == ALONE else (TRIGRAM_WITH_CACHE, CACHE)
-        return self._identity() | {
+        return self._common() | {
             "corpus": self.run.paper_corpus, "method": method, "protocol": protocol, "eval_length": window,
             "metric": "perplexity", "unit": "",
             "paper_length": self.train_length * scale_named(self.scale).paper_factor,
@@ -202,8 +175,7 @@ class ControlCell:
         split, prefix, skip, sample = part
         return {"split": split, "prefix": prefix, "skipped": skip or None, "sample": sample}
 
-    def _identity(self) -> dict[str, Any]:
-        """Columns that identify this run's control in records of its text."""
+    def _common(self) -> dict[str, Any]:
         return {
             "scale": self.scale, "train_length": self.train_length, "seed": self.seed,
             "tokens_trained": self.run.tokens,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -136,54 +137,52 @@ class Sample:
         self._reading: dict[tuple[str, str, str, float, float], dict[tuple[float, float], float]] = {}
         self._heads: dict[tuple[str, str, float, float], dict[tuple[float, float], float]] = {}
         self._retrieved: dict[tuple[str, str, str, str, float, float], dict[float, float]] = {}
-        # If a number has two records, the last one counts.
-        for row in zip(*(rows[column].tolist() for column in SAMPLE_COLUMNS), strict=True):
-            self._add(**dict(zip(SAMPLE_COLUMNS, row, strict=True)))
+        # If a number has two records, the last one counts. `itertuples` would take longer than the rows of a seed.
+        for values in zip(*(rows[column].tolist() for column in SAMPLE_COLUMNS), strict=True):
+            self._add(SimpleNamespace(**dict(zip(SAMPLE_COLUMNS, values, strict=True))))
 
-    def _add(
-        self, method: str, paper_length: float, metric: str, value: float, protocol: str, stride: float,
-        paper_eval_length: float, prefix: float, skipped: float, sample: float, tokens_scored: float,
-        first_position: float, last_position: float, kernel: str, equal_time: bool, parameters: float, factor: float,
-        interpolation: str, seen: float, first_distance: float, layer: float, head: float,
-        distractors: float,
-    ) -> None:  # fmt: skip
-        tokens = prefix, skipped, sample
-        if not math.isnan(parameters):
-            self._parameters[method] = parameters
-        if equal_time and (metric != "perplexity" or protocol != NONOVERLAPPING):
+    def _add(self, row: SimpleNamespace) -> None:
+        """Files a row by what it measures; its attributes are `SAMPLE_COLUMNS`."""
+        method, metric, protocol, value = row.method, row.metric, row.protocol, row.value
+        length, window, tokens = row.paper_length, row.paper_eval_length, (row.prefix, row.skipped, row.sample)
+        if not math.isnan(row.parameters):
+            self._parameters[method] = row.parameters
+        if row.equal_time and (metric != "perplexity" or protocol != NONOVERLAPPING):
             return  # Only `curves` tell a run that was stopped early from the whole one.
         if protocol in TASKS:
-            multiple = paper_eval_length / paper_length
-            by_part = self._retrieved.setdefault((metric, protocol, method, interpolation, distractors, multiple), {})
+            multiple = window / length
+            by_part = self._retrieved.setdefault(
+                (metric, protocol, method, row.interpolation, row.distractors, multiple), {}
+            )
             # End of the part in the window, as a share; 0 stands for the whole window.
-            by_part[0 if math.isnan(last_position) else last_position / paper_eval_length] = value
+            by_part[0 if math.isnan(row.last_position) else row.last_position / window] = value
         elif protocol == ATTENTION:
-            self._heads.setdefault((metric, method, paper_length, paper_eval_length), {})[layer, head] = value
+            self._heads.setdefault((metric, method, length, window), {})[row.layer, row.head] = value
         elif protocol in READING:
-            of_window = self._reading.setdefault((metric, protocol, method, paper_length, paper_eval_length), {})
-            of_window[seen, first_distance] = value
-        elif interpolation:
+            of_window = self._reading.setdefault((metric, protocol, method, length, window), {})
+            of_window[row.seen, row.first_distance] = value
+        elif row.interpolation:
             if metric == "perplexity" and protocol == NONOVERLAPPING and tokens == WHOLE:
-                of_kind = self._interpolated.setdefault((method, paper_length, interpolation), {})
-                of_kind[paper_eval_length] = value
+                of_kind = self._interpolated.setdefault((method, length, row.interpolation), {})
+                of_kind[window] = value
         elif protocol == AGAINST_ITSELF:
-            of_run = self._against_itself.setdefault((metric, method, paper_length), {})
-            of_run[first_position, last_position] = value
+            of_run = self._against_itself.setdefault((metric, method, length), {})
+            of_run[row.first_position, row.last_position] = value
         elif metric == "loss_change_standard_error":
-            errors = self._change_errors.setdefault((method, paper_length, protocol == SLIDING), {})
-            errors.setdefault(tokens, {})[paper_eval_length] = value
+            errors = self._change_errors.setdefault((method, length, protocol == SLIDING), {})
+            errors.setdefault(tokens, {})[window] = value
         elif metric != "perplexity":
-            self._numbers.setdefault((metric, method, paper_length), {})[kernel] = value
+            self._numbers.setdefault((metric, method, length), {})[row.kernel] = value
         elif protocol == CACHE and tokens == WHOLE:
-            self._caches.setdefault(paper_length, {})[paper_eval_length] = value
+            self._caches.setdefault(length, {})[window] = value
         elif protocol == NONOVERLAPPING:
-            curves = self._curves.setdefault((method, paper_length, equal_time), {})
-            curves.setdefault(tokens, {})[paper_eval_length] = value
+            curves = self._curves.setdefault((method, length, row.equal_time), {})
+            curves.setdefault(tokens, {})[window] = value
         elif protocol == SLIDING:
-            scored = min(tokens_scored if tokens_scored > 0 else math.inf, prefix)
-            growing = max(0.0, paper_eval_length / factor - stride - skipped)
-            if growing <= GROWING_SHARE * scored and stride <= max(1, STRIDE_SHARE * paper_length / factor):
-                self._sliding.setdefault((method, paper_length), {}).setdefault(tokens, {})[paper_eval_length] = value
+            scored = min(row.tokens_scored if row.tokens_scored > 0 else math.inf, row.prefix)
+            growing = max(0.0, window / row.factor - row.stride - row.skipped)
+            if growing <= GROWING_SHARE * scored and row.stride <= max(1, STRIDE_SHARE * length / row.factor):
+                self._sliding.setdefault((method, length), {}).setdefault(tokens, {})[window] = value
 
     def lacks(self, what: str) -> float:
         """Adds this name to `missing`, and returns nan."""

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from alibi.reproduction.evidence import Estimate, Sample
-from alibi.reproduction.rules import FIGURE_1, HOLDS, LEVEL_SPREAD, LOWEST_SPREAD, Claim, Part, Values, each
+from alibi.reproduction.rules import FIGURE_1, HOLDS_UP_TO, LEVEL_SPREAD, LOWEST_SPREAD, Claim, Part, Values, each
 
 AFTER, READS, RETRIEVAL = ("after_alibi",), ("reads_further",), ("retrieval",)
 CHI, CHI_2022 = "Chi et al. 2023", "Chi et al. 2022"
@@ -130,7 +130,7 @@ LATER_CLAIMS = (
        gates="a", paper=CHI),
     Claim("A2", "Windowed attention that four layers keep within L equals ALiBi at 16 L", "abstract, section 1", (
         Part("perplexity of windowed attention at 16 L over that at L, L = 512 and 1024", AFTER,
-             _ratio("window", "window", FAR, 1), high=HOLDS),
+             _ratio("window", "window", FAR, 1), high=HOLDS_UP_TO),
         Part("perplexity of windowed attention at 16 L over ALiBi's", AFTER, _ratio("window", "alibi", FAR),
              low=1 - EQUAL, high=1 + EQUAL, spread=LOWEST_SPREAD),
     ), "Trained with windows of L / 4, so that models of four layers never read past L: that this holds is by "
@@ -174,7 +174,7 @@ LATER_CLAIMS = (
        "without the source's other changes of the block.", gates="b", paper=FOX),
     Claim("A9", "A forget gate extrapolates", "abstract", (
         Part("perplexity of the forgetting transformer at 2 L over that at L, L = 512 and 1024", AFTER,
-             _ratio("forgetting", "forgetting", 2, 1), high=HOLDS),
+             _ratio("forgetting", "forgetting", 2, 1), high=HOLDS_UP_TO),
     ), "The first author notes that more training tokens make it extrapolate worse, so small runs flatter it.",
        gates="a", paper=FOX),
     Claim("A10", "KERPLE's logarithm is better than ALiBi far past L", "experiments on three corpora, five seeds", (
@@ -208,7 +208,7 @@ LATER_CLAIMS = (
        gates="a", paper="Sun et al. 2021"),
     Claim("A15", "Interpolated slopes keep ALiBi whole to 2 L, where its own fail", "section 1", (
         Part("ALiBi's perplexity at 2 L with slopes divided by 2 over that at L, L = 512 and 1024", AFTER,
-             _interpolated("alibi", "pi", 2, lambda s, L: s.perplexity("alibi", L, L)), high=HOLDS),
+             _interpolated("alibi", "pi", 2, lambda s, L: s.perplexity("alibi", L, L)), high=HOLDS_UP_TO),
         Part("ALiBi's perplexity at 2 L with slopes divided by 2 over that with its own", AFTER,
              _interpolated("alibi", "pi", 2, lambda s, L: s.perplexity("alibi", L, 2 * L)), high=1, strict=True),
     ), "A model of 3B parameters trained on many tokens, whose own slopes hold to 1.12 L. Where they hold by "

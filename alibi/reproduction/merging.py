@@ -32,6 +32,7 @@ from alibi.records import (
     add,
     held,
     measured_results,
+    plain_rows,
     row_sha256,
 )
 from alibi.reproduction.experiments import EXPERIMENTS
@@ -135,7 +136,8 @@ def append_unrecorded(experiment: str, rows: "pd.DataFrame") -> None:
     """
     with held(experiment):
         recorded = _recorded([experiment])
-        fresh = [_key(row) not in recorded for row in _rows(rows.assign(source=experiment))]
+        named = rows.assign(source=experiment).reindex(columns=MEASURED_COLUMNS)
+        fresh = [_key(row) not in recorded for row in plain_rows(named)]
         if any(fresh):
             add(experiment, rows[fresh])
 
@@ -213,14 +215,8 @@ def _recorded(experiments: Iterable[str]) -> dict[tuple[object, ...], Row]:
     """The records of these experiments; a key has its experiment, so the others hold none of them."""
     found: dict[tuple[object, ...], Row] = {}
     for experiment in experiments:
-        found |= {_key(row): row for row in _rows(measured_results(experiment))}
+        found |= {_key(row): row for row in plain_rows(measured_results(experiment))}
     return found
-
-
-def _rows(table: "pd.DataFrame") -> list[Row]:
-    typed = table.reindex(columns=MEASURED_COLUMNS).astype(TYPES).astype(object)
-    rows: list[Any] = typed.where(typed.notna(), None).to_dict("records")
-    return rows
 
 
 def _key(row: Row) -> tuple[object, ...]:

@@ -43,13 +43,13 @@ class ReadingMeasure:
     """Lengths of shortened windows for repeated tokens; the training length and the whole are always measured."""
     split: str = "valid"
 
-    def every(self, train_length: int) -> list[int]:
-        """Each w of the truncation, in rising order."""
-        return sorted({*self.seen, train_length, self.length})
+    def every(self, train_length: int, longest: int | None = None) -> list[int]:
+        """Each w of the truncation, in rising order, in windows of at most `longest` tokens."""
+        return sorted({min(w, longest or w) for w in (*self.seen, train_length, self.length)})
 
-    def every_repeated(self, train_length: int) -> list[int]:
-        """Each window in which repeated tokens are scored, in rising order."""
-        return sorted({*self.repeated, train_length, self.length})
+    def every_repeated(self, train_length: int, longest: int | None = None) -> list[int]:
+        """Each window in which repeated tokens are scored, in rising order and of at most `longest` tokens."""
+        return sorted({min(w, longest or w) for w in (*self.repeated, train_length, self.length)})
 
     def attention(self, train_length: int) -> list[tuple[int, int, int]]:
         """Tokens, last queries and number of the windows for attention: windows of L, then whole ones.
@@ -95,66 +95,57 @@ def records_of_reading(
     """
     import pandas as pd
 
-    within, windows, split = run.config.train_length, reading.windows, reading.split
-    common = run.provenance(text, corpus) | {"split": split}
-    rows: list[dict[str, Any]] = []
-
-    def add(
-        protocol: str, values: dict[str, float], unit: str = "nats", length: int = reading.length,
-        sample: int = windows * reading.last, **columns: Any,
-    ) -> None:  # fmt: skip
-        """Adds a row for each value; a single article or window has no standard error."""
-        own = common | {"protocol": protocol, "unit": unit, "eval_length": length, "sample": sample} | columns
-        rows.extend(own | {"metric": m, "value": float(v)} for m, v in values.items() if not math.isnan(v))
-
+    within, windows, last, split = run.config.train_length, reading.windows, reading.last, reading.split
+    # Value and scored tokens of each of `numbers_of_reading`, in its order.
+    values: list[tuple[float, int]] = []
     for form in FORMS:
-        stride = reading.stride if form == "window" else None
-        every = reading.every(within)
-        cut = run.truncation(reading.length, every, reading.last, form, windows, stride or 1, split, text)
+        stride = reading.stride if form == "window" else 1
+        cut = run.truncation(reading.length, reading.every(within), last, form, windows, stride, split, text)
         for w, loss in zip(cut.seen.tolist(), cut.losses, strict=True):
-            change, error = cut.change(w)
-            values = {"loss_truncated": loss}
-            if w < cut.length:
-                values |= {"loss_truncated_change": change, "loss_truncated_change_standard_error": error}
-            add(f"{TRUNCATED}{form}", values, seen=w, stride=stride, tokens_scored=int(cut.tokens.sum()))
+            change = cut.change(w) if w < cut.length else ()
+            values += [(value, int(cut.tokens.sum())) for value in (loss, *change)]
 
-    found = run.repeats(reading.every_repeated(within), reading.last, windows, reading.stride, split, text)
-    for row, (nearest, farthest) in enumerate(found.distances):
-        tokens = int(found.tokens[row].sum())
+    found = run.repeats(reading.every_repeated(within), last, windows, reading.stride, split, text)
+    for row, tokens in enumerate(found.tokens.sum(axis=1).tolist()):
         for w, loss in zip(found.lengths.tolist(), found.losses[:, row], strict=True):
-            values = {"loss_repeated": loss}
-            if tokens and w > within:
-                change, error = found.change(w, within, row)
-                values |= {"loss_repeated_change": change, "loss_repeated_change_standard_error": error}
-            distances: dict[str, Any] = {"first_distance": nearest, "last_distance": farthest}
-            add(REPEATS, values, seen=w, stride=reading.stride, tokens_scored=tokens, **distances)
+            change = () if w <= within else found.change(w, within, row) if tokens else (math.nan, math.nan)
+            values += [(value, tokens) for value in (loss, *change)]
 
-    for length, last, number in reading.attention(within):
-        distance = run.attention_distance(length, last, number, split, text)
-        of_heads = (
+    for of_window in reading.attention(within):
+        distance = run.attention_distance(*of_window, split, text)
+        for values_LH in (  # In the order of `OF_HEADS`.
             distance.mean, distance.mean_standard_error, distance.median, distance.share_past(within), distance.first,
-        )  # fmt: skip
-        for (metric, unit), values_LH in zip(OF_HEADS.items(), of_heads, strict=True):
-            for layer, values_H in enumerate(values_LH, start=1):
-                for head, value in enumerate(values_H, start=1):
-                    where: dict[str, Any] = {"layer": layer, "head": head, "tokens_scored": distance.queries}
-                    add(ATTENTION, {metric: value}, unit, length, last * number, **where)
+        ):  # fmt: skip
+            values += [(value, distance.queries) for value in values_LH.ravel()]
 
     field = run.receptive_field(reading.length, windows, split, text)
-    add(GRADIENT, {"receptive_field": field.tokens()}, "tokens", tokens_scored=field.windows)
-    for w in reading.every(within):
-        if w <= len(field.shares):  # A smoke run has a shorter window.
-            shares = field.cumulative[w - 1], field.cumulative_standard_error[w - 1]
-            values = dict(zip(("gradient_share", "gradient_share_standard_error"), shares, strict=True))
-            add(GRADIENT, values, "", seen=w, tokens_scored=field.windows)
+    longest, model = len(field.shares), run.config.model
+    values.append((field.tokens(), field.windows))
+    for w in reading.every(within, longest):
+        shares = field.cumulative[w - 1], field.cumulative_standard_error[w - 1]
+        values += [(share, field.windows) for share in shares]
+
+    common = run.provenance(text, corpus)
+    rows = [
+        common | number | {"value": float(value), "tokens_scored": tokens}
+        for number, (value, tokens) in zip(
+            numbers_of_reading(reading, within, model.layers, model.heads, longest), values, strict=True
+        )
+        if not math.isnan(value)
+    ]
     return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)
 
 
-def numbers_of_reading(reading: ReadingMeasure, train_length: int, layers: int, heads: int) -> list[dict[str, Any]]:
+def numbers_of_reading(
+    reading: ReadingMeasure, train_length: int, layers: int, heads: int, longest: int | None = None
+) -> list[dict[str, Any]]:
     """The numbers of `records_of_reading` before they are measured: for each record, the columns that are known.
 
-    Records leave out rows without repeated tokens, and errors over a single article.
+    Records leave out rows without repeated tokens, and errors over a single article. The windows of a smoke run have
+    at most `longest` tokens.
     """
+    longest = longest or reading.length
+    every, every_repeated = reading.every(train_length, longest), reading.every_repeated(train_length, longest)
     found: list[dict[str, Any]] = []
     nothing = dict.fromkeys(("stride", "seen", "first_distance", "last_distance", "layer", "head"))
 
@@ -169,19 +160,19 @@ def numbers_of_reading(reading: ReadingMeasure, train_length: int, layers: int, 
         return (metric, *((f"{metric}_change", f"{metric}_change_standard_error") if whether else ()))
 
     for form in FORMS:
-        for w in reading.every(train_length):
+        for w in every:
             stride = reading.stride if form == "window" else None
-            add(f"{TRUNCATED}{form}", changed("loss_truncated", w < reading.length), seen=w, stride=stride)
-    for nearest, farthest in distance_bands(reading.length):
+            add(f"{TRUNCATED}{form}", changed("loss_truncated", w < longest), seen=w, stride=stride)
+    for nearest, farthest in distance_bands(longest):
         distances: dict[str, Any] = {"first_distance": nearest, "last_distance": farthest}
-        for w in reading.every_repeated(train_length):
+        for w in every_repeated:
             add(REPEATS, changed("loss_repeated", w > train_length), seen=w, stride=reading.stride, **distances)
     for length, last, number in reading.attention(train_length):
-        for layer in range(1, layers + 1):
-            for head in range(1, heads + 1):
-                for metric, unit in OF_HEADS.items():
+        for metric, unit in OF_HEADS.items():
+            for layer in range(1, layers + 1):
+                for head in range(1, heads + 1):
                     add(ATTENTION, (metric,), unit, length, last * number, layer=layer, head=head)
     add(GRADIENT, ("receptive_field",), "tokens")
-    for w in reading.every(train_length):
+    for w in every:
         add(GRADIENT, ("gradient_share", "gradient_share_standard_error"), "", seen=w)
     return found

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -11,11 +11,12 @@ from alibi.device import THREADS, provenance
 from alibi.model import Decoder, unmade
 from alibi.positions.interpolation import INTERPOLATIONS, interpolated
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.evidence import LEARNED
 from alibi.retrieval.accuracy import Accuracy, accuracy, greedy
 from alibi.retrieval.tasks import COPYING, KEY_SYMBOLS, PASSKEY, RECALL, TASKS, Windows, draw
 from alibi.retrieval.training import Budget, train
-from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec, smoke_steps
+from alibi.run_spec import BOOKKEEPING, Bookkeeping, smoke_steps
 from alibi.scale import scale_named
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def measures(method: str, train_length: int) -> list[RetrievalMeasure]:
 
 
 @dataclass(frozen=True)
-class RetrievalCell:
+class RetrievalCell(Cell):
     """One small model, trained on all tasks at once and tested at every length."""
 
     method: str
@@ -94,11 +95,6 @@ class RetrievalCell:
     budget: Budget
     asked_device: str | None = None
     """Device for training and tests; the scale's own if left out."""
-
-    alone: ClassVar[bool] = False
-    trains: ClassVar[RunSpec | None] = None
-    texts: ClassVar[tuple[str | None, ...]] = ()
-    absent: ClassVar[str | None] = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -125,29 +121,14 @@ class RetrievalCell:
         """Number of its evaluations."""
         return len(measures(self.method, self.train_length))
 
-    def on(self, device: str) -> "RetrievalCell":
+    def on(self, device: str) -> Self:
         """The same cell on another device."""
         return replace(self, asked_device=device)
-
-    def in_dtype(self, dtype: str) -> "RetrievalCell":
-        """The same cell: it trains in float32."""
-        return self
 
     def configured(self) -> dict[str, Any]:
         """Model and training, as plain data."""
         config = asdict(self.budget.config(self.method))
         return asdict(self.budget) | {"model": config, "seed": self.seed, "device": self.device}
-
-    def prepare(self) -> None:
-        """Nothing to prepare: windows are generated."""
-
-    def begun(self) -> bool:
-        """Never: it takes minutes, and starts again."""
-        return False
-
-    def trained(self) -> bool:
-        """Never: the model is not stored."""
-        return False
 
     def flops(self) -> tuple[float, float]:
         """Floating point operations of the training, and of the evaluations that follow."""
@@ -162,20 +143,7 @@ class RetrievalCell:
     def _tokens(self) -> int:
         return _tokens(self.budget, self.seed)
 
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain every measure of this cell."""
-        its_rows = ~records.smoke.fillna(False) & records.metric.eq(EXACT_MATCH)
-        for column, value in self._known().items():
-            its_rows &= records[column] == value
-        own = records[its_rows]
-        numbers, kinds = own[["eval_length", "distractors"]].fillna(-1), own.interpolation.fillna("")
-        found = set(zip(own.protocol, numbers.eval_length, numbers.distractors, kinds, strict=True))
-        return found.issuperset(
-            (m.task, m.length, -1 if m.pairs is None else m.pairs - 1, m.interpolation or "")
-            for m in measures(self.method, self.train_length)
-        )
-
-    def _known(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """The columns that all of its records share."""
         return {
             "corpus": GENERATED, "corpus_used": GENERATED, "split": "valid", "method": self.method,
@@ -184,8 +152,8 @@ class RetrievalCell:
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known."""
-        known = self._known()
-        return [known | number for m in measures(self.method, self.train_length) for number in m.numbers()]
+        own = self.identity()
+        return [own | number for m in measures(self.method, self.train_length) for number in m.numbers()]
 
     def records(self, bookkeeping: Bookkeeping = BOOKKEEPING) -> "pd.DataFrame":
         """Trains and tests the model, and returns one number a row; a note marks a task that was not learned.
@@ -203,7 +171,7 @@ class RetrievalCell:
         threads = scale_named(self.scale).threads or THREADS
         trained = train(self.method, budget, self.seed, self.device, threads, bookkeeping.bar_row)
         count = trained.model.parameter_count()
-        common = self._known() | provenance(self.device)
+        common = self.identity() | provenance(self.device)
         common |= {
             "model": f"{count / 1e6:.1f}M", "parameters": count, "tokens_trained": budget.tokens(self.seed),
             "provenance": "measured", "dtype": "float32", "seconds": round(trained.seconds, 1), "smoke": smoke,

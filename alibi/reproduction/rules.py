@@ -39,7 +39,7 @@ from alibi.reproduction.evidence import Estimate, Sample
 if TYPE_CHECKING:
     import pandas as pd
 
-HOLDS, FAILS = 1.005, 1.1
+HOLDS_UP_TO, FAILS_FROM = 1.005, 1.1
 FIGURE_1 = (512, 1024)
 TABLE_1 = (512, 1024, 3072)
 # Best lengths are told apart on a grid of doublings: this range is nearer to 2 L than to L or to 4 L.
@@ -306,12 +306,12 @@ def _timed_mean(statistic: str, of: Callable[[Sample, int], Estimate], high: flo
     return Part(statistic, SPEED, values, high=high, by_model=True, errors=errors)
 
 
-WIKITEXT, BOOKS, WEB, SPEED, SLOPES = (
+WIKITEXT, BOOKS, WEB, SPEED, SLOPE_RUNS = (
     ("wikitext103",), ("bookcorpus",), ("cc100_roberta",), ("efficiency",), ("slopes",),
 )  # fmt: skip
-SLIDING, LARGE = ("wikitext103", "early_token_curse"), ("cc100_roberta", "efficiency")
+SLIDING_RUNS, LARGE = ("wikitext103", "early_token_curse"), ("cc100_roberta", "efficiency")
 LEARNED_SPEED = _speed("alibi-learned", other="alibi")
-KERNELS = "Speed is the kernel's and the machine's: the paper timed unfused attention in fp16 on one V100."
+KERNEL_REMARK = "Speed is the kernel's and the machine's: the paper timed unfused attention in fp16 on one V100."
 
 
 @cache
@@ -370,23 +370,23 @@ GATES = (
 CLAIMS = (
     Claim(1, "Sinusoidal positions hold only tens of tokens past L", "p. 3, Figure 1, Tables 2 and 3", (
         Part("sinusoidal perplexity at 1.25 L over that at L, L = 512 and 1024", WIKITEXT, _growth("sinusoidal", 1.25),
-             low=HOLDS, strict=True),
-        Part("sinusoidal perplexity at 2 L over that at L", WIKITEXT, _growth("sinusoidal", 2), low=FAILS),
+             low=HOLDS_UP_TO, strict=True),
+        Part("sinusoidal perplexity at 2 L over that at L", WIKITEXT, _growth("sinusoidal", 2), low=FAILS_FROM),
     ), "Whether the first tens of tokens past L still help is not asked: at L / 8 they are fewer than ten."),
     Claim(2, "Rotary positions hold longer, then fail", "p. 4, Figure 1, Tables 2 and 3", (
         Part("growth of rotary's perplexity from L to 1.25 L over growth of sinusoidal's, L = 512 and 1024", WIKITEXT,
              each(FIGURE_1, lambda s, L: s.growth("rotary", L, 1.25) / s.growth("sinusoidal", L, 1.25)),
              high=1, strict=True),
-        Part("rotary perplexity at 8 L over that at L", WIKITEXT, _growth("rotary", 8), low=FAILS),
+        Part("rotary perplexity at 8 L over that at L", WIKITEXT, _growth("rotary", 8), low=FAILS_FROM),
     )),
     Claim(3, "The T5 bias holds to about 2 L, then fails", "p. 4 and 7, Figure 1, Tables 2 and 3", (
-        Part("T5 perplexity at 2 L over that at L, L = 512 and 1024", WIKITEXT, _growth("t5", 2), high=HOLDS),
-        Part("T5 perplexity at 8 L over that at L", WIKITEXT, _growth("t5", 8), low=FAILS),
+        Part("T5 perplexity at 2 L over that at L, L = 512 and 1024", WIKITEXT, _growth("t5", 2), high=HOLDS_UP_TO),
+        Part("T5 perplexity at 8 L over that at L", WIKITEXT, _growth("t5", 8), low=FAILS_FROM),
     ), "At laptop 64 stands for 512. Five of the 32 buckets never learn at 64, and windows of more than 67 tokens read "
        "them: a failure there may be the scale's.", gates="a"),
     Claim(4, "ALiBi holds or improves to 16 L and beyond", "p. 2 and 7, Figure 1, Tables 2 and 3", (
         Part("largest ALiBi perplexity on any window from 2 L to at least 16 L over that at L, L = 512 and 1024",
-             WIKITEXT, each(FIGURE_1, _largest_beyond), high=HOLDS),
+             WIKITEXT, each(FIGURE_1, _largest_beyond), high=HOLDS_UP_TO),
     ), "A model that reads the last L tokens and no farther obeys this rule, and those of claims 14 and 19: claims A4, "
        "A14 and A19 ask how far it reads.", gates="a"),
     Claim(5, "At L_valid = L, ALiBi is at least as good as sinusoidal", "p. 6, Figure 4, Table 5", (
@@ -409,14 +409,15 @@ CLAIMS = (
              each(TABLE_1, lambda s, L: _memory(s, L)[0] / _memory(s, L)[1]), high=1.007, by_model=True),
         Part("ALiBi's training memory less sinusoidal's, in GB", SPEED,
              each(TABLE_1, lambda s, L: _memory(s, L)[0] - _memory(s, L)[1]), high=0.1, by_model=True),
-    ), "Being faster or smaller than sinusoidal keeps the claim. Each on its fastest kernel: claim 20. " + KERNELS),
+    ), "Being faster or smaller than sinusoidal keeps the claim. Each on its fastest kernel: claim 20. "
+       + KERNEL_REMARK),
     Claim(8, "On one kernel the T5 bias trains at most half as fast, rotary slower", "p. 4, Figure 2, Table 1", (
         # Their mean, because Table 1 itself has 0.505 at L = 512.
         _timed_mean("T5's training speed over sinusoidal's on one kernel, mean of L = 512, 1024, 3072",
                     _speed("t5", one_kernel=True), high=0.5),
         _timed("rotary's training speed over sinusoidal's at each of them", _speed("rotary", one_kernel=True),
                high=1, strict=True),
-    ), KERNELS + " Each on its fastest kernel: claim 21."),
+    ), KERNEL_REMARK + " Each on its fastest kernel: claim 21."),
     Claim(9, "Training short is faster: 512 against 3072 by 1.84", "p. 7, Figure 7, Table 1", (
         # 1.42 is half-way: nearer to the paper's 1.84 than to no gain.
         Part("ALiBi's training speed at L = 512 over sinusoidal's at 3072", SPEED,
@@ -429,7 +430,7 @@ CLAIMS = (
              each(FIGURE_1, _against("alibi", "sinusoidal"), also=(3072,)), high=1, spread=LEVEL_SPREAD),
         Part("ALiBi trained at 512 over sinusoidal trained at 3072, perplexity of both at 3072", BOOKS,
              each((512,), _against("alibi", "sinusoidal", 6)), high=1, strict=True, spread=LOWEST_SPREAD),
-        Part("ALiBi perplexity at 6 L over that at L, L = 512", BOOKS, _growth("alibi", 6, (512,)), high=HOLDS),
+        Part("ALiBi perplexity at 6 L over that at L, L = 512", BOOKS, _growth("alibi", 6, (512,)), high=HOLDS_UP_TO),
     ), "The gates are those of WikiText-103.", gates="abcde"),
     Claim(11, "At the largest scale: equal at L, no worse at 2 L for less memory and time", "p. 7-8, Tables 11, 12", (
         # The paper calls 9.79 against 9.71 (0.8 %) and 9.30 against 9.24 (0.6 %) equal: 1 %.
@@ -457,23 +458,23 @@ CLAIMS = (
     Claim(13, "Sliding window: ALiBi flat, sinusoidal explodes, T5 in between", "p. 24, Figure 11, Tables 13 to 15", (
         # The paper calls a rise by up to 2.6 % flat (Table 15, L = 1024); a perplexity that doubles has exploded.
         Part("ALiBi's perplexity over that at L, full sliding windows, on the longer one where it differs most, L = "
-             "512 and 1024", SLIDING, each(FIGURE_1, lambda s, L: _furthest(s, L)[0]), low=0.97, high=1.03,
+             "512 and 1024", SLIDING_RUNS, each(FIGURE_1, lambda s, L: _furthest(s, L)[0]), low=0.97, high=1.03,
              errors=each(FIGURE_1, lambda s, L: _furthest(s, L)[1])),
-        Part("sinusoidal perplexity at 2 L over that at L, full sliding windows of the same tokens", SLIDING,
+        Part("sinusoidal perplexity at 2 L over that at L, full sliding windows of the same tokens", SLIDING_RUNS,
              _growth("sinusoidal", 2, sliding=True), low=2),
         Part("place of T5's growth from L to 2 L between ALiBi's (0) and sinusoidal's (1), in nats, the same windows",
-             SLIDING, each(FIGURE_1, _between), low=0, high=1, strict=True, errors=each(FIGURE_1, _between_error)),
+             SLIDING_RUNS, each(FIGURE_1, _between), low=0, high=1, strict=True, errors=each(FIGURE_1, _between_error)),
     ), "Full: every scored token has all of the window before it, but for the few that come in at once.", gates="a"),
     Claim(14, "Most of the gain past L is the early token curse lifted", "p. 22 to 24, Figure 11, Table 15", (
         Part("share of ALiBi's gain from L to its best nonoverlapping window, in nats, that is gone under full sliding "
-             "windows of the same tokens, L = 512 and 1024 (0 without a gain)", SLIDING,
+             "windows of the same tokens, L = 512 and 1024 (0 without a gain)", SLIDING_RUNS,
              each(FIGURE_1, _early_token_share), low=0.5, strict=True),
     ), "All of it is gone where a model reads no farther than L.", gates="a"),
     Claim(15, "Learned slopes extrapolate worse and train slower", "p. 5, footnote 11", (
-        Part("growth of perplexity from L to 16 L with learned slopes over that with fixed ones", SLOPES,
+        Part("growth of perplexity from L to 16 L with learned slopes over that with fixed ones", SLOPE_RUNS,
              _slopes("alibi-learned", lambda s, L: s.growth("alibi-learned", L, 16) / s.growth("alibi", L, 16)),
              low=1, strict=True, spread=GROWTH_SPREAD),
-        Part("training speed with learned slopes over that with fixed ones", SLOPES,
+        Part("training speed with learned slopes over that with fixed ones", SLOPE_RUNS,
              _slopes("alibi-learned", lambda s, L: LEARNED_SPEED(s, L)[0]), high=1, strict=True,
              by_model=True, errors=_slopes("alibi-learned", lambda s, L: LEARNED_SPEED(s, L)[1])),
     ), "The paper gives no table, only that learning slowed training by 3 %. The interval of the growth takes the "
@@ -481,19 +482,19 @@ CLAIMS = (
     Claim(16, "The slopes need no tuning; random ones sometimes work", "p. 5 and 9", (
         # Two standard deviations of the paper's seeds: 2 x 0.24 of 18.67.
         Part("perplexity at L_valid = L with random slopes over that with the fixed ones of the same seed, mean of "
-             "draws", SLOPES,
+             "draws", SLOPE_RUNS,
              _slopes("alibi-random", _against("alibi-random", "alibi")), high=1.026, spread=LEVEL_SPREAD),
-        Part("perplexity at 16 L over that at L with random slopes, best of at least three draws", SLOPES,
-             _slopes("alibi-random", lambda s, L: s.growth("alibi-random", L, 16)), high=HOLDS, draws=True),
+        Part("perplexity at 16 L over that at L with random slopes, best of at least three draws", SLOPE_RUNS,
+             _slopes("alibi-random", lambda s, L: s.growth("alibi-random", L, 16)), high=HOLDS_UP_TO, draws=True),
     ), "The paper gives no table: slopes drawn from an exponential worked in some cases, with high variance. At scale "
        "laptop gate a comes from runs of 20 million tokens, and the draws read 8.9 million.",
        gates="a"),
     Claim(17, "Multiplying the bias, or growth faster than linear, is worse", "p. 9; README of the official code", (
-        Part("lowest perplexity on windows from L to at least 16 L with the bias multiplied over ALiBi's", SLOPES,
+        Part("lowest perplexity on windows from L to at least 16 L with the bias multiplied over ALiBi's", SLOPE_RUNS,
              _best_of_curve("alibi-multiplied"), low=1, strict=True, spread=LOWEST_SPREAD),
-        Part("lowest perplexity on the same windows with quadratic growth over ALiBi's", SLOPES,
+        Part("lowest perplexity on the same windows with quadratic growth over ALiBi's", SLOPE_RUNS,
              _best_of_curve("alibi-quadratic"), low=1, strict=True, spread=LOWEST_SPREAD),
-        Part("lowest perplexity on the same windows with exponential growth over ALiBi's", SLOPES,
+        Part("lowest perplexity on the same windows with exponential growth over ALiBi's", SLOPE_RUNS,
              _best_of_curve("alibi-exponential"), low=1, strict=True, spread=LOWEST_SPREAD),
     ), "The paper gives no table. The intervals take the spread over seeds from ALiBi's longer runs at "
        "laptop."),
@@ -506,24 +507,24 @@ CLAIMS = (
        "The paper prints 247M for every method, too few digits to compare.", arithmetic=True),
     Claim(19, "Against itself ALiBi loses nothing past L, and sinusoidal fails", "p. 2 to 4, restated", (
         Part("nats that ALiBi's tokens past L lose in a window of 8 L to the same tokens with at most L, L = 512 and "
-             "1024", SLIDING, each(FIGURE_1, lambda s, L: s.past_length("alibi", L)[0]),
-             high=math.log(HOLDS), errors=each(FIGURE_1, lambda s, L: s.past_length("alibi", L)[1])),
-        Part("nats that sinusoidal's tokens lose likewise", SLIDING,
+             "1024", SLIDING_RUNS, each(FIGURE_1, lambda s, L: s.past_length("alibi", L)[0]),
+             high=math.log(HOLDS_UP_TO), errors=each(FIGURE_1, lambda s, L: s.past_length("alibi", L)[1])),
+        Part("nats that sinusoidal's tokens lose likewise", SLIDING_RUNS,
              each(FIGURE_1, lambda s, L: s.past_length("sinusoidal", L)[0]),
-             low=math.log(FAILS), errors=each(FIGURE_1, lambda s, L: s.past_length("sinusoidal", L)[1])),
+             low=math.log(FAILS_FROM), errors=each(FIGURE_1, lambda s, L: s.past_length("sinusoidal", L)[1])),
     ), "Each model is its own control: what makes a text hard cancels. The bounds are those of holding and failing, in "
        "nats. The paper gives no table.", gates="a"),
     Claim(20, "Each on its fastest kernel, ALiBi costs next to nothing in speed", "p. 2 and 6, Figure 2, Table 1", (
         _timed("ALiBi's training time per token over sinusoidal's, each on its fastest kernel, L = 512, 1024, 3072",
                _time("train", "alibi"), high=1.01),
         _timed("ALiBi's evaluation time per token over sinusoidal's", _time("eval", "alibi"), high=1.03),
-    ), "The paper had one kernel. " + KERNELS),
+    ), "The paper had one kernel. " + KERNEL_REMARK),
     Claim(21, "Each on its fastest kernel, the T5 bias trains at most half as fast, rotary slower", "p. 4, Table 1", (
         _timed_mean("T5's training speed over sinusoidal's, each on its fastest kernel, mean of L = 512, 1024, 3072",
                     _speed("t5"), high=0.5),
         _timed("rotary's training speed over sinusoidal's at each of them", _speed("rotary"), high=1, strict=True),
     ), "Kernels of today turn queries and keys in one pass and add a bias without storing it; where they make the "
-       "claim false, that is the finding. " + KERNELS),
+       "claim false, that is the finding. " + KERNEL_REMARK),
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Cells that measure speed and memory, and the loss within decay windows."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -9,8 +10,9 @@ import torch
 from alibi.device import compute_dtype, device_name, provenance, settle_cpu
 from alibi.evaluate import EVALUATION_DTYPE, evaluate
 from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.training_cell import TrainingCell
-from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
+from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.scale import scale_named
 from alibi.speed.attention import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_WIDTH, BIASES, attention
 from alibi.speed.benchmark import bench
@@ -50,7 +52,7 @@ class _Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TimingCell:
+class TimingCell(Cell):
     """The common part of cells that measure times on random numbers, without training or text."""
 
     scale: str
@@ -61,9 +63,6 @@ class TimingCell:
 
     alone: ClassVar[bool] = True
     seed: ClassVar[int | None] = None
-    trains: ClassVar[RunSpec | None] = None
-    texts: ClassVar[tuple[str | None, ...]] = ()
-    absent: ClassVar[str | None] = None
 
     @property
     def device(self) -> str:
@@ -74,25 +73,15 @@ class TimingCell:
         """The same cell on another device."""
         return replace(self, asked_device=device)
 
-    def in_dtype(self, dtype: str) -> Self:
-        """The same cell: it times the device's native dtype."""
-        return self
+    @property
+    @abstractmethod
+    def model(self) -> str:
+        """Name of what it times, the same in the records of all its lengths."""
 
-    def prepare(self) -> None:
-        """Nothing to prepare: the numbers are random."""
-
-    def begun(self) -> bool:
-        """Never: an interrupted measurement starts again."""
-        return False
-
-    def trained(self) -> bool:
-        """Never: a cell times training, or has none."""
-        return False
-
-    def of_machine(self, records: "pd.DataFrame") -> "pd.DataFrame":
-        """The records of this scale, and of this machine if its device was requested."""
-        own = records[records.scale == self.scale]
-        return own if self.asked_device is None else own[own.device == device_name(self.asked_device)]
+    def identity(self) -> dict[str, Any]:
+        """What it times, and on which machine if its device was requested: without that, any machine's count."""
+        machine = {} if self.asked_device is None else {"device": device_name(self.asked_device)}
+        return {"scale": self.scale, "model": self.model, "train_length": self.train_length} | machine
 
 
 @dataclass(frozen=True)
@@ -115,16 +104,6 @@ class ShapeCell(TimingCell):
     def train_length(self) -> int:
         """L, tokens."""
         return self.at.length
-
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain every metric of every method."""
-        own = self.of_machine(records[(records.model == self.model) & (records.train_length == self.train_length)])
-        needed = {(number["method"], number["metric"]) for number in self.numbers()}
-        return needed <= set(zip(own.method, own.metric, strict=True))
-
-    def numbers(self) -> list[dict[str, Any]]:
-        """Its numbers before they are measured: for each record, the columns that are known."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -303,6 +282,11 @@ class AttentionCell(TimingCell):
         """The cell's name, such as "attention at 8192"."""
         return f"attention at {self.train_length}"
 
+    @property
+    def model(self) -> str:
+        """The heads, such as "attention, 8 heads of 64"."""
+        return f"attention, {ATTENTION_HEADS} heads of {ATTENTION_WIDTH}"
+
     def configured(self) -> dict[str, Any]:
         """The length and the heads, as plain data."""
         return {"length": self.train_length, "heads": ATTENTION_HEADS, "head_width": ATTENTION_WIDTH}
@@ -313,15 +297,10 @@ class AttentionCell(TimingCell):
         passes = 12.0 * ATTENTION_HEADS * ATTENTION_WIDTH * self.train_length**2 * windows / 2
         return passes * KERNELS_TRIED * 6, 0.0
 
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain this length, measured on this machine if it was requested."""
-        own = self.of_machine(records[records.metric == f"attention_time{STANDARD_ERROR}"])
-        return bool((own.train_length == self.train_length).any())
-
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known, without the kernel."""
         common = {
-            "corpus": self.paper_corpus, "model": f"attention, {ATTENTION_HEADS} heads of {ATTENTION_WIDTH}",
+            "corpus": self.paper_corpus, "model": self.model,
             "train_length": self.train_length, "eval_length": self.train_length, "scale": self.scale,
             "corpus_used": RANDOM_TOKENS, "paper_length": self.train_length, "unit": "s",
         }  # fmt: skip
@@ -359,13 +338,6 @@ class DecayWindowCell(TrainingCell):
     def title(self) -> str:
         """The cell's name, such as "decay windows, L = 128, seed 0"."""
         return f"decay windows, L = {self.train_length}, seed {self.spec.seed}"
-
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain its losses."""
-        same = ~records.smoke.fillna(False) & (records.metric == "loss") & (records.corpus_used == self.corpus_used)
-        for name in ("scale", "train_length", "seed", "tokens_trained"):
-            same &= records[name] == self.known()[name]
-        return bool(same.any())
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known."""

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from alibi.configuration import CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, name_at, outline
 from alibi.device import compute_dtype, is_here
 from alibi.model import unmade
 from alibi.progress import say_once
+from alibi.reproduction.cells import Cell
 from alibi.reproduction.evaluations import (
     Measure,
     SelfMeasure,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainingCell:
+class TrainingCell(Cell):
     """One training run and its measurements."""
 
     spec: RunSpec
@@ -56,7 +57,9 @@ class TrainingCell:
     asked_dtype: str | None = None
     """The requested dtype of the training, where `spec` leaves it to the machine; a record in another one counts."""
 
-    alone: ClassVar[bool] = False
+    # A record of each measure is enough, since a cell's are appended all at once: the standard error over a single
+    # article has none, and no token may be repeated at some distance.
+    compared: ClassVar[tuple[str, ...]] = tuple(name for name in Cell.compared if name != "metric")
 
     @property
     def scale(self) -> str:
@@ -109,11 +112,11 @@ class TrainingCell:
         """The training text, its tokenisation, and the text for evaluation."""
         return self.spec.corpus, self.spec.tokenisation, self.eval_corpus
 
-    def on(self, device: str) -> "TrainingCell":
+    def on(self, device: str) -> Self:
         """The same cell on another device."""
         return replace(self, spec=replace(self.spec, device=device))
 
-    def in_dtype(self, dtype: str) -> "TrainingCell":
+    def in_dtype(self, dtype: str) -> Self:
         """The same cell with its training in this dtype, if its experiment does not choose one."""
         return replace(self, asked_dtype=dtype)
 
@@ -189,44 +192,9 @@ class TrainingCell:
         """The text in its records; "a -> b" means trained on a and evaluated on b."""
         return f"{self.spec.corpus} -> {self.eval_corpus}" if self.eval_corpus else self.spec.corpus
 
-    def recorded(self, records: "pd.DataFrame") -> bool:
-        """Whether these records contain every measure of this cell."""
-        same = {
-            "method": self.spec.method,
-            "scale": self.scale,
-            "train_length": self.train_length,
-            "seed": self.spec.seed,
-            "corpus_used": self.corpus_used,
-            "tokens_trained": self.tokens,
-        } | self._chosen()
-        # One choice of rows at the end: each copies all columns.
-        its_rows = ~records.smoke.fillna(False)
-        for column, value in same.items():
-            its_rows &= records[column] == value
-        for column in ("data_seed", "method_rate"):
-            if column not in same:
-                its_rows &= records[column].isna()
-        own = records[its_rows]
-        columns = [own[name].fillna(0) for name in ("eval_length", "stride", "prefix", "skipped", "sample")]
-        protocols = own.protocol.mask(own.protocol.isin([NONOVERLAPPING, SLIDING]), "")
-        kinds = own.interpolation.fillna("")
-        found = set(zip(protocols, kinds, own.split.fillna(""), *columns, strict=True))
-        wanted = [
-            ("", m.interpolation or "", m.split, m.length, m.stride or 0, m.prefix or 0, m.skip, m.sample or 0)
-            for m in self.measures
-        ]
-        if m := self.against_itself:
-            wanted.append((AGAINST_ITSELF, "", m.split, m.window, m.stride, 0, 0, m.sample or 0))
-        if r := self.reading:
-            # One record of each measure is enough, since a cell's records are appended all at once.
-            of_reading = {
-                (n["protocol"], "", r.split, n["eval_length"], n["stride"] or 0, 0, 0, n["sample"])
-                for n in self._numbers_of(r)
-            }
-            wanted += of_reading
-        if self.slopes:
-            wanted.append((SLOPES, "", "", 0, 0, 0, 0, 0))
-        return found.issuperset(wanted)
+    def identity(self) -> dict[str, Any]:
+        """The run and its texts: other cells of the experiment have other runs."""
+        return self._of_run() | {"corpus_used": self.corpus_used}
 
     def _chosen(self) -> dict[str, Any]:
         """Columns of its records that the specification sets, not the scale or the machine."""
@@ -235,8 +203,10 @@ class TrainingCell:
 
     def known(self) -> dict[str, Any]:
         """The columns that all of its records share."""
+        return {"corpus": self.paper_corpus} | self._of_run()
+
+    def _of_run(self) -> dict[str, Any]:
         return {
-            "corpus": self.paper_corpus,
             "method": self.spec.method,
             "train_length": self.train_length,
             "paper_length": self.train_length * scale_named(self.scale).paper_factor,
