@@ -19,8 +19,6 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from alibi.book.build import KERNEL, chapters, cleaned
 from alibi.book.parameters import PARAMETERS, check
 
-pytestmark = pytest.mark.slow
-
 NOTEBOOKS = [path for path in chapters(ROOT) if path.suffix == ".ipynb"]
 LINES = 20
 COLUMN = tomllib.loads((ROOT / "book" / "ruff.toml").read_text())["line-length"]
@@ -138,11 +136,13 @@ def outcomes(request, tmp_path_factory):
     return compare_outputs(ROOT, notebooks, tmp_path_factory.mktemp("outcomes") / "report.xml")
 
 
+@pytest.mark.slow
 @each_chapter
 def test_stored_outputs_hold(chapter, outcomes):
     assert outcomes[chapter.stem] == ["holds"] * len(code_cells(chapter))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("valid", ["one line alone", "\n\n", "岸" * 300], ids=["one line", "no words", "no spaces"])
 def test_the_chapter_on_text_takes_a_small_one(valid, tmp_path, monkeypatch):
     monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
@@ -160,6 +160,7 @@ def test_the_chapter_on_text_takes_a_small_one(valid, tmp_path, monkeypatch):
                 variables["corpus"] = "small"
 
 
+@pytest.mark.slow
 def test_a_stored_output_that_no_longer_holds_fails(tmp_path):
     shutil.copy(ROOT / "book" / "conftest.py", tmp_path)
     cells = [new_code_cell("print(6 * 7)", metadata={"tags": ["nbval-check-output"]}) for _ in range(3)]
@@ -170,6 +171,7 @@ def test_a_stored_output_that_no_longer_holds_fails(tmp_path):
     assert (first, third) == ("holds", "holds") and "43" in second and "42" in second
 
 
+@pytest.mark.slow
 def test_papermill_as_typed_refuses_a_bad_value_at_once(tmp_path):
     chapter = next(path for path in NOTEBOOKS if path.stem == "alibi")
     command = [sys.executable, "-m", "papermill", "book/alibi.ipynb", str(tmp_path / "out.ipynb"), "-p", "steps", "-1"]

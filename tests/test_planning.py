@@ -18,8 +18,6 @@ from alibi.scale import paper_model
 from alibi.speed.memory import allocated_at_most
 from alibi.train import Training
 
-pytestmark = pytest.mark.slow
-
 # The profiler tells stderr of each start.
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")
 CORPUS = period_corpus(20_000)
@@ -50,6 +48,7 @@ def steps(config):
         training.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_memory_is_what_torch_allocates(case):
     config = config_of(case)
@@ -129,6 +128,7 @@ def measured(folder, parallel, case):
     return [int((folder / f"{parallel} {case} {rank}").read_text()) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_memory_of_several_processes_is_what_torch_allocates(tmp_path):
     assert together(2, allocate, tmp_path) == [0, 0]
     for case in SHARED:

@@ -44,8 +44,6 @@ from alibi.run_spec import RunSpec
 from alibi.runs import trained
 from alibi.scale import SCALES
 
-pytestmark = pytest.mark.slow
-
 SPEC = RunSpec(method="alibi", train_length=64, seed=21)
 TINY = TrainingCell(SPEC, measures=(Measure(64), Measure(96, 1, 32)))
 OF_TINY = [("wikitext103", TINY)]
@@ -178,6 +176,7 @@ def test_a_part_of_the_own_text_is_read_as_the_own_text_is():
     assert {cell.spec.tokenisation for cell in other} == {None}
 
 
+@pytest.mark.slow  # Seconds, though it trains nothing.
 def test_a_text_that_is_read_more_than_once_is_told(results, capfd):
     replace(TINY, spec=replace(SPEC, steps=3000)).prepare()
     replace(TINY, spec=replace(SPEC, steps=3000, seed=4)).prepare()
@@ -187,6 +186,7 @@ def test_a_text_that_is_read_more_than_once_is_told(results, capfd):
     assert "is read" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_cell_is_run_once_and_recorded_whole(results, capfd):
     assert [state.recorded for state in states(OF_TINY)] == [False]
     reproduce(OF_TINY)
@@ -199,6 +199,7 @@ def test_a_cell_is_run_once_and_recorded_whole(results, capfd):
     assert not states(OF_TINY)[0].recorded
 
 
+@pytest.mark.slow
 def test_decay_windows_of_a_smoke_run_say_so_and_do_not_pass_for_the_cell(results):
     (cell,) = (each for each in cells(Choice("efficiency", "quick")) if isinstance(each, DecayWindowCell))
     rows = cell.records().astype(TYPES)
@@ -208,6 +209,7 @@ def test_decay_windows_of_a_smoke_run_say_so_and_do_not_pass_for_the_cell(result
     assert cell.recorded(rows.assign(smoke=None, tokens_trained=cell.tokens).astype(TYPES))
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     run = trained("alibi", train_length=64, seed=21)
     rows = pd.concat([run.records([64]), run.records([96], 1, prefix=32)])
@@ -223,6 +225,7 @@ def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     assert "1 of 1 cells recorded; left: about 0 s" in listing(states(OF_TINY))
 
 
+@pytest.mark.slow
 def test_what_another_command_recorded_meanwhile_is_not_recorded_again(results, monkeypatch):
     monkeypatch.setattr(runner, "follow", lambda end: None)
     (control,) = cells(Choice("wikitext103", "quick", methods=["trigram-cache"], corpus="wikipedia-sample"))
@@ -233,6 +236,7 @@ def test_what_another_command_recorded_meanwhile_is_not_recorded_again(results, 
     assert len(found) == len(control.numbers()) and control.recorded(found)
 
 
+@pytest.mark.slow
 def test_a_recorded_cell_that_gained_a_measure_adds_only_its_new_numbers(results):
     run = trained("alibi", train_length=64, seed=21)
     # A rate that no file holds in full: read back, it has seven digits.
@@ -245,6 +249,7 @@ def test_a_recorded_cell_that_gained_a_measure_adds_only_its_new_numbers(results
     assert set(found.value[found.eval_length == 64]) == {7.0}, "the first record stays"
 
 
+@pytest.mark.slow
 def test_a_record_of_a_smoke_run_does_not_stand_for_the_number(results):
     rows = trained("alibi", train_length=64, seed=21).records([64])
     append("wikitext103", rows.assign(smoke=True, value=7.0))
@@ -253,6 +258,7 @@ def test_a_record_of_a_smoke_run_does_not_stand_for_the_number(results):
     assert len(found[~found.smoke]) == len(rows) == len(found) / 2
 
 
+@pytest.mark.slow
 def test_records_of_several_processes_all_arrive(results):
     rows = trained("alibi", train_length=64, seed=21).records([64]).assign(commit="1234e5")
     context = multiprocessing.get_context("spawn")
@@ -269,6 +275,7 @@ def test_records_of_several_processes_all_arrive(results):
     assert len(measured_results()) == len(found) and measured_results("bookcorpus").empty
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
     broken = replace(TINY, spec=replace(SPEC, train_length=4096))
     with pytest.raises(ReproduceError, match=r"1 cells failed: wikitext103: alibi, L = 4096, seed 21 \(exit"):
@@ -280,6 +287,7 @@ def test_a_failing_cell_is_named_and_the_others_run(results, capfd):
     assert set(measured_results("wikitext103").train_length) == {64}
 
 
+@pytest.mark.slow
 def test_two_measurements_never_run_side_by_side(results, capfd):
     lock = Path(os.environ["ALIBI_CACHE"]) / "locks" / "measurement.lock"
     lock.parent.mkdir(exist_ok=True)
@@ -350,6 +358,7 @@ def terminated_by_make(process):
     process.terminate()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(results):
     command = ["-m", "alibi", "reproduce", "slopes", "--methods", "alibi-half", "--seeds", "23"]
     status, output, errors = interrupted(command, "alibi-half-quick-128-seed23", ctrl_c)
@@ -362,6 +371,7 @@ def test_a_stopped_run_goes_on(results):
     assert measured_results("slopes").empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("interrupt", "status", "told"),
     [
@@ -382,12 +392,14 @@ def test_one_interruption_ends_a_slow_step_and_saves(results, interrupt, status,
     assert len(checkpoints) == 1 and not left
 
 
+@pytest.mark.slow
 def test_time_that_is_over_leaves_cells_and_says_so(results):
     with pytest.raises(UnfinishedError, match="1e-06 minutes are over: 2 of 2 cells of slopes are left; the same comm"):
         reproduce([("slopes", TINY), ("slopes", replace(TINY, spec=replace(SPEC, seed=22)))], minutes=1e-6)
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_time_that_is_over_is_told_by_its_status_though_a_cell_failed(results, monkeypatch):
     monkeypatch.setenv("ALIBI_DATA", str(results / "nothing"))
     absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
@@ -407,6 +419,7 @@ def test_records_that_can_not_be_written_are_told_before_any_work(results, monke
         reproduce([("slopes", TINY)])
 
 
+@pytest.mark.slow
 def test_the_command_line_lists_and_refuses():
     def run(*arguments):
         command = [sys.executable, "-m", "alibi", "reproduce", *arguments]
@@ -428,6 +441,7 @@ def test_the_command_line_lists_and_refuses():
     assert wrong.returncode == 2 and "choose --list --json" in wrong.stderr and not wrong.stdout
 
 
+@pytest.mark.slow
 def test_a_scale_is_estimated_without_its_text_and_without_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("ALIBI_CACHE", str(tmp_path))
     monkeypatch.delenv("ALIBI_DATA", raising=False)
@@ -455,6 +469,7 @@ def test_seeds_are_numbers_and_ranges():
             seeds_named((wrong,))
 
 
+@pytest.mark.slow  # Seconds, though it trains nothing.
 def test_shards_share_out_the_cells_and_no_two_train_one_run():
     chosen = [(name, cell) for name in EXPERIMENTS for cell in cells(Choice(name, "laptop", seeds=(0, 1, 2)))]
     for shards in (1, 3, 8):
@@ -494,6 +509,7 @@ def test_one_run_has_one_specification_on_any_machine(native, monkeypatch):
     assert sum(map(len, runs)) == len(set().union(*runs))
 
 
+@pytest.mark.slow  # Seconds, though it trains nothing.
 def test_what_most_claims_wait_for_comes_first(results):
     found = plan(Choice("all", "laptop", seeds=(1, 0)))
     assert {state.experiment for state in found} == set(EXPERIMENTS)
@@ -525,6 +541,7 @@ TRAINED = [name for name in EXPERIMENTS if any(isinstance(c, TrainingCell) for c
 
 
 # At scale quick the T5 bias has one length for all of its rates.
+@pytest.mark.slow  # Seconds, though it trains nothing.
 @pytest.mark.parametrize(
     ("experiment", "scale"), [*((name, "laptop") for name in TRAINED), ("learning_rates", "quick")]
 )
@@ -535,6 +552,7 @@ def test_what_one_cell_records_passes_for_no_other_cell(experiment, scale):
         assert [cell.title for cell in trained if cell.recorded(recorded.astype(TYPES))] == [own.title]
 
 
+@pytest.mark.slow
 def test_cells_that_need_the_same_run_train_it_once(results, monkeypatch):
     spec = RunSpec(method="alibi", train_length=64, seed=31)
     lengths = {"slopes": 64, "wikitext103": 96}
@@ -552,6 +570,7 @@ def test_cells_that_need_the_same_run_train_it_once(results, monkeypatch):
     assert all(set(measured_results(name).eval_length) == {length} for name, length in lengths.items())
 
 
+@pytest.mark.slow
 def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capfd):
     monkeypatch.setenv("ALIBI_DATA", str(results / "nothing"))
     absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
