@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 from dataclasses import replace
+from itertools import product
 
 import forked
 import pytest
@@ -142,8 +143,11 @@ def test_the_same_for_each_recipe_and_for_several_stops(recipe, tmp_path, monkey
     assert result(tmp_path / "stopped") == result(tmp_path / "whole")
 
 
-STEPS, EVERY = 90, 2
+STEPS, EVERY = 40, 2
 IN_A_SAVE = ("tensors", "facts", "rename", "renamed", "older", "removal")
+# Each with its step, counted from the newest checkpoint: after one save or more, so that the run comes on. A save
+# follows every other step.
+MOMENTS = [*((moment, 2 * EVERY) for moment in IN_A_SAVE), *product(("step", "row"), (EVERY + 1, 2 * EVERY))]
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +157,11 @@ def uninterrupted_process(tmp_path_factory):
     return folder
 
 
-def test_killed_twenty_times(uninterrupted_process, tmp_path):
-    folder, dice = tmp_path / "run", random.Random(0)
-    moments = [*IN_A_SAVE, *dice.choices(IN_A_SAVE, k=4), *dice.choices(("step", "row"), k=10)]
-    dice.shuffle(moments)
-    for moment in moments:
+def test_killed_once_at_each_moment_of_saves_and_steps(uninterrupted_process, tmp_path):
+    folder = tmp_path / "run"
+    for moment, later in random.Random(0).sample(MOMENTS, len(MOMENTS)):
         before = max(checkpoint.steps(folder / "checkpoints"), default=0)
-        # After one save or more, so that the run comes on.
-        step = before + (2 * EVERY if moment in IN_A_SAVE else dice.randrange(EVERY + 1, 3 * EVERY))
+        step = before + later
         kill = (moment, step, signal.SIGKILL)
         status, told = process(folder, steps=STEPS, every=EVERY, keep=1, signal_at=kill)
         assert status == -signal.SIGKILL, f"not killed at {moment} of step {step}: {told}"
