@@ -17,6 +17,7 @@ from alibi.device import DTYPES, THREADS, absence, check_device, compiles, compu
 from alibi.errors import InputError, UnknownNameError, UserError, listed
 from alibi.files import content_sha256
 from alibi.model import ModelConfig
+from alibi.optim import RECIPES
 from alibi.positions import METHODS, Bias, NoBias, position_method
 from alibi.progress import say, say_once
 from alibi.run_spec import SEEDS, RunSpec
@@ -193,6 +194,34 @@ def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
         _check_kernel(spec.kernel, device, model)
     _check_processes(spec.parallel, device, scale.batch_tokens // train_length)
     return scale, device, train_length
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuses what no run could train or its folder give back, as a configuration made by hand may ask for it.
+
+    Raises:
+        InputError: for an unknown name (the message lists the known ones), or a number out of range.
+    """
+    scale_named(config.scale)
+    check_device(config.device)
+    for what, name, known in (
+        ("position method", config.model.method, METHODS),
+        ("dtype", config.dtype, DTYPES),
+        ("recipe", config.recipe, RECIPES),
+    ):
+        if name not in known:
+            raise UnknownNameError(what, name, known)
+    for name, least, most in (
+        ("train_length", 1, config.batch_tokens),
+        ("tokens_at_once", config.train_length, config.batch_tokens),
+        ("steps", 1, math.inf),
+        ("threads", 1, math.inf),
+        ("seed", 0, SEEDS - 1),
+    ):
+        if not least <= (value := getattr(config, name)) <= most:
+            raise InputError(f"{name}={value}: choose {least} {'or more' if most == math.inf else f'to {most}'}")
+    if not 0 < config.learning_rate < math.inf:
+        raise InputError(f"learning_rate={config.learning_rate}: choose a number above 0")
 
 
 def _bias(model: ModelConfig) -> Bias:

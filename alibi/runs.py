@@ -428,6 +428,7 @@ class Run:
             "learning_rate": self.config.learning_rate,
             "method_rate": self.config.method_rate,
             "data_seed": self.config.data_seed,
+            "decay_window": self.config.model.decay_window,
             "parameters": self.facts["parameters"],
             "corpus": corpus or read,
             "corpus_used": trained_on if read == trained_on else f"{trained_on} -> {read}",

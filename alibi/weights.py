@@ -75,7 +75,9 @@ def check_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> 
     ]:
         more = f" ({len(faults) - 1} others differ too)" if len(faults) > 1 else ""
         raise TrainingError(f"{where} does not fit the model of {CONFIG}: {faults[0]}{more}")
-    for name, value in weights.items():
-        if not value.is_floating_point() or not value.isfinite().all():
-            kind = "finite" if value.is_floating_point() else "floating point"
-            raise TrainingError(f"{where}: {name} holds numbers that are not {kind}; train it again")
+    for name, kept in model.state_dict().items():
+        value = weights[name]
+        if value.is_floating_point() != kept.is_floating_point():
+            raise TrainingError(f"{where}: {name} holds {value.dtype} instead of {kept.dtype}; train it again")
+        if not value.isfinite().all():
+            raise TrainingError(f"{where}: {name} holds numbers that are not finite; train it again")

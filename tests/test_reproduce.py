@@ -218,11 +218,25 @@ def test_what_is_recorded_is_not_run_again(results, monkeypatch):
     assert not TINY.recorded(measured_results("wikitext103"))
     append("wikitext103", whole[whole.eval_length == 96])
     assert TINY.recorded(measured_results("wikitext103"))
-    for other in ({"seed": 22}, {"train_length": 32}, {"steps": 299}, {"method": "t5"}, {"corpus": "wikipedia"}):
+    for other in (
+        {"seed": 22},
+        {"train_length": 32},
+        {"steps": 299},
+        {"method": "t5"},
+        {"corpus": "wikipedia"},
+        {"decay_window": 2.0},
+    ):
         assert not replace(TINY, spec=replace(SPEC, **other)).recorded(measured_results("wikitext103"))
     monkeypatch.setattr(runner, "CONTEXT", None)  # A worker could not be started.
     reproduce(OF_TINY)
     assert "1 of 1 cells recorded; left: about 0 s" in listing(states(OF_TINY))
+
+
+def test_cells_whose_records_could_not_be_told_apart_are_refused(monkeypatch):
+    twice = [TINY, replace(TINY, spec=replace(SPEC, tokenisation="bytes"))]
+    monkeypatch.setitem(EXPERIMENTS, "sweep", lambda *_: twice)
+    with pytest.raises(InputError, match="experiment sweep has two cells 'alibi, L = 64, seed 21'"):
+        cells(Choice("sweep", "quick"))
 
 
 @pytest.mark.slow

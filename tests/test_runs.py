@@ -145,6 +145,9 @@ def test_records_are_complete(short):
         "kernel",
         "compiled",
     ]
+    run = trained("t5", seed=13)
+    cut = replace(run, config=replace(run.config, model=replace(run.config.model, decay_window=2.0)))
+    assert cut.provenance()["decay_window"] == 2
     known = records.drop(columns=["source", "page", "decay_window", *other])
     assert known.notna().all().all(), known.isna().sum()
     assert set(records.corpus_used) == {"wikipedia-sample"} and set(records.tokens_trained) == {2 * 2048}

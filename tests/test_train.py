@@ -16,6 +16,7 @@ from torch._dynamo.utils import counters
 from alibi import checkpoint
 from alibi.attention import choose_kernel
 from alibi.configuration import TrainingError, configure
+from alibi.errors import InputError
 from alibi.model import Decoder
 from alibi.positions import METHODS, PositionMethod, position_method
 from alibi.run_spec import Bookkeeping, RunSpec
@@ -138,6 +139,26 @@ def test_wrong_choices_are_refused_before_work(corpus, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"dtype": "float64"}, "unknown dtype 'float64'"),
+        ({"recipe": "adam"}, "unknown recipe 'adam'"),
+        ({"scale": "mine"}, "unknown scale 'mine'"),
+        ({"batch_tokens": 16}, "train_length=32: choose 1 to 16"),
+        ({"tokens_at_once": 8}, "tokens_at_once=8: choose 32 to 512"),
+        ({"steps": 0}, "steps=0: choose 1 or more"),
+        ({"threads": 0}, "threads=0: choose 1 or more"),
+        ({"seed": -1}, "seed=-1: choose 0 to"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0: choose a number above 0"),
+    ],
+)
+def test_a_configuration_made_by_hand_that_no_run_could_have_is_refused_before_work(wrong, told, corpus, tmp_path):
+    with pytest.raises(InputError, match=told):
+        train(replace(config_for(corpus), **wrong), corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_that_weights_could_not_be_read_from_is_refused_before_work(corpus, tmp_path):
     folder = Path(os.fsdecode(bytes(tmp_path) + b"/r\xe9sum\xe9"))
     with pytest.raises(TrainingError, match=r"is not UTF-8, which weights need; choose another folder"):

@@ -82,7 +82,8 @@ def past_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
         if whole:
             word = _word([ratios[2] for ratios in whole], [ratios[MULTIPLES[-1]] for ratios in whole])
             own = measured[measured.method == method]
-            seeds = own.groupby(own.train_length.astype(float)).seed.nunique().to_dict()
+            counted = own.groupby(own.train_length.astype(float)).seed.nunique()
+            seeds = dict(zip(counted.index, counted, strict=True))
             published = f" In the paper, trained at {_lengths(theirs)}: {_ranges(theirs)}." if theirs else ""
             told.append(
                 f"**{plots.TITLES[method]} {word}.** Trained at {_lengths(ours, seeds)}: {_ranges(ours)}.{published}"
@@ -174,7 +175,7 @@ def short_against_long(measured: pd.DataFrame, short: float = 512, long: float =
     if by_seed.empty:
         return Markdown("*The runs for this comparison are not all recorded yet.*")
     alibi, rival, own = (by_seed.loc[[key]].iloc[0] for key in wanted)
-    ours = {float(row.paper_length): row.train_length for row in rows.itertuples()}
+    ours = dict(zip(rows.paper_length, rows.train_length.astype(float), strict=True))
     at_short, at_long = (
         f"{ours[length]:g}" + (f" (for {length:g})" if ours[length] != length else "") for length in (short, long)
     )

@@ -1,6 +1,6 @@
 """The position methods, one file each, and one for ALiBi's variants. To add one, write a file and extend `METHODS`."""
 
-from alibi.errors import UnknownNameError
+from alibi.errors import InputError, UnknownNameError
 from alibi.positions.alibi import ALiBi, slopes
 from alibi.positions.base import (
     Bias,
@@ -37,10 +37,10 @@ from alibi.positions.xpos import XPos
 _VARIANTS = (LearnedSlopes, RandomSlopes, HalfBiased, Quadratic, Exponential, Logarithmic, Multiplied)
 _LATER = (Window, Kerple, Sandwich, Fire, XPos, Forgetting)
 _SCALED = (ScaledSinusoidal, ScaledRotary, ScaledT5Bias, ScaledALiBi)
-METHODS: dict[str, type[PositionMethod]] = {
-    method.name: method
-    for method in (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions, *_VARIANTS, *_LATER, *_SCALED)
-}
+_ALL = (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions, *_VARIANTS, *_LATER, *_SCALED)
+METHODS: dict[str, type[PositionMethod]] = {method.name: method for method in _ALL}
+if len(METHODS) < len(_ALL):
+    raise InputError(f"two position methods have the same name: {sorted(method.name for method in _ALL)}")
 # The four methods that the paper compares.
 PAPER_METHODS = ("sinusoidal", "rotary", "t5", "alibi")
 # ALiBi with other slopes, another growth, or multiplied.

@@ -301,6 +301,9 @@ class PositionMethod(nn.Module):
     To add a method, write a file with a subclass and list the class in `alibi.positions.METHODS`. A method has no fixed
     length: positions are arguments, and any position gets an answer (unless it is `limited`).
 
+    What training changes must be a parameter or a persistent buffer: checkpoints and weights hold nothing else. What
+    `__init__` computes, such as slopes, is a buffer with `persistent=False`. Random numbers are torch's own.
+
     Args:
         width: width of the residual stream.
         heads: number of attention heads, which divides the width.
@@ -329,7 +332,7 @@ class PositionMethod(nn.Module):
         super().__init__()
         if heads < 1 or width % heads:
             raise InputError(f"width={width} is not a multiple of heads={heads}; choose a multiple")
-        self.width, self.heads, self.head_width = width, heads, width // heads
+        self.width, self.heads, self.head_width, self.longest = width, heads, width // heads, longest
 
     def compute_lost(self, device: torch.device) -> None:
         """Computes what weights don't hold, such as ALiBi's slopes, if it is still on `meta`, where the model was made.
@@ -342,7 +345,7 @@ class PositionMethod(nn.Module):
 
     def _made_again(self, name: str) -> Tensor:
         with torch.device("cpu"):
-            made = type(self)(self.width, self.heads, 1)  # None of these numbers depends on the training length.
+            made = type(self)(self.width, self.heads, self.longest)
         return getattr(made, name)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionMethod":

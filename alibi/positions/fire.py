@@ -60,7 +60,7 @@ class Fire(PositionMethod):
     needs_longest = True
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
-        super().__init__(width, heads)
+        super().__init__(width, heads, longest)
         if longest < 1:
             raise InputError(f"longest={longest}: FIRE needs the training length, of which its threshold is a share")
         self.hidden, self.output = nn.Linear(1, HIDDEN), nn.Linear(HIDDEN, heads, bias=False)

@@ -19,7 +19,7 @@ class Learned(PositionMethod):
     needs_longest = limited = True
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
-        super().__init__(width, heads)
+        super().__init__(width, heads, longest)
         if longest < 1:
             raise InputError(f"longest={longest}: learned positions need a table, as long as the training length")
         self.weights_TC = nn.Parameter(torch.randn(longest, width) * width**-0.5)

@@ -51,7 +51,7 @@ class Window(PositionMethod):
     slopes_H: Tensor
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
-        super().__init__(width, heads)
+        super().__init__(width, heads, longest)
         if longest < 1:
             raise InputError(f"longest={longest}: windowed attention needs a training length, at least 1")
         self.keys = max(1, longest // WINDOWS_IN_L)

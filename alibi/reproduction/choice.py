@@ -3,6 +3,7 @@
 The order of the cells and the title of each are the same on every machine and do not depend on its records.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
@@ -101,6 +102,9 @@ def _every(experiment: str, choice: Choice) -> list[Cell]:
     every = EXPERIMENTS[experiment](choice.scale, tuple(dict.fromkeys(choice.seeds)), choice.corpus)
     if choice.device is not None:
         every = [cell.on(choice.device) for cell in every]
+    if twice := [title for title, count in Counter(cell.title for cell in every).items() if count > 1]:
+        # Their records would be taken for each other's.
+        raise InputError(f"experiment {experiment} has two cells {twice[0]!r}: vary what a record has a column for")
     return every if choice.dtype is None else [cell.in_dtype(choice.dtype) for cell in every]
 
 

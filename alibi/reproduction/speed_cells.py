@@ -360,6 +360,7 @@ class DecayWindowCell(TrainingCell):
         for number in self.numbers():
             run.model.config = replace(run.model.config, decay_window=number["decay_window"])
             found = evaluate(run.model, split, run.corpus.end_of_line, measure.length, prefix=measure.prefix)
-            loss = {"value": found.nats / found.tokens, "tokens_scored": found.tokens}
-            rows.append(number | run.provenance(text, self.paper_corpus) | loss)
+            measured = {"value": found.nats / found.tokens, "tokens_scored": found.tokens}
+            measured["decay_window"] = number["decay_window"]  # Not that of its training.
+            rows.append(number | run.provenance(text, self.paper_corpus) | measured)
         return pd.DataFrame(rows).reindex(columns=MEASURED_COLUMNS)

@@ -198,7 +198,8 @@ class TrainingCell(Cell):
 
     def _chosen(self) -> dict[str, Any]:
         """Columns of its records that the specification sets, not the scale or the machine."""
-        named = {name: getattr(self.spec, name) for name in ("learning_rate", "method_rate", "data_seed", "dtype")}
+        names = ("learning_rate", "method_rate", "data_seed", "dtype", "decay_window")
+        named = {name: getattr(self.spec, name) for name in names}
         return {name: chosen for name, chosen in named.items() if chosen is not None}
 
     def known(self) -> dict[str, Any]:
