@@ -201,7 +201,7 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     It also skips the blocks beyond a decay window. On a CPU it is for comparisons, forward only.
 
     Raises:
-        ValueError: for attention dropout, and on a CPU for a gradient: FlexAttention has neither.
+        InputError: for attention dropout, and on a CPU for a gradient: FlexAttention has neither.
     """
     from torch.nn.attention.flex_attention import create_block_mask
 
@@ -242,7 +242,7 @@ def within_decay_window(
     See `alibi.windowed_attention`. With a cache, where queries are fewer than keys, it is sdpa with a mask.
 
     Raises:
-        ValueError: for a bias without a decay window, slopes that learn, or attention dropout.
+        InputError: for a bias without a decay window, slopes that learn, or attention dropout.
     """
     if not _hides_keys(bias):
         raise InputError(f"kernel window is for a linear bias with a decay window, not for a {type(bias).__name__}")
@@ -300,7 +300,7 @@ def choose_kernel(
     with cached keys.
 
     Raises:
-        ValueError: for an unknown kernel (the message lists the known ones), or one that the device can't run.
+        InputError: for an unknown kernel (the message lists the known ones), or one that the device can't run.
     """
     if kernel == "automatic":
         if isinstance(bias, MultipliedBias):  # The other kernels only add a bias.
@@ -349,7 +349,7 @@ def causal_attention(
         A function from queries [B, H, T, D], keys and values [B, H, S, D] to [B, H, T, D].
 
     Raises:
-        ValueError: for an unknown kernel (the message lists the known ones), or a bias, dropout or gradient that the
+        InputError: for an unknown kernel (the message lists the known ones), or a bias, dropout or gradient that the
             kernel does not support.
     """
     device, keys = query_positions_T.device.type, key_positions_S.shape[0]

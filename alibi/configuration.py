@@ -312,7 +312,7 @@ def evaluation_device(config: TrainConfig, asked: str | None, folder: Path) -> s
         folder: the run's folder, for the warning.
 
     Raises:
-        ValueError: for an unknown device; the message lists the known ones.
+        InputError: for an unknown device; the message lists the known ones.
         TrainingError: if torch does not see the requested device.
     """
     if asked is not None:

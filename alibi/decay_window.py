@@ -30,7 +30,7 @@ def dropped_mass(slope: float, decay_window: float, score_range: float) -> float
         score_range: R, at least 0.
 
     Raises:
-        ValueError: if the slope is not positive or the range negative.
+        InputError: if the slope is not positive or the range negative.
     """
     if not slope > 0 or not score_range >= 0:
         raise InputError(f"slope={slope}, score_range={score_range}: a slope is positive, a range not negative")
@@ -46,7 +46,7 @@ def window_for(slope: float, score_range: float, mass: float) -> float:
         mass: largest attention weight to lose, between 0 and 1.
 
     Raises:
-        ValueError: if the slope is not positive, the range negative or the mass not between 0 and 1.
+        InputError: if the slope is not positive, the range negative or the mass not between 0 and 1.
     """
     if not slope > 0 or not score_range >= 0 or not 0 < mass < 1:
         raise InputError(
@@ -62,7 +62,7 @@ def zero_below(dtype: torch.dtype) -> float:
     2^-25 in float16, 2^-134 in bfloat16, 2^-150 in float32, subnormal numbers included.
 
     Raises:
-        ValueError: for float64, whose number of this kind is itself zero in Python.
+        InputError: for float64, whose number of this kind is itself zero in Python.
     """
     if dtype == torch.float64:
         raise InputError(f"{dtype}: half of its smallest number is zero in Python; choose a dtype of at most 32 bits")
@@ -87,7 +87,7 @@ def seen_keys(slope: float, keys: int, dtype: torch.dtype) -> int:
         dtype: dtype of the weights after the softmax, which is computed in more digits.
 
     Raises:
-        ValueError: if the slope is not positive, or `keys` is below 1, or as `zero_below`.
+        InputError: if the slope is not positive, or `keys` is below 1, or as `zero_below`.
     """
     if not slope > 0 or keys < 1:
         raise InputError(f"slope={slope}, keys={keys}: a slope is positive, and a query has at least one key, its own")

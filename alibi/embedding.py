@@ -108,7 +108,7 @@ class AdaptiveEmbedding(nn.Module):
         dropout: probability of dropping elements of h before the softmax, and of P_b^T h (0.2 in the paper).
 
     Raises:
-        ValueError: if the cutoffs do not rise inside the vocabulary, the factor is below 1, or a band gets no column.
+        InputError: if the cutoffs do not rise inside the vocabulary, the factor is below 1, or a band gets no column.
     """
 
     def __init__(

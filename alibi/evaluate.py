@@ -105,7 +105,7 @@ class Evaluation:
         The difference is taken token by token, so difficulty of the text that both share cancels.
 
         Raises:
-            ValueError: if the numbers of scored tokens differ in an article. Texts with equal numbers are not told
+            InputError: if the numbers of scored tokens differ in an article. Texts with equal numbers are not told
                 apart.
         """
         if not np.array_equal(self.tokens_by_article, other.tokens_by_article):
@@ -156,7 +156,12 @@ def _batches(windows: Iterable[Window], batch_tokens: int) -> Iterator[list[Wind
 
 @torch.no_grad()
 def token_losses(
-    model: Decoder, tokens: np.ndarray, end_of_line: int, windows: list[Window], batch_tokens: int | None, what: str
+    model: Decoder,
+    tokens: np.ndarray,
+    end_of_line: int,
+    windows: list[Window],
+    what: str,
+    batch_tokens: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """-ln p of each token (float64; not a number if no window scores it) and its position in its window (from 0).
 
@@ -200,7 +205,7 @@ def article_numbers(tokens: int, starts: np.ndarray | None) -> np.ndarray:
     """Number of each token's article, [tokens]; of its block if articles are not known.
 
     Raises:
-        ValueError: if the first article does not start at token 0.
+        InputError: if the first article does not start at token 0.
     """
     starts = np.arange(0, tokens, BLOCK) if starts is None else starts
     if tokens and (not len(starts) or starts[0] != 0):
@@ -212,7 +217,7 @@ def _first(split: Split, prefix: int | None) -> np.ndarray:
     """The first tokens of a split, or all of them.
 
     Raises:
-        ValueError: if none are asked for.
+        InputError: if none are asked for.
     """
     if prefix is not None and prefix < 1:
         raise InputError(f"prefix={prefix}: choose at least 1 token, or None for the whole split")
@@ -250,7 +255,7 @@ def evaluate(
         starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
 
     Raises:
-        ValueError: if the split is empty, or length, stride, prefix, skip or sample is out of range.
+        InputError: if the split is empty, or length, stride, prefix, skip or sample is out of range.
         EvaluationError: if the loss of a scored token is not a number.
     """
     tokens = _first(split, prefix)
@@ -259,7 +264,7 @@ def evaluate(
     counted = scored_tokens(len(tokens), skip, sample)
     grid = evaluation_windows(len(tokens), length, stride, skip)
     windows = [window for window in grid if counted[window.scored : window.end].any()]
-    losses_N, positions_N = token_losses(model, tokens, end_of_line, windows, batch_tokens, f"length {length}")
+    losses_N, positions_N = token_losses(model, tokens, end_of_line, windows, f"length {length}", batch_tokens)
     losses, positions, articles = losses_N[counted], positions_N[counted], article_numbers(len(tokens), starts)[counted]
     places = min(length, len(tokens))
     nats_by_position = np.bincount(positions, losses, places)
@@ -312,7 +317,7 @@ class AgainstItself:
         """Mean difference (nats) over the positions `first` to `last` (from 1), and its standard error over articles.
 
         Raises:
-            ValueError: if these positions are not whole strides of the window.
+            InputError: if these positions are not whole strides of the window.
         """
         rows = self._rows(first, last)
         nats_A, tokens_A = self.nats[rows].sum(axis=0), self.tokens[rows].sum(axis=0)
@@ -337,7 +342,6 @@ def against_itself(
     stride: int,
     sample: int | None = None,
     prefix: int | None = None,
-    batch_tokens: int | None = None,
     starts: np.ndarray | None = None,
 ) -> AgainstItself:
     """Compares a model's loss in long windows with its own loss on the same tokens in shorter ones.
@@ -353,11 +357,10 @@ def against_itself(
         stride: new tokens that each of the shorter windows brings; a divisor of `length`.
         sample: least number of tokens, in long windows that are spread evenly over the text; None takes all.
         prefix: number of tokens to read from the split's start; None reads all.
-        batch_tokens: tokens run at once; None takes `BATCH_TOKENS`.
         starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
 
     Raises:
-        ValueError: if the split does not fill one long window, these lengths don't divide each other, or prefix is out
+        InputError: if the split does not fill one long window, these lengths don't divide each other, or prefix is out
             of range.
         EvaluationError: if the loss of a scored token is not a number.
     """
@@ -368,8 +371,8 @@ def against_itself(
     places = spread_windows(len(tokens), window, None if sample is None else math.ceil(sample / window))
     whole = [Window(place, place, place + window) for place in places]
     parts = [part for place in places for part in windows_in_windows(place, length, window, stride)]
-    longer, positions = token_losses(model, tokens, end_of_line, whole, batch_tokens, f"windows of {window}")
-    shorter, _ = token_losses(model, tokens, end_of_line, parts, batch_tokens, f"windows of {length}")
+    longer, positions = token_losses(model, tokens, end_of_line, whole, f"windows of {window}")
+    shorter, _ = token_losses(model, tokens, end_of_line, parts, f"windows of {length}")
     counted = ~np.isnan(longer)
     articles = article_numbers(len(tokens), starts)[counted]
     cells = positions[counted] // stride * (articles.max() + 1) + articles

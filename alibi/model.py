@@ -140,7 +140,7 @@ class Decoder(nn.Module):
             pass; not in a pass with a cache, which keeps its keys and values.
 
     Raises:
-        ValueError: for an unknown position method, no layer, a width that the heads do not divide or the method can't
+        InputError: for an unknown position method, no layer, a width that the heads do not divide or the method can't
             use, or a decay window that is not positive or does not fit the method's bias.
     """
 
@@ -213,7 +213,7 @@ class Decoder(nn.Module):
         With a cache the tokens continue the cached ones, and their keys and values are appended to it.
 
         Raises:
-            ValueError: if there is no token, the tokens are not [B, T], or the method has no position for the last one;
+            InputError: if there is no token, the tokens are not [B, T], or the method has no position for the last one;
                 the cache stays as it was.
         """
         _check_tokens(tokens_BT)
@@ -271,7 +271,7 @@ class Decoder(nn.Module):
             official_tail_gap: see `AdaptiveEmbedding.negative_log_likelihood`.
 
         Raises:
-            ValueError: as in a pass, if sources and targets differ in shape, or if the context is negative or leaves no
+            InputError: as in a pass, if sources and targets differ in shape, or if the context is negative or leaves no
                 token to score.
         """
         _check_tokens(sources_BT)
@@ -319,7 +319,7 @@ class Decoder(nn.Module):
             The prompt and the new tokens, [T + new_tokens].
 
         Raises:
-            ValueError: if the prompt is empty or has two dimensions, the number of tokens or the temperature is
+            InputError: if the prompt is empty or has two dimensions, the number of tokens or the temperature is
                 negative, or the method has no position for the last token.
         """
         if tokens_T.dim() != 1 or tokens_T.numel() == 0 or new_tokens < 0 or not temperature >= 0:

@@ -33,7 +33,7 @@ class NAG(torch.optim.Optimizer):
         weight_decay: d (0 in the paper).
 
     Raises:
-        ValueError: if a number is out of range.
+        InputError: if a number is out of range.
     """
 
     def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.99, weight_decay: float = 0.0) -> None:
@@ -103,7 +103,7 @@ def cosine_restarts(
         shrink: factor of each new period's rates.
 
     Raises:
-        ValueError: if `period` is not positive, or `t_mult` is below 1: periods would never reach a later update.
+        InputError: if `period` is not positive, or `t_mult` is below 1: periods would never reach a later update.
     """
     if not period > 0 or not t_mult >= 1:
         raise InputError(f"period={period}, t_mult={t_mult}: a period has updates, and the next is not shorter")

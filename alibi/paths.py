@@ -20,7 +20,7 @@ def expanded(path: str | Path) -> Path:
     A shell replaces it only at the start of a word: not in `--out=~/x`, nor in a variable.
 
     Raises:
-        ValueError: if the home folder is unknown.
+        InputError: if the home folder is unknown.
     """
     try:
         return Path(path).expanduser()
@@ -73,7 +73,7 @@ def check_output(path: Path, make_folder: bool = False) -> None:
         make_folder: make the file's folder if it is missing.
 
     Raises:
-        ValueError: if it can't be written; the message says why.
+        InputError: if it can't be written; the message says why.
     """
     try:
         if make_folder:

@@ -133,7 +133,7 @@ class Run:
                 reads by positions as trained.
 
         Raises:
-            ValueError: for an unknown split or interpolation (the message lists the known ones), or a length, stride or
+            InputError: for an unknown split or interpolation (the message lists the known ones), or a length, stride or
                 skip out of range.
         """
         prefix, skip = self._cut(prefix, skip)
@@ -174,7 +174,7 @@ class Run:
             text: the text to read, in the vocabulary of the run; the corpus of the run if left out.
 
         Raises:
-            ValueError: for an unknown split (the message lists the known ones), a split shorter than a window, or other
+            InputError: for an unknown split (the message lists the known ones), a split shorter than a window, or other
                 lengths.
         """
         length, (prefix, _) = self.config.train_length, self._cut(None)

@@ -53,7 +53,7 @@ def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> M
         vocabulary_size: number of entries; 0 takes the number above.
 
     Raises:
-        ValueError: for another name.
+        InputError: for another name.
     """
     if name == "247M":
         return ModelConfig(
@@ -157,7 +157,7 @@ def scale_named(name: str) -> Scale:
     """The scale of this name.
 
     Raises:
-        ValueError: for an unknown name; the message lists the known ones.
+        InputError: for an unknown name; the message lists the known ones.
     """
     if name not in SCALES:
         raise UnknownNameError("scale", name, SCALES)

@@ -112,7 +112,7 @@ def train(
         StoppedError: after SIGTERM, SIGHUP or SIGINT, when the step is finished and its checkpoint saved.
         KeyboardInterrupt: at the second SIGINT, at once.
         alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or all checkpoints are damaged.
-        ValueError: if the corpus does not fill a batch or holds an id outside the vocabulary, a number of the
+        InputError: if the corpus does not fill a batch or holds an id outside the vocabulary, a number of the
             bookkeeping is below 1, or no run can have this configuration (see `alibi.configuration.check_config`).
     """
     check_config(config)

@@ -26,7 +26,7 @@ def load_model(folder: str | Path, device: str | None = None) -> Decoder:
         device: cpu, cuda or mps; None takes the device of the training or, with a warning, the CPU if that is missing.
 
     Raises:
-        ValueError: for an unknown device; the message lists the known ones.
+        InputError: for an unknown device; the message lists the known ones.
         TrainingError: if the device is missing, the folder holds no finished run, or its files are damaged, edited or
             from another version; the message names the file and the field or weight.
     """

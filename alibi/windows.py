@@ -41,7 +41,7 @@ class TrainingOrder:
         processes: number of processes, a divisor of the batch.
 
     Raises:
-        ValueError: if the stream does not fill one batch.
+        InputError: if the stream does not fill one batch.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ def check_window(length: int, stride: int | None) -> None:
         stride: new tokens a window; None for nonoverlapping windows.
 
     Raises:
-        ValueError: if length or stride is out of range or not a whole number.
+        InputError: if length or stride is out of range or not a whole number.
     """
     for name, number in {"length": length, "stride": stride}.items():
         if number is not None and not isinstance(number, Integral):
@@ -152,7 +152,7 @@ def evaluation_windows(
             grows.
 
     Raises:
-        ValueError: if no token is left to score, or length or stride is out of range.
+        InputError: if no token is left to score, or length or stride is out of range.
     """
     if tokens < 1:
         raise InputError("an empty stream of tokens can't be evaluated")
@@ -179,7 +179,7 @@ def scored_tokens(tokens: int, skip: int = 0, sample: int | None = None) -> np.n
         sample: least number of tokens that count; None, or more than the stream has, takes all.
 
     Raises:
-        ValueError: if `sample` is below 1.
+        InputError: if `sample` is below 1.
     """
     if sample is not None and sample < 1:
         raise InputError(f"sample={sample}: choose at least one token, or None for all")
@@ -200,7 +200,7 @@ def spread_windows(tokens: int, length: int, windows: int | None = None) -> rang
         windows: least number of windows, every k-th from the first on; None, or more than there are, takes all.
 
     Raises:
-        ValueError: if the stream does not fill one window, or `length` or `windows` is below 1.
+        InputError: if the stream does not fill one window, or `length` or `windows` is below 1.
     """
     check_window(length, None)
     if windows is not None and windows < 1:

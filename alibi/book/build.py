@@ -95,7 +95,7 @@ def execute(chapter: str, assignments: Sequence[str] = (), root: Path | None = N
         root: root of the checkout.
 
     Raises:
-        ValueError: for an unknown chapter; the message lists the known ones.
+        InputError: for an unknown chapter; the message lists the known ones.
         ParameterError: for a parameter that the chapter does not have, or an impossible value, before anything runs.
         BookError: if a cell fails.
     """

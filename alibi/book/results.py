@@ -44,7 +44,7 @@ def results(experiments: str | Sequence[str], scale: str = "") -> pd.DataFrame:
         scale: name of the scale; empty for the largest that has records.
 
     Raises:
-        ValueError: if no scale or experiment has this name.
+        InputError: if no scale or experiment has this name.
     """
     if scale and scale not in SCALES:
         raise UnknownNameError("scale", scale, SCALES)

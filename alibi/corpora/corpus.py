@@ -107,7 +107,7 @@ class Corpus:
         """SHA-256 of the training split's tokens, or of the names and sizes of a streamed text's files.
 
         Raises:
-            ValueError: if there is no training split; the message lists the splits.
+            InputError: if there is no training split; the message lists the splits.
             CorpusError: if a streamed text's files can't be found, or the corpus has no vocabulary of its own.
         """
         if self.streamed:
@@ -132,7 +132,7 @@ class Corpus:
         """A split in the corpus's own vocabulary.
 
         Raises:
-            ValueError: for an unknown split; the message lists the known ones.
+            InputError: for an unknown split; the message lists the known ones.
             CorpusError: if the corpus has no vocabulary of its own.
         """
         self.require(split)
@@ -143,7 +143,7 @@ class Corpus:
         """A split of this corpus in the vocabulary of another, for models that were trained on the other.
 
         Raises:
-            ValueError: for an unknown split; the message lists the known ones.
+            InputError: for an unknown split; the message lists the known ones.
         """
         same = other.name == self.name and other.tokenisation == self.tokenisation
         if same and other.vocabulary_sha256 == self.vocabulary_sha256:
@@ -159,7 +159,7 @@ class Corpus:
         """The text of a split, one heading or paragraph a line.
 
         Raises:
-            ValueError: for an unknown split; the message lists the known ones.
+            InputError: for an unknown split; the message lists the known ones.
         """
         self.require(split)
         return (self.folder / f"{split}.txt").read_bytes().decode()
@@ -168,7 +168,7 @@ class Corpus:
         """Checks that the corpus has all of these splits.
 
         Raises:
-            ValueError: if one is missing; the message lists the splits of the corpus.
+            InputError: if one is missing; the message lists the splits of the corpus.
         """
         for split in splits:
             if split not in self.splits:
@@ -203,7 +203,7 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False,
         training_sha256: digest of a run's training stream; a cache that has it is not replaced by another text.
 
     Raises:
-        ValueError: for an unknown name; the message lists the known ones.
+        InputError: for an unknown name; the message lists the known ones.
         CorpusError: if it has to be built and its source is missing, altered or unreadable, or the cache can't be
             written.
     """
@@ -242,7 +242,7 @@ def load_in(name: str, tokenisation: str, training_sha256: str) -> Corpus:
         training_sha256: digest of the run's training stream, as for `load`.
 
     Raises:
-        ValueError: as `load`.
+        InputError: as `load`.
         CorpusError: as `load`, and if the text has changed since the cache was made.
     """
     reading = _reading(name)
@@ -272,7 +272,7 @@ def outline(name: str, tokenisation: str | None = None) -> Corpus:
     A corpus with only sizes has no source, tokens, digests or cached text.
 
     Raises:
-        ValueError: as `load`.
+        InputError: as `load`.
         CorpusError: as `load`.
     """
     reading = _reading(name)
@@ -342,7 +342,7 @@ def find(name: str, tokenisation: str | None = None, streaming: bool = False) ->
     """The source of the corpus of this name; nothing is read yet.
 
     Raises:
-        ValueError: for an unknown name; the message lists the known ones.
+        InputError: for an unknown name; the message lists the known ones.
         CorpusError: if its folder in `$ALIBI_DATA` holds no split, a split twice or in part, or a broken link.
     """
     if (source := _source(_reading(name), tokenisation, streaming)) is not None:
@@ -378,7 +378,7 @@ def split_names(name: str) -> tuple[str, ...]:
     """The splits that a corpus has; its files are not opened.
 
     Raises:
-        ValueError: as `find`.
+        InputError: as `find`.
         CorpusError: as `find`.
     """
     reading = _reading(name)

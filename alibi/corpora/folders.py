@@ -85,7 +85,7 @@ def split_named(name: str) -> str:
     """Train, valid or test, from any spelling of `SPELLINGS`.
 
     Raises:
-        ValueError: for any other name.
+        InputError: for any other name.
     """
     if name.lower() not in SPELLINGS:
         raise UnknownNameError("split", name, SPLITS)

@@ -254,7 +254,7 @@ def from_mixture(reading: Reading, tokenisation: str | None) -> Source:
     The training text is streamed, by `alibi.corpora.stream.TokenStream`, and never kept.
 
     Raises:
-        ValueError: for a request of the beginning of the training text, or of another tokenisation.
+        InputError: for a request of the beginning of the training text, or of another tokenisation.
     """
     name = reading.corpus
     if not reading.whole:

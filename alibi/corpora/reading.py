@@ -21,7 +21,7 @@ class Reading:
     """A corpus and the part that is read: "wikitext-103, first 20M words, vocabulary 32768".
 
     Raises:
-        ValueError: for no words, or a vocabulary without room for a word.
+        InputError: for no words, or a vocabulary without room for a word.
     """
 
     corpus: str
@@ -43,7 +43,7 @@ class Reading:
         """The reading that a name stands for; a plain name stands for the whole corpus.
 
         Raises:
-            ValueError: as `Reading`, and for a number of more than 20 digits.
+            InputError: as `Reading`, and for a number of more than 20 digits.
         """
         match = _NAME.fullmatch(name)
         assert match, "the first group takes anything"

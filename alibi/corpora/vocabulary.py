@@ -54,7 +54,7 @@ class Vocabulary(ABC):
         """The stream of these lines, ids [tokens] of `dtype`: each line followed by the end-of-line token.
 
         Raises:
-            ValueError: if a line holds a newline.
+            InputError: if a line holds a newline.
         """
 
     @abstractmethod
@@ -65,7 +65,7 @@ class Vocabulary(ABC):
         """Ids of a prompt: newlines become the end-of-line token, and none is added at the end.
 
         Raises:
-            ValueError: if UTF-8 can't write it, such as bytes of a command line that are not UTF-8.
+            InputError: if UTF-8 can't write it, such as bytes of a command line that are not UTF-8.
         """
         try:
             text.encode()
@@ -77,7 +77,7 @@ class Vocabulary(ABC):
         """The text of these ids, with a newline for the end-of-line token, and U+FFFD for bytes that are not UTF-8.
 
         Raises:
-            ValueError: if an id is outside [0, size).
+            InputError: if an id is outside [0, size).
         """
         stream = np.asarray(ids, np.int64)
         if stream.size and not 0 <= stream.min() <= stream.max() < self.size:
@@ -100,7 +100,7 @@ class SubwordVocabulary(Vocabulary):
         dtype: the smallest unsigned integers that hold every id.
 
     Raises:
-        ValueError: if the tokenizer has no end-of-line entry.
+        InputError: if the tokenizer has no end-of-line entry.
     """
 
     FILE = "tokenizer.json"
@@ -133,7 +133,7 @@ class SubwordVocabulary(Vocabulary):
         """The stream of these lines, ids [tokens] of `dtype`: each line followed by the end-of-line token.
 
         Raises:
-            ValueError: if a line holds a newline.
+            InputError: if a line holds a newline.
         """
         ids: list[np.ndarray] = [np.empty(0, self.dtype)]
         for start in range(0, len(lines), LINES_A_BATCH):
@@ -165,7 +165,7 @@ class BytePairVocabulary(SubwordVocabulary):
             size: number of entries, with the end-of-line token and the 256 bytes.
 
         Raises:
-            ValueError: if size is below 257.
+            InputError: if size is below 257.
         """
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -227,7 +227,7 @@ class WordVocabulary(Vocabulary):
         dtype: the smallest unsigned integers that hold every id.
 
     Raises:
-        ValueError: if a word is given twice.
+        InputError: if a word is given twice.
     """
 
     FILE = "dict.txt"
@@ -271,7 +271,7 @@ class WordVocabulary(Vocabulary):
         """The vocabulary saved at `path`, fairseq's `dict.txt`: each line has a word and its count.
 
         Raises:
-            ValueError: if a line is not a word and a count.
+            InputError: if a line is not a word and a count.
         """
         pairs = []
         for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
@@ -290,7 +290,7 @@ class WordVocabulary(Vocabulary):
         """The stream of these lines, ids [tokens] of `dtype`: each line followed by the end-of-line token.
 
         Raises:
-            ValueError: if a line holds a newline.
+            InputError: if a line holds a newline.
         """
         ids: list[int] = []
         unknown = self._ids["<unk>"]

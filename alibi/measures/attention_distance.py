@@ -50,7 +50,7 @@ class AttentionDistance:
         """Share of the weight at distances of `length` tokens and more, [layers, heads].
 
         Raises:
-            ValueError: if the length is negative.
+            InputError: if the length is negative.
         """
         if length < 0:
             raise InputError(f"length={length}: choose 0 or more tokens")
@@ -146,7 +146,7 @@ def attention_distance(
         batch_tokens: tokens run at once; None takes `alibi.evaluate.BATCH_TOKENS`. It changes only the speed.
 
     Raises:
-        ValueError: for a number out of range, or a text shorter than one window.
+        InputError: for a number out of range, or a text shorter than one window.
     """
     if not 1 <= last <= length:
         raise InputError(f"last={last}: choose 1 to the length of {length} tokens")
@@ -155,7 +155,7 @@ def attention_distance(
     whole = [Window(at, at + length - 1, at + length) for at in spread_windows(len(tokens), length, windows)]
     recorder = _Recorder(model, length, last)
     with model.attention_by(recorder.prepare):
-        token_losses(model, tokens, end_of_line, whole, batch_tokens, f"attention in {length}")
+        token_losses(model, tokens, end_of_line, whole, f"attention in {length}", batch_tokens)
     return AttentionDistance(
         queries=recorder.queries,
         weights=(recorder.weights_LHN / recorder.queries).cpu().numpy(),
@@ -181,7 +181,7 @@ def bias_distance(model: Decoder, length: int) -> AttentionDistance:
         One layer, [1, heads, length], since all have the same bias.
 
     Raises:
-        ValueError: if the window has no token.
+        InputError: if the window has no token.
     """
     if length < 1:
         raise InputError(f"length={length}: choose at least one token")

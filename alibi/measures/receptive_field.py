@@ -34,7 +34,7 @@ class ReceptiveField:
         """The smallest number of last tokens that together have this share, at most the whole window.
 
         Raises:
-            ValueError: if the share is not between 0 and 1.
+            InputError: if the share is not between 0 and 1.
         """
         if not 0 < share < 1:
             raise InputError(f"share={share}: choose a number between 0 and 1")
@@ -69,7 +69,7 @@ def receptive_field(
         batch_tokens: tokens run at once, at least one window; None takes `alibi.evaluate.BATCH_TOKENS`.
 
     Raises:
-        ValueError: for a text shorter than one window, a number out of range, or a kernel without a backward pass.
+        InputError: for a text shorter than one window, a number out of range, or a kernel without a backward pass.
     """
     stream = torch.from_numpy(shift(np.asarray(split.tokens), end_of_line))
     places = torch.tensor(spread_windows(len(split.tokens), length, windows))

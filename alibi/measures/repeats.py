@@ -58,7 +58,7 @@ class Repeats:
         It is negative where the longer window helps. The error is over articles; see `alibi.evaluate.standard_error`.
 
         Raises:
-            ValueError: if a length was not measured, or the row has no tokens.
+            InputError: if a length was not measured, or the row has no tokens.
         """
         lengths = self.lengths.tolist()
         if unknown := [n for n in (length, than) if n not in lengths]:
@@ -77,7 +77,6 @@ def repeats(
     last: int,
     windows: int | None = None,
     stride: int = 1,
-    batch_tokens: int | None = None,
     starts: np.ndarray | None = None,
 ) -> Repeats:
     r"""A test of copying from far back: the loss of repeated tokens by the distance of their last occurrence.
@@ -99,11 +98,10 @@ def repeats(
         last: tokens scored at the end of each longest window.
         windows: least number of windows, spread evenly over the text; None takes all.
         stride: new tokens in each shorter window (at most w): the last of them sees w tokens, the first w - stride + 1.
-        batch_tokens: tokens run at once; None takes `alibi.evaluate.BATCH_TOKENS`. It changes only the speed.
         starts: first token of each article, the first one 0; None takes blocks of `alibi.evaluate.BLOCK` tokens.
 
     Raises:
-        ValueError: for a number out of range, or a text shorter than one window.
+        InputError: for a number out of range, or a text shorter than one window.
     """
     every = sorted(set(lengths))
     if not every or every[0] < 1 or not 1 <= last <= every[-1] or stride < 1:
@@ -121,7 +119,7 @@ def repeats(
 
     def nats(length: int) -> np.ndarray:
         parts = [one for at in places for one in windows_of_last_tokens(at, longest, last, length, stride)]
-        losses_N, _ = token_losses(model, tokens, end_of_line, parts, batch_tokens, f"repeats in {length}")
+        losses_N, _ = token_losses(model, tokens, end_of_line, parts, f"repeats in {length}")
         return np.bincount(cells_N, losses_N[scored_N], shape[0] * shape[1]).reshape(shape)
 
     return Repeats(

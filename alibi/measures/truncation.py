@@ -23,7 +23,7 @@ class LastKeys(Bias):
     """Another bias, with minus infinity from distance w on: a query sees itself and the w - 1 keys before it.
 
     Raises:
-        ValueError: if w is not positive, or the other bias is a factor of the scores.
+        InputError: if w is not positive, or the other bias is a factor of the scores.
     """
 
     bias: Bias
@@ -90,7 +90,7 @@ class Truncation:
         The difference is taken token by token, and the error over articles; see `alibi.evaluate.standard_error`.
 
         Raises:
-            ValueError: if this w was not measured.
+            InputError: if this w was not measured.
         """
         if seen not in self.seen:
             raise InputError(f"seen={seen} was not measured; choose from {', '.join(map(str, self.seen))}")
@@ -108,7 +108,6 @@ def truncation(
     form: str = "attention",
     windows: int | None = None,
     stride: int = 1,
-    batch_tokens: int | None = None,
     starts: np.ndarray | None = None,
 ) -> Truncation:
     r"""The loss of the last tokens of windows when only the last w tokens may be seen; the same tokens for all w.
@@ -137,11 +136,10 @@ def truncation(
         windows: least number of windows, spread evenly over the text; None takes all.
         stride: new tokens in each shortened window (at most w): the last of them sees w tokens, the first w - stride +
             1. Only for the form "window".
-        batch_tokens: tokens run at once; None takes `alibi.evaluate.BATCH_TOKENS`. It changes only the speed.
         starts: first token of each article, the first one 0; None takes blocks of `alibi.evaluate.BLOCK` tokens.
 
     Raises:
-        ValueError: for an unknown form, a number out of range, a text shorter than one window, or the form "attention"
+        InputError: for an unknown form, a number out of range, a text shorter than one window, or the form "attention"
             with a position method that multiplies scores, since its keys can't be hidden.
     """
     if form not in FORMS:
@@ -159,10 +157,10 @@ def truncation(
         what = f"last {w} of {length}"
         if form == "window":
             shorter = [one for place in places for one in windows_of_last_tokens(place, length, last, w, stride)]
-            losses_N, _ = token_losses(model, tokens, end_of_line, shorter, batch_tokens, what)
+            losses_N, _ = token_losses(model, tokens, end_of_line, shorter, what)
         else:
             with model.attention_by(last_keys(w)):
-                losses_N, _ = token_losses(model, tokens, end_of_line, whole, batch_tokens, what)
+                losses_N, _ = token_losses(model, tokens, end_of_line, whole, what)
         return np.bincount(articles_N, losses_N[scored_N])
 
     every = sorted({*seen, length})

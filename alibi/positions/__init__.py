@@ -61,7 +61,7 @@ def position_method(name: str, width: int, heads: int, longest: int = 0) -> Posi
         longest: the training length, for methods that need it (`needs_longest`); other methods ignore it.
 
     Raises:
-        ValueError: for an unknown name (the message lists the known ones), or numbers that do not fit the method.
+        InputError: for an unknown name (the message lists the known ones), or numbers that do not fit the method.
     """
     if name not in METHODS:
         raise UnknownNameError("position method", name, METHODS)

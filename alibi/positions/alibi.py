@@ -19,7 +19,7 @@ def slopes(heads: int) -> list[float]:
     appended and not sorted in (official code; the paper trains powers of two only).
 
     Raises:
-        ValueError: if heads is below 1 or not an integer.
+        InputError: if heads is below 1 or not an integer.
     """
     if not isinstance(heads, Integral) or heads < 1:
         raise InputError(f"heads={heads}: slopes are defined for an integer from 1 on")

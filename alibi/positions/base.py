@@ -66,7 +66,7 @@ class Bias:
         tensor.
 
         Raises:
-            ValueError: if this kind of bias has no columns, or the positions have no exact ones in this dtype.
+            InputError: if this kind of bias has no columns, or the positions have no exact ones in this dtype.
         """
         raise InputError(f"a {type(self).__name__} can't be written as columns of the keys: only a linear one can")
 
@@ -74,7 +74,7 @@ class Bias:
         """This bias within a decay window: keys whose score it lowers by more than `decay_window` nats are hidden.
 
         Raises:
-            ValueError: if this kind of bias has no decay window, or the window is not positive.
+            InputError: if this kind of bias has no decay window, or the window is not positive.
         """
         raise InputError(
             f"decay_window={decay_window}: only a linear bias (alibi) has one, a {type(self).__name__} has not"
@@ -111,7 +111,7 @@ class LinearBias(Bias):
     With a decay window t a head of slope m sees no key farther than t / m: see `alibi.decay_window`.
 
     Raises:
-        ValueError: if the decay window is not positive and finite.
+        InputError: if the decay window is not positive and finite.
     """
 
     slopes_H: Tensor
@@ -131,7 +131,7 @@ class LinearBias(Bias):
         """The same slopes with this decay window.
 
         Raises:
-            ValueError: if the window is not positive and finite.
+            InputError: if the window is not positive and finite.
         """
         return replace(self, decay_window=decay_window)
 
@@ -182,7 +182,7 @@ class LinearBias(Bias):
         finer than 2^-24, a slope is off by up to 2^-25, which adds S * 2^-25.
 
         Raises:
-            ValueError: for more than 65,536 positions in 16 bits, or for a decay window: columns can lower a score but
+            InputError: for more than 65,536 positions in 16 bits, or for a decay window: columns can lower a score but
                 not hide a key.
         """
         if self.hides:
@@ -281,7 +281,7 @@ class MultipliedBias(Bias):
         """Not defined.
 
         Raises:
-            ValueError: always.
+            InputError: always.
         """
         raise InputError("a MultipliedBias can't be added to scores: choose kernel reference or flex, which multiply")
 
@@ -310,7 +310,7 @@ class PositionMethod(nn.Module):
         longest: the training length, for a method with `needs_longest`; other methods ignore it.
 
     Raises:
-        ValueError: if the heads do not divide the width.
+        InputError: if the heads do not divide the width.
     """
 
     name: ClassVar[str]
@@ -374,7 +374,7 @@ class PositionMethod(nn.Module):
             dtype: of the queries and keys.
 
         Raises:
-            ValueError: if the table of positions is shorter, or the dtype can't hold a position's factor.
+            InputError: if the table of positions is shorter, or the dtype can't hold a position's factor.
         """
 
     def embeddings(self, positions_T: Tensor) -> Tensor | None:

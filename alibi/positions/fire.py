@@ -52,7 +52,7 @@ class Fire(PositionMethod):
     a quarter of the training length. The output has no constant, because the softmax would cancel it.
 
     Raises:
-        ValueError: without a training length.
+        InputError: without a training length.
     """
 
     name = "fire"

@@ -108,7 +108,7 @@ def interpolated(method: PositionMethod, kind: str, train_length: int, window: i
         window: L_valid; up to L the method itself is returned.
 
     Raises:
-        ValueError: for an unknown method or kind (the message lists the known ones), or lengths below 1.
+        InputError: for an unknown method or kind (the message lists the known ones), or lengths below 1.
     """
     if method.name not in INTERPOLATIONS:
         raise UnknownNameError("position method to interpolate", method.name, INTERPOLATIONS)

@@ -11,7 +11,7 @@ class Learned(PositionMethod):
     """Adds a learned vector of the position to each token embedding; it can't extrapolate at all (section 2).
 
     Raises:
-        ValueError: if the table would be empty; later, for a text longer than the table (`check_length`).
+        InputError: if the table would be empty; later, for a text longer than the table (`check_length`).
     """
 
     name = "learned"
@@ -28,7 +28,7 @@ class Learned(PositionMethod):
         """Refuses a text longer than the table.
 
         Raises:
-            ValueError: for a longer text; the message has the last position of text and table.
+            InputError: for a longer text; the message has the last position of text and table.
         """
         if length > (longest := len(self.weights_TC)):
             raise InputError(

@@ -19,7 +19,7 @@ def check_even(head_width: int) -> None:
     """Refuses an odd head width, which has no pairs.
 
     Raises:
-        ValueError: if it is odd.
+        InputError: if it is odd.
     """
     if head_width % 2:
         raise InputError(f"rotary needs an even head width, not {head_width}")
@@ -47,7 +47,7 @@ def rotate(
         The turned vectors, in the input's shape and dtype.
 
     Raises:
-        ValueError: if the head width is odd.
+        InputError: if the head width is odd.
     """
     head_width = heads_BHTD.shape[-1]
     check_even(head_width)
@@ -79,7 +79,7 @@ class Rotary(PositionMethod):
     """Rotates queries and keys of every layer by angles that grow with the position; values stay as they are.
 
     Raises:
-        ValueError: if the head width is odd.
+        InputError: if the head width is odd.
     """
 
     name = "rotary"

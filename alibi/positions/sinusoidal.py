@@ -18,7 +18,7 @@ def check_width(width: int) -> None:
     """Refuses a width that can't hold a sinusoid.
 
     Raises:
-        ValueError: if it is odd or below 4.
+        InputError: if it is odd or below 4.
     """
     if width < 4 or width % 2:
         raise InputError(f"width={width}: a sinusoid needs an even width from 4 on")
@@ -40,7 +40,7 @@ def sinusoid(rows_T: Tensor, width: int, base: float = 10000.0) -> Tensor:
         Float32 [T, width].
 
     Raises:
-        ValueError: if the width is odd or below 4.
+        InputError: if the width is odd or below 4.
     """
     check_width(width)
     half = width // 2
@@ -57,7 +57,7 @@ class Sinusoidal(PositionMethod):
     """Adds a fixed sinusoid of the position to each token embedding, once, before the first layer.
 
     Raises:
-        ValueError: if the width is odd or below 4.
+        InputError: if the width is odd or below 4.
     """
 
     name = "sinusoidal"

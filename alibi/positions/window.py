@@ -40,7 +40,7 @@ class Window(PositionMethod):
     (`none`) in evaluation: `alibi.measures.truncation`.
 
     Raises:
-        ValueError: without a training length.
+        InputError: without a training length.
     """
 
     name = "window"

@@ -30,7 +30,7 @@ class XPos(Rotary):
         """Refuses a pass whose factors the dtype can't hold.
 
         Raises:
-            ValueError: for more than 32,768 positions, in float16 for more than 4,096.
+            InputError: for more than 32,768 positions, in float16 for more than 4,096.
         """
         fitting = LONGEST_PASS_FLOAT16 if dtype is torch.float16 else LONGEST_PASS
         if length > fitting:
@@ -42,7 +42,7 @@ class XPos(Rotary):
         """Rotated queries and keys, scaled.
 
         Raises:
-            ValueError: as `check_length`.
+            InputError: as `check_length`.
         """
         self.check_length(key_positions_S.shape[0], q_BHTD.dtype)
         middle = (key_positions_S[0] + key_positions_S[-1] + 1) // 2

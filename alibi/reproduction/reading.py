@@ -91,7 +91,7 @@ def records_of_reading(
         corpus: the paper's set, which joins our records with its numbers, whatever text was read.
 
     Raises:
-        ValueError: for an unknown split, a split shorter than a window, or a number out of range.
+        InputError: for an unknown split, a split shorter than a window, or a number out of range.
     """
     import pandas as pd
 

@@ -28,7 +28,7 @@ def text_named(corpus: str | None, default: Text) -> Text:
         default: the experiment's text.
 
     Raises:
-        ValueError: for an unknown name; the message lists the known ones.
+        InputError: for an unknown name; the message lists the known ones.
     """
     if corpus is None or corpus == default.train:
         return default

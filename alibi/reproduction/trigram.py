@@ -84,7 +84,7 @@ class Trigram:
             from the stream.
 
     Raises:
-        ValueError: for a vocabulary that is too large, or without targets.
+        InputError: for a vocabulary that is too large, or without targets.
     """
 
     def __init__(self, stream: np.ndarray, vocabulary: int, targets: np.ndarray | None = None) -> None:

@@ -114,7 +114,7 @@ def check_windows(windows: int, length: int) -> None:
     """Refuses a number or a length of windows that no task can have.
 
     Raises:
-        ValueError: if a number is out of range.
+        InputError: if a number is out of range.
     """
     if length % 4 or not SHORTEST <= length <= LONGEST or windows < 1:
         raise InputError(
@@ -146,7 +146,7 @@ def draw(
         held_out: draw windows for a test, not for training.
 
     Raises:
-        ValueError: for an unknown task (the message lists the known ones), or a number out of range.
+        InputError: for an unknown task (the message lists the known ones), or a number out of range.
     """
     if task not in TASKS:
         raise UnknownNameError("retrieval task", task, TASKS)

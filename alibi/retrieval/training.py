@@ -23,7 +23,7 @@ class Budget:
     """A model and its training; each step has the same number of windows of every task.
 
     Raises:
-        ValueError: for an unknown recipe, or a number out of range.
+        InputError: for an unknown recipe, or a number out of range.
     """
 
     steps: int
@@ -49,7 +49,7 @@ class Budget:
         """The shape of the model with this position method.
 
         Raises:
-            ValueError: for an unknown method; the message lists the known ones.
+            InputError: for an unknown method; the message lists the known ones.
         """
         if method not in METHODS:
             raise UnknownNameError("position method", method, METHODS)
@@ -95,7 +95,7 @@ def train(method: str, budget: Budget, seed: int, device: str = "cpu", threads: 
         bar_row: line of the terminal for the progress bar.
 
     Raises:
-        ValueError: for an unknown method (the message lists the known ones).
+        InputError: for an unknown method (the message lists the known ones).
         alibi.configuration.TrainingError: if the loss or gradient is not finite.
     """
     settle_cpu(threads)

@@ -49,7 +49,7 @@ def bench(
         kernel: also time the training steps of each method on this attention kernel, if another one is its fastest.
 
     Raises:
-        ValueError: for an unknown shape, method or part (the message lists the known ones), peers or a part that no
+        InputError: for an unknown shape, method or part (the message lists the known ones), peers or a part that no
             chosen shape has, or a decay window with a method that has no linear bias.
         BenchError: if the device is missing.
         alibi.speed.peers.PeerError: if `peers` is set and they are not installed.

@@ -137,7 +137,7 @@ def training(shape: Shape, contender: Contender, kernel: str, device: str, compi
         compiled: compile the model with torch.compile.
 
     Raises:
-        ValueError: for an unknown method, or a decay window with a method that has no linear bias.
+        InputError: for an unknown method, or a decay window with a method that has no linear bias.
     """
     config = TrainConfig(
         corpus="random",

@@ -39,7 +39,7 @@ def widget(name: str, data: Mapping[str, Any]) -> HTML:
         data: data of the figure: numbers, texts, lists and mappings.
 
     Raises:
-        ValueError: for an unknown name, and for an infinite number or one that is not a number.
+        InputError: for an unknown name, and for an infinite number or one that is not a number.
     """
     if name not in NAMES:
         raise UnknownNameError("moving figure", name, NAMES)

@@ -42,7 +42,7 @@ def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) 
     """A model of each method and seed. The corpus is checked, but not read.
 
     Raises:
-        ValueError: for an unknown corpus.
+        InputError: for an unknown corpus.
     """
     if corpus is not None:
         split_names(corpus)
