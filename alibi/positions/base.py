@@ -301,8 +301,9 @@ class PositionMethod(nn.Module):
     To add a method, write a file with a subclass and list the class in `alibi.positions.METHODS`. A method has no fixed
     length: positions are arguments, and any position gets an answer (unless it is `limited`).
 
-    What training changes must be a parameter or a persistent buffer: checkpoints and weights hold nothing else. What
-    `__init__` computes, such as slopes, is a buffer with `persistent=False`. Random numbers are torch's own.
+    Numbers that training changes must be parameters or persistent buffers, since checkpoints and weights hold nothing
+    else. Numbers that `__init__` computes, such as slopes, are buffers with `persistent=False`. Random numbers are
+    torch's own.
 
     Args:
         width: width of the residual stream.

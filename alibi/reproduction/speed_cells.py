@@ -79,7 +79,7 @@ class TimingCell(Cell):
         """Name of what it times, the same in the records of all its lengths."""
 
     def identity(self) -> dict[str, Any]:
-        """What it times, and on which machine if its device was requested: without that, any machine's count."""
+        """Scale, model and L, and the device if it was requested; else the records of any machine count."""
         machine = {} if self.asked_device is None else {"device": device_name(self.asked_device)}
         return {"scale": self.scale, "model": self.model, "train_length": self.train_length} | machine
 
