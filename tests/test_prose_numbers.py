@@ -481,11 +481,11 @@ def test_what_other_slopes_cost_our_alibi():
 
 def test_how_far_no_positions_are_behind_alibi():
     records = results("after_alibi", "laptop")
-    recorded = {"alibi", "sinusoidal", "none", "forgetting", "rotary", "kerple", "fire", "window"}
+    recorded = {"alibi", "sinusoidal", "none", "forgetting", "rotary", "kerple", "fire", "sandwich", "window"}
     assert set(records.method) == recorded and set(records.seed) == {0}
     says(
         "after-alibi",
-        "Runs of ALiBi, sinusoidal, rotary, KERPLE, FIRE, windowed attention, without positions and with a",
+        "Runs of ALiBi, sinusoidal, rotary, KERPLE, FIRE, Sandwich, windowed attention, without positions",
     )
     plain = relative(records[records.interpolation.isna()])
     value = plain.set_index(["method", "train_length", "multiple"]).value
@@ -525,10 +525,10 @@ def test_what_other_angles_bring_our_rotary():
     says("after-alibi", "where ALiBi is 12 and 9 % below its own", "YaRN mends rotary to $4 L$")
 
 
-def test_what_kerple_fire_and_a_window_bring():
+def test_what_kerple_fire_sandwich_and_a_window_bring():
     records = results("after_alibi", "laptop")
     plain = relative(records[records.interpolation.isna()]).set_index(["method", "train_length", "multiple"])
-    rivals = ("kerple", "fire", "window")
+    rivals = ("kerple", "fire", "sandwich", "window")
     over = {
         (m, n): [plain.value[m, L, n] / plain.value["alibi", L, n] for L in (64, 128)]
         for m in rivals
@@ -555,6 +555,19 @@ def test_what_kerple_fire_and_a_window_bring():
     (part,) = judged["A12"].findings
     assert judged["A12"].verdict == "inconclusive" and f"{part.interval[1] / part.effect - 1:.0%}" == "5%"
     says("after-alibi", "another seed could move each by 5 %, so A12 is *inconclusive*")
+    assert [f"{1 - plain.ratio['sandwich', L, 16]:.0%}" for L in (64, 128)] == ["8%", "4%"]
+    says("after-alibi", "Sandwich holds: at $16 L$ it is 8 and 4 % below its own level at $L$")
+    assert [f"{ratio - 1:.1%}" for ratio in over["sandwich", 1] + over["sandwich", 16]] == [
+        "0.8%",
+        "2.4%",
+        "4.2%",
+        "7.1%",
+    ]
+    says("after-alibi", "it is 0.8 and 2.4 % above ALiBi at $L$, and 4.2 and 7.1 % at $16 L$")
+    (part,) = judged["A11"].findings
+    (other,) = part.at_other_lengths
+    assert (judged["A11"].verdict, part.outcome, other.outcome) == ("contradicted once", "broken", "undecided")
+    says("after-alibi", "Another seed could undo that at 64 alone, so A11 is *contradicted once*")
     assert [f"{1 - plain.ratio['window', L, 16]:.1%}" for L in (64, 128)] == ["5.5%", "3.3%"]
     assert [f"{ratio - 1:.0%}" for ratio in over["window", 16] + over["window", 1]] == ["19%", "23%", "11%", "16%"]
     assert [part.outcome for part in judged["A2"].findings] == ["holds", "broken"]
@@ -566,7 +579,7 @@ def test_what_kerple_fire_and_a_window_bring():
     says("later-claims", "A2's window is 11 and 16 % behind ALiBi at $L$ already")
     assert set(records[records.method.isin(rivals)].device) == {"AMD EPYC (CPU)"}
     assert set(records[~records.method.isin(rivals)].device) == {"Intel Xeon (CPU)"}
-    says("after-alibi", "KERPLE, FIRE and windowed attention ran on another kind of CPU than the others")
+    says("after-alibi", "KERPLE, FIRE, Sandwich and windowed attention ran on another kind of CPU than the others")
 
 
 def test_what_a_forget_gate_brings():
