@@ -40,7 +40,8 @@ _SCALED = (ScaledSinusoidal, ScaledRotary, ScaledT5Bias, ScaledALiBi)
 _ALL = (Sinusoidal, Rotary, T5Bias, ALiBi, Learned, NoPositions, *_VARIANTS, *_LATER, *_SCALED)
 METHODS: dict[str, type[PositionMethod]] = {method.name: method for method in _ALL}
 if len(METHODS) < len(_ALL):
-    raise InputError(f"two position methods have the same name: {sorted(method.name for method in _ALL)}")
+    _names = [method.name for method in _ALL]
+    raise InputError(f"several position methods are named {sorted({n for n in _names if _names.count(n) > 1})}")
 # The four methods that the paper compares.
 PAPER_METHODS = ("sinusoidal", "rotary", "t5", "alibi")
 # ALiBi with other slopes, another growth, or multiplied.
