@@ -517,6 +517,7 @@ def book(
         pdf: print the site, once it is built, into one PDF as well; needs Chromium.
     """
     from alibi.book import build as building
+    from alibi.book.execution import changed, execute
     from alibi.book.parameters import ParameterError
 
     if pdf:
@@ -529,11 +530,11 @@ def book(
     if chapter is not None:
         if refresh:
             raise InputError(f"--refresh is for the whole book: leave out the chapter {chapter}")
-        building.execute(chapter, parameters)
+        execute(chapter, parameters)
         return
     if parameters:
         raise ParameterError(f"{parameters[0]}: name the chapter that takes it, as in book alibi -p {parameters[0]}")
-    if building.changed():
+    if changed():
         from alibi.reproduction.experiments import wikitext103
         from alibi.reproduction.runner import fill_cache
 

@@ -8,11 +8,9 @@ import ctypes
 import math
 import os
 import platform
-import subprocess
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +18,6 @@ from typing import Any, TypeVar
 import torch
 
 from alibi.errors import UnknownNameError
-from alibi.paths import checkout
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("bfloat16", "float32")
@@ -226,29 +223,3 @@ def peak_memory(device: str) -> int:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
-
-
-@cache
-def commit() -> str:
-    """The commit of the checkout, with "+" for changed files; "not a checkout" for an installed wheel."""
-    root = checkout()
-    if root is None:
-        return "not a checkout"
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", check=True).stdout
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "alibi") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "not a checkout"
-
-
-def provenance(device: str) -> dict[str, str]:
-    """The machine and code of a measurement: device, torch version, commit, date (UTC)."""
-    return {
-        "device": device_name(device),
-        "torch_version": torch.__version__,
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }

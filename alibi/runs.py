@@ -37,6 +37,7 @@ from alibi.measures.truncation import Truncation, truncation
 from alibi.model import Decoder
 from alibi.positions.interpolation import interpolated
 from alibi.progress import say
+from alibi.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
 from alibi.records import MEASURED_COLUMNS
 from alibi.run_cache import Measured, config_hash, lock_of, run_folder, store, stored
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec, smoke_steps
@@ -347,7 +348,7 @@ class Run:
             common = self.provenance(text, corpus) | {
                 "split": split,
                 "eval_length": length,
-                "protocol": "nonoverlapping" if stride is None else "sliding_window",
+                "protocol": NONOVERLAPPING if stride is None else SLIDING,
                 "stride": stride,
                 "prefix": prefix,
                 "skipped": skip or None,
@@ -397,7 +398,7 @@ class Run:
             common = self.provenance(text, corpus) | {
                 "split": split,
                 "eval_length": window,
-                "protocol": "against_itself",
+                "protocol": AGAINST_ITSELF,
                 "stride": stride,
                 "sample": sample,
                 "first_position": low + 1,

@@ -53,7 +53,6 @@ from alibi.device import (
     matmul_rate,
     peak_memory,
     placed,
-    provenance,
     random_state,
     set_random_state,
     settle_cpu,
@@ -66,6 +65,7 @@ from alibi.model import Decoder
 from alibi.optim import RECIPES
 from alibi.progress import bar as progress_bar
 from alibi.progress import say
+from alibi.provenance import provenance
 from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.weights import WEIGHTS, check_weights
 from alibi.windows import TrainingOrder

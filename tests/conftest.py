@@ -74,16 +74,10 @@ def page_models():
     return {name: Decoder(ModelConfig(name, 4096, layers=3, width=96, heads=8, feedforward=384)) for name in METHODS}
 
 
-@pytest.fixture
-def caplog(caplog):
-    """Only messages of the package: kernels of earlier tests may log when they are collected as garbage."""
-
-    def ours(record):
-        return record.name.split(".")[0] == "alibi"
-
-    caplog.handler.addFilter(ours)
-    yield caplog
-    caplog.handler.removeFilter(ours)
+def warnings(capsys):
+    """The package's warnings since the last call, without the word itself."""
+    lines = capsys.readouterr().err.splitlines()
+    return [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from alibi.book.build import chapters
+from alibi.book.chapters import chapters
 from alibi.book.plots.files import numbers
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,10 @@ from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from alibi.book.build import KERNEL, BookError, build, changed, chapters, cleaned, execute, execute_all, refresh, render
+from alibi.book.build import build, refresh, render
+from alibi.book.chapters import KERNEL, BookError, chapters
+from alibi.book.execution import changed, execute, execute_all
+from alibi.book.outputs import cleaned
 from alibi.book.parameters import ParameterError
 
 pytestmark = pytest.mark.slow
@@ -196,7 +199,8 @@ INTERRUPTED = """
     from pathlib import Path
 
     from alibi.__main__ import COMMANDS, main
-    from alibi.book.build import chapters, execute, execute_all
+    from alibi.book.chapters import chapters
+    from alibi.book.execution import execute, execute_all
 
     root = Path(sys.argv[1])
 

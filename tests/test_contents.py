@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT, texts
 
-from alibi.book.build import chapters
+from alibi.book.chapters import chapters
 
 INTRO = "\n".join(cell.source for cell in nbformat.read(ROOT / "book" / "intro.ipynb", 4).cells)
 PARTS = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))["parts"]

@@ -1,7 +1,6 @@
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import warnings
 from forked import HANGS_AFTER
 
 import alibi
@@ -313,18 +313,16 @@ def other_source(path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "0" * 64}))
 
 
-def test_a_damaged_cache_is_rebuilt(sample, cache, caplog):
+def test_a_damaged_cache_is_rebuilt(sample, cache, capsys):
     truncate(cache / "train.bin")
     flip(cache / "valid.bin")
-    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"):
-        rebuilt = corpus.load("wikipedia-sample")
-    assert caplog.messages == [f"{cache} is rebuilt: train.bin, valid.bin not as written"]
+    rebuilt = corpus.load("wikipedia-sample")
+    assert warnings(capsys) == [f"{cache} is rebuilt: train.bin, valid.bin not as written"]
     assert rebuilt.folder == cache
     for path in sample.folder.iterdir():
         assert (cache / path.name).read_bytes() == path.read_bytes()
-    caplog.clear()
     corpus.load("wikipedia-sample")
-    assert not caplog.messages
+    assert warnings(capsys) == []
 
 
 @pytest.mark.parametrize(
@@ -338,18 +336,18 @@ def test_a_damaged_cache_is_rebuilt(sample, cache, caplog):
         ("manifest.json", other_source, "another source"),
     ],
 )
-def test_a_damaged_cache_is_never_used(cache, monkeypatch, caplog, file, damage, reason):
+def test_a_damaged_cache_is_never_used(cache, monkeypatch, capsys, file, damage, reason):
     damage(cache / file)
     # Without gensim the rebuilding stops where it begins.
     monkeypatch.setitem(sys.modules, "gensim", None)
-    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"), pytest.raises(corpus.CorpusError):
+    with pytest.raises(corpus.CorpusError):
         corpus.load("wikipedia-sample")
-    (message,) = caplog.messages
+    (message,) = warnings(capsys)
     assert message.startswith(f"{cache} is rebuilt: ")
     assert reason in message
 
 
-def test_a_file_is_hashed_once_and_after_each_change(cache, monkeypatch, caplog):
+def test_a_file_is_hashed_once_and_after_each_change(cache, monkeypatch, capsys):
     hashed = []
     monkeypatch.setattr(corpus_cache, "sha256", lambda path: hashed.append(path.name) or sha256(path))
     monkeypatch.setattr(corpus_cache, "CHECKED_ONCE", 100_000)
@@ -361,9 +359,9 @@ def test_a_file_is_hashed_once_and_after_each_change(cache, monkeypatch, caplog)
     assert set(kept) == {name for name, size in sizes.items() if size > 100_000} > {"train.bin"}
     flip(cache / "train.bin")
     monkeypatch.setitem(sys.modules, "gensim", None)
-    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"), pytest.raises(corpus.CorpusError):
+    with pytest.raises(corpus.CorpusError):
         corpus.load("wikipedia-sample")
-    assert caplog.messages == [f"{cache} is rebuilt: train.bin not as written"]
+    assert warnings(capsys) == [f"{cache} is rebuilt: train.bin not as written"]
 
 
 def test_a_cache_larger_than_memory_is_opened_and_cut_into_batches(cache):

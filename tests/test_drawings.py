@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 
 from alibi.book import drawings, plots
-from alibi.book.build import chapters
+from alibi.book.chapters import chapters
 from alibi.book.drawings.sheet import WIDTH
 from alibi.records import paper_results
 from alibi.reproduction import claims

@@ -16,7 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.text import Text
 
 from alibi.book import plots
-from alibi.book.build import chapters
+from alibi.book.chapters import chapters
 from alibi.book.plots.files import files, numbers, offer
 from alibi.book.plots.looks import WIDTH
 from alibi.book.widgets import FIGURE_FILES

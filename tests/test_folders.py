@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import logging
 import lzma
 import os
 import re
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from backports import zstd
+from conftest import warnings
 from folder_texts import COMPRESS, write
 from forked import HANGS_AFTER
 from hub_process import ROOT, ROWS, SPECIAL, TEXT, ask, environment, unbuilt
@@ -150,12 +150,12 @@ def test_a_split_in_two_files_is_refused(data):
         ("test-0-of-1.txt", "test"),
     ],
 )
-def test_a_split_goes_by_any_of_its_names(data, caplog, name, split):
+def test_a_split_goes_by_any_of_its_names(data, capsys, name, split):
     write(data / "toy", ".txt", train="a\n")
     (data / "toy" / name).write_text("b\n")
     toy = corpus.load("toy")
     assert {split: toy.text(split) for split in toy.splits} == {"train": "a\n", split: "b\n"}
-    assert caplog.messages == []
+    assert warnings(capsys) == []
 
 
 def test_the_files_of_the_hub_and_of_the_archive_give_the_same_text(data):
@@ -201,14 +201,13 @@ def test_a_split_under_two_names_is_refused(data, names):
 
 
 @pytest.mark.parametrize("name", ["validation.json", "valid.txt.bz2", "valid", "wiki_valid.txt", "notes.txt"])
-def test_a_file_that_may_have_been_meant_as_a_split_is_named(data, caplog, name):
+def test_a_file_that_may_have_been_meant_as_a_split_is_named(data, capsys, name):
     write(data / "toy", ".txt", train="a\n")
     for other in (name, "README.md", "LICENSE", ".valid.txt.swp", "._wiki.valid.txt"):
         (data / "toy" / other).write_text("b\n")
-    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"):
-        for _ in range(2):
-            assert list(corpus.load("toy").splits) == ["train"]
-    (message,) = caplog.messages
+    for _ in range(2):
+        assert list(corpus.load("toy").splits) == ["train"]
+    (message,) = warnings(capsys)
     assert message.startswith(f"{data / 'toy'}: {name} not read: expected files such as train.txt, validation-")
 
 
@@ -227,13 +226,12 @@ def test_a_folder_that_is_a_link_to_nothing_is_not_replaced_by_the_hub(data):
         corpus.load("wikitext-103")
 
 
-def test_texts_that_are_nowhere_are_told(data, monkeypatch, caplog):
+def test_texts_that_are_nowhere_are_told(data, monkeypatch, capsys):
     write(data / "toy", train="a\n")
     corpus.load("toy")
     monkeypatch.setenv("ALIBI_DATA", str(data / "elsewhere"))
-    with caplog.at_level(logging.WARNING, "alibi.corpora.corpus"):
-        assert corpus.load("toy").text("train") == "a\n", "the copy in the cache"
-    assert caplog.messages == [f"ALIBI_DATA is {data / 'elsewhere'}, which is not a folder: no text is read from it"]
+    assert corpus.load("toy").text("train") == "a\n", "the copy in the cache"
+    assert warnings(capsys) == [f"ALIBI_DATA is {data / 'elsewhere'}, which is not a folder: no text is read from it"]
 
 
 def test_a_folder_without_splits_is_refused(data):
@@ -364,24 +362,23 @@ def test_a_name_is_no_path(data, name):
     assert list((cache / "corpora").glob("*/manifest.json")) == []
 
 
-def test_a_changed_file_rebuilds_the_cache(data, caplog, monkeypatch):
+def test_a_changed_file_rebuilds_the_cache(data, capsys, monkeypatch):
     write(data / "toy", train="a b\n", valid="a\n")
     first = corpus.load("toy")
     written = []
     monkeypatch.setattr(
         corpus_cache, "_write", lambda *args, write=corpus_cache._write: (written.append(1), write(*args))[1]
     )
-    with caplog.at_level(logging.WARNING, "alibi.corpora.cache"):
-        assert corpus.load("toy").text("train") == "a b\n"
-        assert (written, caplog.messages) == ([], [])
-        path = data / "toy" / "train.tokens"
-        before = path.stat()
-        path.write_text("c d\n")  # as long as it was, and in the same second
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-        assert corpus.load("toy").text("train") == "c d\n"
-        assert caplog.messages == [f"{first.folder} is rebuilt: of another version or another source"]
-        (data / "toy" / "valid.tokens").unlink()
-        assert list(corpus.load("toy").splits) == ["train"]
+    assert corpus.load("toy").text("train") == "a b\n"
+    assert (written, warnings(capsys)) == ([], [])
+    path = data / "toy" / "train.tokens"
+    before = path.stat()
+    path.write_text("c d\n")  # as long as it was, and in the same second
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert corpus.load("toy").text("train") == "c d\n"
+    assert warnings(capsys) == [f"{first.folder} is rebuilt: of another version or another source"]
+    (data / "toy" / "valid.tokens").unlink()
+    assert list(corpus.load("toy").splits) == ["train"]
     assert len(written) == 2
 
 

@@ -16,7 +16,8 @@ from conftest import ROOT
 from forked import HANGS_AFTER
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from alibi.book.build import KERNEL, chapters, cleaned
+from alibi.book.chapters import KERNEL, chapters
+from alibi.book.outputs import cleaned
 from alibi.book.parameters import PARAMETERS, check
 
 NOTEBOOKS = [path for path in chapters(ROOT) if path.suffix == ".ipynb"]

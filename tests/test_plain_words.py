@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from conftest import ROOT, texts
 
-from alibi.book.build import chapters
+from alibi.book.chapters import chapters
 
 PAGES = {path.stem: path for path in chapters(ROOT) if path.suffix == ".ipynb"}
 LONGEST = 25

@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from alibi import paths, runs
 from alibi.book import page_model, plots, results, tables
-from alibi.book.build import chapters
+from alibi.book.chapters import chapters
 from alibi.evaluate import AgainstItself
 from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
 from alibi.reproduction import claims, training_cell

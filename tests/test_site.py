@@ -15,7 +15,8 @@ from forked import HANGS_AFTER
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from alibi.book import pdf, plots
-from alibi.book.build import KERNEL, chapters, render
+from alibi.book.build import render
+from alibi.book.chapters import KERNEL, chapters
 from alibi.book.plots.looks import BRIGHTER, INVERTED
 
 pytestmark = pytest.mark.slow

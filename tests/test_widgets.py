@@ -13,7 +13,7 @@ from forked import HANGS_AFTER
 from javascript import files_of, in_browser, in_node
 
 from alibi.book import plots, results
-from alibi.book.build import chapters
+from alibi.book.chapters import chapters
 from alibi.book.widgets import FOLDER, NAMES, SHARED, figures, scripts, widget
 from alibi.corpora.vocabulary import BytePairVocabulary
 from alibi.evaluate import AgainstItself

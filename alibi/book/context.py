@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from alibi.book import plots
 from alibi.book.plots.looks import WIDTH
+from alibi.protocols import CACHE, SLIDING
 from alibi.reproduction.evidence import TRIGRAM_WITH_CACHE
-from alibi.reproduction.protocols import CACHE, SLIDING
 
 # Rows with equal values here scored the same tokens, in the vocabulary of one run's training text.
 TOKENS = ["corpus_used", "train_length", "seed", "skipped", "sample"]

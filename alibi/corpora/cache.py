@@ -4,7 +4,6 @@ Text of any size is read, counted and encoded in pieces: memory holds only a pie
 """
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
@@ -26,7 +25,6 @@ from alibi.progress import say
 if TYPE_CHECKING:
     from alibi.corpora.vocabulary import Vocabulary
 
-logger = logging.getLogger(__name__)
 
 # Count this up when the text, the splits or the encoding of a corpus change, so that older caches are rebuilt.
 FORMAT = 3
@@ -109,7 +107,7 @@ def build(folder: Path, source: Source, training_sha256: str = "") -> None:
             if not fault:
                 return  # another process built it while this one waited
             if folder.exists():
-                logger.warning("%s is rebuilt: %s", folder, fault)
+                say(f"warning: {folder} is rebuilt: {fault}")
             scratch = folder.parent / f".{folder.name}.building"
             if scratch.exists():
                 shutil.rmtree(scratch)  # left by a killed build

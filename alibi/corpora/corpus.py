@@ -8,9 +8,8 @@ to open the cache, and a machine without network can use a copy of it.
 
 import hashlib
 import json
-import logging
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +27,11 @@ from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
 from alibi.errors import InputError, UnknownNameError, listed, quoted, told
 from alibi.files import sha256
 from alibi.paths import cache_folder, texts_folder
+from alibi.progress import say_once
 
 if TYPE_CHECKING:
     from alibi.scale import Scale
 
-logger = logging.getLogger(__name__)
 
 # Bytes of a name: with a tokenisation and an ending it has to be a file's name.
 LONGEST_NAME = 200
@@ -212,9 +211,9 @@ def load(name: str, tokenisation: str | None = None, *, streaming: bool = False,
     reading = _reading(name)
     folder, source = _folder(reading, tokenisation), _source(reading, tokenisation, streaming)
     if (data := texts_folder()) is not None and not data.is_dir():
-        _tell_once(f"ALIBI_DATA is {data}, which is not a folder: no text is read from it")
+        say_once(f"warning: ALIBI_DATA is {data}, which is not a folder: no text is read from it")
     if source and source.remark:
-        _tell_once(source.remark)
+        say_once(f"warning: {source.remark}")
     if fault := fault_of(folder, source, str(reading)):
         if source is None and (folder / "manifest.json").is_file():
             raise CorpusError(f"{folder} is {fault}, and its source is not here: restore it, or remove it")
@@ -415,8 +414,3 @@ def _source(reading: Reading, tokenisation: str | None, streaming: bool = False)
     if reading.corpus in MIXTURES:
         return from_mixture(reading, tokenisation)
     return from_hub(reading, tokenisation, streaming) if reading.corpus in HUB else None
-
-
-@cache
-def _tell_once(remark: str) -> None:
-    logger.warning("%s", remark)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from alibi.corpora.corpus import Corpus, load
-from alibi.device import provenance
+from alibi.protocols import CACHE
+from alibi.provenance import provenance
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.evaluations import LONGEST
 from alibi.reproduction.evidence import CONTROLS, TRIGRAM_WITH_CACHE
-from alibi.reproduction.protocols import CACHE
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.reproduction.trigram import Trigram, best_weight, cache_probability, mixed_loss
 from alibi.run_spec import BOOKKEEPING, Bookkeeping

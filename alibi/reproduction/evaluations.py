@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from alibi.corpora.corpus import Corpus
 from alibi.evaluate import Evaluation
 from alibi.model import Decoder
+from alibi.protocols import SLOPES
 from alibi.records import MEASURED_COLUMNS
-from alibi.reproduction.protocols import SLOPES
 from alibi.runs import Run
 from alibi.scale import scale_named
 from alibi.windows import PIECE

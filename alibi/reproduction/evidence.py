@@ -9,9 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from alibi.records import MEASURED_COLUMNS
-from alibi.reproduction.experiments import TABLES
-from alibi.reproduction.protocols import (
+from alibi.protocols import (
     AGAINST_ITSELF,
     ATTENTION,
     CACHE,
@@ -22,6 +20,8 @@ from alibi.reproduction.protocols import (
     SLIDING,
     TRUNCATED,
 )
+from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.experiments import TABLES
 from alibi.retrieval.tasks import COPYING, TASKS
 
 COUNTED_SCALES = ("paper", "gpu", "laptop")

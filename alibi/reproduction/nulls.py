@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from alibi.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
 from alibi.records import measured_results, paper_results
 from alibi.reproduction.claims import BROKEN, HOLDS, Known, measure
 from alibi.reproduction.evidence import CONTROLS, COUNTED_SCALES, STRIDE_SHARE, as_records
-from alibi.reproduction.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
 from alibi.reproduction.rules import CLAIMS, Claim
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from alibi.corpora.corpus import Corpus
 from alibi.measures.repeats import distance_bands
 from alibi.measures.truncation import FORMS
 from alibi.model import Decoder
+from alibi.protocols import ATTENTION, GRADIENT, REPEATS, TRUNCATED
 from alibi.records import MEASURED_COLUMNS
-from alibi.reproduction.protocols import ATTENTION, GRADIENT, REPEATS, TRUNCATED
 from alibi.runs import Run
 
 if TYPE_CHECKING:

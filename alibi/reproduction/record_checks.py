@@ -15,12 +15,12 @@ from alibi.corpora.corpus import Corpus, outline
 from alibi.device import DTYPES, kind_of
 from alibi.errors import UserError, listed
 from alibi.model import unmade
+from alibi.protocols import AGAINST_ITSELF, GRADIENT, READING, REPEATS, SLOPES
 from alibi.records import TRUTHS
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments import EXPERIMENTS
-from alibi.reproduction.protocols import AGAINST_ITSELF, GRADIENT, READING, REPEATS, SLOPES
 from alibi.reproduction.retrieval_cells import ANSWERS
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.run_cache import config_hash

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from alibi.device import THREADS, provenance
+from alibi.device import THREADS
 from alibi.model import Decoder, unmade
 from alibi.positions.interpolation import INTERPOLATIONS, interpolated
+from alibi.provenance import provenance
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.evidence import LEARNED

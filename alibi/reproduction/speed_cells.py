@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 
-from alibi.device import compute_dtype, device_name, provenance, settle_cpu
+from alibi.device import compute_dtype, device_name, settle_cpu
 from alibi.evaluate import EVALUATION_DTYPE, evaluate
+from alibi.protocols import NONOVERLAPPING
+from alibi.provenance import provenance
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.training_cell import TrainingCell
@@ -141,7 +143,7 @@ class SpeedCell(ShapeCell):
     def _known(self, method: str) -> dict[str, Any]:
         return {
             "corpus": self.paper_corpus, "split": "valid", "model": self.model, "method": method,
-            "train_length": self.train_length, "eval_length": self.train_length, "protocol": "nonoverlapping",
+            "train_length": self.train_length, "eval_length": self.train_length, "protocol": NONOVERLAPPING,
             "scale": self.scale, "seed": 0, "parameters": self.at.unmade(method).parameter_count(),
             "corpus_used": RANDOM_TOKENS, "paper_length": self.train_length,
         }  # fmt: skip
@@ -343,7 +345,7 @@ class DecayWindowCell(TrainingCell):
         """Its numbers before they are measured: for each record, the columns that are known."""
         (measure,) = self.measures
         loss = {
-            "split": measure.split, "eval_length": measure.length, "protocol": "nonoverlapping",
+            "split": measure.split, "eval_length": measure.length, "protocol": NONOVERLAPPING,
             "prefix": measure.prefix, "metric": "loss", "unit": "nats",
         }  # fmt: skip
         return [self.known() | loss | {"decay_window": nats} for nats in DECAY_WINDOWS]

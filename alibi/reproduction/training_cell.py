@@ -10,6 +10,7 @@ from alibi.corpora.corpus import Corpus, load, name_at, outline
 from alibi.device import compute_dtype, is_here
 from alibi.model import unmade
 from alibi.progress import say_once
+from alibi.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING, SLOPES
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.evaluations import (
     Measure,
@@ -22,7 +23,6 @@ from alibi.reproduction.evaluations import (
     records_by_position,
     records_of_slopes,
 )
-from alibi.reproduction.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING, SLOPES
 from alibi.reproduction.reading import ReadingMeasure, numbers_of_reading, records_of_reading
 from alibi.reproduction.texts import Text
 from alibi.run_cache import run_folder

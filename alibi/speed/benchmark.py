@@ -6,9 +6,10 @@ from contextlib import ExitStack
 
 import torch
 
-from alibi.device import absence, best_device, check_device, compute_dtype, provenance, settle_cpu
+from alibi.device import absence, best_device, check_device, compute_dtype, settle_cpu
 from alibi.errors import InputError, UnknownNameError
 from alibi.positions import METHODS, position_method
+from alibi.provenance import provenance
 from alibi.speed.attention import attention
 from alibi.speed.evaluation import LONGER, evaluation
 from alibi.speed.memory import memory

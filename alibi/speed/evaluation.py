@@ -4,6 +4,7 @@ from functools import partial
 
 from alibi.evaluate import evaluate
 from alibi.model import Decoder
+from alibi.protocols import NONOVERLAPPING
 from alibi.speed.result import EvaluationRow, Ratio, Way
 from alibi.speed.shapes import ALIBI, Contender, Shape, random_split, training
 from alibi.speed.timing import SECONDS_A_LENGTH, Step, median_of, paired_ratio, seconds_of, take_turns
@@ -75,7 +76,7 @@ def evaluation(
         timers = {key: partial(seconds_of, step, device) for key, step in steps.items()}
         times = take_turns(timers, SECONDS_A_LENGTH, f"{shape.name} nonoverlapping at {length}")
         for (contender, ran), seconds in times.items():
-            add(contender, ran, quickest[contender], "nonoverlapping", tokens, length, seconds)
+            add(contender, ran, quickest[contender], NONOVERLAPPING, tokens, length, seconds)
         for contender in contenders[1:]:
             pair = times[contender, quickest[contender]], times[first, quickest[first]]
             ratio = paired_ratio(*pair)

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from alibi.book.plots.axes import doublings, legend_above, logarithmic, nice_ticks
 from alibi.book.plots.looks import AT_LENGTH, COLOURS, DASHES, MARKERS, PERPLEXITY, TITLES, TRAINING_LENGTH, WIDTH
 from alibi.evaluate import AgainstItself
-from alibi.reproduction.protocols import AGAINST_ITSELF
+from alibi.protocols import AGAINST_ITSELF, NONOVERLAPPING
 
 
-def perplexities(records: pd.DataFrame, protocol: str = "nonoverlapping") -> pd.DataFrame:
+def perplexities(records: pd.DataFrame, protocol: str = NONOVERLAPPING) -> pd.DataFrame:
     """The perplexities of the validation split by one protocol; without overlap, only rows that skip no tokens."""
     chosen = (records.metric == "perplexity") & (records.protocol == protocol) & (records.split == "valid")
-    if protocol == "nonoverlapping" and "skipped" in records:
+    if protocol == NONOVERLAPPING and "skipped" in records:
         chosen &= records.skipped.isna()
     return records[chosen & records.value.notna()]
 
@@ -28,7 +28,7 @@ def extrapolation(
     records: pd.DataFrame,
     ax: Axes | None = None,
     legend: bool = True,
-    protocol: str = "nonoverlapping",
+    protocol: str = NONOVERLAPPING,
     mark: str | None = None,
 ) -> Axes:
     """Perplexity against evaluation length, one curve a method, with a mark at the training length (Figure 1).

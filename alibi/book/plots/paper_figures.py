@@ -29,6 +29,7 @@ from alibi.book.plots.looks import (
     TRAINING_LENGTH,
     WIDTH,
 )
+from alibi.protocols import NONOVERLAPPING, SLIDING
 
 # Letters of a title's line, and a space that ends none.
 TITLE, SPACE = 36, "\N{NO-BREAK SPACE}"
@@ -74,7 +75,7 @@ def figure_1(records: pd.DataFrame) -> Figure:
 
     A panel for each training length, both axes logarithmic.
     """
-    return _by_length(records, ("Table 2", "Table 3"), "nonoverlapping")
+    return _by_length(records, ("Table 2", "Table 3"), NONOVERLAPPING)
 
 
 def figure_2(records: pd.DataFrame) -> Figure:
@@ -279,7 +280,7 @@ def figure_11(records: pd.DataFrame) -> Figure:
 
     A panel for each training length, both axes logarithmic.
     """
-    return _by_length(records[records.stride == 1], ("Table 13", "Table 14", "Table 15"), "sliding_window")
+    return _by_length(records[records.stride == 1], ("Table 13", "Table 14", "Table 15"), SLIDING)
 
 
 def _shades(count: int) -> list[Any]:
