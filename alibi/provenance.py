@@ -1,4 +1,4 @@
-"""Where a number comes from: the machine and the code of a measurement."""
+"""The machine and the code of a measurement, as its record names them."""
 
 import subprocess
 from datetime import UTC, datetime

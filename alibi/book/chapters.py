@@ -1,4 +1,4 @@
-"""The chapters of the book: their order, their files, and where their executed copies lie."""
+"""The chapters of the book: their order, their files, and the files of their executed copies."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def notebooks(root: Path) -> list[Path]:
 
 
 def executed_path(root: Path, name: str) -> Path:
-    """Where papermill writes the executed notebook of this name."""
+    """The path of the executed notebook of this name, which papermill writes."""
     return root / "_build" / "executed" / f"{name}.ipynb"
 
 

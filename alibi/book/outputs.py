@@ -1,4 +1,4 @@
-"""The stored outputs of a chapter: what of an execution goes into the repository."""
+"""The stored outputs of a chapter: the parts of an execution that go into the repository."""
 
 import base64
 import json
