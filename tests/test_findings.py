@@ -89,6 +89,9 @@ def test_variants_are_told_against_alibi_and_against_themselves():
         "it changes by +1.0 %, and ALiBi's by -10.0 %."
     )
     assert findings.of_variants(measured(*learned)).data == findings.of_variants(measured()).data == findings.NONE
+    # A seed that one of them lacks is not compared.
+    more = curve("alibi-learned", {1: 1.5, 16: 1.5}, seed=1), curve("alibi", {1: 2, 16: 3}, seed=2)
+    assert findings.of_variants(measured(*alibi, *learned, *more[0], *more[1])).data == told
 
 
 def test_claims_without_a_number_share_a_line(monkeypatch):

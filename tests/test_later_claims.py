@@ -11,6 +11,7 @@ from test_claims import everything as of_the_paper
 from alibi.records import MEASURED_COLUMNS, paper_results
 from alibi.reproduction.claim_tables import as_json, changes, summary, table
 from alibi.reproduction.claims import NOT_MEASURED, REDUCED, both_scorecards, holm, judge, scorecard
+from alibi.reproduction.experiments.retrieval import BUDGETS
 from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.needs import needs, waiting
 from alibi.reproduction.retrieval_cells import GENERATED
@@ -116,6 +117,13 @@ def everything(scale="laptop", seed=0, shrink=8):
 
 
 COMPLETE = pd.concat([everything(seed=seed) for seed in range(2)], ignore_index=True)
+
+
+def test_seeds_of_a_run_that_draws_its_windows_count_though_their_tokens_differ():
+    tokens = [BUDGETS["laptop"].tokens(seed) for seed in range(3)]
+    drawn = [everything(seed=seed).assign(tokens_trained=number) for seed, number in enumerate(tokens)]
+    found = judge(claim("A21"), pd.concat(drawn, ignore_index=True), PAPER)
+    assert found.verdict == REDUCED and {part.seeds for part in found.findings} == {len(set(tokens))}
 
 
 def claim(number):

@@ -217,23 +217,26 @@ def full_windows(measured: pd.DataFrame) -> Markdown:
 
 
 def of_variants(measured: pd.DataFrame, multiple: int = 16) -> Markdown:
-    """Perplexity of each method against ALiBi's at L and at a multiple of L, mean over seeds, and how both change."""
+    """Perplexity of each method against ALiBi's at L and at a multiple of L, and how both change.
+
+    Means over the seeds that both have: a seed is the same weights at the start and the same order of the data.
+    """
     rows = results.relative(measured).query("multiple in (1, @multiple)")
-    table = (
-        rows.groupby(["method", "multiple"]).value.mean().unstack("multiple").reindex(columns=[1, multiple]).dropna()
-    )
-    means = {method: dict(zip((1, multiple), row, strict=True)) for method, *row in table.itertuples()}
-    if (alibi := means.pop("alibi", None)) is None:
-        return _listed([])
+    table = rows.pivot_table(index=["method", "seed"], columns="multiple", values="value")
+    table = table.reindex(columns=[1, multiple]).dropna()
+    curves = {method: curve.droplevel("method") for method, curve in table.groupby("method")}
+    alibi = curves.pop("alibi", table[:0])
     told = []
-    for method in [name for name in plots.TITLES if name in means]:
-        own = means[method]
-        changes = [f"{100 * (curve[multiple] / curve[1] - 1):+.1f} %" for curve in (own, alibi)]
-        told.append(
-            f"*{plots.TITLES[method]}*: perplexity {_against(own[1] / alibi[1])} ALiBi's at $L$, and "
-            f"{_against(own[multiple] / alibi[multiple])} it at ${multiple} L$. Up to there it changes by "
-            f"{changes[0]}, and ALiBi's by {changes[1]}."
-        )
+    for method in [name for name in plots.TITLES if name in curves]:
+        own, same = curves[method].align(alibi, join="inner", axis="index")
+        if len(own):
+            ratios = (own / same).mean()
+            changes = [f"{(curve[multiple] / curve[1] - 1).mean():+.1%}".replace("%", " %") for curve in (own, same)]
+            told.append(
+                f"*{plots.TITLES[method]}*: perplexity {_against(ratios[1])} ALiBi's at $L$, and "
+                f"{_against(ratios[multiple])} it at ${multiple} L$. Up to there it changes by {changes[0]}, and "
+                f"ALiBi's by {changes[1]}."
+            )
     return _listed(told)
 
 

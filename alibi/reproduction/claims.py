@@ -62,6 +62,9 @@ Z = 1.959964
 # Of Student's t with 9 degrees of freedom: a time is repeated at least ten times (`alibi.speed.timing`), and not many
 # times more.
 T_OF_REPEATS = 2.262157
+# Trainings on this share of the longest one's tokens have its budget: budgets differ twofold or more, and the tokens of
+# a run that draws its windows by seed, or that stops after an equal time, by less.
+SAME_BUDGET = 0.7
 
 
 @dataclass(frozen=True)
@@ -277,7 +280,7 @@ class Known:
 def _longest(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows without those of shorter trainings: two budgets of a method, on whatever seeds, are not averaged."""
     run = rows.groupby(["source", "method", "paper_length", "equal_time"])
-    return rows[~rows["tokens_trained"].lt(run["tokens_trained"].transform("max"))]
+    return rows[~rows["tokens_trained"].lt(SAME_BUDGET * run["tokens_trained"].transform("max"))]
 
 
 def _computed(part: Part, sample: Sample) -> tuple[dict[int, float], dict[int, float], list[str]]:

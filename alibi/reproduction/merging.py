@@ -13,7 +13,7 @@ an experiment chooses the dtype of its runs, it is part of the key too.
 """
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -103,13 +103,13 @@ def merge(paths: Sequence[Path]) -> Merged:
         fresh: dict[tuple[object, ...], Row] = {}
         for file in files:
             for line, row in file.rows.items():
-                key = _key(row)
-                if key in recorded and _same(row, recorded[key]):
+                key, before = _key(row), _found(row, recorded)
+                if before and _same(row, before):
                     known += 1  # Even if today's checks would refuse it.
                     continue
                 for column, right in wrong_columns(row):
                     file.fault(line, column, row[column], right)
-                before = recorded.get(key) or fresh.get(key)
+                before = before or fresh.get(key)
                 if row["value"] is None:
                     continue  # A fault, told above.
                 if before is None:
@@ -137,7 +137,7 @@ def append_unrecorded(experiment: str, rows: "pd.DataFrame") -> None:
     with held(experiment):
         recorded = _recorded([experiment])
         named = rows.assign(source=experiment).reindex(columns=MEASURED_COLUMNS)
-        fresh = [_key(row) not in recorded for row in plain_rows(named)]
+        fresh = [_found(row, recorded) is None for row in plain_rows(named)]
         if any(fresh):
             add(experiment, rows[fresh])
 
@@ -217,6 +217,11 @@ def _recorded(experiments: Iterable[str]) -> dict[tuple[object, ...], Row]:
     for experiment in experiments:
         found |= {_key(row): row for row in plain_rows(measured_results(experiment))}
     return found
+
+
+def _found(row: Row, recorded: Mapping[tuple[object, ...], Row]) -> Row | None:
+    """The record of the same number; one that was written before records had learning rates names none."""
+    return recorded.get(_key(row)) or recorded.get(_key(row | {"learning_rate": None}))
 
 
 def _key(row: Row) -> tuple[object, ...]:
