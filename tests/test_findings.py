@@ -56,6 +56,9 @@ def test_the_order_at_the_training_length():
     t5 = record(95, "t5"), record(97, "t5", seed=1)
     rows = measured(record(90, "alibi"), record(100, "sinusoidal"), *t5, record(99, "none"))
     told = findings.order_at_length(TABLE_5, rows).data
+    # A seed without a rival is not a pair.
+    more = findings.order_at_length(TABLE_5, pd.concat([rows, measured(record(50, "alibi", seed=1))])).data
+    assert "ALiBi 70.0, " in more and "is 0.900; in the paper" in more
     assert "ALiBi 90.0, T5 bias 96.0, None (NoPE) 99.0 and Sinusoidal 100.0" in told
     # Table 5: 28.46 over 28.03 at 64 tokens, 19.73 over 20.05 at 512.
     assert "is 0.900; in the paper it is 1.015 at 64 and 0.984 at 512" in told

@@ -54,6 +54,16 @@ def test_no_citation_or_term_stands_inside_a_formula(chapter):
 
 
 @each_chapter
+def test_what_code_in_prose_imports_is_there(chapter):
+    """Of the package: a solution may use another library, which need not be installed."""
+    markdown = [cell.source for cell in nbformat.read(chapter, as_version=4).cells if cell.cell_type == "markdown"]
+    for block in re.findall(r"```python\n(.*?)```", "\n".join(markdown), re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "alibi":
+                exec(ast.unparse(node), {})
+
+
+@each_chapter
 def test_parameters_are_typed_commented_known_and_checked(chapter):
     cells = code_cells(chapter)
     (place,) = [number for number, cell in enumerate(cells) if has_tag(cell, "parameters")]

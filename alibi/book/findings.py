@@ -125,35 +125,41 @@ def _by_multiple(records: pd.DataFrame, method: str) -> dict[float, dict[float, 
     return dict(sorted(found.items()))
 
 
-def at_own_length(records: pd.DataFrame) -> pd.DataFrame:
-    """Perplexity at L, a column for each method and a row for each training length in tokens; mean over seeds."""
+def _at_own_length(records: pd.DataFrame) -> pd.DataFrame:
+    """Perplexity at L: a column for each method, and a row for each training length in tokens and each seed."""
     own = results.relative(records).query("multiple == 1")
-    own = own.pivot_table(index="train_length", columns="method", values="value")
+    own = own.pivot_table(index=["train_length", "seed"], columns="method", values="value")
     return own.reindex(columns=METHODS)
 
 
+def _leads(records: pd.DataFrame) -> dict[float, float]:
+    """ALiBi's perplexity at L over sinusoidal's, by training length, mean over the seeds that both have."""
+    own = _at_own_length(records)
+    ratios = (own.alibi / own.sinusoidal).groupby("train_length").mean().dropna()
+    return dict(zip(ratios.index.tolist(), ratios.tolist(), strict=True))
+
+
 def order_at_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
-    """At L: the methods from best to worst, and ALiBi against sinusoidal here and in the paper.
+    """At L: the methods from best to worst, means over seeds, and ALiBi against sinusoidal here and in the paper.
 
     Args:
         paper: the rows of Table 5, which has many training lengths.
         measured: from `results.results`.
     """
-    published = at_own_length(paper)
-    lead = (published.alibi / published.sinusoidal).to_dict()
+    lead, ours = _leads(paper), _leads(measured)
     known = measured.dropna(subset="paper_length").astype({"train_length": float, "paper_length": float})
     stands_for = dict(zip(known.train_length, known.paper_length, strict=True))
     told = []
-    for length, row in at_own_length(measured).T.to_dict().items():
+    for length, row in _at_own_length(measured).groupby("train_length").mean().T.to_dict().items():
         ranked = sorted((value, plots.TITLES[method]) for method, value in row.items() if not math.isnan(value))
         if len(ranked) < 2:
             continue
         order = _joined([f"{title} {value:.1f}" for value, title in ranked])
         sentence = f"**Trained and read at {length:g}**, from best to worst: {order}."
-        if not math.isnan(ours := row["alibi"] / row["sinusoidal"]):
+        if length in ours:
             places = [place for place in dict.fromkeys([length, stands_for[length]]) if place in lead]
             theirs = _joined([f"{lead[place]:.3f} at {place:g}" for place in places]) if places else "not given"
-            sentence += f" ALiBi over sinusoidal is {ours:.3f}; in the paper it is {theirs}."
+            sentence += f" ALiBi over sinusoidal is {ours[length]:.3f}; in the paper it is {theirs}."
         told.append(sentence)
     return _listed(told)
 

@@ -17,11 +17,13 @@ from alibi.scale import scale_named
 
 METHODS = ("alibi", "sinusoidal")
 BFLOAT16 = {"dtype": "bfloat16"}
+# The other weights and the other order have the seed plus this number, outside the grids.
+OTHER = 1000
 
 
 def changes(seed: int) -> list[dict[str, Any]]:
     """Fields of the five runs: the first, then another order of the data, other weights, both, another dtype."""
-    other = seed + 1000  # A seed outside the grids.
+    other = seed + OTHER
     return [
         {"seed": seed, **BFLOAT16},
         {"seed": seed, "data_seed": other, **BFLOAT16},
