@@ -416,6 +416,10 @@ def _train(
     _tell_beginning(training, kernel, flops)
     _loop(training, corpus, folder, bookkeeping, received)
     rate = config.steps * training.tokens_a_step / max(training.seconds, 1e-9)
+    if rate * flops > ceiling * config.processes:
+        # Something else ran while it was measured.
+        matmul_rate.cache_clear()
+        ceiling = max(ceiling, matmul_rate(config.device, config.dtype))
     weights = training.weights()
     ceiling *= config.processes
     facts = provenance(config.device) | {

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_training_lowers_the_loss_and_writes_three_files(corpus, method, tmp_pat
     assert 0 <= facts["share_of_matmul_rate"] < 1
     model = load_model(tmp_path / "run")
     assert not model.training and model.config == config.model
+
+
+def test_a_rate_of_matrix_products_below_that_of_the_training_is_measured_again(corpus, tmp_path, monkeypatch):
+    """As it is found while something else runs."""
+    rates = iter([1.0, 1e15])
+    monkeypatch.setattr("alibi.train.matmul_rate", cache(lambda device, dtype: next(rates)))
+    train(config_for(corpus), corpus, tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "config.json").read_text())["run"]
+    assert facts["matmul_flops_per_second"] == 1e15 and facts["share_of_matmul_rate"] < 1
 
 
 def test_the_data_may_have_an_order_of_its_own():
