@@ -288,7 +288,7 @@ def test_the_share_of_the_gain_that_is_the_curse():
     (verdict,) = [verdict for verdict in scorecard() if verdict.number == 14]
     assert 0.75 < verdict.findings[0].effect < 0.85
     ours = {part.length: part.effect for part in (verdict.findings[0], *verdict.findings[0].at_other_lengths)}
-    assert [f"{ours[length]:.0%}" for length in (512, 1024)] == ["81%", "85%"]
+    assert [f"{ours[length]:.0%}" for length in (512, 1024)] == ["81%", "84%"]
     larger = measured_results("wikitext103").query("scale == 'gpu' and method == 'alibi' and train_length == 512")
     larger = larger.query("metric == 'perplexity' and split == 'valid' and seed == 0 and skipped.notna()")
     curves = larger.set_index(["protocol", "eval_length"]).value
@@ -296,7 +296,7 @@ def test_the_share_of_the_gain_that_is_the_curse():
     assert f"{1 - gained[0] / gained[1]:.0%}" == "93%"
     says(
         "early-token-curse",
-        "Of our gains to $4 L$ they explain 81 % at $L = 64$ and 85 % at 128 (7M",
+        "Of our gains to $4 L$ they explain 81 % at $L = 64$ and 84 % at 128 (7M",
         "93 % at 512 (37M)",
     )
 
@@ -363,10 +363,18 @@ def test_what_steeper_slopes_would_do_to_the_claims_on_passkeys():
 
 
 def test_how_far_apart_three_seeds_are():
-    own = perplexities(results("wikitext103", "laptop"))
-    values = own.query("method == 'alibi' and train_length == 64 and eval_length == 64").value.astype(float)
-    assert len(values) == 3 and f"{math.log(values.max() / values.min()):.3f}" == "0.010"
+    every = perplexities(results("wikitext103", "laptop"))
+
+    def span(method, length, window):
+        own = every[(every.method == method) & (every.train_length == length) & (every.eval_length == window)]
+        values = own.value.astype(float)
+        assert len(values) == 3
+        return f"{math.log(values.max() / values.min()):.3f}"
+
+    spans = [span("alibi", 64, 64), span("alibi", 128, 128), span("sinusoidal", 128, 128), span("sinusoidal", 128, 256)]
+    assert spans == ["0.010", "0.002", "0.003", "0.041"]
     says("reproducibility", "ALiBi's three perplexities at $L$ span 0.010 nats")
+    says("reproducibility", "one kind of CPU, and span 0.002 nats; sinusoidal's span 0.003, and 0.041 at $2 L$")
 
 
 def test_how_far_apart_two_kinds_of_cpu_are():
@@ -1307,8 +1315,9 @@ def test_the_runs_on_other_novels():
     says("bookcorpus", "Claim 10 is *seen once*: its three parts hold, at 64 by three seeds, elsewhere by one")
     says("bookcorpus", "By the three ALiBi's lead at 64 is 0.009 to 0.038 nats; two had left it open")
     corrected = {(v.number, n): part.holm for v in scorecard() for n, part in enumerate(v.findings, 1) if part.holm}
-    assert {part: f"{p:.5f}" for part, p in corrected.items()} == {(10, 3): "0.00001"}
-    says("scorecard", "One has: 0.00001 for claim 10's third")
+    assert len(corrected) == 9 and [*dict.fromkeys(claim for claim, _ in corrected)] == [1, 4, 10, 13, 14, 19]
+    assert max(corrected.values()) < 0.01
+    says("scorecard", "Nine parts do (claims 1, 4, 10, 13, 14, 19), all below 0.01")
 
 
 def test_what_the_rate_of_the_t5_table_did():
