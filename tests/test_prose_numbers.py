@@ -27,7 +27,7 @@ from alibi.reproduction.experiments import EXPERIMENTS
 from alibi.reproduction.experiments.wikitext103 import STEPS
 from alibi.reproduction.later_rules import LATER_CLAIMS
 from alibi.reproduction.retrieval_cells import TEST_WINDOWS
-from alibi.reproduction.rules import CLAIMS, HOLDS_UP_TO
+from alibi.reproduction.rules import CLAIMS, HOLDS_UP_TO, LOWEST_SPREAD
 from alibi.scale import SCALES, paper_model
 from alibi.speed.shapes import SHAPES
 
@@ -375,6 +375,8 @@ def test_how_far_apart_three_seeds_are():
     assert spans == ["0.010", "0.002", "0.003", "0.041"]
     says("reproducibility", "ALiBi's three perplexities at $L$ span 0.010 nats")
     says("reproducibility", "one kind of CPU, and span 0.002 nats; sinusoidal's span 0.003, and 0.041 at $2 L$")
+    assert LOWEST_SPREAD == 0.008
+    says("reproducibility", "where a ratio has one seed: a standard deviation of 0.008 past $L$")
 
 
 def test_how_far_apart_two_kinds_of_cpu_are():
