@@ -132,9 +132,8 @@ def _at_own_length(records: pd.DataFrame) -> pd.DataFrame:
     return own.reindex(columns=METHODS)
 
 
-def _leads(records: pd.DataFrame) -> dict[float, float]:
-    """ALiBi's perplexity at L over sinusoidal's, by training length, mean over the seeds that both have."""
-    own = _at_own_length(records)
+def _leads(own: pd.DataFrame) -> dict[float, float]:
+    """ALiBi's perplexity over sinusoidal's in a table of `_at_own_length`, by L, mean over the seeds that both have."""
     ratios = (own.alibi / own.sinusoidal).groupby("train_length").mean().dropna()
     return dict(zip(ratios.index.tolist(), ratios.tolist(), strict=True))
 
@@ -146,11 +145,12 @@ def order_at_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
         paper: the rows of Table 5, which has many training lengths.
         measured: from `results.results`.
     """
-    lead, ours = _leads(paper), _leads(measured)
+    own = _at_own_length(measured)
+    lead, ours = _leads(_at_own_length(paper)), _leads(own)
     known = measured.dropna(subset="paper_length").astype({"train_length": float, "paper_length": float})
     stands_for = dict(zip(known.train_length, known.paper_length, strict=True))
     told = []
-    for length, row in _at_own_length(measured).groupby("train_length").mean().T.to_dict().items():
+    for length, row in own.groupby("train_length").mean().T.to_dict().items():
         ranked = sorted((value, plots.TITLES[method]) for method, value in row.items() if not math.isnan(value))
         if len(ranked) < 2:
             continue
