@@ -117,7 +117,7 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
     Raises:
         InputError: for an unknown method, scale, kernel, device or dtype (the message lists the known ones), a number
             out of range, a decay window that is not positive or has no linear bias, a rate for parameters that the
-            method lacks, or a batch or device that the processes can't share.
+            method lacks or the scale's recipe can't give one, or a batch or device that the processes can't share.
     """
     scale, device, train_length = _checked_spec(spec)
     steps = scale.steps if spec.steps is None else spec.steps
@@ -185,6 +185,10 @@ def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
         if (rate := getattr(spec, name)) is not None and not 0 < rate < math.inf:
             raise InputError(f"{name}={rate}: choose a number above 0")
     model = _model(spec, scale, train_length, vocabulary_size=0)  # Refuses a wrong decay window.
+    if spec.method_rate is not None and scale.recipe == "paper":
+        raise InputError(
+            f"method_rate={spec.method_rate}: scale {scale.name} has the paper's recipe, with one rate; leave it out"
+        )
     if spec.method_rate is not None and not list(
         position_method(model.method, model.width, model.heads, model.longest).parameters()
     ):

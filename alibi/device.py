@@ -81,15 +81,19 @@ def kind_of(name: str) -> str:
 
 
 def compute_dtype(device: str) -> str:
-    """bfloat16 if the device multiplies it natively (CUDA; CPUs with AVX512-BF16 or AMX), else float32.
+    """bfloat16 if the device multiplies it natively (CUDA from Ampere on; CPUs with AVX512-BF16 or AMX), else float32.
 
-    MPS gets float32: some Apple GPUs can't multiply bfloat16, and torch does not say which. `--dtype` overrides it.
+    CUDA that is not here, as in a plan, counts as such. MPS gets float32: some Apple GPUs can't multiply bfloat16, and
+    torch does not say which. `--dtype` overrides it.
     """
+    if device == "cuda":
+        here = is_here(device)
+        return "bfloat16" if not here or torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     capabilities = _capabilities()
     # torch may use less than the CPU has: ATEN_CPU_CAPABILITY can limit it.
     used = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     on_cpu = used and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return "bfloat16" if device == "cuda" or (device == "cpu" and on_cpu) else "float32"
+    return "bfloat16" if device == "cpu" and on_cpu else "float32"
 
 
 def compiles(device: str) -> bool:
@@ -164,9 +168,18 @@ def _glibc() -> ctypes.CDLL | None:
     return libc if hasattr(libc, "mallopt") else None  # musl has none.
 
 
+def matmul_rate(device: str, dtype: str, again: bool = False) -> float:
+    """Floating point operations a second of large matrix products in this dtype; a number of threads has its own.
+
+    Measured once in a process; with `again` once more.
+    """
+    if again:
+        _matmul_rate.cache_clear()
+    return _matmul_rate(device, dtype, torch.get_num_threads())
+
+
 @cache
-def matmul_rate(device: str, dtype: str) -> float:
-    """Floating point operations a second of large matrix products in this dtype, measured once."""
+def _matmul_rate(device: str, dtype: str, threads: int) -> float:
     size = {"cuda": 8192, "mps": 4096}.get(device, 1024)
     # Random numbers, because a GPU draws less power for ones and is faster then; from a generator of their own, because
     # a run must not depend on an earlier measurement.

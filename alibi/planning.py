@@ -1,8 +1,11 @@
 """Planning of a run before it is paid for: parameters, memory by part, time on a number of GPUs.
 
 Memory is counted, not modelled: the run's own code takes two steps with torch's fake tensors, which have shapes and no
-data, and the bytes of every tensor count while it lives. So any method, recipe, kernel and dtype is counted exactly as
-its code allocates, in seconds, on a machine that could not hold the run.
+data, and the bytes of every tensor count while it lives. So any method, recipe, kernel and dtype is counted as its code
+allocates, in seconds, on a machine that could not hold the run.
+
+On a GPU, kernel baddbmm holds more than is counted: CUDA's autocast keeps its weights in float32 too. No GPU gets this
+kernel unless it is asked for.
 """
 
 import weakref
@@ -16,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from alibi.attention import Attend, choose_kernel, sdpa
+from alibi.attention import Attend, Prepare, choose_kernel, sdpa
 from alibi.configuration import TrainConfig, check_dealt
 from alibi.device import computing, device_name, is_here, matmul_rate
 from alibi.embedding import AdaptiveEmbedding
@@ -28,8 +31,11 @@ from alibi.progress import duration, three_digits
 
 # The share of the rate of large matrix products that runs of these sizes reach: a guess, only for estimates.
 USUAL_SHARE = 0.4
-# Floating point operations a second of dense products in 16 and in 32 bits (not TF32), from the makers' data sheets.
-CARDS = {"V100": (125e12, 15.7e12), "A100": (312e12, 19.5e12), "H100": (989e12, 67e12)}
+# Floating point operations a second of dense products, from the makers' data sheets; float32 is not TF32.
+CARDS = {
+    "bfloat16": {"A100": 312e12, "H100": 989e12},
+    "float32": {"V100": 15.7e12, "A100": 19.5e12, "H100": 67e12},
+}
 GIB = 2**30
 
 
@@ -97,7 +103,7 @@ def memory(config: TrainConfig, tokens: np.ndarray) -> Memory:
             model, config.learning_rate, config.warmup_steps, config.steps, config.method_rate
         )
         weights = held.held
-        with model.attention_by(_fused) if model.kernel in ("flex", "window") else nullcontext():
+        with model.attention_by(stand_in) if (stand_in := _stand_in(model, config)) else nullcontext():
             _step(model, optimizer, clip, config, held)
             optimiser = held.held - weights
             held.most = held.held
@@ -171,8 +177,20 @@ def _takes_several_passes(config: TrainConfig) -> bool:
     return _rows(config) > _rows_at_once(config)
 
 
-def _fused(bias: Bias, queries_T: Tensor, keys_S: Tensor, kernel: str, dropout: float, dtype: torch.dtype) -> Attend:
-    return sdpa(NoBias(), queries_T, keys_S, 0.0, dtype)
+def _stand_in(model: Decoder, config: TrainConfig) -> Prepare | None:
+    """An attention that keeps the same tensors as the run's and works with fake ones; None if the run's own does."""
+    if model.kernel in ("flex", "window"):
+        return lambda _, queries_T, keys_S, kernel, dropout, dtype: sdpa(NoBias(), queries_T, keys_S, 0.0, dtype)
+    if model.kernel == "sdpa" and config.device == "cuda" and list(model.positions.parameters()):
+        # The fused kernel of CUDA gives a mask its gradient, for which that of CPUs would store all scores.
+        def masked(
+            bias: Bias, queries_T: Tensor, keys_S: Tensor, kernel: str, dropout: float, dtype: torch.dtype
+        ) -> Attend:
+            with torch.no_grad():
+                return sdpa(bias, queries_T, keys_S, 0.0, dtype)
+
+        return masked
+    return None
 
 
 def _plan(model: Decoder, config: TrainConfig, tokens: np.ndarray) -> None:
@@ -250,6 +268,8 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
     with FakeTensorMode():
         model = Decoder(config.model)
     flops, every = model.training_flops(config.train_length), config.steps * blocks * config.train_length
+    # Checkpointing computes each forward pass, a third of the operations, twice.
+    computed = flops * 4 / 3 if config.activation_checkpointing else flops
     lines = [
         f"{config.model.method}: {model.parameter_count():,} parameters, {flops / 1e6:,.1f} MFLOP a token, "
         f"{config.steps:,} steps of {blocks * config.train_length:,} tokens, {every:,} in all",
@@ -262,13 +282,12 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
         rows = {f"{gpus} with ddp": in_ddp(config, alone), f"{gpus} with fsdp": in_fsdp(config, alone)}
     for name, row in rows.items():
         lines.append(f"{name:20}" + "".join(f"{size / GIB:13.3f}" for size in asdict(row).values()))
-    full = config.dtype == "float32"
-    rates = {name: card[full] for name, card in CARDS.items()} if config.device == "cuda" else {}
+    rates = dict(CARDS[config.dtype]) if config.device == "cuda" else {}
     if is_here(config.device):
         rates[device_name(config.device)] = matmul_rate(config.device, config.dtype)
     lines += ["", f"At {USUAL_SHARE:.0%} of the rate of matrix products (a guess, as is that more GPUs lose nothing):"]
     for name, rate in rates.items():
-        a_gpu = USUAL_SHARE * rate / flops
+        a_gpu = USUAL_SHARE * rate / computed
         lines.append(
             f"{name}, {three_digits(rate / 1e12)} TFLOP/s: {gpus * a_gpu:,.0f} tokens/s with {gpus}, "
             f"{duration(every / a_gpu / gpus)}, {three_digits(every / a_gpu / 3600)} "

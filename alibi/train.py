@@ -418,8 +418,7 @@ def _train(
     rate = config.steps * training.tokens_a_step / max(training.seconds, 1e-9)
     if rate * flops > ceiling * config.processes:
         # Something else ran while it was measured.
-        matmul_rate.cache_clear()
-        ceiling = max(ceiling, matmul_rate(config.device, config.dtype))
+        ceiling = max(ceiling, matmul_rate(config.device, config.dtype, again=True))
     weights = training.weights()
     ceiling *= config.processes
     facts = provenance(config.device) | {

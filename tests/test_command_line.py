@@ -221,6 +221,7 @@ def test_what_can_not_be_evaluated_on_is_refused_before_training(typed, tmp_path
         ("--method t5 --decay-window 12", "decay_window=12.0: only "),
         ("--method alibi --train-length 4096", "train_length=4096: choose 1 to 2048"),
         ("--method alibi --tokens-at-once 100", "tokens_at_once=100: a pass takes at least one block; choose 128"),
+        ("--method t5 --scale paper --method-rate 3", "method_rate=3.0: scale paper has the paper's recipe, with one"),
         ("--method alibi --method-rate 3", "method_rate=3.0: alibi has no parameters of its own; leave it out"),
     ],
 )

@@ -21,6 +21,7 @@ from alibi.device import (
     absence,
     best_device,
     check_device,
+    compute_dtype,
     device_name,
     float64_device,
     is_here,
@@ -109,6 +110,22 @@ def test_a_device_that_is_not_there_says_what_is_missing():
             require_device(replace(configure(RunSpec(method="alibi", scale="laptop"), period_corpus()), device="mps"))
     with pytest.raises(InputError, match="unknown device 'metal'; choose from cpu, cuda, mps"):
         check_device("metal")
+
+
+def test_an_old_gpu_gets_float32_and_one_that_is_not_here_is_planned_as_a_new_one(monkeypatch):
+    for here, native, dtype in ((False, False, "bfloat16"), (True, True, "bfloat16"), (True, False, "float32")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda here=here: here)
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda native=native, including_emulation=True: native)
+        assert compute_dtype("cuda") == dtype
+
+
+def test_each_number_of_threads_has_a_rate_of_its_own():
+    first, second, again = printed(
+        "import torch; from alibi.device import matmul_rate, settle_cpu; torch.set_num_threads(2);"
+        "a = matmul_rate('cpu', 'float32'); torch.set_num_threads(1); b = matmul_rate('cpu', 'float32');"
+        "torch.set_num_threads(2); print(a, b, matmul_rate('cpu', 'float32'))"
+    )
+    assert first == again != second
 
 
 def test_what_an_apple_gpu_can_not_do_is_refused_before_any_work():

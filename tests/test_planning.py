@@ -95,6 +95,25 @@ def test_what_a_dry_run_tells():
         planning.report(config_of("plain"), TOKENS, 2)
 
 
+def test_what_a_gpu_is_planned_for():
+    """Of kernels and rates that no CPU has; a step of the T5 bias took as much memory as ALiBi's on an H100."""
+    config = replace(configure(RunSpec(method="alibi", scale="paper", device="cuda"), CORPUS), kernel="sdpa")
+    config = replace(config, model=replace(config.model, layers=2, width=256, feedforward=1024))
+    of_t5 = replace(config, model=replace(config.model, method="t5"))
+    alibi, t5 = (planning.memory(one, TOKENS) for one in (config, of_t5))
+    assert t5.peak == pytest.approx(alibi.peak, rel=0.02)
+    told = planning.report(config, TOKENS, 1)
+    assert "H100, 989 TFLOP/s" in told and "V100" not in told, "a V100 has no bfloat16"
+    assert "V100, 15.7 TFLOP/s" in planning.report(replace(config, dtype="float32"), TOKENS, 1)
+
+    def tokens_a_second(one):
+        (line,) = [line for line in planning.report(one, TOKENS, 1).splitlines() if line.startswith("H100")]
+        return float(line.split(": ")[1].split(" tokens/s")[0].replace(",", ""))
+
+    again = replace(config, activation_checkpointing=True)
+    assert tokens_a_second(config) / tokens_a_second(again) == pytest.approx(4 / 3, rel=1e-3)
+
+
 # Their memory is mostly the step's tensors, or mostly the weights and what DDP and FSDP hold for them.
 SHARED = {
     "plain": {},

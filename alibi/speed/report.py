@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
 
+EVALUATION_HEADS = ("shape", "method", "protocol", "length", "ms", "tokens/s")
 STEP_HEADS = ("shape", "contestant", "kernel", "form", "ms/step", "quartiles", "tokens/s", "of peak", "warm-up s")
 
 
@@ -22,7 +23,7 @@ def report(result: Result) -> "Group":
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch_version']}, {machine['dtype']}",
         *(f"measured ceiling, {name}: {value:.3g}" for name, value in result.ceilings().items()),
         machine["note"] or None,
-        _table("training steps", STEP_HEADS, [_step(row) for row in result.steps]),
+        _table("training steps", STEP_HEADS, [_step(row, row.share_of(result.ceiling)) for row in result.steps]),
         *(
             Text(f"refused at {row.shape}, {row.contestant}: {way.label}: {why}")  # Its brackets are not markup.
             for row in result.steps
@@ -39,7 +40,7 @@ def report(result: Result) -> "Group":
     ]
     alone = [(f"{row.length:,}", row.bias, row.kernel, _time_or_refusal(row)) for row in result.attention]
     lines += [
-        _table("evaluation", ("shape", "method", "protocol", "length", "ms", "tokens/s"), evaluated),
+        _table(f"evaluation, {machine['evaluation_dtype']}", EVALUATION_HEADS, evaluated),
         _table("peak memory, MiB", ("shape", "method", "training step", "evaluation at 8 L", "at 16 L"), peaks),
         _table("attention alone, forward and backward pass", ("length", "bias", "kernel", "ms"), alone),
     ]
@@ -53,8 +54,7 @@ def report(result: Result) -> "Group":
     return Group(*(line for line in lines if line is not None))
 
 
-def _step(row: StepRow) -> tuple[str, ...]:
-    share = row.share_of_matmul_rate
+def _step(row: StepRow, share: float | None) -> tuple[str, ...]:
     return (
         row.shape,
         row.name,

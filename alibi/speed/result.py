@@ -51,9 +51,8 @@ class StepRow:
     warm_up: float
     """Seconds of the first steps, including compilation; the timed steps exclude them."""
     tokens_per_second: float
-    share_of_matmul_rate: float | None
-    """Share of the rate of matrix products that this process measured; None for peers, whose operations are not
-    counted."""
+    flops_per_second: float | None
+    """Floating point operations; None for peers, whose operations are not counted."""
     tried: dict[Way, float]
     """Seconds of a step in each way that was tried."""
     refused: dict[Way, str]
@@ -68,7 +67,11 @@ class StepRow:
             return f"{self.name} on {self.way.kernel_label}"
         return f"{self.name} ({AS_INSTALLED})" if self.way.form == AS_INSTALLED else self.name
 
-    def as_json(self) -> dict[str, Any]:
+    def share_of(self, ceiling: "Ceiling") -> float | None:
+        """Share of the rate of matrix products that this process measured."""
+        return None if self.flops_per_second is None else self.flops_per_second / ceiling.rate
+
+    def as_json(self, ceiling: "Ceiling") -> dict[str, Any]:
         """The row as plain data."""
         return {
             "shape": self.shape,
@@ -82,7 +85,7 @@ class StepRow:
             "steps": self.steps,
             "warm_up": self.warm_up,
             "tokens_per_second": self.tokens_per_second,
-            "share_of_matmul_rate": self.share_of_matmul_rate,
+            "share_of_matmul_rate": self.share_of(ceiling),
             "tried": {way.label: seconds for way, seconds in self.tried.items()},
             "refused": {way.label: reason for way, reason in self.refused.items()},
         }
@@ -175,8 +178,7 @@ class Ceiling:
 
     def measure(self) -> float:
         """Measures again and keeps the higher rate: background load in one measurement would flatter every row."""
-        matmul_rate.cache_clear()
-        self.rate = max(self.rate, matmul_rate(self.device, self.dtype))
+        self.rate = max(self.rate, matmul_rate(self.device, self.dtype, again=True))
         return self.rate
 
 
@@ -216,7 +218,7 @@ class Result:
         plain: dict[str, Any] = {
             "machine": self.machine,
             "ceilings": self.ceilings(),
-            "rows": [row.as_json() for row in self.steps],
+            "rows": [row.as_json(self.ceiling) for row in self.steps],
             "ratios": self.ratios_by_title(),
             "standard_errors": self.standard_errors(),
         }

@@ -1,7 +1,7 @@
 """Time of training steps: position methods and other libraries' models take turns.
 
 Each contestant runs in its fastest way (attention kernel, compiled or not), and its row names it. Ways are compared by
-medians; a ratio is the median of the ratios of steps in the same round.
+their fastest steps; a ratio is the median of the ratios of steps in the same round.
 """
 
 import statistics
@@ -56,7 +56,7 @@ class _Contestant:
             for way in ways
         ]
 
-    def row(self, shape: Shape, times: list[float], ceiling: float) -> StepRow:
+    def row(self, shape: Shape, times: list[float]) -> StepRow:
         low, _, high = statistics.quantiles(times, n=4)
         median, standard_error = median_of(times)
         rate = shape.tokens / median
@@ -71,7 +71,7 @@ class _Contestant:
             steps=len(times),
             warm_up=self.warm_up,
             tokens_per_second=rate,
-            share_of_matmul_rate=None if self.flops is None else rate * self.flops / ceiling,
+            flops_per_second=None if self.flops is None else rate * self.flops,
             tried=self.tried,
             refused=self.refused,
             fastest=self.fastest,
@@ -108,8 +108,8 @@ def training_steps(
         contestants += _peers(shape, device, installed)
     timed = {contestant: contestant.step for contestant in contestants}
     times = take_turns(timed, SECONDS_A_CONTESTANT * len(contestants), shape.name)
-    rate = ceiling.measure()
-    rows = {contestant: contestant.row(shape, times[contestant], rate) for contestant in contestants}
+    ceiling.measure()
+    rows = {contestant: contestant.row(shape, times[contestant]) for contestant in contestants}
     torch.compiler.reset()
     return list(rows.values()), list(_ratios(shape, rows, times, kernel))
 
