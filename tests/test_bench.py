@@ -11,8 +11,10 @@ import torch
 from conftest import ROOT
 
 from alibi.__main__ import main
+from alibi.attention import causal_attention
 from alibi.device import compute_dtype
 from alibi.evaluate import EVALUATION_DTYPE
+from alibi.positions import LinearBias
 from alibi.reproduction.speed_cells import SpeedCell, T5FormsCell
 from alibi.speed import attention, benchmark, memory, peers, shapes, t5_forms, timing, trials
 from alibi.speed.benchmark import BenchError
@@ -247,6 +249,34 @@ def test_attention_alone_names_kernels():
     assert all(ratio.column == "64" and ratio.value > 0 for ratio in ratios)
 
 
+def test_a_kernel_that_fails_in_any_way_ends_no_measurement(monkeypatch):
+    """As an allocator of a CPU does, which knows no error of its own."""
+
+    def failing(bias, queries_T, keys_T, kernel):
+        if isinstance(bias, LinearBias):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return causal_attention(bias, queries_T, keys_T, kernel)
+
+    monkeypatch.setattr(attention, "causal_attention", failing)
+    rows, ratios = attention.attention("cpu", (64,))
+    refused = [row for row in rows if row.bias.startswith("alibi")]
+    assert {row.refused for row in refused} == {"RuntimeError: DefaultCPUAllocator: can't allocate memory"}
+    assert any(row.bias == "none" and row.seconds for row in rows) and not ratios
+
+
+def test_the_memory_of_a_kernel_that_does_not_run_is_left_out():
+    rows, ratios = memory.memory(TINY, {Contender("alibi"): "sdpa"}, "cpu", beyond=False, kernel="window")
+    assert [(row.kernel, row.fastest) for row in rows] == [("sdpa", True)] and not ratios
+
+
+def test_models_of_other_libraries_have_the_size_of_ours():
+    """Weights that multiply tokens in the layers: of queries, keys, values, output, and twice of the fourfold width."""
+    for name, peer in peers.PEERS.items():
+        vocabulary = TINY.vocabulary
+        of_layers = [p for p in peer.build(TINY, True).parameters() if p.dim() == 2 and vocabulary not in p.shape]
+        assert sum(p.numel() for p in of_layers) == TINY.layers * 12 * TINY.width**2, name
+
+
 def test_the_process_of_the_peers_knows_no_settings_and_ends_with_the_block(monkeypatch):
     monkeypatch.setenv("MALLOC_TOP_PAD_", "65536")
     with pytest.raises(KeyError, match="nobody"), peers.as_installed("cpu") as beside:
@@ -272,6 +302,8 @@ def test_what_can_not_be_measured_is_refused(monkeypatch):
         benchmark.bench(("W1",), device="cpu", methods=("alibi", "learned"), parts=("evaluation",))
     with pytest.raises(ValueError, match="unknown part 'speed'; choose from train, evaluation, memory, kernels"):
         benchmark.bench(("tiny",), parts=("speed",))
+    with pytest.raises(ValueError, match="unknown attention kernel 'badbmm'; choose from reference, baddbmm"):
+        benchmark.bench(("tiny",), device="cpu", kernel="badbmm")
     with pytest.raises(ValueError, match="only a linear"):
         benchmark.bench(("tiny",), device="cpu", methods=("rotary+window",))
     with pytest.raises(ValueError, match=r"part memory is measured at shapes .*tiny"):

@@ -10,6 +10,7 @@ from alibi.positions import Bias, LinearBias, NoBias, slopes
 from alibi.speed.result import AttentionRow, Ratio
 from alibi.speed.shapes import ALIBI, DECAY_WINDOW, WINDOWED_ALIBI
 from alibi.speed.timing import SECONDS_A_LENGTH, Step, median_of, paired_ratio, seconds_of, take_turns
+from alibi.speed.trials import refusal_of
 
 ATTENTION_LENGTHS = {
     "cpu": (128, 512, 1024, 2048, 3072, 8192),
@@ -43,11 +44,7 @@ def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[list[Attentio
     rows: list[AttentionRow] = []
     ratios: list[Ratio] = []
     for length in lengths or ATTENTION_LENGTHS[device]:
-        # flex has a backward pass only on CUDA.
-        left_out = {"reference", "window"} | (set() if device == "cuda" else {"flex"})
-        every = [kernel for kernel in KERNELS if kernel not in left_out]
-        exact = {} if length <= ALL_KERNELS_UP_TO[device] else LONG_KERNELS[device]
-        kernels = {name: exact.get(name, every) for name in (none, alibi)}
+        kernels = kernels_at(length, device)
         kernels[windowed] = [choose_kernel(device, length, True, biases[windowed])]
         steps: dict[tuple[str, str], Step] = {}
         for name, bias in biases.items():
@@ -55,19 +52,31 @@ def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[list[Attentio
                 try:
                     step = _attention_step(bias, length, kernel, device)
                     step()
-                except (ValueError, torch.OutOfMemoryError) as refusal:
-                    rows.append(AttentionRow(length, name, kernel, refused=str(refusal)))
+                except Exception as refusal:  # As in `alibi.speed.trials`.
+                    rows.append(AttentionRow(length, name, kernel, refused=refusal_of(refusal)))
                 else:
                     steps[name, kernel] = step
         timed = {key: partial(seconds_of, step, device) for key, step in steps.items()}
         times = take_turns(timed, SECONDS_A_LENGTH, f"attention at {length}")
         medians = {key: median_of(seconds) for key, seconds in times.items()}
         rows += [AttentionRow(length, name, kernel, *median) for (name, kernel), median in medians.items()]
-        fastest = {name: min((key for key in medians if key[0] == name), key=medians.__getitem__) for name in biases}
+        fastest: dict[str, tuple[str, str]] = {}
+        for key in sorted(medians, key=medians.__getitem__):
+            fastest.setdefault(key[0], key)
         for name in (alibi, windowed):
-            ratio = paired_ratio(times[fastest[name]], times[fastest[none]])
-            ratios.append(Ratio("attention", name, none, str(length), *ratio))
+            if {name, none} <= fastest.keys():
+                ratio = paired_ratio(times[fastest[name]], times[fastest[none]])
+                ratios.append(Ratio("attention", name, none, str(length), *ratio))
     return rows, ratios
+
+
+def kernels_at(length: int, device: str) -> dict[str, list[str]]:
+    """The kernels that `attention` times at this length: without a bias, and with ALiBi's."""
+    # flex has a backward pass only on CUDA.
+    left_out = {"reference", "window"} | (set() if device == "cuda" else {"flex"})
+    every = [kernel for kernel in KERNELS if kernel not in left_out]
+    exact = {} if length <= ALL_KERNELS_UP_TO[device] else LONG_KERNELS[device]
+    return {name: [*exact.get(name, every)] for name in ("none", ALIBI.name)}
 
 
 def _attention_step(bias: Bias, length: int, kernel: str, device: str) -> Step:

@@ -6,8 +6,10 @@ from contextlib import ExitStack
 
 import torch
 
+from alibi.attention import KERNELS
 from alibi.device import absence, best_device, check_device, compute_dtype, settle_cpu
 from alibi.errors import InputError, UnknownNameError
+from alibi.evaluate import EVALUATION_DTYPE
 from alibi.positions import METHODS, position_method
 from alibi.provenance import provenance
 from alibi.speed.attention import attention
@@ -50,8 +52,8 @@ def bench(
         kernel: also time the training steps of each method on this attention kernel, if another one is its fastest.
 
     Raises:
-        InputError: for an unknown shape, method or part (the message lists the known ones), peers or a part that no
-            chosen shape has, or a decay window with a method that has no linear bias.
+        InputError: for an unknown shape, method, part or kernel (the message lists the known ones), peers or a part
+            that no chosen shape has, or a decay window with a method that has no linear bias.
         BenchError: if the device is missing.
         alibi.speed.peers.PeerError: if `peers` is set and they are not installed.
     """
@@ -66,6 +68,7 @@ def bench(
     _refuse_unknown("shape", asked, (*SHAPES, "all"))
     _refuse_unknown("position method", tuple(contender.method for contender in contenders), tuple(METHODS))
     _refuse_unknown("part", parts, PARTS)
+    _refuse_unknown("attention kernel", () if kernel is None else (kernel,), tuple(KERNELS))
     if missing := absence(device):
         raise BenchError(f"device {device} can't be used: {missing}")
     for contender in contenders:
@@ -127,6 +130,7 @@ def _begin(device: str) -> Result:
     machine = provenance(device) | {
         "threads": torch.get_num_threads(),
         "dtype": dtype,
+        "evaluation_dtype": EVALUATION_DTYPE,
         "load_before": round(load, 2),
         "note": "the machine was busy before the start: expect noise" if load > LOADED else "",
     }

@@ -64,7 +64,14 @@ def _x_transformers(**positions: Any) -> Callable[[Shape, bool], nn.Module]:
 
         # Its fused attention is slower than its plain one on a CPU.
         fused = tuned and is_here("cuda")
-        layers = Decoder(dim=shape.width, depth=shape.layers, heads=shape.heads, attn_flash=fused, **positions)
+        layers = Decoder(
+            dim=shape.width,
+            depth=shape.layers,
+            heads=shape.heads,
+            attn_dim_head=shape.width // shape.heads,
+            attn_flash=fused,
+            **positions,
+        )
         return TransformerWrapper(
             num_tokens=shape.vocabulary,
             max_seq_len=shape.length,

@@ -57,7 +57,7 @@ class Shape:
     on_cpu: bool = True
     """Include this shape in "all" on a CPU too."""
     peers: bool = True
-    """Time other libraries at this shape (off where their steps take too long)."""
+    """Time other libraries at this shape (off where their steps take too long, or all of them don't fit on a GPU)."""
     evaluated: bool = True
     """Also measure evaluation and memory, at up to 16 L."""
     rivals: tuple[Contender, ...] = ()
@@ -102,7 +102,7 @@ _247M = Shape(
 )  # fmt: skip
 _1300M = Shape(
     name="1.3B-512", size="1.3B", layers=25, width=2048, heads=16, length=512, tokens=8192, vocabulary=50_304,
-    on_cpu=False,
+    on_cpu=False, peers=False,
 )  # fmt: skip
 
 SHAPES = {

@@ -43,6 +43,11 @@ def kernels_of(shape: Shape, contender: Contender, device: str, also: str | None
     return list(dict.fromkeys([*tried, *([] if also is None else [also])]))
 
 
+def refusal_of(error: Exception) -> str:
+    """The kind of an error and the beginning of its message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:REFUSAL_LETTERS]}"
+
+
 class Trials:
     """The ways in which one contestant can do its work, and the time of each.
 
@@ -64,8 +69,7 @@ class Trials:
             step()
             self.tried[way] = seconds_of(step, self.device)
         except Exception as refusal:  # A compiler may raise anything; `require` raises if nothing runs at all.
-            message = " ".join(str(refusal).split())[:REFUSAL_LETTERS]
-            self.refused[way] = f"{type(refusal).__name__}: {message}"
+            self.refused[way] = refusal_of(refusal)
         else:
             self.steps[way] = step
             # A way that can't be chosen frees its memory, which the next ones may need.
