@@ -23,9 +23,11 @@ from alibi.device import DTYPES, compute_dtype
 from alibi.errors import InputError
 from alibi.files import locked
 from alibi.interruption import UnfinishedError
+from alibi.planning import USUAL_SHARE
 from alibi.positions import METHODS, PAPER_METHODS
 from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, TYPES, append, measured_results
+from alibi.reproduction import plan as reproduction_plan
 from alibi.reproduction import runner, training_cell
 from alibi.reproduction.choice import Choice, cells, dealt, seeds_named, shard_named
 from alibi.reproduction.claims import CLAIMS
@@ -137,6 +139,12 @@ def test_choices_that_leave_nothing_are_refused():
         cells(Choice("wikitext103", "quick", methods=("rope",)))
     with pytest.raises(ValueError, match="no such cell; it has alibi at 128"):
         cells(Choice("wikitext103", "quick", lengths=(64,)))
+    for seeds in ((), (-1,), (0, 2**63)):
+        with pytest.raises(ValueError, match=r"seeds=.*: choose at least one, from 0 to 2\*\*63 - 1"):
+            Choice("efficiency", "quick", seeds=seeds)
+    for shard in ((1, 0), (4, 3), (0, 3)):
+        with pytest.raises(ValueError, match=r"shard=.*: choose a number from 1 to the number of shards"):
+            Choice("efficiency", "quick", shard=shard)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -227,6 +235,18 @@ def test_what_is_recorded_is_not_run_again(results, monkeypatch):
         {"decay_window": 2.0},
     ):
         assert not replace(TINY, spec=replace(SPEC, **other)).recorded(measured_results("wikitext103"))
+    # One that can't be run here keeps nobody from seeing the others' states.
+    refused = ("wikitext103", replace(TINY, spec=replace(SPEC, train_length=4096)))
+    assert "1 of 2 cells recorded; left: about 0 s on this machine, without the 1 ref" in listing(
+        states([*OF_TINY, refused])
+    )
+    with pytest.raises(InputError, match="train_length=4096"):
+        states([refused])
+    # Nor is it run if another command recorded it after this one began.
+    receiving, _ = multiprocessing.Pipe()
+    monkeypatch.setattr(runner, "follow", lambda end: None)
+    monkeypatch.setattr(TrainingCell, "records", None)
+    runner._work("wikitext103", TINY, 0, receiving)
     monkeypatch.setattr(runner, "CONTEXT", None)  # A worker could not be started.
     reproduce(OF_TINY)
     assert "1 of 1 cells recorded; left: about 0 s" in listing(states(OF_TINY))
@@ -469,6 +489,23 @@ def test_a_scale_is_estimated_without_its_text_and_without_a_gpu(monkeypatch, tm
     assert "wikitext-103 is not here: the estimate takes its published sizes" in dry.stdout
     assert "the estimate is for this machine's CPU" in dry.stdout and "years on this machine" in dry.stdout
     assert not (tmp_path / "corpora").exists(), "nothing was fetched"
+
+
+def test_each_part_of_a_cell_is_estimated_in_its_dtype(results, monkeypatch):
+    """Evaluations are float32, and so are the small models of retrieval, whatever a device trains in natively."""
+    rates = {"bfloat16": 4e11, "float32": 1e11}
+    monkeypatch.setattr(reproduction_plan, "matmul_rate", lambda device, dtype: rates[dtype])
+    monkeypatch.setattr(reproduction_plan, "compute_dtype", lambda device: "bfloat16")
+    cell = replace(TINY, spec=replace(SPEC, seed=99))
+    (small,) = cells(Choice("retrieval", "quick", methods=["alibi"]))
+    for one, of_training in ((cell, 4e11), (small, 1e11)):
+        training, evaluations = one.flops()
+        (state,) = states([("slopes", one)])
+        assert state.seconds == pytest.approx((training / of_training + evaluations / 1e11) / USUAL_SHARE)
+    # The decay windows are as many evaluations of one model.
+    (windows,) = [cell for cell in cells(Choice("efficiency", "quick")) if isinstance(cell, DecayWindowCell)]
+    assert windows.measurements == len(windows.numbers())
+    assert windows.flops()[1] == pytest.approx(len(windows.numbers()) * TrainingCell.flops(windows)[1])
 
 
 def test_seeds_are_numbers_and_ranges():

@@ -61,6 +61,11 @@ class Cell(ABC):
         return None
 
     @property
+    def training_dtype(self) -> str | None:
+        """The dtype of its training; None takes the device's native one."""
+        return None if self.trains is None else self.trains.dtype
+
+    @property
     def texts(self) -> tuple[str | None, ...]:
         """The training text, its tokenisation, and the text for evaluation; empty if it reads none."""
         return ()

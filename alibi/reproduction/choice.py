@@ -46,10 +46,11 @@ class Choice:
     """A shard's number and the number of shards: only its cells, dealt by `dealt`."""
 
     def __post_init__(self) -> None:
-        """Refuses unknown names.
+        """Refuses unknown names, and numbers out of range.
 
         Raises:
-            InputError: for an unknown experiment, scale, method, device or dtype; the message lists the known ones.
+            InputError: for an unknown experiment, scale, method, device or dtype (the message lists the known ones), no
+                seed, a seed out of range, or a shard that is none of the shards.
         """
         if self.experiment not in ("all", *EXPERIMENTS):
             raise UnknownNameError("experiment", self.experiment, ["all", *EXPERIMENTS])
@@ -61,6 +62,11 @@ class Choice:
             check_device(self.device)
         if self.dtype not in (None, *DTYPES):
             raise UnknownNameError("dtype", self.dtype, DTYPES)
+        if not self.seeds or not all(0 <= seed < SEEDS for seed in self.seeds):
+            raise InputError(f"seeds={self.seeds}: choose at least one, from 0 to 2**63 - 1")
+        number, shards = self.shard
+        if not 1 <= number <= shards:
+            raise InputError(f"shard={self.shard}: choose a number from 1 to the number of shards")
 
 
 def chosen(choice: Choice) -> list[NamedCell]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from alibi.device import absence, compute_dtype, cores, is_here, matmul_rate, settle_cpu
 from alibi.errors import InputError, UserError
+from alibi.evaluate import EVALUATION_DTYPE
 from alibi.planning import USUAL_SHARE
 from alibi.progress import duration
 from alibi.records import MEASURED_COLUMNS, measured_results
@@ -78,8 +79,8 @@ def states(named: Sequence[NamedCell], waited: Mapping[NamedCell, tuple[int | st
     """The states of these cells: recorded, or the cost of running them.
 
     The cost is an estimate: floating point operations over `USUAL_SHARE` of this machine's rate of matrix products,
-    measured now. Without a GPU, scales for a GPU are estimated on the CPU. While something else runs the rate is low,
-    and the estimate far too high. A run that several cells need is counted with the first.
+    measured now in the dtype of each. Without a GPU, scales for a GPU are estimated on the CPU. While something else
+    runs the rate is low, and the estimate far too high. A run that several cells need is counted with the first.
 
     Args:
         named: the cells.
@@ -101,16 +102,16 @@ def states(named: Sequence[NamedCell], waited: Mapping[NamedCell, tuple[int | st
                 training, evaluations = cell.flops()
                 paid = cell.trains is not None and (cell.trains in runs or cell.trained())
                 device = cell.device if is_here(cell.device) else "cpu"
-                dtype = (cell.trains and cell.trains.dtype) or compute_dtype(device)
-                rate = matmul_rate(device, dtype) * USUAL_SHARE
-                seconds = (evaluations if paid else training + evaluations) / rate
-                state = replace(state, begun=cell.begun(), seconds=seconds, absent=cell.absent)
+                seconds = evaluations / matmul_rate(device, EVALUATION_DTYPE)
+                if not paid:
+                    seconds += training / matmul_rate(device, cell.training_dtype or compute_dtype(device))
+                state = replace(state, begun=cell.begun(), seconds=seconds / USUAL_SHARE, absent=cell.absent)
                 runs.add(cell.trains)
             except UserError as wrong:
                 why = wrong
                 state = replace(state, refused=str(wrong))
         found.append(state)
-    if why is not None and all(state.recorded or state.refused for state in found):
+    if why is not None and all(state.refused for state in found):
         raise why
     return found
 

@@ -4,12 +4,13 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from alibi.attention import KERNELS
 from alibi.configuration import TrainConfig
 from alibi.corpora.corpus import Corpus, outline
 from alibi.device import DTYPES, kind_of
@@ -53,10 +54,14 @@ def wrong_columns(row: Row) -> Iterator[tuple[str, str]]:
         yield from wrong
         if isinstance(cell, TrainingCell | ControlCell) and not CORPORA.fullmatch(row["corpus_used"] or ""):
             yield "corpus_used", "name the training text, or if another text was evaluated, TRAINED -> EVALUATED"
-        elif isinstance(cell, TrainingCell):
-            yield from _wrong_of_run(row, cell)
-        elif isinstance(cell, ControlCell):
-            yield from _wrong_tokens(row, _tokens(row["corpus_used"], cell.run.spec.tokenisation, row["split"]))
+            return
+        try:
+            if isinstance(cell, TrainingCell):
+                yield from _wrong_of_run(row, cell)
+            elif isinstance(cell, ControlCell):
+                yield from _wrong_tokens(row, _tokens(row["corpus_used"], cell.run.spec.tokenisation, row["split"]))
+        except UserError as wrong_text:  # Such as one without this split, or shorter than the tokens left out.
+            yield "corpus_used", f"its text has no such number: {wrong_text}"
 
 
 def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
@@ -91,10 +96,20 @@ def _wrong_anywhere(row: Row) -> Iterator[tuple[str, str]]:
         yield "dtype", f"choose from {listed(dtypes)}"
     if not HASH.fullmatch(row["commit"] or ""):
         yield "commit", "the first 12 digits of the commit of an unchanged checkout, such as 22848ad4b161"
+    if row["kernel"] not in (None, *KERNELS):
+        yield "kernel", f"choose from {listed(KERNELS)}"
+    if row["seconds"] is not None and not 0 <= row["seconds"] < math.inf:
+        yield "seconds", "it is at least 0"
+    if not _is_past_day(row["date"] or ""):
+        yield "date", "the day in UTC, such as 2026-11-21, not in the future"
+
+
+def _is_past_day(told: str) -> bool:
     try:
-        date.fromisoformat(row["date"] or "")
+        # A week's day is a date too, and would not sort as one.
+        return told == (day := date.fromisoformat(told)).isoformat() and day <= datetime.now(UTC).date()
     except ValueError:
-        yield "date", "the day in UTC, such as 2026-11-21"
+        return False
 
 
 @cache
@@ -134,12 +149,10 @@ def _differ(number: Row, row: Row) -> list[str]:
 
 
 @cache
-def _texts(corpus_used: str, tokenisation: str | None) -> tuple[Corpus, Corpus] | None:
-    """The training text and the evaluated text, or only their sizes; None if these are not known here either."""
-    trained, _, read = corpus_used.partition(" -> ")
+def _text(name: str, tokenisation: str | None = None) -> Corpus | None:
+    """A text, or only its sizes; None if these are not known here either."""
     try:
-        trained_on = outline(trained, tokenisation)
-        return trained_on, outline(read) if read else trained_on
+        return outline(name, tokenisation)
     except UserError:
         return None
 
@@ -147,9 +160,11 @@ def _texts(corpus_used: str, tokenisation: str | None) -> tuple[Corpus, Corpus] 
 @cache
 def _tokens(corpus_used: str, tokenisation: str | None, split: str) -> int | None:
     """Number of tokens of a split of the evaluated text, in the vocabulary of the run; None if not known here."""
-    if (texts := _texts(corpus_used, tokenisation)) is None:
+    trained, _, evaluated = corpus_used.partition(" -> ")
+    trained_on = _text(trained, tokenisation)
+    read = _text(evaluated) if evaluated else trained_on
+    if trained_on is None or read is None:
         return None
-    trained_on, read = texts
     if trained_on.source and read.source:
         return len(read.split(split).tokens if read is trained_on else read.encoded_by(trained_on, split).tokens)
     # WikiText's published sizes count words and ends of lines: its tokens in any vocabulary of words.
@@ -182,10 +197,10 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
     dtype = row["dtype"] if row["dtype"] in DTYPES else None
     same = replace(cell, spec=replace(spec, dtype=dtype), eval_corpus=read or None)
     given = row["corpus_used"], cell.spec.tokenisation
-    if (texts := _texts(*given)) is None:
+    if (trained_on := _text(trained, cell.spec.tokenisation)) is None:
         return
     if (
-        (size := texts[0].vocabulary_size)
+        (size := trained_on.vocabulary_size)
         and row["value"] is not None
         and row["metric"] == "perplexity"
         and not row["value"] < size
@@ -203,7 +218,7 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
         yield "model", f"a model of {count:,} parameters is called {name}"
     if not HASH.fullmatch(row["config_hash"] or ""):
         yield "config_hash", "12 hexadecimal digits"
-    elif texts[0].source and row["device"] and row["config_hash"] not in (hashes := _hashes(same, row)):
+    elif trained_on.source and row["device"] and row["config_hash"] not in (hashes := _hashes(same, row)):
         yield "config_hash", f"this code gives {hashes[0]}: the run had other settings, text or recipe"
 
 

@@ -108,6 +108,11 @@ class RetrievalCell(Cell):
         return self.budget.length
 
     @property
+    def training_dtype(self) -> str:
+        """float32 on every device."""
+        return "float32"
+
+    @property
     def title(self) -> str:
         """The cell's name, such as "retrieval of alibi, L = 64, seed 0"."""
         return f"retrieval of {self.method}, L = {self.train_length}, seed {self.seed}"
@@ -175,7 +180,8 @@ class RetrievalCell(Cell):
         common = self.identity() | provenance(self.device)
         common |= {
             "model": f"{count / 1e6:.1f}M", "parameters": count, "tokens_trained": budget.tokens(self.seed),
-            "provenance": "measured", "dtype": "float32", "seconds": round(trained.seconds, 1), "smoke": smoke,
+            "provenance": "measured", "dtype": self.training_dtype, "seconds": round(trained.seconds, 1),
+            "smoke": smoke,
         }  # fmt: skip
         found = {measure: measured(trained.model, measure, self.train_length) for measure in asked}
         at_length: dict[str, list[float]] = {}

@@ -2,7 +2,8 @@
 
 A cell is a training run and its evaluations. Cells run side by side, each in its own process. A stopped run goes on
 from its checkpoint, a finished evaluation is not repeated, and a cell's records are appended together at its end. Cells
-of several experiments that need the same run train it once.
+of several experiments that need the same run train it once. A cell that answers `begun` with no, such as a measurement
+of speed or a small model of retrieval, begins again.
 """
 
 import math
@@ -183,6 +184,8 @@ def _measuring() -> Iterator[None]:
 def _work(experiment: str, cell: Cell, row: int, end: Connection) -> None:
     follow(end)
     try:
+        if experiment and cell.recorded(measured_results(experiment)):
+            return  # By another command meanwhile.
         with _measuring() if cell.alone else nullcontext():
             records = cell.records(Bookkeeping(bar_row=row))
         if experiment:

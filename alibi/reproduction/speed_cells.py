@@ -16,7 +16,14 @@ from alibi.reproduction.cells import Cell
 from alibi.reproduction.training_cell import TrainingCell
 from alibi.run_spec import BOOKKEEPING, Bookkeeping
 from alibi.scale import scale_named
-from alibi.speed.attention import ATTENTION_HEADS, ATTENTION_TOKENS, ATTENTION_WIDTH, BIASES, attention
+from alibi.speed.attention import (
+    ATTENTION_HEADS,
+    ATTENTION_TOKENS,
+    ATTENTION_WIDTH,
+    BIASES,
+    attention,
+    kernels_at,
+)
 from alibi.speed.benchmark import bench
 from alibi.speed.evaluation import evaluation
 from alibi.speed.memory import memory
@@ -28,7 +35,6 @@ from alibi.speed.trials import CANDIDATES, ONE_KERNEL
 if TYPE_CHECKING:
     import pandas as pd
 
-KERNELS_TRIED = 8
 RANDOM_TOKENS = "random tokens"
 STANDARD_ERROR = "_standard_error"
 ON_ONE_KERNEL = "_on_one_kernel"
@@ -138,7 +144,7 @@ class SpeedCell(ShapeCell):
         step = self.at.unmade(self.methods[0]).training_flops(self.at.length) * self.at.tokens * len(self.methods)
         kernels = 1 if self.kernel is None else 2
         trials = 2 * len(CANDIDATES[self.device])  # Two steps of each.
-        return kernels * step * (FEWEST_ROUNDS + trials), kernels * step * FEWEST_ROUNDS
+        return kernels * step * (FEWEST_ROUNDS + trials), kernels * step / 3 * (FEWEST_ROUNDS + trials)
 
     def _known(self, method: str) -> dict[str, Any]:
         return {
@@ -297,7 +303,8 @@ class AttentionCell(TimingCell):
         """Operations of forward and backward pass: 12 heads head-width length^2 a window; half of them are masked."""
         windows = max(1, ATTENTION_TOKENS // self.train_length)
         passes = 12.0 * ATTENTION_HEADS * ATTENTION_WIDTH * self.train_length**2 * windows / 2
-        return passes * KERNELS_TRIED * 6, 0.0
+        kernels = 1 + sum(map(len, kernels_at(self.train_length, self.device).values()))  # One for the decay window.
+        return passes * kernels * (1 + FEWEST_ROUNDS), 0.0
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known, without the kernel."""
@@ -340,6 +347,16 @@ class DecayWindowCell(TrainingCell):
     def title(self) -> str:
         """The cell's name, such as "decay windows, L = 128, seed 0"."""
         return f"decay windows, L = {self.train_length}, seed {self.spec.seed}"
+
+    @property
+    def measurements(self) -> int:
+        """Number of its evaluations."""
+        return len(DECAY_WINDOWS)
+
+    def flops(self) -> tuple[float, float]:
+        """Floating point operations of the training, and of the evaluations that follow."""
+        training, evaluation = super().flops()
+        return training, evaluation * len(DECAY_WINDOWS)
 
     def numbers(self) -> list[dict[str, Any]]:
         """Its numbers before they are measured: for each record, the columns that are known."""
