@@ -160,6 +160,10 @@ FAULTS = [
     ("commit", "not a checkout", "the first 12 digits of the commit"),
     ("commit", "22848ad4b161+", "of an unchanged checkout"),
     ("date", "21.11.2026", "the day in UTC, such as 2026-11-21"),
+    ("date", "2026-W48-4", "the day in UTC, such as 2026-11-21"),
+    ("date", "2999-01-01", "not in the future"),
+    ("seconds", "-5", "it is at least 0"),
+    ("kernel", "banana", "choose from reference, baddbmm, sdpa"),
 ]
 
 
@@ -240,6 +244,15 @@ def test_numbers_on_full_windows_are_told_apart_by_the_tokens_they_score(results
     with pytest.raises(MergeError, match="there is 4096"):
         send([rows[1] | {"sample": "4097"}])
     assert send([a_row(source="wikitext103") | itself]).appended == 1
+
+
+def test_a_text_that_has_no_such_number_is_a_fault_of_its_line(results, send, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    (tmp_path / "onlytrain").mkdir()
+    (tmp_path / "onlytrain" / "train.txt").write_text("a b c\n" * 300)
+    full = {"skipped": "1024", "sample": "4096", "prefix": "", "tokens_scored": "4096"}
+    with pytest.raises(MergeError, match=r":2: corpus_used is .*onlytrain.*no such number.*no split 'valid'"):
+        send([a_row(corpus_used="wikipedia-sample -> onlytrain") | full])
 
 
 def as_rows(cell, source, value, tokens):
