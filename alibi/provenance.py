@@ -3,6 +3,7 @@
 import subprocess
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -21,6 +22,8 @@ def commit() -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", check=True).stdout
 
     try:
+        if Path(git("rev-parse", "--show-toplevel").strip()).resolve() != root.resolve():
+            return "not a checkout"  # A repository around a copy of the sources has commits of its own.
         return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "alibi") else "")
     except (OSError, subprocess.CalledProcessError):
         return "not a checkout"
