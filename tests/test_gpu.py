@@ -9,6 +9,7 @@ from test_attention import PAIRS, equal_with_gradients
 from alibi.attention import causal_attention
 from alibi.corpora.corpus import Split
 from alibi.evaluate import against_itself, evaluate
+from alibi.interruption import Pool
 from alibi.measures.attention_distance import attention_distance
 from alibi.measures.receptive_field import receptive_field
 from alibi.measures.repeats import repeats
@@ -16,6 +17,8 @@ from alibi.measures.truncation import FORMS, truncation
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.positions import METHODS, LinearBias, slopes
 from alibi.speed.benchmark import bench
+from alibi.speed.memory import _training_memory
+from alibi.speed.shapes import SHAPES, Contender
 from alibi.train import Training, train
 from alibi.weights import load_model
 
@@ -119,3 +122,11 @@ def test_the_benchmark_times_every_method_on_its_kernels():
     assert {row.name for row in found.steps if row.fastest} == {"sinusoidal", "alibi", "rotary", "t5"}
     refused = [why for row in found.steps for why in row.refused.values()]
     assert all(why.startswith("InputError") for why in refused), refused
+
+
+def test_memory_does_not_depend_on_what_was_measured_before():
+    """What torch allocates once in a process counts with no method, and the first one is freed before the second."""
+    given = SHAPES["W1"], Contender("alibi"), "sdpa", "cuda", 1
+    with Pool(1) as pool:
+        first, second = (pool.submit(_training_memory, *given).result() for _ in range(2))
+    assert first == second

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import subprocess
 import sys
 from dataclasses import asdict, field, make_dataclass, replace
@@ -17,7 +18,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from alibi import run_cache, runs
+from alibi import provenance, run_cache, runs
 from alibi.configuration import TrainConfig, configure
 from alibi.corpora.articles import article_starts
 from alibi.corpora.corpus import load
@@ -536,3 +537,18 @@ def test_what_no_file_of_records_can_hold_is_refused(tmp_path, monkeypatch):
         with pytest.raises(InputError, match="choose a name, which a file of records gets; not a path"):
             append(name, row)
     assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_the_commit_of_a_repository_around_a_copy_is_not_the_copy_s(tmp_path, monkeypatch):
+    """As of a source archive that was unpacked inside another repository."""
+
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    git("commit", "--allow-empty", "--message", "theirs")
+    (tmp_path / "copy").mkdir()
+    for root, told in ((tmp_path / "copy", "not a checkout"), (tmp_path, "[0-9a-f]{12}")):
+        monkeypatch.setattr(provenance, "checkout", lambda root=root: root)
+        assert re.fullmatch(told, provenance.commit.__wrapped__())
