@@ -52,7 +52,7 @@ def _training_memory(shape: Shape, contender: Contender, kernel: str, device: st
             run.step()
 
     if device == "cuda":
-        train()  # What torch allocates once in a process, such as workspaces, would count in the first task alone.
+        train()  # Workspaces, which torch allocates once in a process, would count in the first task alone.
     return allocated_at_most(train, device)
 
 
