@@ -17,11 +17,12 @@ from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from alibi.book.build import build, refresh, render
+from alibi.book.build import build, refresh, render, with_verdicts
 from alibi.book.chapters import KERNEL, BookError, chapters
 from alibi.book.execution import changed, execute, execute_all
 from alibi.book.outputs import cleaned
 from alibi.book.parameters import ParameterError
+from alibi.files import locked
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,13 @@ def test_parameters_are_refused_before_anything_runs(root, assignment, told):
     with pytest.raises(ParameterError, match=told):
         execute("first", [assignment], root)
     assert state(root) == before
+
+
+def test_a_parameter_is_given_once_to_a_chapter_that_has_it(root):
+    with pytest.raises(ParameterError, match="steps is given twice, steps=1 and steps=2: give it once"):
+        execute("first", ["steps=1", "steps=2"], root)
+    with pytest.raises(ParameterError, match="chapter second has no parameter 'seed'; it has none"):
+        execute("second", ["seed=1"], root)
 
 
 @pytest.mark.parametrize("name", ["fourth", "third"])
@@ -302,6 +310,8 @@ def test_what_changes_from_run_to_run_is_left_out(root):
         (stdout("saved in /home/someone/thesis\n"), "/home/someone/thesis"),
         (new_output("display_data", {"text/html": "<a href='file:///tmp/x.html'>x</a>"}), "/tmp/x.html"),
         (stdout("C:\\Users\\someone\n"), "C:"),
+        (stdout("/scratch/anna/runs\n"), "/scratch/anna/runs"),
+        (stdout("in '/run/user/1000/bus'\n"), "/run/user/1000/bus"),
         (new_output("error", ename="ValueError", evalue="wrong", traceback=[]), "ValueError: wrong"),
         (new_output("display_data", {"image/png": picture(os.urandom(400 * 400 * 3), 400)}), "bytes (image/png), more"),
     ],
@@ -311,6 +321,21 @@ def test_what_does_not_belong_in_a_repository_is_refused_with_its_cell(root, out
     with pytest.raises(BookError) as refused:
         cleaned(path, path, root)
     assert "second.ipynb, cell 2 (cell-1)" in str(refused.value) and told in str(refused.value)
+
+
+def test_a_folder_whose_name_begins_as_the_root_s_is_another_one(root):
+    path = messy(root / "book" / "second.ipynb", root, stdout(f"{root}-fix/data/x.csv\n"))
+    with pytest.raises(BookError, match=f"shows {root}-fix/data/x.csv"):
+        cleaned(path, path, root)
+
+
+def test_outputs_of_other_code_are_refused(root):
+    """As of a cell that was edited while its chapter ran."""
+    executed = messy(root / "executed.ipynb", root, stdout("1\n"))
+    source = root / "book" / "second.ipynb"
+    write(source, new_markdown_cell("# Messy"), new_code_cell("2"))
+    with pytest.raises(BookError, match=r"second.ipynb, cell 2 \(cell-1\) was not executed as it is now"):
+        cleaned(source, executed, root)
 
 
 def test_a_figure_is_stored_with_a_palette_that_keeps_its_colours(root):
@@ -324,7 +349,9 @@ def test_a_figure_is_stored_with_a_palette_that_keeps_its_colours(root):
 
 
 def test_markup_and_addresses_of_the_web_are_no_paths(root):
-    text = "<b>x</b> https://example.org/home/page and/or 1/2 data/results.csv"
+    text = (
+        "<b>x</b> https://example.org/home/page and/or 1/2 data/results.csv tokens/s a</td><br/> //cdn.org/a/b ../a"
+    )
     path = messy(root / "book" / "second.ipynb", root, new_output("display_data", {"text/html": text}))
     assert text in cleaned(path, path, root)
 
@@ -399,8 +426,35 @@ def test_a_figure_of_the_site_offers_its_drawing_and_its_numbers(root):
         assert stored.width // 2 == output.metadata["image/png"]["width"]
 
 
-def test_a_warning_fails_the_build_each_time(root, tmp_path):
+def test_a_readme_without_its_marks_is_told():
+    with pytest.raises(BookError, match="lacks <!-- verdicts"):
+        with_verdicts("# A readme\n")
+
+
+def test_two_builds_of_one_checkout_are_refused(root):
+    before = state(root / "book")
+    (root / "_build").mkdir()
+    with locked(root / "_build" / "book.lock"):
+        for command in (build, refresh):
+            with pytest.raises(BookError, match="another process builds this book"):
+                command(root)
+    assert state(root / "book") == before and not (root / "_build" / "executed").exists()
+
+
+def test_a_chapter_without_its_execution_has_changed(root):
+    first, second, _ = chapters(root)
+    execute_all([first, second], root)
+    assert changed(root) == []
+    (root / "_build" / "executed" / "second.ipynb").unlink()
+    assert changed(root) == [second]
+
+
+def test_a_warning_fails_the_build_each_time_and_leaves_the_last_site(root, tmp_path):
+    site = tmp_path / "output" / "_build" / "html"
+    site.mkdir(parents=True)
+    (site / "index.html").write_text("the last good one")
     (root / "book" / "third.md").write_text("# Third\n\nSee {cite}`nobody1999`.\n")
     for _ in range(2):
         with pytest.raises(BookError, match="nobody1999"):
             render(root / "book", root / "_config.yml", tmp_path / "output")
+    assert (site / "index.html").read_text() == "the last good one"

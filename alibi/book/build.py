@@ -12,6 +12,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import methodcaller
 from pathlib import Path
 
 import nbformat
@@ -20,6 +23,7 @@ from alibi.book.chapters import BookError, book_root, executed_path, notebooks
 from alibi.book.execution import changed, execute_all
 from alibi.book.outputs import cleaned
 from alibi.book.widgets import FIGURE_FILES, FIGURE_FOLDER, SITE_FILES, SITE_FOLDER
+from alibi.files import locked, write_whole
 
 HEADLINE = "headline"
 VERDICTS_BEGIN, VERDICTS_END = "<!-- verdicts, written by make notebooks -->", "<!-- end of the verdicts -->"
@@ -32,11 +36,12 @@ def build(root: Path | None = None) -> Path:
     A chapter has changed if its code, the package, `data/` or torch changed since its last execution.
 
     Raises:
-        BookError: if a chapter fails, its outputs are refused, or the site has a warning.
+        BookError: if a chapter fails, its outputs are refused, the site has a warning, or another build runs.
     """
     root = root or book_root()
-    _bring_up_to_date(root)
-    first_page = render(_stage(root), root / "_config.yml", root)
+    with _alone(root):
+        _bring_up_to_date(root)
+        first_page = render(_stage(root), root / "_config.yml", root)
     print(f"the book: {first_page.as_uri()}")
     return first_page
 
@@ -48,32 +53,57 @@ def refresh(root: Path | None = None) -> None:
     claims go into the README, which shows both.
 
     Raises:
-        BookError: if a chapter fails or its outputs are refused.
+        BookError: if a chapter fails, its outputs are refused, the README lacks the marks, or another build runs.
     """
     root = root or book_root()
-    _bring_up_to_date(root)
-    for path, text in _cleaned_chapters(root).items():
-        path.write_text(text, encoding="utf-8")
-    opening = nbformat.read(notebooks(root)[0], as_version=4).cells
-    outputs = [output.get("data", {}) for cell in opening if cell.get("id") == HEADLINE for output in cell.outputs]
-    for figure in [data["image/png"] for data in outputs if "image/png" in data]:
-        (root / "book" / "headline.png").write_bytes(base64.b64decode(figure))
-    if (readme := root / "README.md").is_file():
-        readme.write_text(with_verdicts(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    with _alone(root):
+        _bring_up_to_date(root)
+        written = {path: text.encode() for path, text in _cleaned_chapters(root).items()}
+        first = notebooks(root)[0]
+        opening = nbformat.reads(written[first].decode(), as_version=4).cells
+        outputs = [output.get("data", {}) for cell in opening if cell.get("id") == HEADLINE for output in cell.outputs]
+        for figure in [data["image/png"] for data in outputs if "image/png" in data]:
+            written[root / "book" / "headline.png"] = base64.b64decode(figure)
+        if (readme := root / "README.md").is_file():
+            written[readme] = with_verdicts(readme.read_text(encoding="utf-8")).encode()
+        for path, content in written.items():
+            write_whole(path, methodcaller("write_bytes", content))
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Refuses a second build of the same checkout: both would write the same files."""
+    from filelock import Timeout
+
+    lock = root / "_build" / "book.lock"
+    lock.parent.mkdir(exist_ok=True)
+    try:
+        with locked(lock, timeout=0):
+            yield
+    except Timeout as held:
+        raise BookError(f"another process builds this book and holds {lock}: wait until it ends") from held
 
 
 def with_verdicts(readme: str) -> str:
-    """The README with the verdicts of the current records between its two marks."""
+    """The README with the verdicts of the current records between its two marks.
+
+    Raises:
+        BookError: if it lacks the marks.
+    """
     from alibi.reproduction.claim_tables import summary
     from alibi.reproduction.claims import both_scorecards
 
     before, begin, rest = readme.partition(VERDICTS_BEGIN)
     _, end, after = rest.partition(VERDICTS_END)
-    return f"{before}{begin}\n{summary(*both_scorecards())}{end}{after}" if end else readme
+    if not end:
+        raise BookError(
+            f"README.md lacks {VERDICTS_BEGIN} or, after it, {VERDICTS_END}: put both where verdicts belong"
+        )
+    return f"{before}{begin}\n{summary(*both_scorecards())}{end}{after}"
 
 
 def render(source: Path, config: Path, output: Path) -> Path:
-    """Builds the site from a folder of executed chapters; a warning is an error.
+    """Builds the site from a folder of executed chapters; a warning is an error, and leaves the last site as it was.
 
     Args:
         source: folder with `_toc.yml` and the chapters.
@@ -88,16 +118,19 @@ def render(source: Path, config: Path, output: Path) -> Path:
     """
     # Build every page again, which takes seconds: a page shows the titles of others, and Sphinx would not repeat the
     # warnings of a failed build.
-    for folder in (".doctrees", "html"):
-        shutil.rmtree(output / "_build" / folder, ignore_errors=True)
+    unfinished, site = output / "_build" / "unfinished", output / "_build" / "html"
+    shutil.rmtree(unfinished, ignore_errors=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
-    options = ["--config", str(config), "--path-output", str(output), "-W", "--keep-going", "-q"]
+    options = ["--config", str(config), "--path-output", str(unfinished), "-W", "--keep-going", "-q"]
     # UTF-8 for its messages and files on any console.
     environment = os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
     finished = subprocess.run(command + options, capture_output=True, encoding="utf-8", env=environment)
     if finished.returncode:
         raise BookError(f"jupyter-book could not build {source}:\n{COLOUR.sub('', finished.stderr)}")
-    return output / "_build" / "html" / "index.html"
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.move(unfinished / "_build" / "html", site)
+    shutil.rmtree(unfinished)
+    return site / "index.html"
 
 
 def _bring_up_to_date(root: Path) -> None:

@@ -45,8 +45,9 @@ def execute(chapter: str, assignments: Sequence[str] = (), root: Path | None = N
 
     Raises:
         InputError: for an unknown chapter; the message lists the known ones.
-        ParameterError: for a parameter that the chapter does not have, or an impossible value, before anything runs.
-        BookError: if a cell fails.
+        ParameterError: before anything runs, for a parameter that the chapter does not have, or a value that no chapter
+            can take.
+        BookError: if a cell fails, also for a value that does not fit the scale or another value.
     """
     root = root or book_root()
     known = {path.stem: path for path in notebooks(root)}
@@ -66,8 +67,12 @@ def execute(chapter: str, assignments: Sequence[str] = (), root: Path | None = N
 def changed(root: Path | None = None) -> list[Path]:
     """The chapters whose code, package, `data/` or torch changed since their last execution."""
     root = root or book_root()
-    keys = {path: executed_path(root, path.stem).with_suffix(".key") for path in notebooks(root)}
-    return [path for path, key in keys.items() if not key.is_file() or key.read_text("utf-8") != _key(path, root)]
+    return [path for path in notebooks(root) if not _is_executed(path, executed_path(root, path.stem), root)]
+
+
+def _is_executed(source: Path, executed: Path, root: Path) -> bool:
+    key = executed.with_suffix(".key")
+    return executed.is_file() and key.is_file() and key.read_text("utf-8") == _key(source, root)
 
 
 def execute_all(chosen: Sequence[Path], root: Path) -> None:
@@ -168,12 +173,16 @@ def _values(notebook: Path, assignments: Sequence[str]) -> dict[str, int | str]:
     import papermill
 
     known = papermill.inspect_notebook(notebook)
-    values = {}
+    values: dict[str, int | str] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ParameterError(f"{assignment!r} sets no parameter: write name=value, such as steps=50")
         if name not in known:
-            raise ParameterError(f"chapter {notebook.stem} has no parameter {name!r}; it has {', '.join(known)}")
+            raise ParameterError(
+                f"chapter {notebook.stem} has no parameter {name!r}; it has {', '.join(known) or 'none'}"
+            )
+        if name in values:
+            raise ParameterError(f"{name} is given twice, {name}={values[name]} and {assignment}: give it once")
         values[name] = parse(name, text)
     return values

@@ -25,8 +25,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 PROGRESS_BAR = re.compile(r"\d+%\|.*\|.*\[.*\]")
 TIMING = re.compile(r"^(CPU times|Wall time): ")
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
-MACHINE_FOLDERS = "Users|home|mnt|opt|private|root|srv|tmp|usr|var"
-ABSOLUTE_PATH = re.compile(rf"(?:(?<![\w.<-])/(?:{MACHINE_FOLDERS})/|\b[A-Z]:\\)[^\s'\"<>]*")
+# Not the rest of an address, a closing tag or a share such as tokens/s.
+ABSOLUTE_PATH = re.compile(r"""(?:(?:(?<=file://)|(?<![\w.<:/~})-]))/[\w.-]+/|\b[A-Z]:\\)[^\s'"<>]*""")
 
 
 def cleaned(source: Path, executed: Path, root: Path) -> str:
@@ -46,16 +46,18 @@ def cleaned(source: Path, executed: Path, root: Path) -> str:
             1 MB; the message names the cell.
     """
     notebook = nbformat.read(source, as_version=4)
-    outputs = {cell.get("id"): cell.get("outputs") for cell in nbformat.read(executed, as_version=4).cells}
+    ran = {cell.get("id"): cell for cell in nbformat.read(executed, as_version=4).cells}
     notebook.metadata = {"kernelspec": KERNEL}
     for number, cell in enumerate(notebook.cells, start=1):
         place = f"{source.name}, cell {number} ({cell.get('id')})"
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in CELL_METADATA and value}
         if cell.cell_type == "code":
-            if cell.get("id") not in outputs:
-                raise BookError(f"{place} was not executed: run the chapter again; every cell needs a fixed id")
+            if cell.get("id") not in ran or ran[cell.id].source != cell.source:
+                raise BookError(
+                    f"{place} was not executed as it is now: run the chapter again; every cell needs a fixed id"
+                )
             cell.execution_count = None
-            cell.outputs = _cleaned_outputs(outputs[cell.id], place, root)
+            cell.outputs = _cleaned_outputs(ran[cell.id].outputs, place, root)
     text = nbformat.writes(notebook) + "\n"
     if len(text.encode()) > NOTEBOOK_BYTES:
         largest = max(notebook.cells, key=lambda cell: len(json.dumps(cell)))
@@ -124,7 +126,8 @@ def _refuse_large(content: str, kind: str, place: str) -> None:
 
 
 def _without_paths(text: str, place: str, root: Path) -> str:
-    text = ADDRESS.sub("", text.replace(f"{root}/", "").replace(str(root), "."))
+    text = re.sub(rf"{re.escape(str(root))}(?![\w.-])", ".", text.replace(f"{root}/", ""))
+    text = ADDRESS.sub("", text)
     if found := ABSOLUTE_PATH.search(text):
         raise BookError(f"{place} shows {found[0]}, a path of this machine: print a name, or nothing")
     return text

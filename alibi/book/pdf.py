@@ -15,7 +15,7 @@ from urllib.parse import urldefrag
 import yaml
 from bs4 import BeautifulSoup, Tag
 
-from alibi.errors import UserError
+from alibi.errors import UserError, bounded
 from alibi.paths import checkout
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MOVES = "This figure moves, and it has no still state: the book's site shows it.
 
 
 class PdfError(UserError, RuntimeError):
-    """The PDF can't be printed: a package or a browser is missing."""
+    """The PDF can't be printed: a package or a browser is missing, or the browser fails."""
 
 
 def browser() -> str:
@@ -66,18 +66,19 @@ def print_book(site: Path, root: Path | None = None) -> Path:
         root: folder with `_config.yml` and `book/_toc.yml`; None is this checkout.
 
     Raises:
-        PdfError: as `browser`.
+        PdfError: as `browser`, and if the browser fails; an older PDF stays then.
     """
     root = root or checkout()
     assert root is not None, "a site that was built has a checkout"
     executable = browser()
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Error, sync_playwright
     from pypdf import PdfReader, PdfWriter
 
     config, toc = (yaml.safe_load((root / name).read_text("utf-8")) for name in ("_config.yml", "book/_toc.yml"))
     # Beside the pages, whose pictures and styles it shows.
     document = site / DOCUMENT
     target = site.parent / f"{config['title'].lower().replace(',', '').replace(' ', '-')}.pdf"
+    unfinished = target.with_suffix(".unfinished.pdf")
     numbers: dict[str, int] = {}
     try:
         with sync_playwright() as playwright:
@@ -89,18 +90,22 @@ def print_book(site: Path, root: Path | None = None) -> Path:
                 page.set_default_timeout(MILLISECONDS)
                 page.goto(document.as_uri())
                 page.evaluate("window.MathJax.startup.promise")
-                page.pdf(path=target, prefer_css_page_size=True, outline=True, tagged=True)
+                page.pdf(path=unfinished, prefer_css_page_size=True, outline=True, tagged=True)
                 page.close()
-                printed = PdfReader(target)
+                printed = PdfReader(unfinished)
                 for name, place in printed.named_destinations.items():
                     numbers[name.removeprefix("/")] = (printed.get_destination_page_number(place) or 0) + 1
             opened.close()
         # Chromium's objects stay as they are numbered; only the changed titles are appended.
-        written = PdfWriter(target, incremental=True)
+        written = PdfWriter(unfinished, incremental=True)
         _name_outline(written, BeautifulSoup(document.read_text("utf-8"), "html.parser"))
-        written.write(target)
+        written.write(unfinished)
+        unfinished.replace(target)
+    except Error as wrong:
+        raise PdfError(f"{executable} could not print the book: {bounded(str(wrong))}") from wrong
     finally:
         document.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     return target
 
 
