@@ -36,28 +36,44 @@ def axes():
 def test_curves_and_bars_are_told_with_their_panel_and_name(axes):
     axes[0].semilogx([64, 128], [20.5, 19], label="ALiBi")
     axes[0].axvline(64)
+    axes[0].axhline(20, label="level")
     axes[1].bar([0, 1], [3, 4], label="speed")
     told = numbers(axes[0].figure)
     assert list(told.columns) == ["panel", "series", "x", "y"]
-    assert told.values.tolist() == [
+    # A line across the panel has one coordinate in the units of the axes.
+    assert told.fillna("").values.tolist() == [
         [1, "ALiBi", 64, 20.5],
         [1, "ALiBi", 128, 19],
-        [1, "", 64, 0],
-        [1, "", 64, 1],
+        [1, "", 64, ""],
+        [1, "level", "", 20],
         [2, "speed", 0, 3],
         [2, "speed", 1, 4],
     ]
 
 
-def test_bars_that_lie_are_told_by_their_length(axes):
+def test_bars_that_lie_are_told_by_their_ends(axes):
     axes[0].barh(["a", "b"], [3, 4])
-    assert numbers(axes[0].figure)[["x", "y"]].values.tolist() == [[3, 0], [4, 1]]
+    axes[1].barh([0], [3], left=[2])
+    assert numbers(axes[0].figure)[["x", "y"]].values.tolist() == [[3, 0], [4, 1], [2, 0], [5, 0]]
+
+
+def test_intervals_are_told_and_what_has_no_end_is_not(axes):
+    axes[0].hlines([0, 1], [1, 3], [2, 4], label="95 %")
+    axes[0].plot([-np.inf, 7], [0, 1], label="rule")
+    told = numbers(axes[0].figure)
+    assert told[["series", "x", "y"]].values.tolist() == [
+        ["rule", 7, 1],
+        ["95 %", 1, 0],
+        ["95 %", 2, 0],
+        ["95 %", 3, 1],
+        ["95 %", 4, 1],
+    ]
 
 
 @pytest.mark.parametrize("draw", ["pcolormesh", "imshow"])
 def test_a_table_of_colours_is_told_by_row_and_column(axes, draw):
     table = np.arange(6.0).reshape(2, 3)
-    getattr(axes[0], draw)(table)
+    axes[0].figure.colorbar(getattr(axes[0], draw)(table), ax=axes[0])
     told = numbers(axes[0].figure)
     assert [table[int(y), int(x)] for x, y in told[["x", "y"]].values] == told.value.tolist() and len(told) == 6
 

@@ -37,6 +37,13 @@ def test_a_method_past_its_length_is_told_by_the_thresholds_of_the_rules(at_2, a
     assert "In the paper, trained at 512: " in line and "-5.1 % at $2 L$" in line
 
 
+def test_a_change_near_a_threshold_has_a_digit_more():
+    """One digit would show 0.5 and 10.0 %, which hold and fail."""
+    rows = measured(*curve("alibi", {1: 1, 1.125: 1, 2: 1.0052, 16: 1.0996}))
+    (line,) = findings.past_length(TABLE_2, rows).data.splitlines()
+    assert line.startswith("- **ALiBi is in between.**") and "+0.52 % at $2 L$, +9.96 % at $16 L$" in line
+
+
 def test_a_failure_at_one_length_alone_is_not_called_one():
     rows = measured(
         *curve("t5", {1: 1, 1.125: 1, 2: 1.3, 16: 1.5}), *curve("t5", {1: 1, 1.125: 1, 2: 1, 16: 1}, length=128)
@@ -64,7 +71,7 @@ def test_the_order_at_the_training_length():
     assert "is 0.900; in the paper it is 1.015 at 64 and 0.984 at 512" in told
 
 
-@pytest.mark.parametrize(("own", "weak"), [(110, False), (90, True)])
+@pytest.mark.parametrize(("own", "weak"), [(110, False), (99.98, False), (90, True)])
 def test_a_long_rival_that_is_worse_than_a_short_one_is_called_weak(own, weak):
     long = {"length": 384, "window": 384}
     three = record(80, "alibi", 64, 384), record(100, "sinusoidal", **long), record(own, "sinusoidal", 64, 64)

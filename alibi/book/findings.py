@@ -111,9 +111,15 @@ def _ranges(curves: Mapping[float, Mapping[float, float]]) -> str:
             at.setdefault(multiple, []).append(ratio - 1)
     told = []
     for multiple, changes in sorted(at.items()):
-        ends = dict.fromkeys(f"{change:+.1%}".replace("%", " %") for change in (min(changes), max(changes)))
+        ends = dict.fromkeys(map(_change, (min(changes), max(changes))))
         told.append(f"{' to '.join(ends)} at ${multiple:g} L$")
     return ", ".join(told)
+
+
+def _change(change: float) -> str:
+    """A change in per cent, with a second digit where the first would hide on which side of a threshold it is."""
+    near = any(abs(change - (threshold - 1)) < 5e-4 for threshold in (HOLDS_UP_TO, FAILS_FROM))
+    return f"{change:+.{1 + near}%}".replace("%", " %")
 
 
 def _by_multiple(records: pd.DataFrame, method: str) -> dict[float, dict[float, float]]:
@@ -164,16 +170,15 @@ def order_at_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
     return _listed(told)
 
 
-def short_against_long(measured: pd.DataFrame, short: float = 512, long: float = 3072) -> Markdown:
-    """ALiBi trained short against sinusoidal trained long, both read long, and whether this rival is a fair one.
+def short_against_long(measured: pd.DataFrame) -> Markdown:
+    """ALiBi trained at 512 against sinusoidal trained at 3072, both read there, and whether this rival is a fair one.
 
     Models are paired by seed: only seeds with all three runs count.
 
     Args:
-        measured: from `results.results`.
-        short: ALiBi's training length, in the paper's tokens.
-        long: sinusoidal's training length, and the window of both.
+        measured: from `results.results`; lengths are those of the paper that they stand for.
     """
+    short, long = 512.0, 3072.0
     keys = ["method", "paper_length", "paper_eval_length"]
     rows = plots.perplexities(measured).astype({"paper_length": float, "paper_eval_length": float, "value": float})
     wanted = [("alibi", short, long), ("sinusoidal", long, long), ("sinusoidal", short, short)]
@@ -189,11 +194,11 @@ def short_against_long(measured: pd.DataFrame, short: float = 512, long: float =
         f"**ALiBi trained at {at_short} is {_against((alibi / rival).mean())} its rival**, sinusoidal trained at "
         f"{at_long}. Both are read at {ours[long]:g}."
     ]
-    beside = (rival / own).mean()
-    weak = beside > 1
+    beside = _against((rival / own).mean())
+    weak = beside.endswith("above")
     told.append(
         f"**The rival is {'weak' if weak else 'a fair one'}.** Sinusoidal trained and read at {ours[long]:g} is "
-        f"{_against(beside)} sinusoidal trained and read at {ours[short]:g}."
+        f"{beside} sinusoidal trained and read at {ours[short]:g}."
     )
     if weak:
         told.append("So short training wins without ALiBi too, and the comparison shows nothing about ALiBi.")
@@ -222,11 +227,12 @@ def full_windows(measured: pd.DataFrame) -> Markdown:
     return _listed(told)
 
 
-def of_variants(measured: pd.DataFrame, multiple: int = 16) -> Markdown:
-    """Perplexity of each method against ALiBi's at L and at a multiple of L, and how both change.
+def of_variants(measured: pd.DataFrame) -> Markdown:
+    """Perplexity of each method against ALiBi's at L and at 16 L, and how both change.
 
     Means over the seeds that both have: a seed is the same weights at the start and the same order of the data.
     """
+    multiple = MULTIPLES[-1]
     rows = results.relative(measured).query("multiple in (1, @multiple)")
     table = rows.pivot_table(index=["method", "seed"], columns="multiple", values="value")
     table = table.reindex(columns=[1, multiple]).dropna()

@@ -161,7 +161,6 @@ def beside(
     paper: pd.DataFrame,
     measured: pd.DataFrame,
     caption: str,
-    decimals: int = 2,
     same_length: pd.DataFrame | None = None,
 ) -> Styler:
     """Perplexities of the paper and ours at evaluation lengths near one of the paper's (3 %), and the difference.
@@ -174,7 +173,6 @@ def beside(
         paper: rows of the paper's tables.
         measured: from `results`; one protocol and stride.
         caption: of the table.
-        decimals: of perplexities.
         same_length: rows of the paper's tables, for two more columns: the paper's perplexity in the same protocol, and
             its ratio to the one at L, at L and L_valid equal to our own numbers of tokens, not to the lengths that they
             stand for.
@@ -194,19 +192,19 @@ def beside(
     }
     shown = pd.DataFrame(
         {
-            "the paper": both.paper.map(f"{{:,.{decimals}f}}".format),
+            "the paper": both.paper.map("{:,.2f}".format),
             "measured": [
-                f"{mean:,.{decimals}f}" + ("" if pd.isna(spread) else f" ± {spread:.{decimals}f}")
+                f"{mean:,.2f}" + ("" if pd.isna(spread) else f" ± {spread:.2f}")
                 for mean, spread in zip(both.measured, both.deviation, strict=True)
             ],
-            "difference": (both.measured - both.paper).map(f"{{:+,.{decimals}f}}".format),
+            "difference": (both.measured - both.paper).map("{:+,.2f}".format),
             "the paper, over that at L": relative["paper"].map("{:.3f}".format),
             "measured, over that at L": relative["measured"].map("{:.3f}".format),
         },
         index=both.index,
     )
     if "same" in both:
-        shown["the paper at our L"] = both.same.map(f"{{:,.{decimals}f}}".format)
+        shown["the paper at our L"] = both.same.map("{:,.2f}".format)
         shown["the same, over that at L"] = relative["same"].map("{:.3f}".format)
     shown = shown.replace("nan", "")
     order = {name: place for place, name in enumerate(plots.COLOURS)}

@@ -66,8 +66,9 @@ def _layer(sheet: Sheet, left: float, method: str) -> None:
         sheet.line([(left + 40, 241), (x, 241), (x, 230)], arrow=True)
 
 
-def score_triangles(tokens: int = 5) -> Sheet:
+def score_triangles() -> Sheet:
     """The paper's Figure 3: the scores of queries and keys, and the distances that a slope multiplies."""
+    tokens = 5
     sheet = Sheet(
         "triangles",
         "ALiBi adds a slope times the distance to each score",

@@ -14,8 +14,9 @@ SCORED = COLOURS["alibi"]
 READ = tint(SCORED, 0.22)
 
 
-def windows(length: int = 4) -> Sheet:
+def windows() -> Sheet:
     """The two ways to cut a text: each pass over eight words, the words that it scores and those it only reads."""
+    length = 4
     blocks, sliding = _passes(length, length), _passes(length, 1)
     sheet = Sheet(
         "windows",
@@ -48,11 +49,12 @@ def _passes(length: int, stride: int) -> list[Window]:
     return [Window(start, group[0].scored, group[-1].end) for start, group in same]
 
 
-def toll_of_a_border(length: int = 8) -> Sheet:
+def toll_of_a_border() -> Sheet:
     """The loss of each prediction around a border, and the part of it that a full window would have saved.
 
-    That part is ln(length / c) after c words of context, the loss of a model that is blind beyond them.
+    That part is ln(8 / c) after c words of context in a window of 8, the loss of a model that is blind beyond them.
     """
+    length = 8
     at = "method == 'alibi' and train_length == 512 and eval_length == 512"
     alibi = paper_results().query(at).set_index("source").value
     nats = 512 * math.log(alibi["Table 5"] / alibi["Table 15"])

@@ -44,8 +44,9 @@ def _ruler(sheet: Sheet, y: float, starts: list[int], scale: float, told: tuple[
         sheet.text(scale * distance, y + 45, f"{distance}", "middle" if distance else "start", MUTED)
 
 
-def bfloat16_numbers(beyond: int = 11, shown: int = 32) -> Sheet:
+def bfloat16_numbers() -> Sheet:
     """Rulers from 128 on, each twice as far out: the whole numbers that bfloat16 holds, and another one's rounding."""
+    beyond, shown = 11, 32
     starts = [128 * 2**power for power in range(6)]
     rows = []
     for start in starts:
