@@ -9,6 +9,11 @@ const Curves = (() => {
    * @typedef {{title: string, told: string, length: number, curves: Curve[]}} Side trained at `length` tokens
    */
 
+  /** Windows so near a multiple of L, by their logarithm, are shown for it: the paper's 16 L are 15.6 and 16.6. */
+  const NEAR = 0.05;
+  /** The ends of the windows' axis, in multiples of L. */
+  const [LEAST, MOST] = [0.47, 17];
+
   /** A curve over its value at L: x in multiples of L. @param {Curve} curve @param {number} length */
   function relative(curve, length) {
     const own = curve.points.find((point) => point.length === length)?.value || NaN;
@@ -16,19 +21,23 @@ const Curves = (() => {
   }
 
   /**
-   * The point of a curve whose multiple of L is nearest, if it is within 5 %.
+   * The point of a curve whose multiple of L is nearest, if it is near.
    * @param {Curve} curve @param {number} length @param {number} multiple
    */
   function nearest(curve, length, multiple) {
     const apart = (/** @type {Measured} */ point) => Math.abs(Math.log(point.length / length / multiple));
     const best = [...curve.points].sort((one, other) => apart(one) - apart(other))[0];
-    return best && apart(best) < 0.05 ? best : undefined;
+    return best && apart(best) < NEAR ? best : undefined;
   }
 
   Widgets.add("curves", "The curves", (root, data) => {
     const { element, plain } = Widgets;
     /** @type {{title: string, sides: Side[]}[]} */
     const pairs = data.pairs;
+    if (!pairs.length) {
+      root.append(element("p", { class: "widget-note" }, "No curves are recorded yet."));
+      return () => {};
+    }
     const multiples = [0.5, 1, 1.25, 2, 4, 8, 16];
     const state = { pair: 0, absolute: false, at: 3, shown: ["sinusoidal", "rotary", "t5", "alibi"] };
     const pair = Widgets.choice({
@@ -63,15 +72,16 @@ const Curves = (() => {
       draw();
     }
 
+    /** What is shown of a curve: x in multiples of L. @param {Side} side @param {Curve} curve @returns {Point[]} */
+    const points = (side, curve) =>
+      state.absolute ? curve.points.map((point) => [point.length / side.length, point.value]) : relative(curve, side.length);
+
     /** One chart of a side. @param {Side} side @param {HTMLElement} box @param {number[]} range */
     function panel(side, box, range) {
       const curves = side.curves.filter(({ method }) => state.shown.includes(method));
-      const shown = (/** @type {Curve} */ curve) =>
-        state.absolute
-          ? curve.points.map((point) => /** @type {Point} */ ([point.length / side.length, point.value]))
-          : relative(curve, side.length);
+      const shown = (/** @type {Curve} */ curve) => points(side, curve);
       const sheet = Widgets.chart(box, {
-        x: { low: 0.47, high: 17, log: true, ticks: [0.5, 1, 2, 4, 8, 16], label: "L_valid / L" },
+        x: { low: LEAST, high: MOST, log: true, ticks: [0.5, 1, 2, 4, 8, 16], label: "L_valid / L" },
         y: { low: range[0], high: range[1], log: true, label: state.absolute ? "perplexity" : "perplexity / that at L" },
         height: 300, title: side.title, told: `${side.title}: ${side.told}`,
       });
@@ -87,7 +97,7 @@ const Curves = (() => {
           }
         }
         for (const point of shown(curve)) {
-          if (multiples.some((multiple) => Math.abs(Math.log(multiple / point[0])) < 0.02)) sheet.dot(point, look);
+          if (multiples.some((multiple) => Math.abs(Math.log(multiple / point[0])) < NEAR)) sheet.dot(point, look);
         }
       }
     }
@@ -97,8 +107,9 @@ const Curves = (() => {
       const values = sides.map((side) =>
         side.curves
           .filter(({ method }) => state.shown.includes(method))
-          .flatMap((curve) => (state.absolute ? curve.points.map(({ value }) => value) : relative(curve, side.length).map((p) => p[1])))
-          .filter(Number.isFinite),
+          .flatMap((curve) => points(side, curve))
+          .filter(([multiple, value]) => multiple >= LEAST && multiple <= MOST && Number.isFinite(value))
+          .map(([, value]) => value),
       );
       const whole = values.flat();
       sides.forEach((side, place) => {

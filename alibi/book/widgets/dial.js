@@ -72,11 +72,13 @@ const Dial = (() => {
       ["window", "window of L"],
     ];
     const colour = () => `var(--method-${state.form})`;
-    const slopeOf = () => slopes(state.heads)[state.head - 1];
+    // The trained T5 bias has its own number of heads; `state` keeps the reader's.
+    const count = () => (state.form === "t5" ? data.t5.length : state.heads);
+    const slopeOf = () => slopes(count())[state.head - 1];
     const sizes = { min: 4, max: 16, show: (/** @type {number} */ power) => plain(2 ** power) };
 
     const heads = Widgets.slider({
-      label: "heads n", min: 1, max: 64, value: state.heads,
+      label: "heads n", min: 1, max: Math.max(64, data.heads), value: state.heads,
       change: (value) => update({ heads: value, head: Math.min(state.head, value) }),
     });
     const head = Widgets.slider({
@@ -95,7 +97,7 @@ const Dial = (() => {
       label: "growth of the penalty",
       options: forms.map(([name, text]) => [name, text, `var(--method-${name})`]),
       value: [state.form],
-      change: ([value]) => update({ form: value, heads: value === "t5" ? data.t5.length : state.heads }),
+      change: ([value]) => update({ form: value }),
     });
     const told = Widgets.numbers([
       "slope m", "reach 1/m", "50 % of the weight", "90 %", "99 %", `beyond L = ${plain(data.train_length)}`,
@@ -108,10 +110,10 @@ const Dial = (() => {
     /** @param {Partial<typeof state>} change */
     function update(change) {
       Object.assign(state, change);
-      state.head = Math.min(state.head, state.heads);
-      heads.set(state.heads);
+      state.head = Math.min(state.head, count());
+      heads.set(count());
       heads.input.disabled = state.form === "t5";
-      head.set(state.head, state.heads);
+      head.set(state.head, count());
       query.set(state.query, state.length);
       draw();
     }
@@ -130,7 +132,7 @@ const Dial = (() => {
         learned ? "learned" : one, learned || one === "none" ? "–" : plain(1 / slope),
         ...reach.map((many) => `nearest ${plain(many)}`), percent(beyond(sums, data.train_length)),
       ]);
-      const title = `Head ${state.head} of ${state.heads}`;
+      const title = `Head ${state.head} of ${count()}`;
       const last = Math.min(32, keys);
       const bars = Widgets.chart(row, {
         x: { low: -last + 0.5, high: 0.5, label: "key, from the query", ticks: [-24, -16, -8, 0].filter((t) => t > -last) },
@@ -147,7 +149,7 @@ const Dial = (() => {
         title: `${title}: weight so far`,
         told: `The nearest ${reach[0]} keys hold 50 % of the weight, ${reach[1]} hold 90 %, ${reach[2]} hold 99 %.`,
       });
-      const all = slopes(state.heads);
+      const all = slopes(count());
       for (let other = 0; other < all.length; other += Math.max(1, Math.floor(all.length / 8))) {
         if (other !== state.head - 1) sheet.line(sampled(soFar(adder(all[other], other), keys)), { width: 1, opacity: 0.35 });
       }

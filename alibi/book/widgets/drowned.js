@@ -63,7 +63,7 @@ const Drowned = (() => {
     });
     const keys = Widgets.slider({
       label: "window (tokens)", min: 4 * low, max: 4 * high, value: Math.round(4 * Math.log2(state.keys)),
-      show: (place) => plain(Math.round(2 ** (place / 4))),
+      show: () => plain(state.keys), // Of the chapter's parameters, it may lie between two places.
       change: (place) => update({ keys: Math.round(2 ** (place / 4)) }),
     });
     const last = Widgets.slider({
@@ -92,6 +92,7 @@ const Drowned = (() => {
     function update(change) {
       Object.assign(state, change);
       last.set(state.last);
+      keys.set(Math.round(4 * Math.log2(state.keys)));
       draw();
     }
 

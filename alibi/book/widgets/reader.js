@@ -38,18 +38,19 @@ const Reader = (() => {
   /** The byte pairs and the models of these methods, once their files are loaded. @param {string[]} methods */
   async function files(methods) {
     try {
-      const models = methods.map((name) => load(name).then(() => Decoder.model(Decoder.files[name])));
-      await load("vocabulary");
-      return { table: BytePairs.table(BytePairs.files.vocabulary), models: await Promise.all(models) };
+      const loaded = methods.map((name) => load(name).then(() => Decoder.model(Decoder.files[name])));
+      const [models] = await Promise.all([Promise.all(loaded), load("vocabulary")]);
+      return { table: BytePairs.table(BytePairs.files.vocabulary), models };
     } catch (wrong) {
-      throw new Error(`The models are not part of this copy of the book: ${wrong}. The command make book makes them.`);
+      throw new Error(`The models can't be loaded: ${wrong}. In a copy of the book without them, make book makes them.`);
     }
   }
 
   /**
    * Reads with each model in turn, the one that is behind first.
    * @param {PageModel[]} models
-   * @param {{draw: () => void, worked?: () => void}} tell `draw` shows what is new; `worked` follows each slice of work.
+   * @param {{draw: () => void, worked?: () => void}} tell `draw` shows what is new; `worked` follows each slice of work
+   *   and comes before the last `draw`.
    */
   function make(models, { draw, worked = () => {} }) {
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -62,6 +63,7 @@ const Reader = (() => {
       timer = 0;
       const begun = performance.now();
       if (!left().length || (!still && begun > drawn + FRAME)) {
+        if (!left().length) worked(); // Also where nothing was left to read.
         draw();
         drawn = performance.now();
         if (left().length) timer = setTimeout(slice);

@@ -46,6 +46,7 @@
         read();
       } catch (wrong) {
         status.textContent = /** @type {Error} */ (wrong).message;
+        button.disabled = false;
       }
     });
 

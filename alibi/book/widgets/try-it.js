@@ -98,7 +98,9 @@ const TryIt = (() => {
     const start = (sources = reader.readings()[0].tokens) => reader.start(sources, state.times * L);
 
     function worked() {
-      if (!reader.busy()) found.set(state.times, reader.readings().map(({ losses, window }) => Reader.perplexity(losses, window)));
+      const values = reader.readings().map(({ losses, window }) => Reader.perplexity(losses, window));
+      // An empty text has none.
+      if (!reader.busy() && values.every(Number.isFinite)) found.set(state.times, values);
       bar.value = reader.share();
     }
 
