@@ -16,6 +16,7 @@ from alibi.model import Decoder
 from alibi.progress import bar as progress_bar
 from alibi.windows import (
     Window,
+    check_whole,
     check_window,
     evaluation_windows,
     scored_tokens,
@@ -258,6 +259,7 @@ def evaluate(
         InputError: if the split is empty, or length, stride, prefix, skip or sample is out of range.
         EvaluationError: if the loss of a scored token is not a number.
     """
+    check_whole(prefix=prefix, skip=skip, sample=sample)
     tokens = _first(split, prefix)
     if not len(tokens):
         raise InputError(f"the split {split.name} has no tokens to evaluate")
@@ -365,6 +367,7 @@ def against_itself(
         EvaluationError: if the loss of a scored token is not a number.
     """
     check_window(length, stride)
+    check_whole(window=window, prefix=prefix, sample=sample)
     if window % length or length % stride:
         raise InputError(f"window={window}, length={length}, stride={stride}: each must be a multiple of the next")
     tokens = _first(split, prefix)

@@ -114,7 +114,7 @@ def remove_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+def locked(path: Path, timeout: float = -1, waiting: str = "") -> Iterator[None]:
     """Holds a lock; only one process can hold it at a time.
 
     On a file system without locks a second file is the lock while it exists.
@@ -122,16 +122,23 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     Args:
         path: the lock file, which stays.
         timeout: seconds to wait for another process; -1 waits without end.
+        waiting: printed if another process still holds it after a second.
 
     Raises:
         filelock.Timeout: if another process held the lock for `timeout` seconds.
         OSError: if the lock file can't be written.
     """
-    from filelock import FileLock, SoftFileLock
+    from filelock import FileLock, SoftFileLock, Timeout
 
     lock: BaseFileLock = FileLock(path, timeout)
     try:
-        lock.acquire()
+        if waiting:
+            with suppress(Timeout):
+                lock.acquire(1)
+            if not lock.is_locked:
+                say(waiting)
+        if not lock.is_locked:
+            lock.acquire()
     except (OSError, NotImplementedError) as wrong:  # Older releases of filelock raise NotImplementedError.
         if isinstance(wrong, OSError) and wrong.errno not in _NO_LOCKS:
             raise

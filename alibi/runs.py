@@ -358,7 +358,7 @@ class Run:
             }
             rows += [common | {"metric": m, "value": getattr(found, m), "unit": unit} for m, unit in METRICS.items()]
             in_nats = {"loss_standard_error": found.loss_standard_error}
-            if skip and length > self.config.train_length:
+            if "loss_change" in metrics_of(length, self.config.train_length, skip, stride):
                 at_length = self.evaluation(self.config.train_length, stride, split, prefix, text, skip, sample)
                 in_nats["loss_change"], in_nats["loss_change_standard_error"] = found.change_from(at_length)
             rows += [common | row for row in _in_nats(in_nats)]
@@ -448,9 +448,13 @@ def _or_all(count: int | None) -> int | str:
     return "all" if count is None else count
 
 
-def metrics_of(length: int, train_length: int, skip: int) -> dict[str, str]:
-    """The metrics that `Run.records` takes from an evaluation, and their units."""
-    changes = ("loss_change", "loss_change_standard_error") if skip and length > train_length else ()
+def metrics_of(length: int, train_length: int, skip: int, stride: int | None) -> dict[str, str]:
+    """The metrics that `Run.records` takes from an evaluation, and their units.
+
+    The change from L needs windows of L on the same tokens, which such a stride does not leave out.
+    """
+    compared = skip and length > train_length and (stride is None or stride <= train_length)
+    changes = ("loss_change", "loss_change_standard_error") if compared else ()
     return METRICS | dict.fromkeys(("loss_standard_error", *changes), "nats")
 
 

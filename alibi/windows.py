@@ -111,6 +111,17 @@ class Window:
     end: int
 
 
+def check_whole(**numbers: object) -> None:
+    """Refuses numbers of tokens or windows that are not whole; None is none.
+
+    Raises:
+        InputError: names the first.
+    """
+    for name, number in numbers.items():
+        if number is not None and not isinstance(number, Integral):
+            raise InputError(f"{name}={number!r}: windows have a whole number of tokens")
+
+
 def check_window(length: int, stride: int | None) -> None:
     """Refuses an impossible window length or stride.
 
@@ -121,9 +132,7 @@ def check_window(length: int, stride: int | None) -> None:
     Raises:
         InputError: if length or stride is out of range or not a whole number.
     """
-    for name, number in {"length": length, "stride": stride}.items():
-        if number is not None and not isinstance(number, Integral):
-            raise InputError(f"{name}={number!r}: windows have a whole number of tokens")
+    check_whole(length=length, stride=stride)
     if length < 1:
         raise InputError(f"length={length}: a window needs at least 1 token")
     if stride is not None and not 1 <= stride <= length:
@@ -203,6 +212,7 @@ def spread_windows(tokens: int, length: int, windows: int | None = None) -> rang
         InputError: if the stream does not fill one window, or `length` or `windows` is below 1.
     """
     check_window(length, None)
+    check_whole(windows=windows)
     if windows is not None and windows < 1:
         raise InputError(f"windows={windows}: take at least one, or None for all")
     blocks = tokens // length
@@ -216,8 +226,8 @@ def windows_of_last_tokens(start: int, length: int, last: int, seen: int, stride
     """Windows of at most `seen` tokens that score the last tokens of a longer window, and read nothing before it.
 
     The longer window is [start, start + length). Each shorter window scores `stride` of its `last` tokens, at most
-    `seen`; the last token that it scores sees `seen` tokens, and at stride 1 every token does. If `seen` is at least
-    the length, the longer window itself scores them.
+    `seen`; the last token that it scores sees `seen` tokens, or all from the start if these are fewer, and at stride 1
+    every token does. If `seen` is at least the length, the longer window itself scores them.
     """
     end = start + length
     if seen >= length:

@@ -349,9 +349,7 @@ def test_a_figure_is_stored_with_a_palette_that_keeps_its_colours(root):
 
 
 def test_markup_and_addresses_of_the_web_are_no_paths(root):
-    text = (
-        "<b>x</b> https://example.org/home/page and/or 1/2 data/results.csv tokens/s a</td><br/> //cdn.org/a/b ../a"
-    )
+    text = "<b>x</b> https://example.org/home/page and/or 1/2 data/results.csv tokens/s a</td><br/> //cdn.org/a/b ../a"
     path = messy(root / "book" / "second.ipynb", root, new_output("display_data", {"text/html": text}))
     assert text in cleaned(path, path, root)
 

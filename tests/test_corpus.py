@@ -223,6 +223,12 @@ def test_a_text_that_changed_after_it_was_loaded_is_not_read_by_a_wrong_vocabula
     assert changed.encoded_by(known, "valid").tokens.tolist() != changed.split("valid").tokens.tolist()
     with pytest.raises(CorpusError, match=r"dict\.txt has changed since edited was loaded: load it again"):
         _ = unread.vocabulary
+    # Nor is another text read under the digest of the one that was loaded.
+    (folder / "valid.tokens").write_text("b\n")
+    corpus.load("edited")
+    for read in (lambda: changed.text("valid"), lambda: changed.encoded_by(known, "valid")):
+        with pytest.raises(CorpusError, match=r"valid\.txt has changed since edited was loaded: load it again"):
+            read()
 
 
 def test_a_corpus_is_never_read_from_the_cache_of_another(tmp_path, monkeypatch):

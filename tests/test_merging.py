@@ -206,6 +206,31 @@ def test_the_nearest_number_is_what_a_loss_by_position_is_held_against(results, 
             send([row | {"seed": "8", column: value}])
 
 
+def test_what_a_number_leaves_empty_is_no_other_number(results, send):
+    """A column that the cell does not name would make a second record of the same number."""
+    with pytest.raises(MergeError, match=r"learning_rate is 0.0042: the run of that cell has 0.002"):
+        send([a_row() | {"learning_rate": "0.0042"}])
+    assert send([a_row()]).appended == 1
+    for column, value in (("layer", "9"), ("seen", "3"), ("decay_window", "5.0"), ("distractors", "2")):
+        with pytest.raises(MergeError, match=f"{column} is {value}: no cell of .* there is nothing"):
+            send([a_row() | {column: value}])
+
+
+def test_a_record_without_a_rate_is_the_same_number(results, send):
+    """As in files that are older than the column."""
+    assert send([a_row(learning_rate="0.002")]).appended == 1
+    assert (send([a_row(learning_rate="")]).appended, send([a_row(learning_rate="0.002")]).appended) == (0, 0)
+    with pytest.raises(MergeError, match="is recorded from the same device"):
+        send([a_row(learning_rate="", value="100.5")])
+
+
+def test_a_column_twice_is_named(send, tmp_path, results):
+    path = tmp_path / "twice.csv"
+    path.write_text(",".join([*MEASURED_COLUMNS, "seed"]) + "\n")
+    with pytest.raises(MergeError, match="each once; this has seed more than once"):
+        merge([path])
+
+
 def test_a_file_that_is_no_table_of_records_is_refused(send, tmp_path, results):
     rows, written = [a_row()], contents(results)
     fewer = [name for name in MEASURED_COLUMNS if name not in ("commit", "seed")]

@@ -270,6 +270,10 @@ def test_a_damaged_file_is_named_and_nothing_left_out(data, vocabulary, tmp_path
         with pytest.raises(CorpusError) as told:
             list(shards.documents(shards.Shard("cc-news", str(broken), 1, False, 512)))
         assert f"cc-news: {broken} failed after 0 documents, 4 times in a row" in str(told.value)
+    empty = tmp_path / "1.txt"
+    empty.touch()
+    with pytest.raises(CorpusError, match=r"cc100: .*1.txt can't be read: it is empty"):
+        list(shards.documents(shards.Shard("cc100", str(empty), 1, False, 512)))
     compressed = (data / NAME / "cc100" / "0.txt.xz").read_bytes()
     broken = tmp_path / "0.txt.xz"
     broken.write_bytes(compressed[:-40])

@@ -166,6 +166,8 @@ def test_records_of_full_windows_say_what_was_scored_and_how_certain_they_are(ar
     assert 0 < value[256, "loss_change_standard_error"] < value[256, "loss_standard_error"]
     kept = sorted(path.name for path in (run.folder / "evaluations").glob("*-from-300-sample-128-*"))
     assert len(kept) == 2
+    # No windows of L score the same tokens at such a stride.
+    assert "loss_change" not in set(run.records([256], stride=256, skip=300, sample=128).metric)
     again = trained("alibi", seed=13, corpus=articles).evaluation(256, 16, skip=300, sample=128)
     assert again.loss_standard_error == value[256, "loss_standard_error"]
 
@@ -233,6 +235,7 @@ def test_none_of_the_text_is_not_all_of_it(articles):
         (lambda: run.evaluation(64, stride=0), "the stride must lie between"),
         (lambda: run.evaluation(0), "length=0: a window needs at least 1 token"),
         (lambda: run.evaluation(24.0), "length=24.0: windows have a whole number of tokens"),
+        (lambda: run.evaluation(64, prefix=100.0), r"prefix=100\.0: windows have a whole number of tokens"),
         (lambda: run.evaluation(64, prefix=-500), "prefix=-500: choose at least 1 token, or None for the whole split"),
         (lambda: run.against_itself(128, 16, sample=0), "windows=0: take at least one, or None for all"),
     ):

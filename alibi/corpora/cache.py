@@ -102,7 +102,7 @@ def build(folder: Path, source: Source, training_sha256: str = "") -> None:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.parent / f".{folder.name}.lock"):
+        with locked(folder.parent / f".{folder.name}.lock", waiting=f"{folder} is built by another process: waiting"):
             fault = fault_of(folder, source, source.name)
             if not fault:
                 return  # another process built it while this one waited
@@ -212,8 +212,9 @@ def _write_texts(folder: Path, source: Source) -> dict[str, dict[str, int]]:
                             break
     for split, text in list(texts.items()):
         if not text.bytes and enough is not None and split != "train":
-            del texts[split]  # The beginning holds none of this split.
+            del texts[split]
             (folder / f"{split}.txt").unlink()
+            say(f"warning: {source.name} holds none of the split {split}: read more words for one")
         else:
             _check_size(source, split, text)
     return {split: text.sizes() for split, text in texts.items()}

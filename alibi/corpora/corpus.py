@@ -143,13 +143,14 @@ class Corpus:
 
         Raises:
             InputError: for an unknown split; the message lists the known ones.
+            CorpusError: if the text changed after it was loaded.
         """
         same = other.name == self.name and other.tokenisation == self.tokenisation
         if same and other.vocabulary_sha256 == self.vocabulary_sha256:
             return self.split(split)
         self.require(split)
         vocabulary = other.vocabulary
-        pieces = encoded_pieces(self.folder / f"{split}.txt", vocabulary)
+        pieces = encoded_pieces(self._text_file(split), vocabulary)
         tokens = np.concatenate([np.empty(0, vocabulary.dtype), *pieces])
         digest = hashlib.sha256(tokens.tobytes()).hexdigest()
         return replace(self.splits[split], tokens=tokens, sha256=digest, unknown=count_unknown(tokens, vocabulary))
@@ -159,9 +160,16 @@ class Corpus:
 
         Raises:
             InputError: for an unknown split; the message lists the known ones.
+            CorpusError: if the text changed after it was loaded.
         """
         self.require(split)
-        return (self.folder / f"{split}.txt").read_bytes().decode()
+        return self._text_file(split).read_bytes().decode()
+
+    def _text_file(self, split: str) -> Path:
+        file = self.folder / f"{split}.txt"
+        if (digest := self.splits[split].text_sha256) and sha256(file) != digest:
+            raise CorpusError(f"{file} has changed since {self.name} was loaded: load it again")
+        return file
 
     def require(self, *splits: str) -> None:
         """Checks that the corpus has all of these splits.

@@ -81,7 +81,7 @@ def documents(shard: Shard) -> Iterator[list[str]]:
     """The documents of a file, each a list of lines; after a failure reading goes on behind the last document given.
 
     Raises:
-        CorpusError: if it is absent, of another format, or fails several times without giving a document.
+        CorpusError: if it is absent, empty, of another format, or fails several times without giving a document.
     """
     given = failures = 0
     while True:
@@ -89,6 +89,8 @@ def documents(shard: Shard) -> Iterator[list[str]]:
             for document in islice(_documents(shard), given, None):
                 given, failures = given + 1, 0
                 yield document
+            if not given:
+                raise CorpusError("it is empty")
             return
         except (CorpusError, FileNotFoundError, UnicodeDecodeError) as wrong:
             # Another format, or absent: opening it again does not help.

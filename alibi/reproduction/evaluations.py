@@ -130,7 +130,7 @@ def against_itself(scale: str, train_length: int) -> SelfMeasure:
 
 def position_bands(length: int) -> list[tuple[int, int]]:
     """Bands of positions in a window: 0 to 1, 1 to 2, 2 to 4, 4 to 8 and so on, each without its first."""
-    edges = [0, *(2**power for power in range(length.bit_length()))]
+    edges = [0, *(2**power for power in range((length - 1).bit_length()))]
     return list(zip(edges, [*edges[1:], length], strict=True))
 
 

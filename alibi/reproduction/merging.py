@@ -16,6 +16,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ KEY = (
 )
 # fmt: on
 MACHINE = ("device", "dtype")
+ANY_RATE = "any learning rate"
 
 
 class MergeError(UserError, RuntimeError):
@@ -164,7 +166,9 @@ def _read(path: Path) -> _File:
     missing = [name for name in MEASURED_COLUMNS if name not in header and name not in LATER]
     others = [name for name in header if name not in (*MEASURED_COLUMNS, ROW_DIGEST)]
     if missing or others or len(set(header)) < len(header):
+        twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
         told = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(others)} besides"] * bool(others)
+        told += [f"has {listed(twice)} more than once"] * bool(twice)
         right = f"the columns are those of alibi.records.MEASURED_COLUMNS, each once; this {' and '.join(told)}"
         found.fault(1, "the header", ",".join(header), right)
         return found
@@ -212,16 +216,23 @@ def _typed(name: str, text: str) -> Any:
 
 
 def _recorded(experiments: Iterable[str]) -> dict[tuple[object, ...], Row]:
-    """The records of these experiments; a key has its experiment, so the others hold none of them."""
+    """The records of these experiments; a key has its experiment, so the others hold none of them.
+
+    A record with a learning rate is found without it too, by a key with `ANY_RATE`.
+    """
     found: dict[tuple[object, ...], Row] = {}
-    for experiment in experiments:
-        found |= {_key(row): row for row in plain_rows(measured_results(experiment))}
+    for row in chain.from_iterable(plain_rows(measured_results(experiment)) for experiment in experiments):
+        found[_key(row)] = row
+        found.setdefault((ANY_RATE, *_key(row | {"learning_rate": None})), row)
     return found
 
 
 def _found(row: Row, recorded: Mapping[tuple[object, ...], Row]) -> Row | None:
-    """The record of the same number; one that was written before records had learning rates names none."""
-    return recorded.get(_key(row)) or recorded.get(_key(row | {"learning_rate": None}))
+    """The record of the same number; files written before records had learning rates, ours or theirs, name none."""
+    without = _key(row | {"learning_rate": None})
+    if row["learning_rate"] is None:
+        return recorded.get(without) or recorded.get((ANY_RATE, *without))
+    return recorded.get(_key(row)) or recorded.get(without)
 
 
 def _key(row: Row) -> tuple[object, ...]:

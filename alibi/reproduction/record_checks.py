@@ -17,7 +17,7 @@ from alibi.device import DTYPES, kind_of
 from alibi.errors import UserError, listed
 from alibi.model import unmade
 from alibi.protocols import AGAINST_ITSELF, GRADIENT, READING, REPEATS, SLOPES
-from alibi.records import TRUTHS
+from alibi.records import LATER, TRUTHS, VALUE_FORMAT
 from alibi.reproduction.cells import Cell
 from alibi.reproduction.control import ControlCell
 from alibi.reproduction.evidence import CONTROLS
@@ -37,6 +37,9 @@ SHARES = ("attention_past_length", "attention_on_first", "gradient_share")
 CONTROL_DTYPES = ("float64",)
 HASH = re.compile(r"[0-9a-f]{12}")
 CORPORA = re.compile(r"[^<>]+( -> [^<>]+)?")
+
+# A run has one learning rate, which is compared with its configuration's.
+TELL_APART = [n for n in (*LATER, "first_position", "last_position", "decay_window") if n != "learning_rate"]
 
 Row = dict[str, Any]
 """A record by column; None is an empty one."""
@@ -137,7 +140,8 @@ def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
     wrong = []
     for name in nearest[0]:
         others = [n for _, numbers in cells for n in numbers if _differ(n, row) == [name]]
-        right = list(dict.fromkeys("nothing" if n[name] is None else n[name] for n in others or [nearest[1]]))
+        found = [n.get(name) for n in others or [nearest[1]]]
+        right = list(dict.fromkeys("nothing" if value is None else value for value in found))
         wrong.append(
             (name, f"no cell of {row['source']} at scale {row['scale']} measures that; there is {listed(right)}")
         )
@@ -145,7 +149,9 @@ def _cell(row: Row) -> tuple[Cell | None, list[tuple[str, str]]]:
 
 
 def _differ(number: Row, row: Row) -> list[str]:
-    return [name for name, value in number.items() if row[name] != value]
+    """Columns in which a row is not this number: also those that tell others apart, and that this one leaves empty."""
+    apart = [name for name, value in number.items() if row[name] != value]
+    return apart + [name for name in TELL_APART if name not in number and row[name] is not None]
 
 
 @cache
@@ -212,6 +218,9 @@ def _wrong_of_run(row: Row, cell: TrainingCell) -> Iterator[tuple[str, str]]:
     # Slopes are read off the weights, without a text.
     elif row["protocol"] not in (AGAINST_ITSELF, SLOPES):
         yield from _wrong_tokens(row, _tokens(*given, row["split"]))
+    rate = _configuration(same).learning_rate
+    if row["learning_rate"] is not None and VALUE_FORMAT % row["learning_rate"] != VALUE_FORMAT % rate:
+        yield "learning_rate", f"the run of that cell has {rate:g}"
     if row["parameters"] != (count := unmade(_configuration(same).model).parameter_count()):
         yield "parameters", f"the model of that cell has {count}"
     if row["model"] != (name := f"{count / 1e6:.1f}M"):

@@ -57,9 +57,12 @@ class TrainingCell(Cell):
     asked_dtype: str | None = None
     """The requested dtype of the training, where `spec` leaves it to the machine; a record in another one counts."""
 
-    # A record of each measure is enough, since a cell's are appended all at once: the standard error over a single
-    # article has none, and no token may be repeated at some distance.
-    compared: ClassVar[tuple[str, ...]] = tuple(name for name in Cell.compared if name != "metric")
+    # Some numbers may have no record: a single article has no standard error, and no token may be repeated at some
+    # distance. So a record of each measure is enough, at each position, layer, head and number of tokens seen.
+    compared: ClassVar[tuple[str, ...]] = (
+        *(name for name in Cell.compared if name != "metric"),
+        *("first_position", "layer", "head", "seen"),
+    )
 
     @property
     def scale(self) -> str:
@@ -237,7 +240,7 @@ class TrainingCell(Cell):
             own = self._known_of(
                 m.split, m.length, NONOVERLAPPING if m.stride is None else SLIDING, m.stride, m.sample
             ) | {"prefix": m.prefix, "skipped": m.skip or None, "interpolation": m.interpolation}
-            metrics = metrics_of(m.length, self.train_length, m.skip)
+            metrics = metrics_of(m.length, self.train_length, m.skip, m.stride)
             found += [own | {"metric": metric, "unit": unit} for metric, unit in metrics.items()]
             if self.by_position and not m.skip:
                 loss = {"metric": "loss", "unit": "nats"}

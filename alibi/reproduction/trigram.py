@@ -33,7 +33,7 @@ def discounts(counts: np.ndarray) -> np.ndarray:
         return SMALL
     y = n_1 / (n_1 + 2 * n_2)
     raw = [1 - 2 * y * n_2 / n_1, 2 - 3 * y * n_3 / n_2, 3 - 4 * y * n_4 / n_3]
-    return np.array([0.0, *np.minimum(raw, [1, 2, 3])]) if min(raw) > 0 else SMALL
+    return np.array([0.0, *raw]) if min(raw) > 0 else SMALL
 
 
 @dataclass(frozen=True)
