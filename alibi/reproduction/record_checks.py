@@ -39,7 +39,11 @@ HASH = re.compile(r"[0-9a-f]{12}")
 CORPORA = re.compile(r"[^<>]+( -> [^<>]+)?")
 
 # A run has one learning rate, which is compared with its configuration's.
-TELL_APART = [n for n in (*LATER, "first_position", "last_position", "decay_window") if n != "learning_rate"]
+TELL_APART = [
+    name
+    for name in (*LATER, "stride", "prefix", "first_position", "last_position", "decay_window")
+    if name != "learning_rate"
+]
 
 Row = dict[str, Any]
 """A record by column; None is an empty one."""
