@@ -57,6 +57,11 @@ def test_bars_that_lie_are_told_by_their_ends(axes):
     assert numbers(axes[0].figure)[["x", "y"]].values.tolist() == [[3, 0], [4, 1], [2, 0], [5, 0]]
 
 
+def test_names_on_an_axis_are_told(axes):
+    axes[0].plot(["ALiBi", "T5 bias"], [1, 2])
+    assert numbers(axes[0].figure)[["x", "y"]].values.tolist() == [["ALiBi", 1], ["T5 bias", 2]]
+
+
 def test_intervals_are_told_and_what_has_no_end_is_not(axes):
     axes[0].hlines([0, 1], [1, 3], [2, 4], label="95 %")
     axes[0].plot([-np.inf, 7], [0, 1], label="rule")

@@ -51,7 +51,7 @@ def numbers(figure: Figure) -> pd.DataFrame:
             if values.ndim == 2:
                 rows += [(panel, mesh.get_label(), x, y, value) for (y, x), value in np.ndenumerate(values)]
     found = pd.DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
-    endless = found[["x", "y"]].astype(float).isin([math.inf, -math.inf]).any(axis="columns")
+    endless = found[["x", "y"]].isin([math.inf, -math.inf]).any(axis="columns")
     nothing = found[["x", "y"]].isna().all(axis="columns") & found.value.isna()
     found = found[~endless & ~nothing].dropna(axis="columns", how="all")
     if "series" in found:
