@@ -245,8 +245,8 @@ def within_decay_window(
         InputError: for a bias without a decay window, slopes that learn, or attention dropout.
     """
     if not _hides_keys(bias):
-        lacks = "this one has none: set one" if isinstance(bias, LinearBias) else f"not for a {type(bias).__name__}"
-        raise InputError(f"kernel window is for a linear bias with a decay window; {lacks}, or choose sdpa")
+        lacks = "which this one lacks" if isinstance(bias, LinearBias) else f"not for a {type(bias).__name__}"
+        raise InputError(f"kernel window is for a linear bias with a decay window, {lacks}: choose sdpa")
     if dropout or _learns(bias):
         raise InputError(f"kernel window has no attention dropout ({dropout}) and no gradient for slopes: choose sdpa")
     if query_positions_T.shape[0] < key_positions_S.shape[0]:

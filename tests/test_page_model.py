@@ -255,7 +255,7 @@ def test_the_page_shows_torchs_numbers_for_any_text_and_window(visit, check, cor
     page.get_by_role("textbox", name="the text").fill("The cat sat on the mat.")
     for window in (16, 13):
         set_to(page, "window", window)
-        page.get_by_role("img", name=re.compile(rf"(^|\D){window} L: ALiBi [\d.]+, Sinusoidal [\d.]+")).wait_for()
+        page.get_by_role("img", name=re.compile(rf"(^|\D){window} L: ALiBi [\d.,]+, Sinusoidal [\d.,]+")).wait_for()
     page.get_by_role("textbox", name="the text").fill("")
     assert set(told(page).values()) == {"–"}
     # The likeliest next token is torch's.
