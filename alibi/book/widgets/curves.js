@@ -96,8 +96,9 @@ const Curves = (() => {
             if (high > low) sheet.line([[length / side.length, low], [length / side.length, high]], { ...look, width: 4, opacity: 0.4 });
           }
         }
-        for (const point of shown(curve)) {
-          if (multiples.some((multiple) => Math.abs(Math.log(multiple / point[0])) < NEAR)) sheet.dot(point, look);
+        for (const multiple of multiples) {
+          const near = nearest(curve, side.length, multiple);
+          if (near) sheet.dot(shown(curve)[curve.points.indexOf(near)], look);
         }
       }
     }
