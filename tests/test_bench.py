@@ -264,9 +264,11 @@ def test_a_kernel_that_fails_in_any_way_ends_no_measurement(monkeypatch):
     assert any(row.bias == "none" and row.seconds for row in rows) and not ratios
 
 
-def test_the_memory_of_a_kernel_that_does_not_run_is_left_out():
+def test_the_memory_of_a_kernel_that_does_not_run_is_left_out_and_told(capsys):
     rows, ratios = memory.memory(TINY, {Contender("alibi"): "sdpa"}, "cpu", beyond=False, kernel="window")
     assert [(row.kernel, row.fastest) for row in rows] == [("sdpa", True)] and not ratios
+    told = "warning: alibi at shape tiny does not train on kernel window, whose memory is left out: InputError: kernel"
+    assert told in capsys.readouterr().err
 
 
 def test_models_of_other_libraries_have_the_size_of_ours():

@@ -10,9 +10,11 @@ import torch
 
 from alibi.device import peak_memory, settle_cpu
 from alibi.interruption import Pool
+from alibi.progress import say
 from alibi.speed.evaluation import LONGER, scoring
 from alibi.speed.result import MemoryRow, Ratio
 from alibi.speed.shapes import Contender, Shape, training
+from alibi.speed.trials import refusal_of
 
 
 def allocated_at_most(work: Callable[[], object], device: str) -> int:
@@ -95,9 +97,11 @@ def memory(
             for ran in dict.fromkeys((fastest,) if kernel is None else (fastest, kernel)):
                 try:
                     trained = pool.submit(_training_memory, shape, contender, ran, device, threads).result()
-                except Exception:  # Stored scores may not fit where the fastest kernel does.
+                except Exception as failure:  # Stored scores may not fit where the fastest kernel does.
                     if ran == fastest:
                         raise
+                    told = f"{contender.name} at shape {shape.name} does not train on kernel {ran}"
+                    say(f"warning: {told}, whose memory is left out: {refusal_of(failure)}")
                     continue
                 rows[contender, ran] = MemoryRow(shape.name, contender.name, ran, trained, fastest=ran == fastest)
             if beyond:
