@@ -76,9 +76,28 @@ def test_every_experiment_lists_cells_at_every_scale(experiment, scale):
     seeds = [cell.spec.seed % 1000 for cell in trained_cells]
     assert seeds == sorted(seeds) and seeds.count(0) == seeds.count(1)
     assert all(cell.measures or cell.reading for cell in trained_cells)
-    assert all(measure.split == "valid" for cell in trained_cells for measure in cell.measures)
+    splits = {measure.split for cell in trained_cells for measure in cell.measures}
+    assert splits <= {"valid", "test"} if experiment == "test_split" else splits <= {"valid"}
     assert all(cell.alone for cell in found if isinstance(cell, SpeedCell | AttentionCell))
     assert f"python -m alibi reproduce {experiment} --scale" in module(experiment).__doc__
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_test_split_is_read_by_runs_of_wikitext103_in_the_windows_of_the_validation_split(scale):
+    of_validation = {
+        cell.spec: {measure.length for measure in cell.measures if not measure.skip and measure.stride is None}
+        for cell in cells(Choice("wikitext103", scale))
+        if isinstance(cell, TrainingCell)
+    }
+    found = cells(Choice("test_split", scale))
+    assert {cell.spec.method for cell in found} == set(PAPER_METHODS)
+    for cell in found:
+        windows = {
+            split: [measure.length for measure in cell.measures if measure.split == split]
+            for split in ("valid", "test")
+        }
+        assert windows["valid"] == windows["test"] and set(windows["test"]) <= of_validation[cell.spec]
+        assert max(windows["test"]) >= 16 * cell.train_length
 
 
 @pytest.mark.parametrize("experiment", ["after_alibi", "reads_further"])

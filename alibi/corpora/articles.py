@@ -9,7 +9,8 @@ from alibi.corpora.source import is_title
 def article_starts(corpus: Corpus, split: str, tokens: np.ndarray, end_of_line: int) -> np.ndarray | None:
     """The place of each article's first token in a stream; None if its text marks fewer than two articles.
 
-    An article begins at its title, a line such as " = Title = "; the first article begins with the stream.
+    An article begins at its title, a line such as " = Title = "; the first article begins with the stream. Two lines of
+    a formula in WikiText-103's test split look so too: its 60 articles count as 62.
 
     Args:
         corpus: the text that the stream encodes.

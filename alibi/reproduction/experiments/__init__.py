@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "learning_rates": (),
     "token_budget": (),
     "noise_floor": (),
+    "test_split": (),
 }
 """Experiments by name (also the name of their module), with the paper's tables and figures that they reproduce."""
 
