@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from test_claims import COMPLETE, EMPTY, changed, everything, seeds
 
+from alibi.book.checklist import both_splits
 from alibi.records import MEASURED_COLUMNS
 from alibi.reproduction.both_splits import on_both_splits
 from alibi.reproduction.claims import scorecard
@@ -37,6 +38,8 @@ def test_a_rule_that_breaks_on_the_test_split_alone_is_told_at_its_length():
         "holds",
         "broken",
     )
+    shown = both_splits([found]).data.loc[(3, 1024)]
+    assert shown[["validation", "test", "outcome"]].tolist() == ["0.960", "1.457", "holds; on test broken"]
     assert found.test.effect == pytest.approx(30 / (19.8 * 1.04)) and found.validation.effect == pytest.approx(
         19 / 19.8
     )
@@ -52,7 +55,7 @@ def test_a_run_that_was_read_on_one_split_only_counts_on_none():
 
 
 def test_no_records_give_no_outcomes():
-    assert on_both_splits(EMPTY) == []
+    assert on_both_splits(EMPTY) == [] and both_splits([]).data.empty
 
 
 def test_records_of_the_test_split_are_no_evidence():

@@ -1,4 +1,6 @@
-"""Tables that a reviewer of a reproduction asks for: differences, hyperparameters, and costs by machine."""
+"""Tables that a reviewer of a reproduction asks for: differences, hyperparameters, the test split, costs by machine."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from alibi.book.plots import TITLES
 from alibi.book.results import RUN
 from alibi.optim import method_rate
 from alibi.positions import METHODS
+from alibi.reproduction.both_splits import OnBothSplits
 from alibi.reproduction.evidence import CONTROLS
 from alibi.reproduction.experiments.wikitext103 import LENGTHS, STEPS
 from alibi.scale import SCALES, scale_named
@@ -128,6 +131,30 @@ def _factors(scale: str) -> str:
         for steps in (size.steps, STEPS.get(scale, size.steps))
     )
     return common if common == longer else f"{common}; {longer} for WikiText-103"
+
+
+def both_splits(found: Sequence[OnBothSplits]) -> Styler:
+    """Each statistic at each L on the validation and the test split, with the outcome of its rule; empty rows if none.
+
+    Args:
+        found: statistics by `alibi.reproduction.both_splits.on_both_splits`.
+    """
+    rows = [
+        {
+            "claim": of.claim,
+            "L": of.length,
+            "statistic": of.statistic.split(", L = ")[0],
+            "rule": of.rule,
+            "validation": f"{of.validation.effect:.3f}",
+            "test": f"{of.test.effect:.3f}",
+            "outcome": of.validation.outcome if of.transfers else f"{of.validation.outcome}; on test {of.test.outcome}",
+            "seeds": of.test.seeds,
+        }
+        for of in found
+    ]
+    heads = ["claim", "L"]
+    shown = pd.DataFrame(rows, columns=[*heads, "statistic", "rule", "validation", "test", "outcome", "seeds"])
+    return tables.left(shown.set_index(heads), "The same models on two splits: statistics, L in the paper's tokens")
 
 
 def budget(records: pd.DataFrame) -> Styler:
