@@ -107,7 +107,10 @@ def baddbmm(
             typed[q_BHTD.dtype] = mask.to(q_BHTD.dtype)
         # baddbmm needs one copy for its result. `repeat` makes exactly that one; a view from `expand` would cost a
         # second in the backward pass.
-        scores = typed[q_BHTD.dtype].repeat(batch * heads // len(mask), 1, 1)
+        biases = typed[q_BHTD.dtype]
+        if len(biases) not in (1, heads):
+            raise InputError(f"a bias of {len(biases)} heads for queries of {heads}: both need the same number")
+        scores = biases.repeat(batch * heads // len(biases), 1, 1)
         scores.baddbmm_(
             q_BHTD.reshape(batch * heads, queries, head_width),
             k_BHSD.reshape(batch * heads, -1, head_width).transpose(1, 2),
@@ -138,7 +141,9 @@ def sdpa(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
 def columns(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout: float, dtype: torch.dtype
 ) -> Attend:
-    """torch's fused attention without a T x S tensor: extra columns of queries and keys hold a linear bias.
+    """torch's fused attention without a T x S bias: extra columns of queries and keys hold a linear bias.
+
+    With cached keys, of which there are more than queries, it takes a T x S mask that hides later keys.
 
     The product of the extended vectors is q k^T / sqrt(D) + slope * (j - first key). Its largest term grows with the
     number of keys S, so the error of scores is about slope * S * 2^-24 (see `LinearBias.key_columns`).
@@ -203,26 +208,16 @@ def flex(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
     Raises:
         InputError: for attention dropout, and on a CPU for a gradient: FlexAttention has neither.
     """
-    from torch.nn.attention.flex_attention import create_block_mask
-
     if dropout:
-        raise InputError(f"kernel flex has no attention dropout ({dropout}): choose reference, sdpa or columns")
+        raise InputError(f"kernel flex has no attention dropout ({dropout}): choose automatic")
     on_gpu = query_positions_T.device.type == "cuda"
     score_mod = bias.score_mod(query_positions_T, key_positions_S)
-
-    def not_after(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return query_positions_T[query] >= key_positions_S[key]
-
-    if _hides_keys(bias):
-        blocks = flex_blocks(bias, query_positions_T, key_positions_S)
-    else:
-        shape = query_positions_T.shape[0], key_positions_S.shape[0]
-        blocks = create_block_mask(not_after, None, None, *shape, device=query_positions_T.device)
+    blocks = flex_blocks(query_positions_T, key_positions_S, bias.reach().float() if _hides_keys(bias) else None)
     apply = _flex_attention(on_gpu)
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
-        if not on_gpu and torch.is_grad_enabled() and q_BHTD.requires_grad:
-            raise InputError("kernel flex has no backward pass on a CPU: choose baddbmm or sdpa")
+        if not on_gpu and torch.is_grad_enabled() and any(x.requires_grad for x in (q_BHTD, k_BHSD, v_BHSD)):
+            raise InputError("kernel flex has no backward pass on a CPU: choose automatic")
         options = _flex_blocks_that_fit(bias, q_BHTD.dtype, q_BHTD.shape[-1])
         width = q_BHTD.shape[-1]
         if width < FLEX_LEAST_WIDTH:
@@ -247,8 +242,10 @@ def within_decay_window(
     if not _hides_keys(bias):
         lacks = "which this one lacks" if isinstance(bias, LinearBias) else f"not for a {type(bias).__name__}"
         raise InputError(f"kernel window is for a linear bias with a decay window, {lacks}: choose sdpa")
-    if dropout or _learns(bias):
-        raise InputError(f"kernel window has no attention dropout ({dropout}) and no gradient for slopes: choose sdpa")
+    if dropout:
+        raise InputError(f"kernel window has no attention dropout ({dropout}): choose sdpa")
+    if _learns(bias):
+        raise InputError("kernel window has no gradient for slopes: choose sdpa")
     if query_positions_T.shape[0] < key_positions_S.shape[0]:
         return sdpa(bias, query_positions_T, key_positions_S, dropout, dtype)
     return WindowedAttention(bias, key_positions_S.shape[0])
@@ -297,8 +294,8 @@ def choose_kernel(
     On a CPU the batched product is fastest at short lengths. In training it stays so for longer, because the fused
     kernel's backward pass is slow. At greater lengths columns hold a linear bias without the memory of a mask, on a CPU
     in about half its time. A multiplied bias needs the reference, or on CUDA flex, which has no attention dropout. With
-    a decay window, kernels that skip the keys beyond it come first; they have no attention dropout, and gain nothing
-    with cached keys.
+    a decay window, kernels that skip the keys beyond it come first; they have no attention dropout. With cached keys
+    neither they nor columns gain anything.
 
     Raises:
         InputError: for an unknown kernel (the message lists the known ones), or one that the device can't run.
@@ -314,7 +311,7 @@ def choose_kernel(
         if device == "cpu" and keys < (2048 if training else 1024):
             return "baddbmm" if training or keys < 512 else "sdpa"
         pays = device == "cpu" or (device == "cuda" and keys >= COLUMNS_PAY_ON_CUDA)
-        if pays and isinstance(bias, LinearBias) and not bias.hides and keys <= SPLIT * SPLIT:
+        if pays and isinstance(bias, LinearBias) and not bias.hides and not cached and keys <= SPLIT * SPLIT:
             return "columns"  # In 16 bits columns are exact up to this number of positions.
         return "sdpa"
     if kernel not in KERNELS:
@@ -351,7 +348,7 @@ def causal_attention(
 
     Raises:
         InputError: for an unknown kernel (the message lists the known ones), or a bias, dropout or gradient that the
-            kernel does not support.
+            kernel does not support. The function raises it for other shapes.
     """
     device, keys = query_positions_T.device.type, key_positions_S.shape[0]
     cached = query_positions_T.shape[0] < keys
@@ -359,9 +356,21 @@ def causal_attention(
     dense = chosen in DENSE and not (chosen == "sdpa" and isinstance(bias, NoBias) and not cached)
     given = bias, query_positions_T, key_positions_S, dropout, dtype
     at_once = PAIRS_AT_ONCE_IN_TRAINING if torch.is_grad_enabled() else PAIRS_AT_ONCE
-    if dense and query_positions_T.shape[0] * keys > at_once:
-        return _in_blocks(KERNELS[chosen], *given)
-    return KERNELS[chosen](*given)
+    in_blocks = dense and query_positions_T.shape[0] * keys > at_once
+    attend = _in_blocks(KERNELS[chosen], *given) if in_blocks else KERNELS[chosen](*given)
+
+    def attend_checked(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
+        batch, heads, queries, width = q_BHTD.shape
+        own = batch, heads, keys, width
+        if queries != query_positions_T.shape[0] or k_BHSD.shape != own or v_BHSD.shape != own:
+            shapes = ", ".join(f"{list(x.shape)}" for x in (q_BHTD, k_BHSD, v_BHSD))
+            raise InputError(
+                f"queries, keys and values of {shapes}: this pass needs [B, H, {query_positions_T.shape[0]}, D] and "
+                f"twice [B, H, {keys}, D]"
+            )
+        return attend(q_BHTD, k_BHSD, v_BHSD)
+
+    return attend_checked
 
 
 def gated(attend: Attend, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, log_gates_BHS: Tensor) -> Tensor:

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from alibi.attention import Attend, Prepare, causal_attention, gated
+from alibi.attention import KERNELS, Attend, Prepare, causal_attention, gated
 from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
-from alibi.errors import InputError
+from alibi.errors import InputError, UnknownNameError
 from alibi.positions import Bias, PositionMethod, position_method
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model; no field depends on the sequence length, except `longest` for methods with a table."""
+    """The shape of a model; no field depends on the sequence length, except `longest`."""
 
     method: str
     """Position method, a name of `alibi.positions.METHODS`."""
@@ -43,13 +43,26 @@ class ModelConfig:
     band_factor: int = 4
     """Factor by which each band's table is narrower than the previous one."""
     longest: int = 0
-    """Positions in the method's table, if it has one."""
+    """The training length, for a method that needs it: learned has a table of it, FIRE and windows a share of it."""
     decay_window: float | None = None
     """Nats of a linear bias that a head sees (`alibi.decay_window`); None sets no limit."""
 
     def __post_init__(self) -> None:
         # JSON returns it as a list.
         object.__setattr__(self, "cutoffs", tuple(self.cutoffs))
+
+    def check(self) -> None:
+        """Refuses sizes below 1 and what is no probability of dropping.
+
+        Raises:
+            InputError: for a size below 1, or a probability that is negative or not below 1.
+        """
+        for name in ("vocabulary_size", "layers", "width", "heads", "feedforward", "band_factor"):
+            if (size := getattr(self, name)) < 1:
+                raise InputError(f"{name}={size}: choose 1 or more")
+        for name in ("dropout", "attention_dropout", "activation_dropout", "softmax_dropout"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                raise InputError(f"{name}={share}: choose a probability from 0 to below 1")
 
 
 class KeyValueCache:
@@ -62,6 +75,18 @@ class KeyValueCache:
     def length(self) -> int:
         """Number of positions in the cache."""
         return self.layers[0][0].shape[2] if self.layers else 0
+
+    def check(self, layers: int, batch: int) -> None:
+        """Refuses a pass of a model with another number of layers, or of another number of sequences.
+
+        Raises:
+            InputError: if the cache has keys and these are not its numbers.
+        """
+        if self.layers and (own := (len(self.layers), self.layers[0][0].shape[0])) != (layers, batch):
+            raise InputError(
+                f"a cache of {own[0]} layers and {own[1]} sequences in a pass of {layers} and {batch}: "
+                "begin with an empty one"
+            )
 
     def extend(self, layer: int, *new: Tensor) -> list[Tensor]:
         """Appends a layer's new keys, values and log gates, all with positions in their third dimension.
@@ -122,6 +147,8 @@ def _check_tokens(tokens_BT: Tensor) -> None:
             f"tokens of shape {list(tokens_BT.shape)}: a pass needs at least one sequence of one token, "
             "[sequences, tokens]"
         )
+    if tokens_BT.dtype not in (torch.int64, torch.int32):
+        raise InputError(f"tokens of dtype {tokens_BT.dtype}: ids are torch.int64 or torch.int32")
 
 
 def _compute_lost(model: "Decoder", keys: object) -> None:
@@ -135,19 +162,21 @@ class Decoder(nn.Module):
     Args:
         config: the shape.
         kernel: attention kernel, by name or "automatic". `torch.func.vmap` can map a model with reference, sdpa or
-            columns, and with no other.
+            columns and no `cutoffs`, and no other.
         activation_checkpointing: keep only each layer's input in training, and compute the rest again in the backward
             pass; not in a pass with a cache, which keeps its keys and values.
 
     Raises:
-        InputError: for an unknown position method, no layer, a width that the heads do not divide or the method can't
-            use, or a decay window that is not positive or does not fit the method's bias.
+        InputError: as `ModelConfig.check`, for an unknown position method or kernel (the message lists the known ones),
+            a width that the heads do not divide or the method can't use, or a decay window that is not positive or does
+            not fit the method's bias.
     """
 
     def __init__(self, config: ModelConfig, kernel: str = "automatic", activation_checkpointing: bool = False) -> None:
         super().__init__()
-        if config.layers < 1:  # A cache has its length from the first layer.
-            raise InputError(f"layers={config.layers}: choose at least one")
+        config.check()
+        if kernel not in (known := ["automatic", *KERNELS]):
+            raise UnknownNameError("attention kernel", kernel, known)
         self.config, self.kernel, self.activation_checkpointing = config, kernel, activation_checkpointing
         self.embedding: TiedEmbedding | AdaptiveEmbedding
         if config.cutoffs:
@@ -182,7 +211,17 @@ class Decoder(nn.Module):
 
     @contextmanager
     def positions_by(self, positions: PositionMethod) -> Iterator[None]:
-        """In this block passes use another position method, such as the model's own interpolated."""
+        """In this block passes use another position method, such as the model's own interpolated.
+
+        Raises:
+            InputError: if the method is for another width or number of heads, or if either of the two has gates, which
+                belong to the layers.
+        """
+        own, other = ((m.width, m.heads, m.bias().gated) for m in (self.positions, positions))
+        if own != other:
+            raise InputError(
+                f"positions of {positions.name} (width, heads, gates: {other}) in a model of {own}: they must agree"
+            )
         before, self.positions = self.positions, positions
         try:
             yield
@@ -213,10 +252,12 @@ class Decoder(nn.Module):
         With a cache the tokens continue the cached ones, and their keys and values are appended to it.
 
         Raises:
-            InputError: if there is no token, the tokens are not [B, T], or the method has no position for the last one;
-                the cache stays as it was.
+            InputError: if there is no token, the tokens are not [B, T] or no integers, the method has no position for
+                the last one, or the cache is that of another model or batch; the cache stays as it was.
         """
         _check_tokens(tokens_BT)
+        if cache is not None:
+            cache.check(len(self.layers), tokens_BT.shape[0])
         start = 0 if cache is None else cache.length
         self._check_length(start + tokens_BT.shape[1])
         keys_S = torch.arange(start + tokens_BT.shape[1], device=tokens_BT.device)
@@ -279,12 +320,13 @@ class Decoder(nn.Module):
             raise InputError(
                 f"targets of shape {list(targets_BT.shape)}: give one for each source, {list(sources_BT.shape)}"
             )
+        _check_tokens(targets_BT)
         length = sources_BT.shape[1]
         if not 0 <= context < length:
             raise InputError(f"context={context}: choose 0 to {length - 1}, fewer than the {length} tokens")
         hidden_NC = self(sources_BT)[:, context:].flatten(0, 1)
         targets_BT = targets_BT[:, context:]
-        losses_N = self.embedding.negative_log_likelihood(hidden_NC, targets_BT.flatten(), official_tail_gap)
+        losses_N = self.embedding.negative_log_likelihood(hidden_NC, targets_BT.flatten().long(), official_tail_gap)
         return losses_N.view(targets_BT.shape)
 
     def parameter_count(self) -> int:
@@ -327,8 +369,8 @@ class Decoder(nn.Module):
                 f"generation needs a prompt of at least one token (got shape {list(tokens_T.shape)}), at least 0 new "
                 f"tokens (got {new_tokens}) and a temperature of at least 0 (got {temperature})"
             )
-        # The last token is drawn and not read.
-        self._check_length(tokens_T.numel() + max(0, new_tokens - 1))
+        if new_tokens:  # The last token is drawn and not read.
+            self._check_length(tokens_T.numel() + new_tokens - 1)
         self.eval()
         cache, new_1T = KeyValueCache(), tokens_T[None]
         for _ in range(new_tokens):

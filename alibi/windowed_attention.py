@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from alibi.errors import InputError
 from alibi.positions.base import LinearBias
 
 if TYPE_CHECKING:
@@ -162,7 +163,16 @@ class WindowedAttention:
         self.heads: dict[torch.dtype, list[_Head]] = {}
 
     def __call__(self, q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
-        """Queries, keys and values [B, H, T, D] to [B, H, T, D]."""
+        """Queries, keys and values [B, H, T, D] to [B, H, T, D].
+
+        Raises:
+            InputError: if H is not the number of slopes, or T not the length.
+        """
+        own = len(self.bias.slopes_H), self.length
+        if q_BHTD.shape[1:3] != own:
+            raise InputError(
+                f"queries of shape {list(q_BHTD.shape)}: the bias is for {own[0]} heads, {own[1]} positions"
+            )
         # The layers of one pass share the masks.
         if q_BHTD.dtype not in self.heads:
             self.heads[q_BHTD.dtype] = _heads(self.bias, self.length, q_BHTD.dtype)
@@ -170,29 +180,39 @@ class WindowedAttention:
         return attended
 
 
-def flex_blocks(bias: LinearBias, query_positions_T: Tensor, key_positions_S: Tensor) -> "BlockMask":
-    """For FlexAttention: the blocks of keys that each head and block of queries sees in part or whole.
+def flex_blocks(query_positions_T: Tensor, key_positions_S: Tensor, reach_H: Tensor | None = None) -> "BlockMask":
+    """For FlexAttention: the blocks of keys that each block of queries sees in part or whole.
 
-    Only the ends of the blocks are compared, so that no T x S tensor is made; positions are consecutive.
+    Only the ends of the blocks are compared, so that no T x S tensor is made, as `create_block_mask` would make;
+    positions are consecutive.
+
+    Args:
+        query_positions_T: positions of the queries.
+        key_positions_S: positions of the keys.
+        reach_H: the farthest distance that each head sees; None lets every head see all keys up to the query.
     """
     from torch.nn.attention.flex_attention import BlockMask
 
-    reach_H = bias.reach().float()
+    def not_after(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return query_positions_T[query] >= key_positions_S[key]
 
     def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        distance = query_positions_T[query] - key_positions_S[key]
-        return (distance >= 0) & (distance <= reach_H[head])
+        assert reach_H is not None
+        within = query_positions_T[query] - key_positions_S[key] <= reach_H[head]
+        return not_after(batch, head, query, key) & within
 
     first_distance_QK = query_positions_T[::FLEX_BLOCK, None] - key_positions_S[::FLEX_BLOCK]
     nearest_QK, farthest_QK = first_distance_QK - (FLEX_BLOCK - 1), first_distance_QK + (FLEX_BLOCK - 1)
-    reach_H11 = reach_H[:, None, None]
+    farthest_H = torch.full((1,), torch.inf, device=key_positions_S.device) if reach_H is None else reach_H
+    reach_H11 = farthest_H[:, None, None]
     some_HQK = (farthest_QK >= 0) & (nearest_QK <= reach_H11)
     # Rows past the last query have no position: a block with such rows is never whole, so that `seen` masks it.
-    filled_Q1 = torch.arange(1, len(first_distance_QK) + 1, device=reach_H.device)[:, None] * FLEX_BLOCK
+    filled_Q1 = torch.arange(1, len(first_distance_QK) + 1, device=farthest_H.device)[:, None] * FLEX_BLOCK
     whole_HQK = (nearest_QK >= 0) & (farthest_QK <= reach_H11) & (filled_Q1 <= len(query_positions_T))
     shape = len(query_positions_T), len(key_positions_S)
     parts, wholes = _numbers_and_indices(some_HQK & ~whole_HQK), _numbers_and_indices(whole_HQK)
-    return BlockMask.from_kv_blocks(*parts, *wholes, BLOCK_SIZE=FLEX_BLOCK, mask_mod=seen, seq_lengths=shape)
+    mask = not_after if reach_H is None else seen
+    return BlockMask.from_kv_blocks(*parts, *wholes, BLOCK_SIZE=FLEX_BLOCK, mask_mod=mask, seq_lengths=shape)
 
 
 def _numbers_and_indices(chosen_HQK: Tensor) -> tuple[Tensor, Tensor]:

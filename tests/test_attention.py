@@ -37,7 +37,7 @@ def by_loops(q, k, v, factor, bias, offset):
 
 def method_named(name, width, heads):
     # Shorter than some passes, so that a window hides keys, and as long as the longest for a table.
-    return position_method(name, width, heads, longest=200 if METHODS[name].limited else 6)
+    return position_method(name, width, heads, longest=200 if name == "learned" else 6)
 
 
 def can(kernel, name):
@@ -247,6 +247,85 @@ def test_memory_of_a_long_pass_grows_with_the_keys_alone(kernel, name, monkeypat
         # numbers a token.
         pairs = (32 if name == "fire" else 4) * 4096
         assert largest.elements <= max(pairs, 96 * length), largest.elements
+
+
+def test_a_block_of_several_sequences_has_no_more_scores_than_that_of_one(monkeypatch):
+    monkeypatch.setattr(attention, "PAIRS_AT_ONCE", 4096)
+    monkeypatch.setattr(attention, "SCORES_A_BLOCK", 4 * 4096)
+    at, inputs = torch.arange(256), torch.randn(3, 8, 4, 256, 2)
+    with Largest() as largest, torch.no_grad():
+        causal_attention(method_named("alibi", 32, 4).bias(), at, at, "baddbmm")(*inputs)
+    assert largest.elements <= 4 * 4096
+
+
+def test_a_long_pass_in_training_keeps_no_block_for_the_gradient(monkeypatch):
+    monkeypatch.setattr(attention, "PAIRS_AT_ONCE_IN_TRAINING", 4096)
+    monkeypatch.setattr(attention, "SCORES_A_BLOCK", 4 * 4096)
+    at, kept = torch.arange(256), []
+    q, k, v = torch.randn(3, 1, 4, 256, 8, requires_grad=True).unbind()
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        causal_attention(method_named("alibi", 32, 4).bias(), at, at, "baddbmm")(q, k, v)
+    assert max(kept) <= 4 * 256 * 8
+
+
+def test_a_block_sees_no_later_key(monkeypatch):
+    monkeypatch.setattr(attention, "PAIRS_AT_ONCE", 64)
+    monkeypatch.setattr(attention, "SCORES_A_BLOCK", 4 * 10 * 97)
+    at, widths = torch.arange(97), []
+
+    def kernel(bias, queries, keys, *given):
+        widths.append((int(queries[-1]), len(keys)))
+        return attention.baddbmm(bias, queries, keys, *given)
+
+    monkeypatch.setitem(KERNELS, "baddbmm", kernel)
+    with torch.no_grad():
+        causal_attention(NoBias(), at, at, "baddbmm")(*torch.randn(3, 1, 4, 97, 8))
+    assert len(widths) == 10 and all(seen == last + 1 for last, seen in widths)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_shapes_that_do_not_fit_are_refused(kernel):
+    at, (q, k, v) = torch.arange(6), torch.randn(3, 1, 4, 6, 16)
+    bias = LinearBias(torch.rand(4)).within(9.0) if kernel == "window" else NoBias()
+    attend = causal_attention(bias, at, at, kernel)
+    wider, shorter, fewer = torch.randn(1, 4, 6, 24), k[:, :, :5], k[:, :2]
+    for wrong in (
+        (q, k, wider),
+        (q, wider, v),
+        (wider, k, v),
+        (q, shorter, shorter),
+        (q, fewer, fewer),
+        (shorter, k, v),
+    ):
+        with pytest.raises(ValueError, match=r"this pass needs \[B, H, 6, D\] and twice \[B, H, 6, D\]"):
+            attend(*wrong)
+
+
+def test_a_bias_of_other_heads_is_refused():
+    at = torch.arange(6)
+    attend = causal_attention(LinearBias(torch.tensor([0.5, 0.25])), at, at, "baddbmm")
+    with pytest.raises(ValueError, match="a bias of 2 heads for queries of 4"):
+        attend(*torch.randn(3, 1, 4, 6, 16))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_refuses_any_gradient_on_a_cpu():
+    at = torch.arange(6)
+    attend = causal_attention(NoBias(), at, at, "flex")
+    for learns in range(3):
+        given = [x.requires_grad_(number == learns) for number, x in enumerate(torch.randn(3, 1, 4, 6, 16))]
+        with pytest.raises(ValueError, match="kernel flex has no backward pass on a CPU: choose automatic"):
+            attend(*given)
+
+
+def test_cached_keys_of_a_long_text_make_no_mask_of_all_pairs():
+    bias, at = LinearBias(torch.rand(1)), torch.arange(5000)
+    assert (
+        choose_kernel("cpu", 5000, False, bias) == "columns" and choose_kernel("cuda", 5000, False, bias) == "columns"
+    )
+    with Largest() as largest, torch.no_grad():
+        causal_attention(bias, at[2000:], at)(torch.randn(1, 1, 3000, 4), *torch.randn(2, 1, 1, 5000, 4))
+    assert largest.elements < 3000 * 5000 / 2 or largest.elements <= attention.SCORES_A_BLOCK
 
 
 @pytest.mark.parametrize("name", KINDS)

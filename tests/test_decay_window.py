@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_run import period_corpus
+from torch.nn.attention.flex_attention import create_block_mask
 
 from alibi import windowed_attention
 from alibi.attention import KERNELS, additive_mask, causal_attention, choose_kernel
@@ -116,10 +117,12 @@ def test_a_token_acts_on_those_within_reach_and_on_no_others():
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize(("queries", "keys"), [(300, 300), (128, 128), (3, 200), (130, 400)])
-def test_flex_skips_the_blocks_beyond_the_window(queries, keys):
+@pytest.mark.parametrize(
+    ("queries", "keys", "within"), [(300, 300, 0.9), (128, 128, 0.9), (3, 200, 0.9), (130, 400, 0.9), (900, 900, 3.0)]
+)
+def test_flex_skips_the_blocks_beyond_the_window(queries, keys, within):
     torch.manual_seed(5)
-    bias, at = linear(4, 0.9), torch.arange(keys)
+    bias, at = linear(4, within), torch.arange(keys)
     q, k, v = (torch.randn(2, 4, n, 16) for n in (queries, keys, keys))
     expected = causal_attention(bias, at[keys - queries :], at, "reference")(q, k, v)
     found = causal_attention(bias, at[keys - queries :], at, "flex")(q, k, v)
@@ -127,7 +130,7 @@ def test_flex_skips_the_blocks_beyond_the_window(queries, keys):
     seen = ~additive_mask(bias, at[keys - queries :], at).isinf()
     padded = torch.nn.functional.pad(seen, (0, -keys % 128, 0, -queries % 128))
     tiles = padded.unflatten(1, (-1, 128)).unflatten(3, (-1, 128))
-    blocks = flex_blocks(bias, at[keys - queries :], at)
+    blocks = flex_blocks(at[keys - queries :], at, bias.reach().float())
     # A block may be asked for though it holds nothing, where it lies partly past the end; no other, and none is missed.
     asked, some, whole = blocks.to_dense()[0].bool(), tiles.any(dim=4).any(dim=2), tiles.all(dim=4).all(dim=2)
     assert (asked >= some).all() and (asked & ~some).sum() <= 4
@@ -136,7 +139,41 @@ def test_flex_skips_the_blocks_beyond_the_window(queries, keys):
         wholes[h, row, blocks.full_kv_indices[0, h, row, : blocks.full_kv_num_blocks[0, h, row]].long()] = True
     assert (wholes <= whole).all()
     if queries == keys == 300:
-        assert torch.equal(wholes[:, :2], whole[:, :2]) and (~asked).sum() > 4 * 3
+        assert (~asked).sum() > 4 * 3
+    if queries == 900:
+        # All of them but those in the last row, which has less than 128 queries.
+        assert torch.equal(wholes[:, :-1], whole[:, :-1]) and wholes.any() and not wholes[:, -1].any()
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(300, 300), (128, 128), (130, 400), (1, 129)])
+def test_flex_without_a_window_computes_the_blocks_that_torch_would(queries, keys):
+    at = torch.arange(keys)
+    first = keys - queries
+    found = flex_blocks(at[first:], at)
+    theirs = create_block_mask(lambda b, h, query, key: query + first >= key, None, None, queries, keys, device="cpu")
+    assert torch.equal(found.to_dense(), theirs.to_dense())
+    for asked, expected in ((found.kv_indices, theirs.kv_indices), (found.full_kv_indices, theirs.full_kv_indices)):
+        assert asked.shape == expected.shape
+    # torch's own calls a block whole though it has rows past the last query; it is computed in either case.
+    assert (found.full_kv_num_blocks <= theirs.full_kv_num_blocks).all()
+    assert torch.equal(found.kv_num_blocks + found.full_kv_num_blocks, theirs.kv_num_blocks + theirs.full_kv_num_blocks)
+
+
+def test_the_window_kernel_refuses_other_heads_and_lengths_than_it_was_made_for():
+    at = torch.arange(600)
+    attend = causal_attention(linear(4, 3.0), at[:100], at[:100], "window")
+    with pytest.raises(ValueError, match=r"queries of shape \[1, 2, 100, 8\]: the bias is for 4 heads, 100 positions"):
+        attend(*torch.randn(3, 1, 2, 100, 8))
+    with pytest.raises(ValueError, match=r"this pass needs \[B, H, 100, D\]"):
+        attend(*torch.randn(3, 1, 4, 600, 8))
+    with pytest.raises(ValueError, match="kernel window has no gradient for slopes: choose sdpa"):
+        causal_attention(LinearBias(torch.ones(4, requires_grad=True), 3.0), at, at, "window")
+
+
+def test_float32_does_not_move_the_reach_of_a_head():
+    method = position_method("alibi", 96, 12)
+    reach = method.bias().within(2327.0).reach()
+    assert torch.equal(method.float().bias().within(2327.0).reach(), reach) and reach[-1] == 26326
 
 
 SHAPE = {"vocabulary_size": 40, "layers": 2, "width": 32, "heads": 4, "feedforward": 64}

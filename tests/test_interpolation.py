@@ -55,7 +55,7 @@ def test_interpolated_angles_are_those_of_x_transformers():
 
 
 @pytest.mark.parametrize("factor", [2.0, 16.0])
-@pytest.mark.parametrize(("head_width", "length"), [(32, 64), (32, 128), (64, 512), (128, 4096)])
+@pytest.mark.parametrize(("head_width", "length"), [(4, 2), (32, 64), (32, 128), (64, 512), (128, 4096)])
 def test_yarn_is_that_of_transformers(head_width, length, factor):
     rope = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": factor, "original_max_position_embeddings": length}
     shape = {"hidden_size": 2 * head_width, "num_attention_heads": 2, "max_position_embeddings": int(factor * length)}
@@ -95,5 +95,10 @@ def test_what_can_not_be_interpolated_is_refused():
         interpolated(position_method("alibi", 32, 4), "yarn", 10, 20)
     with pytest.raises(ValueError, match="window=0"):
         interpolated(position_method("alibi", 32, 4), "pi", 10, 0)
+    with pytest.raises(ValueError, match="train_length=0"):
+        interpolated(position_method("alibi", 32, 4), "pi", 0, 20)
+    twice = interpolated(position_method("rotary", 32, 4), "pi", 10, 20)
+    with pytest.raises(ValueError, match="this rotary method is interpolated already"):
+        interpolated(twice, "pi", 10, 20)
     with pytest.raises(ValueError, match="ntk needs two heads"):
         interpolated(position_method("alibi", 8, 1), "ntk", 10, 20)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -140,6 +141,9 @@ def test_a_window_is_skipped_to_and_not_only_masked():
     expected = causal_attention(bias, at, at, "reference")(q, k, v)
     torch.testing.assert_close(causal_attention(bias, at, at, "window")(q, k, v), expected, rtol=0, atol=1e-5)
     assert bias.within(12.0).reach().tolist() == [63.0] * 4
+    assert [position_method("window", 8, 1, longest=length).keys for length in (2, 3, 7, 8)] == [1, 1, 1, 2]
+    sloping = replace(bias, slopes_H=torch.tensor([1.0, 0.5, 0.1, 0.0]), decay_window=12.0)
+    assert sloping.reach().tolist() == [12.0, 24.0, 63.0, 63.0]
 
 
 # -- xPos -------------------------------------------------------------------------------------------------------------
@@ -188,6 +192,9 @@ def test_a_pass_too_long_for_the_factors_of_xpos_is_refused(dtype, fitting):
         method.scale(x[:, :, -1:].to(dtype), x.to(dtype), at[-1:], at)
     fits = method.scale(x[:, :, 1:].to(dtype), x[:, :, 1:].to(dtype), at[:-1], at[:-1])
     assert all(scaled.isfinite().all() for scaled in fits)
+    # Counted from the middle, the factors of queries are no larger than those of keys.
+    assert fits[1].max().item() == pytest.approx((1.4 / 0.4) ** (fitting / 2 / 512), rel=0.01)
+    assert fits[0].max() <= 1.01 * fits[1].max()
 
 
 @pytest.mark.parametrize("autocast", [False, True])

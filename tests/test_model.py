@@ -90,7 +90,7 @@ def test_absolute_methods_see_it(name):
 
 
 def test_length_is_not_baked_in(model):
-    lengths = (1, 16, 40) if model.positions.limited else (1, 16, 300, 1100)
+    lengths = (1, 16, 40) if model.positions.name == "learned" else (1, 16, 300, 1100)
     outputs = [model(torch.randint(50, (1, length))) for length in lengths]
     assert all(torch.isfinite(out).all() for out in outputs)
 
@@ -228,6 +228,69 @@ def test_generation_continues_as_the_full_pass_would(model):
         model.generate(prompt, 1, math.nan)
 
 
+def test_the_last_token_of_a_table_is_drawn_and_not_read():
+    model = Decoder(ModelConfig("learned", 50, layers=1, width=16, heads=2, feedforward=16, longest=10))
+    prompt = torch.randint(50, (5,))
+    assert len(model.generate(prompt, 6)) == 11
+    with pytest.raises(ValueError, match="position 10: the learned table ends at 9"):
+        model.generate(prompt, 7)
+    assert len(model.generate(torch.randint(50, (12,)), 0)) == 12
+
+
+def test_other_positions_must_fit_the_model():
+    model = Decoder(ModelConfig("none", 50, layers=1, width=32, heads=4, feedforward=16))
+    for name, heads in (("alibi", 2), ("forgetting", 4)):
+        with pytest.raises(ValueError, match=rf"positions of {name} .* they must agree"):
+            with model.positions_by(position_method(name, 32, heads)):
+                pass
+    tokens = torch.randint(50, (1, 9))
+    before = model(tokens)
+    with model.positions_by(position_method("alibi", 32, 4)):
+        assert not torch.allclose(model(tokens)[:, 1:], before[:, 1:])
+    assert torch.equal(model(tokens), before)
+
+
+def test_a_cache_of_another_model_or_batch_is_refused_and_stays_as_it_was():
+    shape = {"width": 32, "heads": 4, "feedforward": 16}
+    one, three = (Decoder(ModelConfig("alibi", 50, layers=layers, **shape)).eval() for layers in (1, 3))
+    cache, tokens = KeyValueCache(), torch.randint(50, (2, 4))
+    one(tokens, cache)
+    with pytest.raises(ValueError, match="a cache of 1 layers and 2 sequences in a pass of 3 and 2"):
+        three(tokens, cache)
+    with pytest.raises(ValueError, match="in a pass of 1 and 1: begin with an empty one"):
+        one(tokens[:1], cache)
+    assert cache.length == 4 and len(cache.layers) == 1
+
+
+def test_ids_may_be_of_32_bits_and_other_dtypes_are_refused():
+    model = Decoder(ModelConfig("alibi", 50, layers=1, width=32, heads=4, feedforward=16, cutoffs=(20,)))
+    tokens = torch.randint(50, (2, 9))
+    found = model.negative_log_likelihood(tokens.int(), tokens.int())
+    torch.testing.assert_close(found, model.negative_log_likelihood(tokens, tokens))
+    for wrong in (tokens.float(), tokens.to(torch.uint8)):
+        with pytest.raises(ValueError, match=r"ids are torch\.int64 or torch\.int32"):
+            model(wrong)
+        with pytest.raises(ValueError, match=r"ids are torch\.int64 or torch\.int32"):
+            model.negative_log_likelihood(tokens, wrong)
+
+
+def test_an_unknown_kernel_is_refused_when_the_model_is_made():
+    with pytest.raises(ValueError, match="attention kernel 'flash'; choose from automatic, reference"):
+        Decoder(ModelConfig("alibi", 50, layers=1, width=32, heads=4, feedforward=16), "flash")
+
+
+def test_activation_checkpointing_keeps_the_inputs_of_layers_alone():
+    kept = {}
+    for checkpointing in (False, True):
+        sizes = kept.setdefault(checkpointing, [])
+        config = ModelConfig("alibi", 50, layers=3, width=16, heads=2, feedforward=64)
+        model = Decoder(config, activation_checkpointing=checkpointing).train()
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, to=sizes: to.append(x.numel()) or x, lambda x: x):
+            model(torch.randint(50, (1, 30)))
+    # Among what the layers keep are the weights of attention and the activations inside the feedforward sublayer.
+    assert kept[False].count(30 * 64) >= 3 and 30 * 64 not in kept[True]
+
+
 def test_embeddings_are_scaled_on_the_way_in():
     model = Decoder(ModelConfig("alibi", vocabulary_size=30, layers=1, width=64, heads=4, feedforward=64))
     tokens = torch.arange(30)[None]
@@ -296,8 +359,13 @@ def test_weights_begin_as_in_fairseq():
         ({"method": "rotary", "width": 12}, "rotary needs an even head width, not 3"),
         ({"method": "xpos", "width": 12}, "rotary needs an even head width, not 3"),
         ({"method": "sinusoidal", "width": 15, "heads": 3}, "width=15: a sinusoid needs an even width from 4 on"),
-        ({"cutoffs": (10,), "band_factor": 0}, "factor=0"),
-        ({"layers": 0}, "layers=0: choose at least one"),
+        ({"cutoffs": (10,), "band_factor": 0}, "band_factor=0: choose 1 or more"),
+        ({"layers": 0}, "layers=0: choose 1 or more"),
+        ({"width": 0}, "width=0: choose 1 or more"),
+        ({"feedforward": -1}, "feedforward=-1: choose 1 or more"),
+        ({"vocabulary_size": 0}, "vocabulary_size=0: choose 1 or more"),
+        ({"dropout": 1.5}, "dropout=1.5: choose a probability from 0 to below 1"),
+        ({"softmax_dropout": -0.1}, "softmax_dropout=-0.1: choose a probability from 0 to below 1"),
     ],
 )
 def test_impossible_shapes_are_refused_when_the_model_is_made(wrong, told):

@@ -150,7 +150,7 @@ class LinearBias(Bias):
         The official code adds slope * j instead. The softmax cancels the difference of slope * i per row, but the
         absolute values grow with the length and lose precision in 16 bits; the relative ones do not.
         """
-        # Keys after the query are masked later; positive values there could overflow.
+        # Keys after the query get 0, as a page or figure shows them; a mask hides them later.
         distance_TS = (query_positions_T[:, None] - key_positions_S[None, :]).clamp(min=0)
         bias_HTS = -self.slopes_H.to(dtype)[:, None, None] * distance_TS.to(dtype)
         if not self.hides:
@@ -299,7 +299,7 @@ class PositionMethod(nn.Module):
     """A way to give a transformer the positions of its tokens.
 
     To add a method, write a file with a subclass and list the class in `alibi.positions.METHODS`. A method has no fixed
-    length: positions are arguments, and any position gets an answer (unless it is `limited`).
+    length: positions are arguments, and any position gets an answer, unless `check_length` refuses it.
 
     Numbers that training changes must be parameters or persistent buffers, since checkpoints and weights hold nothing
     else. Numbers that `__init__` computes, such as slopes, are buffers with `persistent=False`. Random numbers are
@@ -320,8 +320,6 @@ class PositionMethod(nn.Module):
     """Count this up when a change moves the losses of this method's models: its cached runs are then trained again."""
     needs_longest: ClassVar[bool] = False
     """Whether the method needs the training length, for the size of its table or window."""
-    limited: ClassVar[bool] = False
-    """Whether the method has a table of positions, and no answer past its end."""
     travel: ClassVar[float] = 0.0
     """Nats that each of the method's own parameters must be able to move in a training run.
 
@@ -352,13 +350,13 @@ class PositionMethod(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionMethod":
         """Moves fixed numbers, such as slopes, with the model, and keeps their values, whatever `fn` makes of them.
 
-        A cast to 16 bits would round them, and `to_empty` leaves them as memory is found.
+        A cast to a narrower dtype would round them, and `to_empty` leaves them as memory is found.
         """
         before = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, after in list(self.named_buffers(recurse=False)):
             kept, dtype = before[name], after.dtype
-            if after.is_floating_point() and dtype.itemsize < 4:
+            if after.is_floating_point() and dtype.itemsize < kept.dtype.itemsize:
                 widest = widest_dtype(after.device)
                 dtype = kept.dtype if widest == torch.float64 else widest
             if after.is_meta or not kept.is_meta:

@@ -14,7 +14,7 @@ INITIAL_C = 0.1
 INITIAL_SHARE = 1 / 4
 # Keeps the quotient finite for the first token.
 EPSILON = 1e-6
-# Queries are taken in blocks beyond this number of hidden values: 16 MiB in float32.
+# Queries are taken in blocks beyond this number of hidden values: 16 MiB in float32. In training all blocks are kept.
 UNITS_AT_ONCE = 2**22
 
 

@@ -108,7 +108,8 @@ def interpolated(method: PositionMethod, kind: str, train_length: int, window: i
         window: L_valid; up to L the method itself is returned.
 
     Raises:
-        InputError: for an unknown method or kind (the message lists the known ones), or lengths below 1.
+        InputError: for an unknown method or kind (the message lists the known ones), lengths below 1, a rotary method
+            that is interpolated already, or ntk with one head.
     """
     if method.name not in INTERPOLATIONS:
         raise UnknownNameError("position method to interpolate", method.name, INTERPOLATIONS)
@@ -116,6 +117,8 @@ def interpolated(method: PositionMethod, kind: str, train_length: int, window: i
         raise UnknownNameError(f"interpolation of {method.name}", kind, INTERPOLATIONS[method.name])
     if train_length < 1 or window < 1:
         raise InputError(f"train_length={train_length}, window={window}: lengths are at least 1")
+    if isinstance(method, _RescaledRotary):
+        raise InputError("this rotary method is interpolated already: give the method that the model was trained with")
     if window <= train_length:
         return method
     return INTERPOLATIONS[method.name][kind](method, train_length, window / train_length)

@@ -16,7 +16,7 @@ class Learned(PositionMethod):
 
     name = "learned"
     title = "Learned"
-    needs_longest = limited = True
+    needs_longest = True
 
     def __init__(self, width: int, heads: int, longest: int = 0) -> None:
         super().__init__(width, heads, longest)

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from alibi.errors import InputError
 from alibi.positions.base import PositionMethod, TableBias
 
 BUCKETS = 32
@@ -32,7 +33,14 @@ def bucket(
 
     Returns:
         Buckets 0 to B - 1, int64, in the same shape.
+
+    Raises:
+        InputError: if B is odd or below 2, or m is not above B / 2.
     """
+    if buckets < 2 or buckets % 2 or longest <= buckets // 2:
+        raise InputError(
+            f"buckets={buckets}, longest={longest}: choose an even number of buckets, and a distance above half of it"
+        )
     exact = buckets // 2
     ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(longest / exact)
     wide = (exact + (ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
