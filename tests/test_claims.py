@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
@@ -16,7 +17,7 @@ from scipy.special import stdtrit
 from alibi.__main__ import main
 from alibi.records import MEASURED_COLUMNS, append, measured_results, paper_results
 from alibi.reproduction import experiments
-from alibi.reproduction.claim_tables import as_json, intervals, on_what, seed_range
+from alibi.reproduction.claim_tables import as_json, intervals, on_what, seed_range, summary
 from alibi.reproduction.claims import (
     ARITHMETIC,
     BROKEN,
@@ -41,7 +42,7 @@ from alibi.reproduction.claims import (
 )
 from alibi.reproduction.evidence import Sample, as_records, evidence
 from alibi.reproduction.experiments import TABLES
-from alibi.reproduction.later_rules import LATER_CLAIMS
+from alibi.reproduction.later_rules import LATER_CLAIMS, ROTARY_SPREAD
 from alibi.reproduction.rules import (
     ABOUT_TWICE,
     CLAIMS,
@@ -197,7 +198,9 @@ def test_claims_are_numbered_and_say_their_rule_in_words():
         for part in one.parts:
             assert part.experiments and set(part.experiments) <= set(TABLES), f"claim {one.number}"
             assert part.statistic in one.statistic and f"{part.statistic}: {part.rule}" in one.rule
-            assert re.fullmatch(r"(above|below|at least|at most|exactly) [\d.]+|between [\d.]+ and [\d.]+", part.rule)
+            assert re.fullmatch(
+                r"(above|below|at least|at most|exactly) [\d.]+|(strictly )?between [\d.]+ and [\d.]+", part.rule
+            )
         assert set(one.gates) <= {gate.letter for gate in GATES}
 
 
@@ -595,14 +598,19 @@ def test_p_and_holms_correction():
     assert p_value(part, [0.7, 0.8, 0.9]) == pytest.approx(1 - 0.03709, abs=1e-4)
     band = Part("", (), lambda sample: [], low=0.9, high=1.25)
     assert p_value(band, [1.1, 1.2, 1.3]) == pytest.approx(0.2397, abs=1e-3)  # The nearer bound, t = 0.866.
-    assert p_value(part, [1.2, 1.2]) == 0 and p_value(part, [0.9, 0.9]) == 1
+    # A count, or a point of a coarse grid, has no spread: a p of 0 would take part in Holm's correction.
+    assert p_value(part, [1.2, 1.2]) is None and p_value(part, [0.9, 0.9]) is None
     # Holm 1979, worked by hand: 3 x 0.01, 2 x 0.03, and the last no smaller than it.
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    records = seeds(*[changed(everything(), "wikitext103", p, multiple=1, length=512) for p in (19.8, 19.7, 19.75)])
+    records = seeds(*[everything()] * 3)
+    records["value"] *= 1 + 0.002 * np.random.default_rng(0).standard_normal(len(records))
     found = [part for of_claim in scorecard(records, PAPER) for part in of_claim.findings]
     tested = [part for part in found if part.p is not None]
-    # Random draws have no p.
-    assert len(found) - len(tested) == 1 and all(part.holm is None for part in found if part.p is None)
+    # Random draws have no p, and neither have counts, which are the same in each seed.
+    without = {part.statistic for part in found if part.p is None}
+    assert without >= {part.statistic for part in (claim(16).parts[1], *claim(18).parts)}
+    assert without.isdisjoint(claim(number).parts[0].statistic for number in (1, 2, 3, 4, 5, 6, 10))
+    assert all(part.holm is None for part in found if part.p is None)
     assert [part.holm for part in tested] == holm([part.p for part in tested])
     assert any(part.holm > part.p > 0 for part in tested) and all(part.holm >= part.p for part in tested)
 
@@ -665,6 +673,14 @@ def test_one_random_draw_that_works_is_enough_and_three_are_needed():
     assert verdict(16, seeds(fails, fails, everything())) == REDUCED
     assert verdict(16, seeds(fails, fails, fails)) == NOT_REPRODUCED
     assert judge(claim(16), seeds(fails, fails), PAPER).findings[1].missing == ("1 more random draws",)
+    # Draws are counted at each L: one more at another L neither decides nor fills up.
+    more = fails[fails.source.eq("slopes")].assign(seed=7, train_length=512, paper_length=512)
+    more = more.assign(eval_length=more.eval_length / 2)
+    (part,) = judge(claim(16), pd.concat([COMPLETE, more]), PAPER).findings[1:]
+    assert (part.outcome, part.length, part.at_other_lengths) == (HOLDS, 1024, ())
+    assert judge(claim(16), pd.concat([seeds(fails, fails), more]), PAPER).findings[1].missing == (
+        "1 more random draws",
+    )
 
 
 def test_largest_scale_that_has_the_records_decides():
@@ -751,6 +767,71 @@ def test_the_spread_of_other_runs_is_that_of_their_records():
     assert losses.min().std() == pytest.approx(LOWEST_SPREAD, abs=5e-4)
     assert losses.loc[1024].std() == pytest.approx(LOWEST_SPREAD, abs=5e-4)
     assert losses.loc[64].std() == pytest.approx(LEVEL_SPREAD, abs=5e-5)
+
+
+def test_the_spread_of_rotary_is_that_of_its_records():
+    found = measured_results("wikitext103")
+    same = found[found.scale.eq("laptop") & found.method.eq("rotary") & found.train_length.eq(64) & found.seed.le(2)]
+    same = same[same.metric.eq("perplexity") & same.protocol.eq("nonoverlapping") & same.skipped.isna()]
+    losses = same[same.tokens_trained.eq(19_968_000)].pivot(index="eval_length", columns="seed", values="value")
+    spread = losses.map(math.log).std(axis=1)
+    assert (
+        losses.shape[1] == 3
+        and {multiple: pytest.approx(spread[64 * multiple], abs=5e-5) for multiple in ROTARY_SPREAD} == ROTARY_SPREAD
+    )
+
+
+def test_speeds_of_two_machines_or_training_dtypes_are_not_divided_by_each_other_in_any_order():
+    here = COMPLETE.assign(device="b (CPU)", dtype="bfloat16")
+    timed = here.source.eq("efficiency")
+    evaluated = timed & here.metric.str.startswith("eval_")
+    here.loc[evaluated, "dtype"] = "float32"
+    slower = here[timed & ~evaluated & here.paper_length.eq(512)].assign(dtype="float32")
+    slower = slower.assign(value=slower.value.where(~slower.metric.eq("train_speed"), slower.value / 3))
+    elsewhere = here[timed].assign(device="a (CPU)")
+    of_alibi = elsewhere.method.eq("alibi") & elsewhere.metric.eq("train_speed")
+    elsewhere = elsewhere.assign(value=elsewhere.value.where(~of_alibi, elsewhere.value / 2))
+    for number in (7, 8, 9, 20, 21):
+        expected = judge(claim(number), here, PAPER)
+        assert expected.verdict == REDUCED
+        for more in (slower, elsewhere.iloc[1:]):
+            for records in (pd.concat([here, more]), pd.concat([more, here])):
+                found = judge(claim(number), records.reset_index(drop=True), PAPER)
+                assert [part.effect for part in found.findings] == [part.effect for part in expected.findings]
+
+
+def test_models_of_two_budgets_are_not_compared():
+    short = COMPLETE.source.eq("wikitext103") & COMPLETE.method.eq("sinusoidal")
+    records = COMPLETE.assign(tokens_trained=COMPLETE.tokens_trained.where(~short, 10))
+    found = judge(claim(5), records, PAPER)
+    assert found.verdict == NOT_MEASURED and found.findings[0].missing[0].startswith("perplexity of sinusoidal trained")
+
+
+def test_the_finest_of_several_strides_counts_in_any_order():
+    of_l = (
+        COMPLETE.source.eq("early_token_curse") & COMPLETE.protocol.eq("sliding_window") & COMPLETE.method.eq("alibi")
+    )
+    coarse = COMPLETE[of_l & COMPLETE.metric.eq("perplexity") & COMPLETE.eval_length.eq(512)].assign(
+        stride=32, value=25
+    )
+    assert len(coarse)
+    for records in (pd.concat([COMPLETE, coarse]), pd.concat([coarse, COMPLETE])):
+        assert judge(claim(13), records, PAPER).findings[0] == judge(claim(13), COMPLETE, PAPER).findings[0]
+
+
+def test_an_infinite_perplexity_counts_as_missing():
+    records = changed(COMPLETE, "wikitext103", math.inf, length=512, multiple=1)
+    found = judge(claim(5), records, PAPER)
+    assert found.verdict == NOT_MEASURED and found.findings[0].p is None
+
+
+def test_a_strict_band_says_so():
+    assert claim(13).parts[2].rule == "strictly between 0 and 1" and claim(11).parts[0].rule == "between 0.99 and 1.01"
+
+
+def test_the_table_of_the_readme_tells_a_value_from_its_bound():
+    records = changed(COMPLETE, "wikitext103", 20.004, length=512, multiple=1)
+    assert "| 1.0002 |" in summary([judge(claim(5), records, PAPER)])
 
 
 def test_an_interval_around_a_band_decides_nothing():

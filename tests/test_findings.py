@@ -29,6 +29,9 @@ def measured(*rows):
     [(1.3, 2, "fails"), (1.01, 1.4, "fails farther out"), (0.98, 1.004, "holds"), (1.02, 1.05, "is in between")],
 )
 def test_a_method_past_its_length_is_told_by_the_thresholds_of_the_rules(at_2, at_16, word):
+    # A window between the two that is above the bound breaks the rule of holding.
+    bump = findings.past_length(TABLE_2, measured(*curve("alibi", {1: 1, 1.125: 1, 2: 1, 4: 1.3, 16: 1}))).data
+    assert bump.startswith("- **ALiBi is in between.**")
     rows = measured(*curve("alibi", {1: 1, 1.125: 1, 2: at_2, 16: at_16}))
     (line,) = findings.past_length(TABLE_2, rows).data.splitlines()
     assert line.startswith(f"- **ALiBi {word}.** Trained at 64:")
@@ -63,10 +66,12 @@ def test_the_order_at_the_training_length():
     t5 = record(95, "t5"), record(97, "t5", seed=1)
     rows = measured(record(90, "alibi"), record(100, "sinusoidal"), *t5, record(99, "none"))
     told = findings.order_at_length(TABLE_5, rows).data
-    # A seed without a rival is not a pair.
-    more = findings.order_at_length(TABLE_5, pd.concat([rows, measured(record(50, "alibi", seed=1))])).data
-    assert "ALiBi 70.0, " in more and "is 0.900; in the paper" in more
-    assert "ALiBi 90.0, T5 bias 96.0, None (NoPE) 99.0 and Sinusoidal 100.0" in told
+    # A seed that not all have is in no mean: another order would contradict the ratio.
+    more = findings.order_at_length(TABLE_5, pd.concat([rows, measured(record(190, "alibi", seed=1))])).data
+    assert more == told and "is 0.900; in the paper" in told
+    assert "ALiBi 90.0, T5 bias 95.0, None (NoPE) 99.0 and Sinusoidal 100.0" in told
+    apart = findings.order_at_length(TABLE_5, measured(record(90, "alibi"), record(80, "sinusoidal", seed=1))).data
+    assert "Sinusoidal 80.0 and ALiBi 90.0" in apart
     # Table 5: 28.46 over 28.03 at 64 tokens, 19.73 over 20.05 at 512.
     assert "is 0.900; in the paper it is 1.015 at 64 and 0.984 at 512" in told
 

@@ -240,9 +240,11 @@ def test_the_last_token_of_a_table_is_drawn_and_not_read():
 def test_other_positions_must_fit_the_model():
     model = Decoder(ModelConfig("none", 50, layers=1, width=32, heads=4, feedforward=16))
     for name, heads in (("alibi", 2), ("forgetting", 4)):
-        with pytest.raises(ValueError, match=rf"positions of {name} .* they must agree"):
-            with model.positions_by(position_method(name, 32, heads)):
-                pass
+        with (
+            pytest.raises(ValueError, match=rf"positions of {name} .* they must agree"),
+            model.positions_by(position_method(name, 32, heads)),
+        ):
+            pass
     tokens = torch.randint(50, (1, 9))
     before = model(tokens)
     with model.positions_by(position_method("alibi", 32, 4)):

@@ -113,8 +113,8 @@ def test_our_records_in_other_worlds():
     of_ours = survivors(measured_results())
     passing = {world: of_ours.index[of_ours[world].eq(PASSES)].tolist() for world in of_ours}
     # Said on the page beside the claims that do not name ALiBi.
-    assert passing["blind ALiBi"] == [1, 4, 6, 10, 18, 19]
-    assert passing["ALiBi reads L words"] == [1, 4, 6, 10, 14, 18, 19]
+    assert passing["blind ALiBi"] == [1, 2, 4, 6, 10, 18, 19]
+    assert passing["ALiBi reads L words"] == [1, 2, 4, 6, 10, 14, 18, 19]
 
 
 def test_worlds_keep_what_they_do_not_change():

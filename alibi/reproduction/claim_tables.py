@@ -135,6 +135,12 @@ def change_table() -> "Table":
     return shown
 
 
+def _three(found: Finding, value: float) -> str:
+    """A value in three digits, or in as many as tell it from the bounds of the rule."""
+    short = f"{value:.3g}"
+    return found.number(value) if float(short) in found.bounds else short
+
+
 def summary(verdicts: Sequence[Verdict], later: Sequence[Verdict] = ()) -> str:
     """For the README, in Markdown: counts of verdicts, then a row for each of the paper's claims, by its first part."""
     lines = [f"{_counted(verdicts)}.", ""]
@@ -144,7 +150,7 @@ def summary(verdicts: Sequence[Verdict], later: Sequence[Verdict] = ()) -> str:
     lines += ["| | the paper's claim | verdict | the paper | measured | seeds |", "|---:|---|---|---:|---:|---:|"]
     for verdict in verdicts:
         found = next((part for part in verdict.findings if part.effect is not None), verdict.findings[0])
-        paper, effect = ("" if value is None else f"{value:.3g}" for value in (found.paper, found.effect))
+        paper, effect = ("" if value is None else _three(found, value) for value in (found.paper, found.effect))
         shut = ", ".join(gate.letter for gate in verdict.gates if gate.state == SHUT)
         word = f"{verdict.verdict} (gate {shut} shut)" if verdict.verdict == NOT_MEASURABLE else verdict.verdict
         told = f"{verdict.number} | {verdict.title} | {word} | {paper} | {effect} | {seed_range([found])}"

@@ -5,15 +5,18 @@ The evidence:
 - Scales laptop, gpu and paper; quick is for CI and is never evidence. The largest scale that has all numbers of a part
   decides it. The scale of a claim is the smallest scale of its parts.
 - The validation split. The paper's own corpus comes first, then its beginning, then a stand-in evaluated on it, then
-  any other; of these, the one with the longest training.
+  any other; of these, the one with the longest training. Models are compared after trainings of one budget. A speed is
+  divided by speeds of the same machine and training dtype; the machine with the most records decides, of equal ones the
+  first by name.
 - Each statistic is computed within a seed, so methods are paired by seed, and judged at each L that it names, over all
   seeds that have it there; one seed must have every L. The part holds if it holds at every L; the L nearest to breaking
   it is shown.
 - There are two separate 95 % intervals: over seeds (Student's t, from two seeds on; a single seed has one where the
-  part names the spread of other runs), and over the articles of the text or the repeats of a time, where records have a
-  standard error. A part *holds* if its value and both intervals obey the
-  rule, is *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is a band
-  this is a test of equivalence (two one-sided tests at 2.5 % each).
+  part names the spread of other runs), and over the articles of the text or the repeats of a time, where the part names
+  standard errors. Two seeds have a wide interval, since Student's t has one degree of freedom: it may leave undecided
+  what one seed with a known spread has decided. A part *holds* if its value and both intervals obey the rule, is
+  *broken* if all lie outside, and is *undecided* if an interval crosses the bound. For a rule that is a band this is a
+  test of equivalence (two one-sided tests at 2.5 % each).
 
 The verdicts:
 
@@ -30,11 +33,13 @@ The verdicts:
 
 Each part also has the share of seeds whose own value obeys the rule (seeds are paired, so for an order of methods this
 is the probability of superiority), and Holm's p of the hypothesis that the rule is broken, over all parts with two
-seeds at every L. The paper's claims and the claims of later papers are two families with separate corrections. Where a
-smaller scale than the deciding one has all numbers of a part, its finding stands beside it.
+seeds at every L that differ. It is about seeds alone, on this text. The paper's claims and the claims of later papers
+are two families with separate corrections. Where a smaller scale than the deciding one has all numbers of a part, its
+finding stands beside it.
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -65,6 +70,8 @@ T_OF_REPEATS = 2.262157
 # Trainings on this share of the longest one's tokens have its budget: budgets differ twofold or more, and the tokens of
 # a run that draws its windows by seed, or that stops after an equal time, by less.
 SAME_BUDGET = 0.7
+# Least number of random draws of which the best one counts.
+FEWEST_DRAWS = 3
 
 
 @dataclass(frozen=True)
@@ -191,17 +198,18 @@ def borrowed_interval(part: Part, effect: float) -> tuple[float, float] | None:
     return (effect * math.exp(-half), effect * math.exp(half)) if part.spread else None
 
 
-def p_value(part: Part, values: Sequence[float]) -> float:
+def p_value(part: Part, values: Sequence[float]) -> float | None:
     """One-sided p of the hypothesis that the true mean breaks the rule (Student's t); for a band, the larger of two.
 
     It is the probability that seeds' mean lies at least so far inside the rule if the true mean is at the rule's bound.
+    None for equal values, such as a count or a point of a coarse grid: they have no spread to compare with.
     """
     from scipy.special import stdtr
 
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     mean = float(np.mean(values))
     if error < 1e-12 * max(1.0, abs(mean)):
-        return 0.0 if part.holds(mean) else 1.0
+        return None
     return float(stdtr(len(values) - 1, -part.margin(mean) / error))
 
 
@@ -256,15 +264,16 @@ class Known:
 
     def _make(self, part: Part, scale: str) -> list[_Group]:
         rows = self.records[self.records["source"].isin(part.experiments) & (self.records["scale"] == scale)]
-        # A speed is never divided by another machine's; among equal groups the machine with the first record decides.
-        rows = rows.assign(machine=pd.factorize(rows["device"])[0])
-        by = ["corpus_used", "model", "machine"] if part.by_model else ["corpus_used"]
-        groups = [_longest(group) for _, group in rows.groupby(by)]
+        by = ["corpus_used", "model"] if part.by_model else ["corpus_used"]
+        of_text = [group for _, group in rows.groupby(by)]
+        if part.by_model:
+            of_text = [machine for group in of_text for machine in _machines(group)]
+        groups = [_longest(group) for group in of_text]
 
-        def rank(group: pd.DataFrame) -> tuple[int, float]:
+        def rank(group: pd.DataFrame) -> tuple[int, float, int]:
             size = group["parameters" if part.by_model else "tokens_trained"].max()
             stand_in = substitution(str(group["corpus"].iloc[0]), group["corpus_used"].iloc[0])
-            return stand_in, -(0 if pd.isna(size) else size)
+            return stand_in, -(0 if pd.isna(size) else size), -len(group)
 
         return [
             _Group(
@@ -277,9 +286,19 @@ class Known:
         ]
 
 
+def _machines(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of each machine and training dtype, by name; evaluations, in float32, are those of every such dtype."""
+    found = []
+    for _, of_device in rows.groupby("device"):
+        trained = of_device["metric"].str.startswith("train_")
+        dtypes = sorted(of_device.loc[trained, "dtype"].unique())
+        found += [of_device[~trained | of_device["dtype"].eq(dtype)] for dtype in dtypes or [""]]
+    return found
+
+
 def _longest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those of shorter trainings: two budgets of a method, on whatever seeds, are not averaged."""
-    run = rows.groupby(["source", "method", "paper_length", "equal_time"])
+    """The rows without those of shorter trainings: two budgets, of whatever methods and seeds, are not compared."""
+    run = rows.groupby(["source", "paper_length", "equal_time"])
     return rows[~rows["tokens_trained"].lt(SAME_BUDGET * run["tokens_trained"].transform("max"))]
 
 
@@ -305,10 +324,18 @@ def measure(
     least_missing = lacked_by(part, known.nothing)
     for group in known.groups(part, scales, texts):
         found = [_computed(part, sample) for sample in group.samples]
-        whole = sum(not missing for _, _, missing in found)
-        if part.draws and 0 < whole < 3:
-            least_missing = [f"{3 - whole} more random draws"]
-        elif whole:
+        if part.draws:
+            draws = Counter(length for values, _, _ in found for length in values)
+            lacking = FEWEST_DRAWS - max(draws.values(), default=0)
+            if 0 < lacking < FEWEST_DRAWS:
+                least_missing = [f"{lacking} more random draws"]
+                continue
+            enough = {length for length, number in draws.items() if number >= FEWEST_DRAWS}
+            found = [
+                ({at: value for at, value in values.items() if at in enough}, errors, missing)
+                for values, errors, missing in found
+            ]
+        if any(not missing for _, _, missing in found):
             return _decided(part, group, [(values, errors) for values, errors, _ in found], paper)
         else:
             least_missing = min([least_missing, *(missing for _, _, missing in found)], key=len)

@@ -109,13 +109,14 @@ def evidence(records: pd.DataFrame) -> pd.DataFrame:
         model=text("model"),
         corpus_used=text("corpus_used"),
         device=text("device"),
+        dtype=text("dtype"),
     )
     # Numbers of smoke runs mean nothing; Figure 5 is perplexity in the middle of training.
     meaningless = truth("smoke") | records["gpu_hours"].notna()
-    counts = (
-        text("scale").isin(COUNTED_SCALES) & text("split", "valid").eq("valid") & joined["value"].notna() & ~meaningless
-    )
-    groups = ["source", "scale", "seed", "corpus", "corpus_used", "model", "device", "tokens_trained"]
+    counts = text("scale").isin(COUNTED_SCALES) & text("split", "valid").eq("valid") & ~meaningless
+    # An infinite perplexity has no mean and no interval: it counts as missing.
+    counts &= np.isfinite(joined["value"])
+    groups = ["source", "scale", "seed", "corpus", "corpus_used", "model", "device", "dtype", "tokens_trained"]
     return joined.loc[counts, [*groups, *SAMPLE_COLUMNS]]
 
 
@@ -137,7 +138,9 @@ class Sample:
         self._reading: dict[tuple[str, str, str, float, float], dict[tuple[float, float], float]] = {}
         self._heads: dict[tuple[str, str, float, float], dict[tuple[float, float], float]] = {}
         self._retrieved: dict[tuple[str, str, str, str, float, float], dict[float, float]] = {}
-        # If a number has two records, the last one counts. `itertuples` would take longer than the rows of a seed.
+        # If a number has two records, the last one counts; of several strides the finest, whose windows are fullest.
+        rows = rows.sort_values("stride", ascending=False, na_position="first", kind="stable")
+        # `itertuples` would take longer than the rows of a seed.
         for values in zip(*(rows[column].tolist() for column in SAMPLE_COLUMNS), strict=True):
             self._add(SimpleNamespace(**dict(zip(SAMPLE_COLUMNS, values, strict=True))))
 

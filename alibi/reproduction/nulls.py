@@ -67,6 +67,9 @@ def _last_words(rows: pd.DataFrame) -> pd.DataFrame:
     protocols must have scored the same tokens at L; else rows past L without overlap are left out.
     """
     constant = _constant(rows)
+    # Without a prefix or a sample the whole text was scored, of which some records don't tell the tokens.
+    whole = constant["prefix"].isna() & constant["sample"].isna() & constant["tokens_scored"].isna()
+    constant = constant.assign(tokens_scored=constant["tokens_scored"].astype(float).mask(whole, math.inf))
     plain, sliding = (constant[constant["protocol"].eq(kind)] for kind in (NONOVERLAPPING, SLIDING))
     # The most tokens and the finest stride come last: the last counts. At a coarse stride windows are not full.
     plain = plain.sort_values("tokens_scored", na_position="first", kind="stable")
@@ -159,7 +162,8 @@ def made_in(world: World, records: pd.DataFrame) -> pd.DataFrame:
     counted = records[
         records["scale"].ne("quick") & ~records["metric"].isin(["loss", "word_perplexity", "bits_per_byte"])
     ]
-    return world.make(counted.reset_index(drop=True)) if len(counted) else counted
+    early = counted["equal_time"].astype("boolean").fillna(False)  # Part of the key of a run.
+    return world.make(counted.assign(equal_time=early).reset_index(drop=True)) if len(counted) else counted
 
 
 def obeyed(claim: Claim, known: Known) -> str:

@@ -46,7 +46,7 @@ TABLE_1 = (512, 1024, 3072)
 ABOUT_TWICE = (2**0.5, 2**1.5)
 # Standard deviations over seeds 0 to 2 in nats: ALiBi trained at 64 in wikitext103 at laptop, its loss at L, its lowest
 # loss (or that far past L) and its growth from L to 16 L. Where one seed of two runs was compared at this scale, they
-# say how far another seed could be.
+# say how far another seed could be. A method that fails past L varies more there: its claims have its own spread.
 SPREAD_SCALE = "laptop"
 LEVEL_SPREAD, LOWEST_SPREAD, GROWTH_SPREAD = 0.0053, 0.008, 0.003
 # A value this near to a bound is the bound: the rest is rounding.
@@ -230,7 +230,7 @@ class Part:
             return f"{'below' if self.strict else 'at most'} {self.high:.4g}"
         if math.isinf(self.high):
             return f"{'above' if self.strict else 'at least'} {self.low:.4g}"
-        return f"between {self.low:.3g} and {self.high:.3g}"
+        return f"{'strictly ' if self.strict else ''}between {self.low:.3g} and {self.high:.3g}"
 
     @property
     def bounds(self) -> tuple[float, ...]:
