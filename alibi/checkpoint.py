@@ -73,9 +73,10 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
             _remove_unfinished(folder)
         there = ", ".join(str(number) for number in steps(folder)) or "none"
         remedy = "Make room" if _errno(wrong) in NO_ROOM else "Mend that"
+        then = "begins again" if there == "none" else "goes on from the last"
         raise CheckpointError(
             f"the checkpoint of step {checkpoint.step} can't be written into {folder}: {wrong}. "
-            f"Steps with a checkpoint: {there}. {remedy} and repeat the command: it goes on from the last"
+            f"Steps with a checkpoint: {there}. {remedy} and repeat the command: it {then}"
         ) from wrong
     _remove_unfinished(folder)
     for older in [step for step in steps(folder) if step <= checkpoint.step][:-keep]:

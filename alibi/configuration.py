@@ -32,7 +32,7 @@ WEIGHTS_DIGEST, METRICS_DIGEST, CONFIG_DIGEST = "weights_sha256", "metrics_sha25
 # again. For a change that moves the runs of one position method alone, count up the method's `version`.
 # tests/test_loss_trace.py fails when either is due.
 RECIPE = 1
-# These change only rounding. A run may resume with different values; a warning names them.
+# These change only rounding, and with dropout the masks. A run may resume with different values; a warning names them.
 MACHINE = (
     "device",
     "kernel",
@@ -154,11 +154,7 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
 
 def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
     """Scale, device and training length of a request, of which nothing is wrong that would be so for every corpus."""
-    # Values of another type could not be read back from the folder of the finished run.
-    for name, kind in get_type_hints(RunSpec).items():
-        if not _is_a(value := getattr(spec, name), kind):
-            right = " or ".join(_JSON[one] for one in _one_of(kind) if one is not NoneType)
-            raise InputError(f"{name}={value!r}: choose {right}")
+    _check_types(spec)
     if spec.method not in METHODS:
         raise UnknownNameError("position method", spec.method, METHODS)
     scale = scale_named(spec.scale)
@@ -200,18 +196,32 @@ def _checked_spec(spec: RunSpec) -> tuple[Scale, str, int]:
     return scale, device, train_length
 
 
+def _check_types(given: RunSpec | TrainConfig | ModelConfig) -> None:
+    """Refuses values of another type: they could not be read back from the folder of the finished run."""
+    for name, kind in get_type_hints(type(given)).items():
+        value = getattr(given, name)
+        if isinstance(value, ModelConfig):
+            _check_types(value)
+        elif not _is_a(value, kind):
+            right = " or ".join(_JSON[one] for one in _one_of(kind) if one is not NoneType)
+            raise InputError(f"{name}={value!r}: choose {right}")
+
+
 def check_config(config: TrainConfig) -> None:
     """Refuses what no run could train or its folder give back, as a configuration made by hand may ask for it.
 
     Raises:
-        InputError: for an unknown name (the message lists the known ones), or a number out of range.
+        InputError: for an unknown name (the message lists the known ones), a value of another type or out of range, or
+            blocks that the processes can't share evenly.
     """
+    _check_types(config)
     scale_named(config.scale)
     check_device(config.device)
     for what, name, known in (
         ("position method", config.model.method, METHODS),
         ("dtype", config.dtype, DTYPES),
         ("recipe", config.recipe, RECIPES),
+        ("parallel", config.parallel, PARALLEL),
     ):
         if name not in known:
             raise UnknownNameError(what, name, known)
@@ -220,12 +230,17 @@ def check_config(config: TrainConfig) -> None:
         ("tokens_at_once", config.train_length, config.batch_tokens),
         ("steps", 1, math.inf),
         ("threads", 1, math.inf),
+        ("warmup_steps", 0, math.inf),
+        ("lanes", 0, math.inf),
         ("seed", 0, SEEDS - 1),
+        ("data_seed", 0, SEEDS - 1),
     ):
-        if not least <= (value := getattr(config, name)) <= most:
+        if (value := getattr(config, name)) is not None and not least <= value <= most:
             raise InputError(f"{name}={value}: choose {least} {'or more' if most == math.inf else f'to {most}'}")
-    if not 0 < config.learning_rate < math.inf:
-        raise InputError(f"learning_rate={config.learning_rate}: choose a number above 0")
+    for name in ("learning_rate", "method_rate"):
+        if (rate := getattr(config, name)) is not None and rate <= 0:
+            raise InputError(f"{name}={rate}: choose a number above 0")
+    check_dealt(config.batch_tokens // config.train_length, config.processes)
 
 
 def _bias(model: ModelConfig) -> Bias:

@@ -10,7 +10,8 @@ import os
 import platform
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,12 +117,32 @@ def placed(model: Model, device: str) -> Model:
     return (model.float() if device == "mps" else model).to(device)
 
 
-def computing(device: str, dtype: str) -> AbstractContextManager[Any]:
-    """The context in which a model computes in this dtype on this device, whatever autocast is around it.
+@contextmanager
+def computing(device: str, dtype: str) -> Iterator[None]:
+    """A block in which a model computes in this dtype on this device, whatever autocast is around it.
 
     Its weights stay float32.
     """
-    return without_autocast(device) if dtype == "float32" else torch.autocast(device, getattr(torch, dtype))
+    # Inside another autocast torch keeps its copies of weights, also those of layers that a backward pass computes again.
+    # This block would read the last step's, and what follows it, this one's.
+    torch.clear_autocast_cache()
+    try:
+        with without_autocast(device) if dtype == "float32" else torch.autocast(device, getattr(torch, dtype)):
+            yield
+    finally:
+        torch.clear_autocast_cache()
+
+
+@contextmanager
+def of_its_own(device: str) -> Iterator[None]:
+    """A block in which nothing counts that the caller has set in torch: autocast, no gradients, or a default dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with without_autocast(device), torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:

@@ -60,7 +60,8 @@ class RunSpec:
     weights, gradients and optimiser state); ddp if left out."""
     lanes: int | None = None
     """number of shares of a streamed text that are read side by side: a multiple of the number of processes, and a
-    divisor of the blocks in a step; if left out 2, or 1 for an odd number of blocks."""
+    divisor of the blocks in a step; if left out 2, or 1 for an odd number of blocks. A run keeps it: choose it for the
+    most processes that may go on with the run."""
     official_tail_gap: bool = False
     """leave out of the loss the terms that the official training leaves out (see `alibi.embedding`)."""
 

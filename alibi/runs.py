@@ -509,7 +509,8 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
         print(f"ALIBI_SMOKE is set: {fewer} steps of {config.steps}, a run that shows nothing", file=sys.stderr)
         config = replace(config, steps=fewer, warmup_steps=min(config.warmup_steps, fewer))
         corpus = _beginnings(corpus, _smoke_tokens(config))
-        folder, smoke = run_folder(config), True
+        # A real run of as many steps has another validation.
+        folder, smoke = run_folder(config).with_name(f"{run_folder(config).name}-smoke"), True
     if not (folder / CONFIG).is_file():
         with ExitStack() as holding:
             try:

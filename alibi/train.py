@@ -4,8 +4,9 @@ A run may end at any moment, by a signal, a crash or a full disk. The same call 
 and ends in the same bits as a run without a stop (same machine, torch version, threads, kernel and processes).
 
 Several processes (`alibi.processes`) share the blocks of each batch, in the order of a single process: loss, gradient
-and weights are the same up to rounding, and a checkpoint fits any number of processes. With dropout each process draws
-its own masks, so that runs with other numbers of processes agree only in distribution.
+and weights are the same up to rounding, and a checkpoint fits any number of processes; of a streamed text, any number
+that divides its lanes. With dropout each process draws its own masks, so that runs with other numbers of processes
+agree only in distribution.
 """
 
 import json
@@ -51,6 +52,7 @@ from alibi.device import (
     computing,
     give_back_memory,
     matmul_rate,
+    of_its_own,
     peak_memory,
     placed,
     random_state,
@@ -134,6 +136,7 @@ def train(
                 holding.enter_context(locked(folder / LOCK, timeout=0))
             received = holding.enter_context(noted())
             if not processes.from_first(first and _finished(config, folder, exact_dtype)):
+                holding.enter_context(of_its_own(config.device))
                 _train(config, corpus, folder, bookkeeping, exact_dtype, received)
             if name := _signal(received):
                 raise StoppedError(f"{name}: the training is done and saved in {folder}; {GOES_ON}")
@@ -188,7 +191,10 @@ def _same_run(stored: TrainConfig, asked: TrainConfig, folder: Path, exact_dtype
     if learned:
         raise TrainingError(f"{folder} holds another run ({'; '.join(learned)}): choose another folder")
     if machine:
-        say(f"warning: {folder}: {'; '.join(machine)}; the last bits of the run may differ")
+        model = kept.model
+        drops = any((model.dropout, model.attention_dropout, model.activation_dropout, model.softmax_dropout))
+        differ = "with dropout other masks may be drawn" if drops else "the last bits of the run may differ"
+        say(f"warning: {folder}: {'; '.join(machine)}; {differ}")
     if kept.dtype != asked.dtype:
         say(
             f"warning: {folder}: the run began in {kept.dtype} and keeps it; this machine would choose {asked.dtype}, "
@@ -217,6 +223,8 @@ class Training:
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
         self.config, self.done, self.seconds = config, 0, 0.0
+        # Metrics have a row of each multiple of it, for all values of `Bookkeeping.log_every` that the run has had.
+        self.log_every = 1
         torch.manual_seed(config.seed)
         made = Decoder(config.model, config.kernel, config.activation_checkpointing)
         self.model = placed(made, config.device).train()
@@ -315,6 +323,7 @@ class Training:
             "tokens": self.done * self.tokens_a_step,
             "positions": processes.from_all(self.order.position(self.done)),
             "seconds": self.seconds,
+            "log_every": self.log_every,
             "groups": optimizer["param_groups"],
             "schedule": self.schedule.state_dict(),
         }
@@ -363,6 +372,7 @@ class Training:
             ) from wrong
         self.schedule.load_state_dict(checkpoint.facts["schedule"])
         self.done, self.seconds = checkpoint.step, checkpoint.facts["seconds"]
+        self.log_every = checkpoint.facts.get("log_every", 1)
         self.order.resume(checkpoint.facts.get("positions", []))
         self._draw_apart()
         own = f".{processes.rank()}" if processes.rank() else ""
@@ -460,6 +470,7 @@ def _loop(
     training: Training, corpus: Corpus, folder: Path, bookkeeping: Bookkeeping, received: list[signal.Signals]
 ) -> None:
     config, before = training.config, training.seconds
+    training.log_every = math.lcm(training.log_every, bookkeeping.log_every)
     save_every = bookkeeping.checkpoint_every or min(1000, math.ceil(config.steps / 20))
     validate_every = bookkeeping.validate_every or math.ceil(config.steps / 5)
     bar = progress_bar(
@@ -471,7 +482,7 @@ def _loop(
         position=bookkeeping.bar_row,
         mininterval=0.5,
     )
-    with bar, _metrics(folder, training.done, bookkeeping) as write:
+    with bar, _metrics(folder, training.done, training.log_every, bookkeeping.tensorboard) as write:
         started = time.perf_counter()
         while training.done < config.steps:
             learning_rate = training.schedule.get_last_lr()[0]
@@ -521,7 +532,7 @@ def _validate(training: Training, corpus: Corpus) -> float:
 
 
 @contextmanager
-def _metrics(folder: Path, done: int, bookkeeping: Bookkeeping) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _metrics(folder: Path, done: int, log_every: int, tensorboard: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Appends rows from step `done` on to metrics.jsonl and, if asked, TensorBoard's files; in the first process."""
     if processes.rank():
         yield lambda row: None
@@ -531,11 +542,11 @@ def _metrics(folder: Path, done: int, bookkeeping: Bookkeeping) -> Iterator[Call
     rows = [row for row in rows if row["step"] < done]
     if broken and done:
         say(f"warning: {path}: lines {listed(broken)} are no rows and are left out")
-    if missing := sorted({*range(0, done, bookkeeping.log_every)} - {row["step"] for row in rows}):
+    if missing := sorted({*range(0, done, log_every)} - {row["step"] for row in rows}):
         say(f"warning: {path} has no rows of steps {listed(missing)}, before step {done} from which the run goes on")
     kept = [json.dumps(row) + "\n" for row in rows]
     write_whole(path, lambda part: part.write_text("".join(kept), encoding="utf-8"), alone=True)
-    board = _tensorboard(folder, done) if bookkeeping.tensorboard else None
+    board = _tensorboard(folder, done) if tensorboard else None
     file: TextIO
     with path.open("a", encoding="utf-8") as file:
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from alibi.attention import choose_kernel
 from alibi.configuration import CONFIG, WEIGHTS_DIGEST, TrainingError, evaluation_device, read_run
-from alibi.device import placed
+from alibi.device import of_its_own, placed
 from alibi.files import sha256
 from alibi.model import Decoder
 from alibi.positions import NoBias
@@ -43,21 +43,27 @@ def load_model(folder: str | Path, device: str | None = None) -> Decoder:
     except PermissionError as wrong:
         raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; its owner can allow it") from wrong
     except (OSError, SafetensorError) as wrong:
-        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; train it again") from wrong
+        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; {_again(folder)}") from wrong
     # Before building the model: a mistyped number of layers can take all memory.
     layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
     if layers != config.model.layers:
         raise TrainingError(f"{folder / CONFIG}: model.layers is {config.model.layers}, and {WEIGHTS} has {layers}")
     try:
         choose_kernel(device, 1, False, NoBias(), kernel)
-        model = Decoder(config.model, kernel)
+        with of_its_own(device):
+            model = Decoder(config.model, kernel)
     except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
         raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
     check_weights(model, weights, f"{folder / WEIGHTS}")
     if facts.get(WEIGHTS_DIGEST, "") not in ("", sha256(folder / WEIGHTS)):
-        raise TrainingError(f"{folder / WEIGHTS} is not as it was written: restore it, or train it again")
+        raise TrainingError(f"{folder / WEIGHTS} is not as it was written: restore it, or {_again(folder)}")
     model.load_state_dict(weights)
     return placed(model, device).eval()
+
+
+def _again(folder: Path) -> str:
+    """The remedy of damaged weights: a folder with a configuration counts as finished, and would not be trained."""
+    return f"remove {folder} and train again"
 
 
 def check_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:

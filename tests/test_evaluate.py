@@ -25,6 +25,13 @@ def split(tokens):
     return Split("valid", tokens, words=60, bytes=333, articles=1, sha256="")
 
 
+def test_nothing_is_dropped_whatever_mode_the_model_is_in(model, tokens):
+    dropping = Decoder(replace(model.config, dropout=0.5, attention_dropout=0.5)).train()
+    dropping.load_state_dict(model.state_dict())
+    expected = evaluate(model, split(tokens), 3, 16)
+    assert evaluate(dropping, split(tokens), 3, 16).nats == expected.nats
+
+
 @pytest.fixture
 def tokens():
     return np.random.default_rng(0).integers(0, 40, 101).astype(np.uint16)

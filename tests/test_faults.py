@@ -305,6 +305,40 @@ def test_folders_that_can_not_be_synchronised_end_nothing(uninterrupted, tmp_pat
     assert capsys.readouterr().err.count("warning: folders can't be synchronised") == 1
 
 
+def test_rows_that_were_not_asked_for_are_not_missed(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(StoppedError):
+            train(config_for(CORPUS), CORPUS, tmp_path, bookkeeping=Bookkeeping(log_every=4, checkpoint_every=1))
+    train(config_for(CORPUS), CORPUS, tmp_path, bookkeeping=Bookkeeping(log_every=1))
+    assert "has no rows" not in capsys.readouterr().err
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted({0, 4, *steps}) and {5, 6, 7, 8, 9, 10, 11} <= set(steps)
+
+
+def test_the_time_before_a_stop_counts():
+    kept = training.Training(config_for(CORPUS), CORPUS)
+    kept.seconds = 1000.0
+    resumed = training.Training(config_for(CORPUS), CORPUS)
+    resumed.restore(kept.checkpoint())
+    assert resumed.seconds == 1000.0
+
+
+def test_the_last_checkpoint_stays_until_the_weights_are_written(stopped, uninterrupted, monkeypatch):
+    def full(path, *given, **named):
+        if path.name == "model.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return files.write_whole(path, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_whole", full)
+        with pytest.raises(TrainingError, match="No space left"):
+            go_on(stopped)
+    assert checkpoint.steps(stopped / "checkpoints")
+    go_on(stopped)
+    assert result(stopped) == result(uninterrupted)
+
+
 def test_a_broken_row_of_the_metrics_costs_no_other_row(stopped, uninterrupted, capsys):
     path = stopped / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)

@@ -82,7 +82,9 @@ def test_a_run_is_trained_once_and_found_again(short, capfd):
     assert len(first.corpus.split("valid").tokens) == runs.SMOKE_TOKENS < len(first.corpus.split("train").tokens)
     weights = (first.folder / "model.safetensors").stat().st_mtime_ns
     again = trained("alibi", seed=11)
-    assert again.folder == first.folder and again.smoke
+    assert again.folder == first.folder and again.smoke and first.folder.name.endswith("-smoke")
+    # A real run of as many steps, whose validation reads more, would not find it.
+    assert not runs.run_folder(first.config).exists()
     assert (again.folder / "model.safetensors").stat().st_mtime_ns == weights
     metrics = first.metrics()
     assert metrics.loss.notna().all() and metrics.validation_perplexity.notna().any()

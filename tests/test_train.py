@@ -1,10 +1,13 @@
 """Training: the files it writes, the same bits from the same seed, and what it refuses."""
 
 import json
+import math
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +163,16 @@ def test_wrong_choices_are_refused_before_work(corpus, tmp_path):
         ({"threads": 0}, "threads=0: choose 1 or more"),
         ({"seed": -1}, "seed=-1: choose 0 to"),
         ({"learning_rate": 0.0}, "learning_rate=0.0: choose a number above 0"),
+        ({"method_rate": -30.0}, "method_rate=-30.0: choose a number above 0"),
+        ({"method_rate": math.nan}, "method_rate=nan: choose a finite number"),
+        ({"data_seed": -1}, "data_seed=-1: choose 0 to"),
+        ({"warmup_steps": -1}, "warmup_steps=-1: choose 0 or more"),
+        ({"parallel": "foo"}, "unknown parallel 'foo'; choose from ddp, fsdp"),
+        ({"seed": 1.5}, "seed=1.5: choose an integer"),
+        ({"steps": 2.5}, "steps=2.5: choose an integer"),
+        ({"seed": np.int64(3)}, r"seed=(np\.int64\()?3\)?: choose an integer"),
+        ({"learning_rate": np.float32(2e-3)}, r"learning_rate=(np\.float32\()?0.002\)?: choose a finite number"),
+        ({"train_length": 34, "processes": 2}, "15 blocks of a step can't be dealt evenly to 2 processes"),
     ],
 )
 def test_a_configuration_made_by_hand_that_no_run_could_have_is_refused_before_work(wrong, told, corpus, tmp_path):
@@ -217,12 +230,55 @@ def without_dropout(config):
     return replace(config, model=replace(config.model, **dict.fromkeys(DROPOUTS, 0.0)))
 
 
-@pytest.mark.parametrize("changes", [{"tokens_at_once": 128}, {"activation_checkpointing": True}])
+@pytest.mark.parametrize(
+    "changes", [{"tokens_at_once": 128}, {"tokens_at_once": 160}, {"activation_checkpointing": True}]
+)
 def test_other_ways_through_a_batch_learn_the_same(corpus, tmp_path, changes):
     config = replace(without_dropout(config_for(corpus)), dtype="float32")
     train(config, corpus, tmp_path / "a", bookkeeping=Bookkeeping(log_every=1))
     train(replace(config, **changes), corpus, tmp_path / "b", bookkeeping=Bookkeeping(log_every=1))
     torch.testing.assert_close(losses(tmp_path / "a"), losses(tmp_path / "b"), rtol=1e-4, atol=1e-4)
+
+
+@contextmanager
+def in_float64():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    "session",
+    [in_float64, torch.no_grad, torch.inference_mode, partial(torch.autocast, "cpu", torch.bfloat16)],
+    ids=["float64", "no_grad", "inference_mode", "autocast"],
+)
+def test_what_the_session_has_set_in_torch_moves_no_bit(corpus, tmp_path, session, dtype):
+    config = config_for(corpus, steps=4, dtype=dtype)
+    train(config, corpus, tmp_path / "plain")
+    with session():
+        before = torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+        train(config, corpus, tmp_path / "inside")
+        assert before == (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+        assert load_model(tmp_path / "inside").dtype is torch.float32
+    assert weights(tmp_path / "plain") == weights(tmp_path / "inside")
+    assert torch.equal(losses(tmp_path / "plain"), losses(tmp_path / "inside"))
+
+
+def test_an_infinite_gradient_of_a_finite_loss_stops_before_the_optimiser_steps(corpus, monkeypatch):
+    training = Training(config_for(corpus), corpus)
+    before = [parameter.clone() for parameter in training.model.parameters()]
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: torch.tensor(torch.inf))
+    with pytest.raises(TrainingError, match=r"step 0: loss \d.*, gradient norm inf"):
+        training.step()
+    assert all(map(torch.equal, before, training.model.parameters())) and training.done == 0
+
+
+def test_a_length_that_does_not_divide_the_batch_reads_whole_blocks(corpus):
+    training = Training(config_for(corpus, train_length=48), corpus)
+    assert training.tokens_a_step == 480 == training.order(0)[0].numel()
 
 
 def test_activation_checkpointing_keeps_the_bits_under_dropout(corpus, tmp_path):

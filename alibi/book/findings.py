@@ -75,8 +75,8 @@ def _largest(records: pd.DataFrame, method: str) -> float:
 def past_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
     """The change of perplexity from L to longer windows, here and in the paper, for each method with records.
 
-    As in the rules of the claims, *holds* is at most 0.5 % above perplexity at L on all windows from 2 L on, and *fails*
-    is 10 % above at every L.
+    As in the rules of the claims, *holds* is at most 0.5 % above perplexity at L on all windows from 2 L on. *Fails* is
+    10 % above at every L.
 
     Args:
         paper: rows of the paper's tables.
