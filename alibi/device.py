@@ -123,8 +123,8 @@ def computing(device: str, dtype: str) -> Iterator[None]:
 
     Its weights stay float32.
     """
-    # Inside another autocast torch keeps its copies of weights, also those of layers that a backward pass computes again.
-    # This block would read the last step's, and what follows it, this one's.
+    # In another autocast torch keeps its copies of weights, also of layers that a backward pass computes again. Then
+    # this block would read those of the last step, and what follows it, those of this one.
     torch.clear_autocast_cache()
     try:
         with without_autocast(device) if dtype == "float32" else torch.autocast(device, getattr(torch, dtype)):

@@ -611,8 +611,8 @@ def test_how_far_xpos_goes():
     assert [f"{share:.1%}" for share in below[2]] == ["2.2%", "2.6%"]
     assert [f"{share:.0%}" for share in below[4]] == ["12%", "11%"]
     (near, far) = next(verdict.findings for verdict in scorecard(claims=LATER_CLAIMS) if verdict.number == "A13")
-    assert (near.outcome, far.outcome) == ("undecided", "holds")
-    says("after-alibi", "xPos is 2.2 and 2.6 % below rotary at $2 L$, which another seed could undo, and 12 and 11 %")
+    assert (near.outcome, far.outcome) == ("undecided", "undecided")
+    says("after-alibi", "xPos is 2.2 and 2.6 % below rotary at $2 L$, and 12 and 11 % at $4 L$. Another seed")
     assert [f"{plain.ratio['xpos', L, 16] - 1:.0%}" for L in (64, 128)] == ["24%", "21%"]
     says("after-alibi", "A13 is *inconclusive*. At $16 L$ it is 24 and 21 % above $L$")
 
@@ -746,13 +746,13 @@ def test_our_small_models_past_their_length():
     says("wikitext103", "The T5 bias trained at 64 fails farther out too; trained at 128 it holds to $16 L$")
     says("wikitext103", "That model is 5 % below its own level at $2 L$ and 3 % at $16 L$")
     changes = [f"{growth(ours, 't5', multiple)[64] - 1:+.0%}" for multiple in (1.25, 2)]
-    assert changes == ["-2%", "+2%"] and max(growth(perplexities(PAPER), "t5", 2).values()) < 1
-    assert f"{growth(ours, 't5', 8)[64]:.2f} {growth(ours, 'rotary', 8)[64]:.2f}" == "1.48 1.38"
+    assert changes == ["-1%", "+2%"] and max(growth(perplexities(PAPER), "t5", 2).values()) < 1
+    assert f"{growth(ours, 't5', 8)[64]:.2f} {growth(ours, 'rotary', 8)[64]:.2f}" == "1.47 1.37"
     assert all(growth(ours, "t5", n)[64] > growth(ours, "rotary", n)[64] for n in (2, 4, 8))
     theirs = perplexities(PAPER)
     assert all(growth(theirs, "t5", n)[512] < growth(theirs, "rotary", n)[512] for n in (2, 4, 8))
     says("wikitext103", "Up to $8 L$ ours grows more than rotary, the paper's less")
-    says("wikitext103", "2 % below its own level at $1.25 L$, and 2 % above it at $2 L$. The paper's is still below")
+    says("wikitext103", "1 % below its own level at $1.25 L$, and 2 % above it at $2 L$. The paper's is still below")
 
 
 def test_short_against_long_at_the_lengths_that_were_run():
