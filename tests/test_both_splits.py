@@ -54,6 +54,13 @@ def test_a_run_that_was_read_on_one_split_only_counts_on_none():
     assert {of.test.seeds for of in found} == {1} and all(of.transfers for of in found)
 
 
+def test_an_l_that_lacks_its_numbers_hides_no_other():
+    rows = both(COMPLETE)
+    alone = rows[rows.method.ne("sinusoidal") | rows.paper_length.eq(1024)]
+    assert {of.length for of in on_both_splits(alone) if of.claim == 1} == {1024}
+    assert {of.length for of in on_both_splits(alone) if of.claim == 4} == {512, 1024}
+
+
 def test_no_records_give_no_outcomes():
     assert on_both_splits(EMPTY) == [] and both_splits([]).data.empty
 

@@ -56,8 +56,8 @@ def on_both_splits(records: pd.DataFrame | None = None, claims: Sequence[Claim] 
 
 
 def _by_length(part: Part, known: Known) -> dict[int, Finding | AtLength]:
-    """The outcome of a part at each L; empty if a number is missing."""
-    finding = measure(part, known, COUNTED_SCALES)
+    """The outcome of a part at each L that has its numbers."""
+    finding = measure(part, known, COUNTED_SCALES, in_part=True)
     if not finding.outcome:
         return {}
     return {finding.length: finding} | {other.length: other for other in finding.at_other_lengths}

@@ -318,9 +318,17 @@ def lacked_by(part: Part, sample: Sample) -> list[str]:
 
 
 def measure(
-    part: Part, known: Known, scales: Sequence[str], paper: float | None = None, texts: Collection[str] = ()
+    part: Part,
+    known: Known,
+    scales: Sequence[str],
+    paper: float | None = None,
+    texts: Collection[str] = (),
+    in_part: bool = False,
 ) -> Finding:
-    """The finding by the first group of records with all numbers of the part; else the numbers missing in the best."""
+    """The finding by the first group of records with all numbers of the part; else the numbers missing in the best.
+
+    With `in_part` numbers at one of several L are enough, and the finding is that of the L which have them.
+    """
     least_missing = lacked_by(part, known.nothing)
     for group in known.groups(part, scales, texts):
         found = [_computed(part, sample) for sample in group.samples]
@@ -335,7 +343,7 @@ def measure(
                 ({at: value for at, value in values.items() if at in enough}, errors, missing)
                 for values, errors, missing in found
             ]
-        if any(not missing for _, _, missing in found):
+        if any(values if in_part else not missing for values, _, missing in found):
             return _decided(part, group, [(values, errors) for values, errors, _ in found], paper)
         else:
             least_missing = min([least_missing, *(missing for _, _, missing in found)], key=len)
