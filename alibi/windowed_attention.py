@@ -193,17 +193,17 @@ def flex_blocks(query_positions_T: Tensor, key_positions_S: Tensor, reach_H: Ten
     """
     from torch.nn.attention.flex_attention import BlockMask
 
+    farthest_H = torch.full((1,), torch.inf, device=key_positions_S.device) if reach_H is None else reach_H
+
     def not_after(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return query_positions_T[query] >= key_positions_S[key]
 
     def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        assert reach_H is not None
-        within = query_positions_T[query] - key_positions_S[key] <= reach_H[head]
-        return not_after(batch, head, query, key) & within
+        distance = query_positions_T[query] - key_positions_S[key]
+        return (distance >= 0) & (distance <= farthest_H[head])
 
     first_distance_QK = query_positions_T[::FLEX_BLOCK, None] - key_positions_S[::FLEX_BLOCK]
     nearest_QK, farthest_QK = first_distance_QK - (FLEX_BLOCK - 1), first_distance_QK + (FLEX_BLOCK - 1)
-    farthest_H = torch.full((1,), torch.inf, device=key_positions_S.device) if reach_H is None else reach_H
     reach_H11 = farthest_H[:, None, None]
     some_HQK = (farthest_QK >= 0) & (nearest_QK <= reach_H11)
     # Rows past the last query have no position: a block with such rows is never whole, so that `seen` masks it.

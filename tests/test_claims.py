@@ -27,11 +27,14 @@ from alibi.reproduction.claims import (
     NOT_MEASURABLE,
     NOT_MEASURED,
     NOT_REPRODUCED,
+    OPEN,
     REDUCED,
     REPRODUCED,
     SEEN_ONCE,
+    SHUT,
     T_OF_REPEATS,
     UNDECIDED,
+    UNKNOWN,
     borrowed_interval,
     gates,
     holm,
@@ -805,6 +808,68 @@ def test_models_of_two_budgets_are_not_compared():
     records = COMPLETE.assign(tokens_trained=COMPLETE.tokens_trained.where(~short, 10))
     found = judge(claim(5), records, PAPER)
     assert found.verdict == NOT_MEASURED and found.findings[0].missing[0].startswith("perplexity of sinusoidal trained")
+
+
+@pytest.mark.parametrize(("tokens", "counts"), [(690, False), (800, True)])
+def test_a_training_on_seven_tenths_of_the_tokens_has_the_budget(tokens, counts):
+    short = COMPLETE.source.eq("wikitext103") & COMPLETE.method.eq("sinusoidal")
+    records = COMPLETE.assign(tokens_trained=COMPLETE.tokens_trained.where(~short, tokens))
+    assert (judge(claim(5), records, PAPER).findings[0].outcome == HOLDS) is counts
+
+
+def test_one_seed_at_an_l_leaves_a_part_without_a_p():
+    records = seeds(*[changed(everything(), "wikitext103", p, multiple=1) for p in (19.5, 19.6, 19.7)])
+    assert judge(claim(5), records, PAPER).findings[0].p is not None
+    alone = records.seed.gt(0) & records.method.eq("alibi") & records.paper_length.eq(1024)
+    assert judge(claim(5), records[~alone], PAPER).findings[0].p is None
+
+
+def test_broken_once_at_one_l_and_undecided_by_three_seeds_at_another_is_contradicted_once():
+    undecided = [changed(everything(), "wikitext103", p, multiple=1, length=1024) for p in (19.4, 20.0, 20.5)]
+    records = changed(seeds(*undecided), "wikitext103", 24, multiple=1, length=512, seed=0)
+    other_seeds = records.seed.gt(0) & records.method.eq("alibi") & records.paper_length.eq(512)
+    found = judge(replace(claim(5), gates=""), records[~other_seeds], PAPER)
+    assert [found.findings[0].outcome, found.findings[0].length] == [BROKEN, 512]
+    assert {at.outcome for at in found.findings[0].at_other_lengths} >= {UNDECIDED}
+    assert found.verdict == CONTRADICTED_ONCE
+
+
+def test_a_shut_gate_counts_though_another_is_not_measured():
+    records = changed(COMPLETE, "wikitext103", 30, "sinusoidal", multiple=1, length=3072)
+    records = records[records.method.ne("trigram-cache")]
+    found = judge(claim(6), records, PAPER)
+    assert {gate.letter: gate.state for gate in found.gates} == {"b": UNKNOWN, "c": SHUT, "d": OPEN}
+    assert found.verdict == NOT_MEASURABLE
+
+
+def test_the_interval_over_the_text_has_the_mean_error_of_the_seeds():
+    errors = {"metric": "loss_change_standard_error", "protocol": "sliding_window"}
+    records = changed(COMPLETE, "early_token_curse", 4e-4, seed=2, **errors)
+    part = judge(claim(13), records, PAPER).findings[0]
+    low, high = part.text_interval
+    assert (high - low) / 2 == pytest.approx(1.959964 * 2e-4 * part.effect, rel=1e-3)
+
+
+def test_t5_has_no_place_between_models_that_grow_alike():
+    sliding = {"protocol": "sliding_window", "multiple": 2}
+    records = changed(COMPLETE, "early_token_curse", 17.9, "sinusoidal", **sliding)
+    part = judge(claim(13), records, PAPER).findings[2]
+    assert (part.effect, part.outcome) == (0, BROKEN)
+
+
+def test_one_kernel_is_sinusoidals_fastest_and_each_has_its_own_otherwise():
+    timed = COMPLETE[COMPLETE.source.eq("efficiency") & COMPLETE.method.isin(["alibi", "sinusoidal"])]
+    factors = {("alibi", "train_speed"): 2, ("alibi", "eval_speed"): 0.5, ("sinusoidal", "train_speed"): 0.9}
+    factors |= {("sinusoidal", "eval_speed"): 0.9}
+    other = timed.assign(
+        kernel="columns",
+        value=[row.value * factors.get((row.method, row.metric), 1) for row in timed.itertuples()],
+    )
+    records = pd.concat([COMPLETE, other], ignore_index=True)
+    on_one, fastest = (judge(claim(number), records, PAPER).findings for number in (7, 20))
+    assert on_one[0].effect == pytest.approx(1 / 0.995) and fastest[0].effect == pytest.approx(0.5 / 0.995)
+    # The fastest kernel of evaluation is not that of training.
+    assert fastest[1].effect == pytest.approx(1 / 0.995)
 
 
 def test_the_finest_of_several_strides_counts_in_any_order():

@@ -602,7 +602,15 @@ def test_what_most_claims_wait_for_comes_first(results):
     assert set(again["wikitext103", "alibi, L = 64, seed 1, 13,000 steps"]) < set(first.claims)
     with pytest.raises(InputError, match="no experiment at scale laptop has a cell of rotary, L = 65"):
         plan(Choice("all", "laptop", methods=["rotary"], lengths=[65]))
-    of_rotary = {"wikitext103", "efficiency", "after_alibi", "reads_further", "learning_rates", "retrieval"}
+    of_rotary = {
+        "wikitext103",
+        "efficiency",
+        "after_alibi",
+        "reads_further",
+        "learning_rates",
+        "retrieval",
+        "test_split",
+    }
     assert {s.experiment for s in plan(Choice("all", "quick", methods=["rotary"]))} == of_rotary
     assert not any(state.claims for state in plan(Choice("all", "quick"))), "quick is no evidence"
 

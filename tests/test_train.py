@@ -345,3 +345,6 @@ def test_flops_are_the_usual_estimate(corpus):
     model = Decoder(configure(RunSpec(method="alibi"), corpus).model)
     layer = 4 * 256 * 256 + 2 * 256 * 1024
     assert model.training_flops(128) == 6 * (4 * layer + 16 * 256) + 12 * 4 * 256 * 128
+    # With bands the four words of the first one and two classes multiply every token.
+    banded = Decoder(replace(model.config, cutoffs=(4, 8)))
+    assert banded.embedding.weights_of_every_token() == (4 + 2) * 256

@@ -38,9 +38,8 @@ def bucket(
         InputError: if B is odd or below 2, or m is not above B / 2.
     """
     if buckets < 2 or buckets % 2 or longest <= buckets // 2:
-        raise InputError(
-            f"buckets={buckets}, longest={longest}: choose an even number of buckets, and a distance above half of it"
-        )
+        right = "an even number of buckets, and a distance above half of it"
+        raise InputError(f"buckets={buckets}, longest={longest}: choose {right}")
     exact = buckets // 2
     ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(longest / exact)
     wide = (exact + (ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
