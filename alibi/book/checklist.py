@@ -141,8 +141,7 @@ def both_splits(found: Sequence[OnBothSplits]) -> Styler:
     """
     rows = [
         {
-            "claim": of.claim,
-            "L": of.length,
+            "claim": f"{of.claim}, L = {of.length}" if of.length else f"{of.claim}",
             "statistic": of.statistic.split(", L = ")[0],
             "rule": of.rule,
             "validation": f"{of.validation.effect:.3f}",
@@ -152,9 +151,9 @@ def both_splits(found: Sequence[OnBothSplits]) -> Styler:
         }
         for of in found
     ]
-    heads = ["claim", "L"]
-    shown = pd.DataFrame(rows, columns=[*heads, "statistic", "rule", "validation", "test", "outcome", "seeds"])
-    return tables.left(shown.set_index(heads), "The same models on two splits: statistics, L in the paper's tokens")
+    columns = ["claim", "statistic", "rule", "validation", "test", "outcome", "seeds"]
+    shown = pd.DataFrame(rows, columns=columns).set_index("claim")
+    return tables.left(shown, "The same models on two splits; L in the paper's tokens")
 
 
 def budget(records: pd.DataFrame) -> Styler:
