@@ -38,7 +38,7 @@ def test_a_rule_that_breaks_on_the_test_split_alone_is_told_at_its_length():
         "holds",
         "broken",
     )
-    shown = both_splits([found]).data.loc["3, L = 1024"]
+    shown = both_splits([found]).data.loc["claim 3, L = 1024"]
     assert shown[["validation", "test", "outcome"]].tolist() == ["0.960", "1.457", "holds; on test broken"]
     assert found.test.effect == pytest.approx(30 / (19.8 * 1.04)) and found.validation.effect == pytest.approx(
         19 / 19.8

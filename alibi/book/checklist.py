@@ -141,7 +141,7 @@ def both_splits(found: Sequence[OnBothSplits]) -> Styler:
     """
     rows = [
         {
-            "claim": f"{of.claim}, L = {of.length}" if of.length else f"{of.claim}",
+            "": f"claim {of.claim}, L = {of.length}" if of.length else f"claim {of.claim}",
             "statistic": of.statistic.split(", L = ")[0],
             "rule": of.rule,
             "validation": f"{of.validation.effect:.3f}",
@@ -151,8 +151,8 @@ def both_splits(found: Sequence[OnBothSplits]) -> Styler:
         }
         for of in found
     ]
-    columns = ["claim", "statistic", "rule", "validation", "test", "outcome", "seeds"]
-    shown = pd.DataFrame(rows, columns=columns).set_index("claim")
+    columns = ["", "statistic", "rule", "validation", "test", "outcome", "seeds"]
+    shown = pd.DataFrame(rows, columns=columns).set_index("")
     return tables.left(shown, "The same models on two splits; L in the paper's tokens")
 
 
