@@ -43,7 +43,7 @@ from alibi.run_cache import Measured, config_hash, lock_of, run_folder, store, s
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec, smoke_steps
 from alibi.scale import scale_named
 from alibi.train import METRICS_FILE, train
-from alibi.weights import load_model
+from alibi.weights import AGAIN, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,11 +100,9 @@ class Run:
         try:
             digest = sha256(path)
         except OSError as wrong:
-            raise TrainingError(
-                f"{path} can't be read: {wrong}; restore it, or remove the run and train it again"
-            ) from wrong
+            raise TrainingError(f"{path} can't be read: {wrong}; restore it, or {AGAIN}") from wrong
         if self.facts.get(METRICS_DIGEST, "") not in ("", digest):
-            raise TrainingError(f"{path} is not as it was written: restore it, or remove the run and train it again")
+            raise TrainingError(f"{path} is not as it was written: restore it, or {AGAIN}")
         return pd.read_json(path, lines=True)
 
     def evaluation(
@@ -509,8 +507,9 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
         print(f"ALIBI_SMOKE is set: {fewer} steps of {config.steps}, a run that shows nothing", file=sys.stderr)
         config = replace(config, steps=fewer, warmup_steps=min(config.warmup_steps, fewer))
         corpus = _beginnings(corpus, _smoke_tokens(config))
-        # A real run of as many steps has another validation.
-        folder, smoke = run_folder(config).with_name(f"{run_folder(config).name}-smoke"), True
+        # In a folder of its own: a real run of as many steps has another validation.
+        real = run_folder(config)
+        folder, smoke = real.with_name(f"{real.name}-smoke"), True
     if not (folder / CONFIG).is_file():
         with ExitStack() as holding:
             try:

@@ -16,6 +16,8 @@ from alibi.positions import NoBias
 from alibi.progress import say
 
 WEIGHTS = "model.safetensors"
+# The remedy of damaged files: a folder with a configuration counts as finished, and would not be trained.
+AGAIN = "remove the run and train it again"
 
 
 def load_model(folder: str | Path, device: str | None = None) -> Decoder:
@@ -43,7 +45,7 @@ def load_model(folder: str | Path, device: str | None = None) -> Decoder:
     except PermissionError as wrong:
         raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; its owner can allow it") from wrong
     except (OSError, SafetensorError) as wrong:
-        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; {_again(folder)}") from wrong
+        raise TrainingError(f"{folder / WEIGHTS} can't be read: {wrong}; {AGAIN}") from wrong
     # Before building the model: a mistyped number of layers can take all memory.
     layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
     if layers != config.model.layers:
@@ -56,14 +58,9 @@ def load_model(folder: str | Path, device: str | None = None) -> Decoder:
         raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
     check_weights(model, weights, f"{folder / WEIGHTS}")
     if facts.get(WEIGHTS_DIGEST, "") not in ("", sha256(folder / WEIGHTS)):
-        raise TrainingError(f"{folder / WEIGHTS} is not as it was written: restore it, or {_again(folder)}")
+        raise TrainingError(f"{folder / WEIGHTS} is not as it was written: restore it, or {AGAIN}")
     model.load_state_dict(weights)
     return placed(model, device).eval()
-
-
-def _again(folder: Path) -> str:
-    """The remedy of damaged weights: a folder with a configuration counts as finished, and would not be trained."""
-    return f"remove {folder} and train again"
 
 
 def check_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> None:
@@ -84,6 +81,6 @@ def check_weights(model: Decoder, weights: Mapping[str, Tensor], where: str) -> 
     for name, kept in model.state_dict().items():
         value = weights[name]
         if value.is_floating_point() != kept.is_floating_point():
-            raise TrainingError(f"{where}: {name} holds {value.dtype} instead of {kept.dtype}; train it again")
+            raise TrainingError(f"{where}: {name} holds {value.dtype} instead of {kept.dtype}; {AGAIN}")
         if not value.isfinite().all():
-            raise TrainingError(f"{where}: {name} holds numbers that are not finite; train it again")
+            raise TrainingError(f"{where}: {name} holds numbers that are not finite; {AGAIN}")

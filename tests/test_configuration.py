@@ -178,7 +178,7 @@ def test_more_layers_than_the_weights_have_are_refused_before_they_are_built(run
 def test_weights_that_are_missing_are_named(run):
     (run / "model.safetensors").unlink()
     with pytest.raises(
-        TrainingError, match=f"{run / 'model.safetensors'} can't be read: .*remove {run} and train again"
+        TrainingError, match=f"{run / 'model.safetensors'} can't be read: .*remove the run and train it again"
     ):
         load_model(run)
 

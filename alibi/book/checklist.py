@@ -142,8 +142,8 @@ def both_splits(found: Sequence[OnBothSplits]) -> Styler:
     rows = [
         {
             "": f"claim {of.claim}, L = {of.length}" if of.length else f"claim {of.claim}",
-            "statistic": of.statistic.split(", L = ")[0],
-            "rule": of.rule,
+            "statistic": of.part.statistic.split(", L = ")[0],
+            "rule": of.part.rule,
             "validation": f"{of.validation.effect:.3f}",
             "test": f"{of.test.effect:.3f}",
             "outcome": of.validation.outcome if of.transfers else f"{of.validation.outcome}; on test {of.test.outcome}",

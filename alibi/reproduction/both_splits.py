@@ -1,14 +1,12 @@
 """The outcomes of the rules on the test split, beside those on the validation split of the same models."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from alibi.records import measured_results
 from alibi.reproduction.claims import AtLength, Finding, Known, measure
 from alibi.reproduction.evidence import COUNTED_SCALES
-from alibi.reproduction.rules import CLAIMS, Claim, Part
+from alibi.reproduction.rules import CLAIMS, Part
 
 EXPERIMENT = "test_split"
 
@@ -18,8 +16,7 @@ class OnBothSplits:
     """A statistic of a claim at one L, on the validation and the test split of the same models."""
 
     claim: int | str
-    statistic: str
-    rule: str
+    part: Part
     length: int
     """L in the paper's tokens."""
     validation: Finding | AtLength
@@ -31,25 +28,23 @@ class OnBothSplits:
         return self.validation.outcome == self.test.outcome
 
 
-def on_both_splits(records: pd.DataFrame | None = None, claims: Sequence[Claim] = CLAIMS) -> list[OnBothSplits]:
-    """Each statistic of `wikitext103` that these records allow, at each L, on both splits; no gate is asked.
+def on_both_splits(records: pd.DataFrame) -> list[OnBothSplits]:
+    """Each statistic of the paper's claims that these records allow, at each L, on both splits; no gate is asked.
 
     Only runs that were read on both splits count, so that the models are the same.
 
     Args:
-        records: as for `alibi.reproduction.claims.judge`; None takes those of `test_split`.
-        claims: the paper's if left out.
+        records: as for `alibi.reproduction.claims.judge`; those of `test_split` are read.
     """
-    records = measured_results(EXPERIMENT) if records is None else records
     of_runs = records[records["source"].eq(EXPERIMENT)]
     read_twice = of_runs.groupby(["config_hash", "eval_length"])["split"].transform("nunique").eq(2)
     known = {split: _known(of_runs[read_twice & of_runs["split"].eq(split)]) for split in ("valid", "test")}
     found = []
-    for claim in claims:
+    for claim in CLAIMS:
         for part in (part for part in claim.parts if "wikitext103" in part.experiments):
             valid, test = (_by_length(part, of_split) for of_split in known.values())
             found += [
-                OnBothSplits(claim.number, part.statistic, part.rule, length, valid[length], test[length])
+                OnBothSplits(claim.number, part, length, valid[length], test[length])
                 for length in sorted(valid.keys() & test.keys())
             ]
     return found
