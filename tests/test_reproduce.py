@@ -521,6 +521,12 @@ def test_each_part_of_a_cell_is_estimated_in_its_dtype(results, monkeypatch):
         training, evaluations = one.flops()
         (state,) = states([("slopes", one)])
         assert state.seconds == pytest.approx((training / of_training + evaluations / 1e11) / USUAL_SHARE)
+    half = cell.config().steps // 2
+    (run_folder(cell.config()) / "checkpoints" / f"{half:09}").mkdir(parents=True)
+    (state,) = states([("slopes", cell)])
+    training, evaluations = cell.flops()
+    left = training * (1 - half / cell.config().steps)
+    assert state.told == "begun" and state.seconds == pytest.approx((left / 4e11 + evaluations / 1e11) / USUAL_SHARE)
     # The decay windows are as many evaluations of one model.
     (windows,) = [cell for cell in cells(Choice("efficiency", "quick")) if isinstance(cell, DecayWindowCell)]
     assert windows.measurements == len(windows.numbers())

@@ -100,9 +100,9 @@ class Cell(ABC):
         """Whether a part of the cell is done and kept; never for a cell that starts again."""
         return False
 
-    def trained(self) -> bool:
-        """Whether all of its training is done and kept."""
-        return False
+    def trained_share(self) -> float:
+        """The share of its training that is done and kept, 0 to 1."""
+        return 0.0
 
     @abstractmethod
     def flops(self) -> tuple[float, float]:

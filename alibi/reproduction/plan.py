@@ -80,7 +80,8 @@ def states(named: Sequence[NamedCell], waited: Mapping[NamedCell, tuple[int | st
 
     The cost is an estimate: floating point operations over `USUAL_SHARE` of this machine's rate of matrix products,
     measured now in the dtype of each. Without a GPU, scales for a GPU are estimated on the CPU. While something else
-    runs the rate is low, and the estimate far too high. A run that several cells need is counted with the first.
+    runs the rate is low, and the estimate far too high. A run that several cells need is counted with the first, and a
+    begun one from its newest checkpoint.
 
     Args:
         named: the cells.
@@ -100,11 +101,12 @@ def states(named: Sequence[NamedCell], waited: Mapping[NamedCell, tuple[int | st
         if not state.recorded:
             try:
                 training, evaluations = cell.flops()
-                paid = cell.trains is not None and (cell.trains in runs or cell.trained())
+                shared = cell.trains is not None and cell.trains in runs
+                left = 0.0 if shared else 1 - cell.trained_share()
                 device = cell.device if is_here(cell.device) else "cpu"
                 seconds = evaluations / matmul_rate(device, EVALUATION_DTYPE)
-                if not paid:
-                    seconds += training / matmul_rate(device, cell.training_dtype or compute_dtype(device))
+                if left:
+                    seconds += left * training / matmul_rate(device, cell.training_dtype or compute_dtype(device))
                 state = replace(state, begun=cell.begun(), seconds=seconds / USUAL_SHARE, absent=cell.absent)
                 runs.add(cell.trains)
             except UserError as wrong:

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from alibi.configuration import CONFIG, TrainConfig, configure
+from alibi import checkpoint
+from alibi.configuration import CHECKPOINTS, CONFIG, TrainConfig, configure
 from alibi.corpora.corpus import Corpus, load, name_at, outline
 from alibi.device import compute_dtype, is_here
 from alibi.model import unmade
@@ -294,9 +295,13 @@ class TrainingCell(Cell):
         """Whether the cache holds a part of the run."""
         return (folder := self._folder()) is not None and folder.is_dir()
 
-    def trained(self) -> bool:
-        """Whether the cache holds the finished run."""
-        return (folder := self._folder()) is not None and (folder / CONFIG).is_file()
+    def trained_share(self) -> float:
+        """The share of the run's steps that the cache holds: 1 if it is finished, else up to its newest checkpoint."""
+        if (folder := self._folder()) is None:
+            return 0.0
+        if (folder / CONFIG).is_file():
+            return 1.0
+        return max(checkpoint.steps(folder / CHECKPOINTS), default=0) / self.config().steps
 
     def _folder(self) -> Path | None:
         config = self.config()
