@@ -618,6 +618,15 @@ def test_how_far_xpos_goes():
     says("after-alibi", "A13 is *inconclusive*. At $16 L$ it is 24 and 21 % above $L$")
 
 
+def test_how_far_the_gradient_reaches():
+    reading = results("reads_further", "laptop").query("metric == 'receptive_field' and eval_length > train_length")
+    times = (reading.value / reading.train_length).groupby([reading.method, reading.train_length]).mean()
+    assert [f"{times['alibi', length]:.1f}" for length in (64, 128)] == ["10.7", "5.4"]
+    (rule,) = [verdict for verdict in scorecard(claims=LATER_CLAIMS) if verdict.number == "A3"]
+    assert rule.verdict == "contradicted once"
+    says("reads-further", "its field is 10.7 and 5.4 times $L$: [A3](later-claims.ipynb) is *contradicted once*")
+
+
 def test_where_the_t5_bias_looks_and_what_it_costs():
     value = results("after_alibi", "laptop").query("interpolation.isna() and metric == 'perplexity'")
     value = value.set_index(["method", "train_length", "eval_length"]).value
