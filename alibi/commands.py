@@ -325,7 +325,7 @@ def bench(
 ) -> None:
     """Time training steps, method against method and against other libraries, as ratios within one run.
 
-    It takes under two minutes on two cores, and up to twenty for the whole table, --peers --shapes all.
+    It takes two to six minutes on two cores, and 17 to 20 for the whole table, --peers --shapes all.
 
     Args:
         shapes: if left out W1 (width 256, L = 128) and W2 (width 512, L = 512); others are named W2-1024, W2-3072,

@@ -23,7 +23,7 @@ class RunSpec:
     tokenisation: str | None = None
     """words (by fairseq's rules), bytes (byte pairs), bert or gpt2; the corpus's own if left out."""
     scale: str = "quick"
-    """quick (minutes on two cores), laptop (under an hour), gpu or paper."""
+    """quick (minutes on two cores), laptop (minutes to three hours on a core), gpu or paper."""
     train_length: int | None = None
     """tokens in a training block (L); the scale's own if left out."""
     seed: int = 1
