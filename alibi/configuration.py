@@ -309,16 +309,16 @@ def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int)
     return model
 
 
-def require_device(config: TrainConfig) -> None:
-    """Checks that torch can train on the configuration's device.
+def require_device(scale: str, device: str) -> None:
+    """Checks that torch can train a run of this scale on this device.
 
     Raises:
         TrainingError: if it can't; the message names a device that can.
     """
-    if missing := absence(config.device):
+    if missing := absence(device):
         raise TrainingError(
-            f"scale {config.scale} on device {config.device}: {missing}; --device cpu trains on the CPU, which the "
-            "scales quick and laptop are made for"
+            f"scale {scale} on device {device}: {missing}; --device cpu trains on the CPU, which the "
+            "scales quick and laptop are made for (in a chapter -p scale=quick)"
         )
 
 

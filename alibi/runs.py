@@ -481,8 +481,9 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
 
     Raises:
         InputError: for an unknown name or a number out of range.
-        alibi.configuration.TrainingError: as `run_of`.
+        alibi.configuration.TrainingError: as `run_of`; a missing device before any text is fetched.
     """
+    require_device(spec.scale, spec.device or scale_named(spec.scale).device)
     corpus = corpus_of(spec)
     return run_of(configure(spec, corpus), corpus, bookkeeping)
 
@@ -500,7 +501,7 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
         alibi.configuration.TrainingError: if the training fails, the scale's device is missing, or the run is not
             cached and the cache can't be written.
     """
-    require_device(config)
+    require_device(config.scale, config.device)
     folder, smoke = run_folder(config), False
     if not (folder / CONFIG).is_file() and (short := smoke_steps()):
         fewer = min(config.steps, short)

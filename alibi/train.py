@@ -127,7 +127,7 @@ def train(
             checkpoints.remove(folder / CHECKPOINTS)  # An earlier process may have ended before it removed them.
         return
     _check_stream(config, corpus)
-    require_device(config)
+    require_device(config.scale, config.device)
     _check_name(folder)
     try:
         with ExitStack() as holding:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alibi.book.parameters import PARAMETERS, ParameterError, check, parse
+from alibi.book.parameters import PARAMETERS, ParameterError, check, check_text, parse
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,7 @@ from alibi.book.parameters import PARAMETERS, ParameterError, check, parse
     [
         {"scale": "quick", "corpus": "wikipedia-sample"},
         {"corpus": "wikipedia-sample, first 100000 words, vocabulary 4096"},
-        {"train_length": 16, "steps": 0, "seed": 0, "heads": 1, "stride": 1, "evaluation_length": 16},
+        {"train_length": 16, "steps": 0, "seed": 0, "heads": 1, "stride": 0, "evaluation_length": 3072},
         {"train_length": 4096, "steps": 1_000_000, "seed": 2**31 - 1, "heads": 128, "stride": 4096},
         {"evaluation_length": 65536},
         {},
@@ -23,17 +23,20 @@ def test_bounds_themselves_are_allowed(values):
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("train_length", 15, "from 16 to 4096"),
-        ("train_length", 4097, "from 16 to 4096"),
-        ("train_length", 64.0, "a whole number"),
-        ("train_length", "64", "a whole number"),
+        ("train_length", 12, "from 16 to 4096"),
+        ("train_length", 4100, "from 16 to 4096"),
+        # The short windows of a comparison with itself would not overlap.
+        ("train_length", 65, "a multiple of 4"),
+        ("train_length", 64.0, "a multiple of 4"),
+        ("train_length", "64", "a multiple of 4"),
         ("steps", -1, "from 0 to 1000000"),
         ("steps", True, "a whole number"),
         ("steps", None, "a whole number"),
         ("seed", 2**31, "from 0 to 2147483647"),
         ("heads", 0, "from 1 to 128"),
-        ("stride", 0, "from 1 to 4096"),
-        ("evaluation_length", 65537, "from 16 to 65536"),
+        ("stride", -1, "from 0 to 4096"),
+        ("evaluation_length", 65537, "from 3072 to 65536"),
+        ("evaluation_length", 512, "from 3072 to 65536"),
         ("scale", "paper-ish", "one of quick, laptop, gpu"),
         ("scale", ["quick"], "one of quick, laptop, gpu"),
         ("corpus", "wikipedias", "wikipedia-sample"),
@@ -50,6 +53,22 @@ def test_refusal_names_parameter_value_and_what_is_allowed(name, value, told):
 def test_one_wrong_value_among_right_ones_is_refused():
     with pytest.raises(ParameterError, match="seed = -1"):
         check(train_length=64, seed=-1)
+
+
+def test_a_length_beyond_a_batch_of_the_scale_is_refused():
+    check(scale="quick", train_length=2048)
+    with pytest.raises(ParameterError, match=r"train_length = 3000 must be at most 2048, .* a batch at scale quick"):
+        check(scale="quick", train_length=3000)
+
+
+def test_a_text_shorter_than_the_windows_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path))
+    (tmp_path / "tiny").mkdir()
+    for split in ("train", "valid"):
+        (tmp_path / "tiny" / f"{split}.txt").write_text("one two three four\n" * 20)
+    check_text("tiny", 12, windows=8)
+    with pytest.raises(ParameterError, match=r"'tiny' has 100 tokens .* windows of 8 train_length = 128: choose a"):
+        check_text("tiny", 16, windows=8)
 
 
 @pytest.mark.parametrize("refuse", [lambda: check(step=5), lambda: parse("step", "5")])

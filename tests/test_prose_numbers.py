@@ -1413,16 +1413,16 @@ def test_the_test_split_beside_the_validation_split():
     records = results("test_split", "laptop")
     found = on_both_splits(records)
     same = [of.transfers for of in found]
-    assert (len(same), sum(same)) == (13, 12)
+    assert (len(same), sum(same)) == (17, 16)
     (other,) = (of for of in found if not of.transfers)
     assert (other.claim, other.length, other.validation.outcome, other.test.outcome) == (5, 1024, "holds", "undecided")
     assert f"{other.test.effect:.3f}" == "0.985" and other.test.seeds == 2
-    says("reproducibility", "Of 13 outcomes 12 are the same. Claim 5 at 128 holds on validation text; on test text")
+    says("reproducibility", "Of 17 outcomes 16 are the same. Claim 5 at 128 holds on validation text; on test text")
     own = records[(records.metric == "perplexity") & (records.eval_length == records.train_length)]
     by_split = own.pivot_table("value", ["method", "train_length", "seed"], "split")
     changes = (by_split.test / by_split.valid - 1).groupby("method").mean()
-    assert [f"{change:.1%}" for change in (changes.max(), changes.min())] == ["-2.4%", "-2.9%"]
-    says("reproducibility", "2.4 to 2.9 % *lower* perplexity on the test split, the paper's higher")
+    assert [f"{change:.1%}" for change in (changes.max(), changes.min())] == ["-2.6%", "-2.9%"]
+    says("reproducibility", "2.6 to 2.9 % *lower* perplexity on the test split, the paper's higher")
     theirs = PAPER[(PAPER.source == "Table 6") & (PAPER.metric == "perplexity") & (PAPER.model == "247M")]
     of_paper = theirs.pivot_table("value", ["method", "train_length"], "split").dropna()
     higher = of_paper.test / of_paper.valid - 1

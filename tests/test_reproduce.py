@@ -459,7 +459,7 @@ def test_time_that_is_over_is_told_by_its_status_though_a_cell_failed(results, m
     absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
     told = (
         r"1e-06 minutes are over: 2 of 2 cells of slopes are left, 1 of them failed: slopes: alibi, L = 64, seed 21 "
-        r"\(no text\); the same command goes on"
+        r"\(not prepared\); the same command goes on"
     )
     with pytest.raises(UnfinishedError, match=told):
         reproduce([("slopes", absent), ("slopes", TINY)], minutes=1e-6)
@@ -648,6 +648,7 @@ def test_cells_that_need_the_same_run_train_it_once(results, monkeypatch):
     for number, next_cell in ((1, None), (2, 1)):
         monkeypatch.setattr(runner, "cores", lambda number=number: number)
         assert runner._next(waiting, [of_two[0][1]]) == next_cell
+    monkeypatch.setattr(reproduction_plan, "matmul_rate", lambda device, dtype: 1e11)
     costs = [state.seconds for state in states(of_two)]
     assert costs[1] < costs[0] / 10
     reproduce(of_two)
@@ -659,7 +660,8 @@ def test_cells_that_need_the_same_run_train_it_once(results, monkeypatch):
 def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capfd):
     monkeypatch.setenv("ALIBI_DATA", str(results / "nothing"))
     absent = replace(TINY, spec=replace(SPEC, corpus="absent"))
-    with pytest.raises(ReproduceError, match=r"1 cells failed: slopes: alibi, L = 64, seed 21 \(no text\); the others"):
+    failed = r"1 cells failed: slopes: alibi, L = 64, seed 21 \(not prepared\); the others"
+    with pytest.raises(ReproduceError, match=failed):
         reproduce([("slopes", absent), ("wikitext103", TINY)])
     told = capfd.readouterr().err
     assert "not run, while the others are: slopes: alibi, L = 64, seed 21: unknown corpus 'absent'" in told

@@ -19,15 +19,18 @@ class Number:
     meaning: str
     smallest: int
     largest: int
+    multiple: int = 1
+    """It is a multiple of this."""
 
     @property
     def allowed(self) -> str:
         """The values that are right, in words."""
-        return f"a whole number from {self.smallest} to {self.largest}"
+        kind = "whole number" if self.multiple == 1 else f"multiple of {self.multiple}"
+        return f"a {kind} from {self.smallest} to {self.largest}"
 
     def admits(self, value: object) -> bool:
         """Whether the value has the right type and is in range; True and False are not numbers."""
-        return type(value) is int and self.smallest <= value <= self.largest
+        return type(value) is int and self.smallest <= value <= self.largest and value % self.multiple == 0
 
     def read(self, text: str) -> object:
         """The number in the text, or the text itself, which `admits` refuses."""
@@ -84,11 +87,12 @@ class CorpusName(Name):
 PARAMETERS: dict[str, Number | Name] = {
     "scale": Name("size of the models and length of the training"),
     "corpus": CorpusName("text with a training and a validation split"),
-    "train_length": Number("tokens in a training block (L)", 16, 4096),
-    "evaluation_length": Number("tokens in an evaluation window (L_valid)", 16, 65536),
+    # Chapters read windows of L with a stride of L / 4.
+    "train_length": Number("tokens in a training block (L)", 16, 4096, multiple=4),
+    "evaluation_length": Number("tokens in an evaluation window (L_valid), at least the paper's", 3072, 65536),
     "train_missing": Number("whether cells without a record are trained: 0 or 1", 0, 1),
     "seeds": Number("seeds of the cells that are trained, from 0 on", 1, 10),
-    "stride": Number("new tokens that each evaluation window brings", 1, 4096),
+    "stride": Number("new tokens that each evaluation window brings; 0 takes half of train_length", 0, 4096),
     "steps": Number("optimiser steps; 0 takes the scale's own number", 0, 1_000_000),
     "heads": Number("attention heads of a layer", 1, 128),
     "seed": Number("of weights, data order and dropout", 0, 2**31 - 1),
@@ -100,11 +104,36 @@ def check(**values: object) -> None:
 
     Raises:
         ParameterError: for an unknown name, a wrong type or a value out of range; the message lists the allowed ones.
+            Also for a train_length beyond a batch of the scale, if both are among the values.
     """
     for name, value in values.items():
         parameter = _named(name)
         if not parameter.admits(value):
             raise ParameterError(f"{name} = {value!r} must be {parameter.allowed} ({parameter.meaning})")
+    scale, length = values.get("scale"), values.get("train_length")
+    if isinstance(scale, str) and isinstance(length, int) and length > (most := SCALES[scale].batch_tokens):
+        raise ParameterError(f"train_length = {length} must be at most {most}, the tokens of a batch at scale {scale}")
+
+
+def check_text(corpus: str, train_length: int, windows: int) -> None:
+    """Refuses a text whose validation split is shorter than the longest windows of a chapter, before any training.
+
+    Args:
+        corpus: a name that `check` has admitted.
+        train_length: L, tokens.
+        windows: the longest windows in multiples of L.
+
+    Raises:
+        ParameterError: it names the text, its tokens and the windows.
+    """
+    from alibi.corpora.corpus import load
+
+    tokens = len(load(corpus).split("valid").tokens)
+    if tokens < windows * train_length:
+        raise ParameterError(
+            f"corpus = {corpus!r} has {tokens:,} tokens in its validation split, and the chapter reads windows of "
+            f"{windows} train_length = {windows * train_length:,}: choose a longer text or a smaller train_length"
+        )
 
 
 def parse(name: str, text: str) -> int | str:

@@ -1,5 +1,6 @@
 """Tables for the book: records by the columns that head rows and columns, a model against itself, texts."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -76,7 +77,11 @@ def against_itself(found: Mapping[str, AgainstItself]) -> Styler:
     for method, own in found.items():
         places = {"from L to 2 L": own.length + 1, "the last L tokens": own.window - own.length + 1}
         costs = {name: own.between(first, first + own.length - 1) for name, first in places.items()}
-        rows[TITLES[method]] = {name: f"{mean:+.3f} ± {2 * error:.3f}" for name, (mean, error) in costs.items()}
+        # A text of one article, or of one block, has no error.
+        rows[TITLES[method]] = {
+            name: f"{mean:+.3f}" + ("" if math.isnan(error) else f" ± {2 * error:.3f}")
+            for name, (mean, error) in costs.items()
+        }
     return styled(pd.DataFrame.from_dict(rows, orient="index"), "Loss added by the longer window (nats per token)")
 
 

@@ -421,8 +421,8 @@ CLAIMS = (
         Part("ALiBi's training speed at L = 512 over sinusoidal's at 3072", SPEED,
              each((512,), lambda s, L: _saved(s, L)[0]), low=1.42, by_model=True,
              errors=each((512,), lambda s, L: _saved(s, L)[1])),
-    ), "Attention's share of the operations alone gives 1.65 for W2 and 1.33 for the 235M as timed, whatever the method. "
-       "A kernel that skips the future gains less."),
+    ), "Attention's share of the operations alone gives 1.65 for W2 and 1.33 for the 235M as timed, "
+       "whatever the method. A kernel that skips the future gains less."),
     Claim(10, "The gains transfer to books with nothing retuned", "p. 7, Figure 9, Tables 8 and 9", (
         Part("ALiBi perplexity over sinusoidal's at L_valid = L, L = 512 and 1024 (and 3072 where measured)", BOOKS,
              each(FIGURE_1, _against("alibi", "sinusoidal"), also=(3072,)), high=1, spread=LEVEL_SPREAD),

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from alibi.configuration import require_device
 from alibi.device import cores
 from alibi.errors import InputError, UserError, listed
 from alibi.files import locked
@@ -80,32 +81,34 @@ def _named(experiment: str, cell: Cell) -> str:
 
 
 def _prepared(chosen: Sequence[NamedCell]) -> tuple[list[NamedCell], list[str]]:
-    """The cells whose texts are here, prepared, and the names of the others, after messages with the reasons.
+    """The cells whose device and texts are here, prepared, and the names of the others, whose reasons are told.
 
     Raises:
-        UserError: if no cell has its texts.
+        UserError: if no cell has them.
     """
     faults: dict[tuple[str | None, ...], UserError] = {}
     ready, left = [], []
     for name, cell in chosen:
-        if cell.texts not in faults:
+        needed = cell.device, *cell.texts
+        if needed not in faults:
             try:
+                require_device(cell.scale, cell.device)
                 cell.prepare()
                 ready.append((name, cell))
                 continue
             except UserError as wrong:
-                faults[cell.texts] = wrong
-        left.append((cell.texts, _named(name, cell)))
+                faults[needed] = wrong
+        left.append((needed, _named(name, cell)))
     if left and not ready:
         raise next(iter(faults.values()))
-    for texts, fault in faults.items():
-        say(f"not run, while the others are: {listed([named for of, named in left if of == texts], 3)}: {fault}")
+    for needed, fault in faults.items():
+        say(f"not run, while the others are: {listed([named for of, named in left if of == needed], 3)}: {fault}")
     return ready, [named for _, named in left]
 
 
 def _side_by_side(chosen: Sequence[NamedCell], minutes: float) -> None:
     waiting, unprepared = _prepared(chosen)
-    failed = [f"{named} (no text)" for named in unprepared]
+    failed = [f"{named} (not prepared)" for named in unprepared]
     deadline = time.monotonic() + 60 * minutes if minutes else None
     every, done, why = len(chosen), 0, ""
     running: dict[SpawnProcess, tuple[str, Cell, float]] = {}
