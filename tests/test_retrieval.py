@@ -7,9 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lookup import reader
 
 from alibi.model import Decoder, ModelConfig
 from alibi.positions import METHODS
+from alibi.reproduction import retrieval_cells
 from alibi.reproduction.experiments.retrieval import cells
 from alibi.reproduction.retrieval_cells import LENGTHS, PAIRS, RetrievalMeasure, measured, measures
 from alibi.retrieval.accuracy import accuracy, greedy
@@ -29,22 +31,6 @@ from alibi.retrieval.training import Budget
 
 TASK = st.sampled_from([*TASKS])
 LENGTH = st.integers(4, 256).map(lambda quarter: 4 * quarter)
-
-
-def reader(seen=None):
-    """Looks the current token up among the `seen` tokens at hand, and says what followed it there the last time."""
-
-    def predict(sources_BT):
-        predicted_BT = torch.full_like(sources_BT, MARK)
-        for window_T, said_T in zip(sources_BT.tolist(), predicted_BT, strict=True):
-            for now, token in enumerate(window_T):
-                for place in range(now - 1, max(0, now + 1 - (seen or now + 1)) - 1, -1):
-                    if window_T[place] == token:
-                        said_T[now] = window_T[place + 1]
-                        break
-        return predicted_BT
-
-    return predict
 
 
 @given(TASK, LENGTH, st.integers(0, 2**32), st.booleans())
@@ -112,6 +98,11 @@ def test_training_windows_are_those_of_the_seed_and_the_test_s_are_held_out():
     assert (lengths == budget.lengths(3)).all() and (lengths != budget.lengths(4)).any()
     assert lengths.min() >= 16 and lengths.max() <= 64 and not (lengths % 4).any() and len({*lengths}) > 5
     assert budget.tokens(3) == lengths.sum() * 2 * 3
+    # Half of the steps, and of the others those that draw it.
+    longest = Budget(steps=2000).lengths(3) == 64
+    assert abs(longest.mean() - (1 / 2 + 1 / 2 / 13)) < 0.04
+    asked = [budget.batch(3, step, 64)[[*TASKS].index(RECALL)].asked.sum() for step in range(500)]
+    assert abs(np.mean(np.equal(asked, 2 * 64 // 4)) - (1 / 2 + 1 / 2 / 16)) < 0.08
     first, again = budget.batch(3, 0, 32), budget.batch(3, 0, 32)
     for part, same in zip(first, again, strict=True):
         assert (part.tokens_BN == same.tokens_BN).all()
@@ -208,13 +199,18 @@ def test_parts_of_the_window_hold_every_answer():
         assert all(counts) and sum(counts) == share()[1], measure
 
 
-def test_rescaled_slopes_are_asked_and_put_back():
+def test_rescaled_slopes_are_asked_and_put_back(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        retrieval_cells, "greedy", lambda model: asked.append(model.positions.slopes_H.clone()) or greedy(model)
+    )
     torch.manual_seed(0)
     model = Decoder(ModelConfig("alibi", VOCABULARY_SIZE, layers=1, width=32, heads=4, feedforward=32)).eval()
     own = model.positions
     kept = own.slopes_H.clone()
     measured(model, RetrievalMeasure(PASSKEY, 256, interpolation="pi"), 64)
     assert model.positions is own and torch.equal(own.slopes_H, kept)
+    assert torch.equal(asked[0], kept / 4)
     with pytest.raises(ValueError, match="unknown interpolation of alibi 'yarn'; choose from pi, ntk"):
         measured(model, RetrievalMeasure(PASSKEY, 256, interpolation="yarn"), 64)
     assert model.positions is own

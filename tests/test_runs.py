@@ -96,6 +96,16 @@ def test_a_run_is_trained_once_and_found_again(short, capfd):
         first.evaluation(64, split="dev")
 
 
+def test_a_rescaled_reading_is_kept_apart_from_the_plain_one(short):
+    run = trained("alibi", seed=11)
+    rescaled, plain = run.evaluation(256, interpolation="pi").nats, run.evaluation(256).nats
+    model, split = trained("alibi", seed=11).model, run.corpus.split("valid")
+    assert plain == evaluate(model, split, run.corpus.end_of_line, 256).nats != rescaled
+    with model.positions_by(interpolated(model.positions, "pi", run.config.train_length, 256)):
+        assert rescaled == evaluate(model, split, run.corpus.end_of_line, 256).nats
+    assert run.evaluation(256, interpolation="pi").nats == rescaled
+
+
 def test_a_model_that_its_caller_changes_changes_no_number_that_is_kept(short):
     run = trained("alibi", seed=11)
     with run.model.positions_by(interpolated(run.model.positions, "pi", 64, 256)):
