@@ -16,12 +16,18 @@ import torch
 from forked import HANGS_AFTER
 from torch.utils._python_dispatch import TorchDispatchMode
 
+# No test depends on what its caller has set for other work.
+CALLERS_DATA = os.environ.pop("ALIBI_DATA", None)
+for name in ("ALIBI_RESULTS", "ALIBI_SMOKE", "COLUMNS"):
+    os.environ.pop(name, None)
+ROOT = Path(__file__).resolve().parent.parent
+# Processes that tests start elsewhere import this checkout, whichever one is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
 # No verdict depends on how fast the machine is.
 PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 hypothesis.settings.register_profile("patient", **PATIENT)
 hypothesis.settings.load_profile("patient")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Largest(TorchDispatchMode):

@@ -14,9 +14,21 @@ from alibi.__main__ import main
 from alibi.attention import causal_attention
 from alibi.device import compute_dtype
 from alibi.evaluate import EVALUATION_DTYPE
+from alibi.interruption import Pool
 from alibi.positions import LinearBias
 from alibi.reproduction.speed_cells import SpeedCell, T5FormsCell
-from alibi.speed import attention, benchmark, memory, peers, shapes, t5_forms, timing, trials
+from alibi.speed import (
+    attention,
+    benchmark,
+    evaluation,
+    memory,
+    peers,
+    shapes,
+    t5_forms,
+    timing,
+    training_steps,
+    trials,
+)
 from alibi.speed.benchmark import BenchError
 from alibi.speed.evaluation import scoring
 from alibi.speed.peers import PeerError
@@ -93,6 +105,30 @@ def test_methods_and_peers_take_turns_and_are_divided(tmp_path, monkeypatch, cap
     assert all(by_shape.keys() == {"tiny"} and by_shape["tiny"] > 0 for by_shape in found["ratios"].values())
     assert found["standard_errors"].keys() == found["ratios"].keys()
     assert not multiprocessing.active_children()
+
+
+def test_ratios_are_of_what_their_names_say(monkeypatch):
+    def turns(steps, budget, label):
+        """Each contestant takes a second more than the one before it."""
+        return {name: [float(place)] * 10 for place, name in enumerate(steps, 1)}
+
+    for module in (training_steps, evaluation):
+        monkeypatch.setattr(module, "take_turns", turns)
+    monkeypatch.setattr(trials, "CANDIDATES", {"cpu": ("reference",)})
+    methods = ("sinusoidal", "alibi", "t5")
+    found = benchmark.bench(("tiny",), device="cpu", methods=methods, parts=("train", "evaluation")).as_json()
+    ratios = {name: by_shape["tiny"] for name, by_shape in found["ratios"].items()}
+    assert {name: ratio for name, ratio in ratios.items() if "sliding" not in name} == {
+        "train_step alibi/sinusoidal": 2,
+        "train_step t5/sinusoidal": 3,
+        **{
+            f"evaluate {method}/sinusoidal at {at}": n
+            for n, method in ((2, "alibi"), (3, "t5"))
+            for at in ("L", "16 L")
+        },
+    }
+    # A speed: one at a time takes two seconds where the batches take one.
+    assert ratios["evaluate sliding batched/one at a time"] == 2
 
 
 def test_evaluation_and_memory_are_measured_where_asked(monkeypatch, capsys):
@@ -222,6 +258,8 @@ def test_the_whole_table_has_rivals_and_every_part(monkeypatch):
     }
     monkeypatch.setattr(benchmark, "SHAPES", whole)
     monkeypatch.setitem(attention.ATTENTION_LENGTHS, "cpu", (32,))
+    # One child for all measurements of memory: here their numbers mean nothing.
+    monkeypatch.setattr(memory, "Pool", lambda workers, tasks_per_child: Pool(workers))
     found = benchmark.bench(("all",), device="cpu").as_json()
     contestants = ["sinusoidal", "alibi", "alibi+window"]
     assert [(row["shape"], row["contestant"]) for row in found["rows"]] == [("one", name) for name in contestants]

@@ -307,6 +307,10 @@ def test_the_bound_falls_with_the_window_and_tells_what_a_model_needs():
         assert dropped_mass(slope, found + 0.01, score_range) < mass < dropped_mass(slope, found - 0.01, score_range)
     with pytest.raises(ValueError, match="slope=0"):
         dropped_mass(0, 12, 1)
+    with pytest.raises(ValueError, match="score_range=-1"):
+        dropped_mass(0.5, 12, -1)
+    with pytest.raises(ValueError, match="slope=0"):
+        window_for(0, 1, 0.5)
     with pytest.raises(ValueError, match=r"mass=1\.0"):
         window_for(0.5, 1, 1.0)
     with pytest.raises(ValueError, match="score_range=-1"):

@@ -4,14 +4,17 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from alibi import evaluate as evaluation
 from alibi.corpora.corpus import Split
-from alibi.evaluate import EvaluationError, against_itself, evaluate, standard_error
+from alibi.evaluate import Evaluation, EvaluationError, against_itself, evaluate, standard_error
 from alibi.model import Decoder, ModelConfig
 from alibi.positions.sinusoidal import Sinusoidal
+from alibi.records import MEASURED_COLUMNS
+from alibi.reproduction.evaluations import records_by_position
 from alibi.windows import evaluation_windows, shift
 
 
@@ -95,7 +98,7 @@ def test_a_prefix_scores_its_tokens_and_its_share_of_words(model, tokens):
     found = evaluate(model, split(tokens), 3, 16, prefix=50)
     alone = evaluate(model, split(tokens[:50]), 3, 16)
     assert found.nats == alone.nats and found.tokens == 50
-    assert found.words == pytest.approx(60 * 50 / 101)
+    assert found.words == pytest.approx(60 * 50 / 101) and found.bytes == pytest.approx(333 * 50 / 101)
 
 
 class BreaksOff(Sinusoidal):
@@ -255,12 +258,17 @@ def test_alibi_that_is_blind_past_the_shortest_context_is_level_with_itself(blin
 
 
 @pytest.mark.parametrize(
-    ("length", "window", "stride"), [(16, 40, 4), (16, 64, 3), (16, 64, 0), (0, 64, 1), (16, 128, 4)]
+    ("length", "window", "stride", "told"),
+    [
+        (16, 40, 4, "multiple of the next"),
+        (16, 64, 3, "multiple of the next"),
+        (16, 64, 0, "stride must lie"),
+        (0, 64, 1, "at least 1 token"),
+        (16, 128, 4, "fewer than one window of 128"),
+    ],
 )
-def test_windows_that_cannot_be_compared_are_refused(model, tokens, length, window, stride):
-    with pytest.raises(
-        ValueError, match=r"multiple of the next|stride must lie|at least 1 token|fewer than one window of 128"
-    ):
+def test_windows_that_cannot_be_compared_are_refused(model, tokens, length, window, stride, told):
+    with pytest.raises(ValueError, match=told):
         against_itself(model, split(tokens), 3, length, window, stride)
 
 
@@ -276,3 +284,15 @@ def test_a_sample_of_a_comparison_is_spread_over_the_text(model):
     starts = np.arange(0, 640, 64)
     found = against_itself(model, split(tokens), 3, 16, 64, 4, sample=250, starts=starts)
     assert found.tokens.sum(axis=0).tolist() == [64, 0] * 4 + [64]
+
+
+def test_the_loss_of_each_band_of_positions_is_of_its_tokens_alone():
+    nats, tokens = np.arange(1.0, 11.0), np.array([1, 2, 3, 4, 5, 6, 7, 8, 0, 0])
+    found = Evaluation(10, None, nats[:8].sum(), 36, 1, 1, nats, tokens)
+    common = pd.DataFrame([{"eval_length": 10, "metric": "perplexity"}]).reindex(columns=MEASURED_COLUMNS)
+    rows = records_by_position(common, found)
+    # Of the last band, positions 9 and 10, no token is scored.
+    for (low, high), row in zip([(1, 1), (2, 2), (3, 4), (5, 8)], rows.itertuples(), strict=True):
+        assert (row.first_position, row.last_position, row.eval_length, row.metric) == (low, high, 10, "loss")
+        assert row.tokens_scored == tokens[low - 1 : high].sum()
+        assert row.value == pytest.approx(nats[low - 1 : high].sum() / row.tokens_scored)

@@ -3,13 +3,15 @@
 import errno
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from file_systems import read_only
 from filelock import Timeout
 
 from alibi import files
-from alibi.files import locked, remove_folder, sha256, to_disk, write_whole
+from alibi.files import content_sha256, locked, remove_folder, sha256, to_disk, write_whole
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -111,6 +113,38 @@ def test_without_locks_one_process_has_it_at_a_time(number, tmp_path, monkeypatc
     for _ in range(2):
         with locked(path), pytest.raises(Timeout), locked(path, timeout=0):
             pass
+    # filelock has a remedy of its own for a system without the call, and warns of it.
+    assert capsys.readouterr().err.count("can't be locked") + len(recwarn) == 1
+
+
+def test_who_waits_for_a_lock_is_told(tmp_path, capsys):
+    path, released = tmp_path / "lock", threading.Event()
+
+    def hold():
+        with locked(path):
+            held.set()
+            released.wait()
+
+    held, holder = threading.Event(), threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    with ThreadPoolExecutor() as pool:
+
+        def take():
+            with locked(path, waiting="another process holds it"):
+                return True
+
+        taken = pool.submit(take)
+        while "another process holds it" not in capsys.readouterr().err:
+            assert not taken.done()
+        released.set()
+        assert taken.result()
+    holder.join()
+
+
+def test_a_digest_of_content_depends_on_no_order():
+    assert content_sha256({"a": 1, "b": 2}) == content_sha256({"b": 2, "a": 1}) != content_sha256({"a": 2, "b": 1})
+    assert content_sha256({"a": 1, "sum": "x"}, "sum") == content_sha256({"a": 1})
 
 
 def test_a_lock_that_can_not_be_written_is_an_error(tmp_path):

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from backports import zstd
-from conftest import warnings
+from conftest import CALLERS_DATA, warnings
 from folder_texts import COMPRESS, write
 from forked import HANGS_AFTER
 from hub_process import ROOT, ROWS, SPECIAL, TEXT, ask, environment, unbuilt
@@ -524,7 +524,7 @@ def test_words_of_the_stand_in_are_seen_three_times(data):
 
 # The real text, where it is
 
-SHARED = Path(os.environ.get("ALIBI_DATA") or ROOT.parent / "shared" / "data")
+SHARED = Path(CALLERS_DATA or ROOT.parent / "shared" / "data")
 
 
 @pytest.fixture

@@ -136,6 +136,12 @@ def test_bias_equals_the_triangle_of_figure_3():
     assert torch.equal(bias.tril(), torch.tensor(slopes(8))[:, None, None] * triangle)
 
 
+@pytest.mark.parametrize(("buckets", "longest"), [(0, 128), (31, 128), (32, 16)])
+def test_impossible_buckets_are_refused(buckets, longest):
+    with pytest.raises(ValueError, match=f"buckets={buckets}, longest={longest}: choose an even number of buckets"):
+        bucket(torch.arange(4), buckets, longest)
+
+
 def test_t5_buckets():
     distances = torch.arange(4001)
     buckets = bucket(distances)

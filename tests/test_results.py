@@ -357,7 +357,7 @@ def shows_records(cells):
 
 def screens_of(cells, monkeypatch):
     """What these cells print and display now, by their place; one that rests on training is left out."""
-    screens, namespace = {}, {"__name__": "__main__"}
+    screens, namespace, missing = {}, {"__name__": "__main__"}, set()
     with monkeypatch.context() as patched, plt.rc_context():
         trained = (runs, "trained"), (runs, "cached_run"), (training_cell, "cached_run"), (page_model, "run_of")
         for module, name in (*trained, (subprocess, "run")):
@@ -368,10 +368,14 @@ def screens_of(cells, monkeypatch):
             try:
                 screen.run(cell.source, namespace)
                 screens[place] = screen
-            except (WantsTrainingError, NameError):
+            except (WantsTrainingError, NameError) as wrong:
+                # A name that no cell would have set is misspelt.
+                assert isinstance(wrong, WantsTrainingError) or wrong.name in missing, f"{cell.id}: {wrong}"
                 # What it would have set is not there either, for those that come after it.
-                names = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
-                for name in {node.id for node in names if isinstance(node.ctx, ast.Store)}:
+                nodes = [*ast.walk(ast.parse(cell.source))]
+                names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+                missing |= names | {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+                for name in names:
                     namespace.pop(name, None)
         plt.close("all")
     return screens

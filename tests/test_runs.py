@@ -311,6 +311,8 @@ def test_articles_begin_at_their_titles(articles):
     assert starts.tolist() == [0, *range(1 + 4 + 6 + 61 + 31, len(stream), 4 + 6 + 61 + 31)] and len(starts) == 11
     assert article_starts(text, "valid", stream[:300], text.end_of_line).tolist() == starts[:3].tolist()
     assert article_starts(text, "valid", stream[:100], text.end_of_line) is None
+    # A beginning that ends just before a title.
+    assert article_starts(text, "valid", stream[: starts[2]], text.end_of_line).tolist() == starts[:2].tolist()
     pairs = load("wikipedia-sample", "bytes")
     found = article_starts(pairs, "valid", pairs.split("valid").tokens, pairs.end_of_line)
     begins = [pairs.vocabulary.decode(pairs.split("valid").tokens[start : start + 4]) for start in found[1:]]
