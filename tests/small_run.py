@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,18 @@ def run_as_command(folder, options):
     COMMANDS.update(train=run, other=run)
     sys.argv = ["alibi", "train"]
     main()
+
+
+def stop_after(monkeypatch, step, number=signal.SIGTERM):
+    """Sends this process a signal in the middle of the step before."""
+    right = Training.step
+
+    def stepping(self):
+        if self.done == step - 1:
+            signal.raise_signal(number)
+        return right(self)
+
+    monkeypatch.setattr(Training, "step", stepping)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ def test_figures_of_chapters_that_read_no_records_claim_none():
 
 
 @pytest.mark.parametrize("chapter", READ)
-def test_figures_of_records_are_those_that_change_without_them(chapter, tmp_path, monkeypatch):
+def test_figures_of_records_are_those_that_change_without_them(chapter, tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("ALIBI_SMOKE", "2")
     monkeypatch.setattr(plt, "show", lambda: None)
     monkeypatch.setattr("myst_nb.glue", lambda *given, **how: None)

@@ -14,6 +14,7 @@ from io import BytesIO
 import nbformat
 import pytest
 from conftest import ROOT
+from forked import HANGS_AFTER
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
@@ -253,7 +254,7 @@ def test_an_interrupted_execution_ends_in_one_line_and_leaves_no_kernel(root, tm
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     os.killpg(process.pid, number)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANGS_AFTER)
     assert process.returncode == status, errors
     assert errors.splitlines()[-1] == f"python -m alibi: {told}" and "Traceback" not in errors
     with pytest.raises(ProcessLookupError):

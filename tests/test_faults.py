@@ -18,7 +18,7 @@ import pytest
 import torch
 from file_systems import read_only
 from filelock import FileLock
-from small_run import config_for, period_corpus, run_as_command
+from small_run import config_for, period_corpus, run_as_command, stop_after
 
 from alibi import checkpoint, files
 from alibi import train as training
@@ -58,18 +58,6 @@ def result(folder):
 
 def content(folder):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
-
-
-def stop_after(monkeypatch, step, number=signal.SIGTERM):
-    """Sends this process a signal in the middle of the step before."""
-    right = training.Training.step
-
-    def stepping(self):
-        if self.done == step - 1:
-            signal.raise_signal(number)
-        return right(self)
-
-    monkeypatch.setattr(training.Training, "step", stepping)
 
 
 @pytest.fixture(scope="module")

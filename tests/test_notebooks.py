@@ -125,8 +125,8 @@ def compare_outputs(folder, notebooks, report):
     """Compares the stored outputs of these notebooks in one process: for each, what became of its cells, in order."""
     options = ["--nbval-lax", "--nbval-current-env", "--junitxml", report]
     options += ["--nbval-kernel-startup-timeout", str(HANGS_AFTER)]
-    # The caller's own options, such as a random order, are not for cells.
-    environment = os.environ | {"ALIBI_SMOKE": "2", "PYTEST_ADDOPTS": ""}
+    # The caller's own options, such as a random order, are not for cells; nor are models that other code has trained.
+    environment = os.environ | {"ALIBI_SMOKE": "2", "ALIBI_CACHE": str(report.with_name("cache")), "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", *options, *notebooks]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stdout + done.stderr

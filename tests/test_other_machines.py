@@ -4,17 +4,15 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from file_systems import read_only
-from small_run import config_for, period_corpus
+from small_run import config_for, period_corpus, stop_after
 
 from alibi import configuration
-from alibi import train as training
 from alibi.__main__ import main
 from alibi.configuration import TrainingError, configure, read_config, run_sha256
 from alibi.corpora.corpus import load
@@ -143,17 +141,6 @@ def test_the_kernel_of_the_training_stays_on_its_device_alone(tmp_path):
         assert model.kernel == "automatic" and model.device.type == "cpu"
         found, right = (evaluate(m, corpus.splits["valid"], 0, 64).nats for m in (model, load_model(tmp_path / "run")))
         assert found == pytest.approx(right, rel=1e-6)
-
-
-def stop_after(monkeypatch, step):
-    right = training.Training.step
-
-    def stepping(self):
-        if self.done == step - 1:
-            signal.raise_signal(signal.SIGTERM)
-        return right(self)
-
-    monkeypatch.setattr(training.Training, "step", stepping)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from forked import HANGS_AFTER
 
 from alibi import configuration
 from alibi.corpora.reading import Reading
@@ -388,7 +389,7 @@ def interrupted(arguments, name, interrupt):
         time.sleep(0.01)
     interrupt(process)
     # Their end, by which the children have ended too: they share the pipes.
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=HANGS_AFTER)
     return process.returncode, output, errors
 
 

@@ -30,18 +30,18 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  // A shadow at the edge tells that columns follow there.
-  const shade = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  // The edge fades where more follows.
+  const fade = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
   const reachable = new ResizeObserver((changes) => {
     for (const { target } of changes) {
       if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
       else target.removeAttribute("tabindex");
-      shade(target);
+      fade(target);
     }
   });
-  for (const box of document.querySelectorAll("article :is(table, dd, .text_html, .cell_output)")) {
+  for (const box of document.querySelectorAll("article :is(table, dd, .text_html, .cell_output, .cell_output pre)")) {
     reachable.observe(box);
-    box.addEventListener("scroll", () => shade(box), { passive: true });
+    box.addEventListener("scroll", () => fade(box), { passive: true });
   }
 
   for (const image of document.querySelectorAll("article .cell_output img")) {
