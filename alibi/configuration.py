@@ -309,12 +309,14 @@ def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int)
     return model
 
 
-def require_device(scale: str, device: str) -> None:
-    """Checks that torch can train a run of this scale on this device.
+def require_device(scale: str, device: str | None) -> None:
+    """Checks that torch can train a run of this scale on this device; None is the scale's own.
 
     Raises:
+        InputError: for an unknown scale; the message lists the known ones.
         TrainingError: if it can't; the message names a device that can.
     """
+    device = device or scale_named(scale).device
     if missing := absence(device):
         raise TrainingError(
             f"scale {scale} on device {device}: {missing}; --device cpu trains on the CPU, which the "

@@ -483,7 +483,7 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
         InputError: for an unknown name or a number out of range.
         alibi.configuration.TrainingError: as `run_of`; a missing device before any text is fetched.
     """
-    require_device(spec.scale, spec.device or scale_named(spec.scale).device)
+    require_device(spec.scale, spec.device)
     corpus = corpus_of(spec)
     return run_of(configure(spec, corpus), corpus, bookkeeping)
 

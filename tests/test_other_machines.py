@@ -116,6 +116,9 @@ def test_a_device_that_is_not_there_is_refused_before_work(finished, tmp_path, a
     for device in (["--device", "cuda"], ["--scale", "gpu"]):
         status, _, err = alibi(*command(tmp_path / "run", *device))
         assert status == 1 and "--device cpu trains on the CPU" in err and err.count("\n") == 1
+    # Before a text is looked for, too.
+    asked = ["train", "--method", "alibi", "--corpus", "absent", "--scale", "gpu", "--out", tmp_path / "run"]
+    assert "torch sees no CUDA GPU" in alibi(*asked)[2] and "absent" not in alibi(*asked)[2]
     assert alibi(*command(tmp_path / "run", "--device", "tpu"))[0] == 2
     assert not (tmp_path / "run").exists()
 

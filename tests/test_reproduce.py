@@ -19,6 +19,7 @@ import torch
 from forked import HANGS_AFTER
 
 from alibi import configuration
+from alibi.configuration import TrainingError
 from alibi.corpora.reading import Reading
 from alibi.device import DTYPES, compute_dtype
 from alibi.errors import InputError
@@ -669,6 +670,9 @@ def test_a_text_that_is_not_there_stops_no_other_cell(results, monkeypatch, capf
     assert set(measured_results().source) == {"wikitext103"}
     with pytest.raises(ValueError, match="unknown corpus 'absent'"):
         reproduce([("slopes", absent)])
+    if not torch.cuda.is_available():
+        with pytest.raises(TrainingError, match="torch sees no CUDA GPU"):
+            reproduce([("slopes", absent.on("cuda"))])
     (refused, _) = states([("slopes", absent), ("wikitext103", TINY)])
     assert refused.told == "refused" and "unknown corpus 'absent'" in listing([refused, _])
     assert [each["state"] for each in as_json([refused, _])] == ["refused", "missing"]
