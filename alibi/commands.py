@@ -113,13 +113,13 @@ def _dry_run(run: RunSpec, gpus: int) -> None:
 
 def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookkeeping) -> None:
     from alibi import train as training
-    from alibi.configuration import CONFIG, configure, corpus_of, require_device
+    from alibi.configuration import CONFIG, check_here, configure, corpus_of
     from alibi.corpora.corpus import load
     from alibi.evaluate import evaluate as measure
     from alibi.weights import load_model
 
     if not (out / CONFIG).is_file():  # A finished run is only evaluated, which needs no GPU.
-        require_device(run.scale, run.device)
+        check_here(run)
     corpus = corpus_of(run)
     evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
     if eval_corpus is not None:

@@ -309,14 +309,23 @@ def _model(spec: RunSpec, scale: Scale, train_length: int, vocabulary_size: int)
     return model
 
 
-def require_device(scale: str, device: str | None) -> None:
-    """Checks that torch can train a run of this scale on this device; None is the scale's own.
+def check_here(spec: RunSpec) -> None:
+    """Refuses a run that can't be trained, or not on this machine, before its text is read.
 
     Raises:
-        InputError: for an unknown scale; the message lists the known ones.
+        InputError: as `configure`.
+        TrainingError: as `require_device`.
+    """
+    scale, device, _ = _checked_spec(spec)
+    require_device(scale.name, device)
+
+
+def require_device(scale: str, device: str) -> None:
+    """Checks that torch can train a run of this scale on this device.
+
+    Raises:
         TrainingError: if it can't; the message names a device that can.
     """
-    device = device or scale_named(scale).device
     if missing := absence(device):
         raise TrainingError(
             f"scale {scale} on device {device}: {missing}; --device cpu trains on the CPU, which the "

@@ -19,7 +19,7 @@ from alibi.measures.truncation import Truncation
 from alibi.model import ModelConfig
 from alibi.paths import cache_folder
 from alibi.positions import METHODS
-from alibi.progress import say_once
+from alibi.progress import say
 
 # SHA-256 of a measurement, and of the text that was read, in its file; older files lack one or both.
 DIGEST, TEXT_DIGEST = "sha256", "text_sha256"
@@ -78,12 +78,12 @@ def stored(kind: type[Measured], path: Path, text_sha256: str = "") -> Measured 
         if content.pop(DIGEST, right) != right:
             raise ValueError("it is not as it was written")
         if content.pop(TEXT_DIGEST, text_sha256) != text_sha256:
-            say_once(f"warning: {path} is of another text; measured again")
+            say(f"warning: {path} is of another text; measured again")
             return None
         content |= {name: np.array(values) for name, values in content.items() if isinstance(values, list)}
         return kind(**content)
     except (OSError, ValueError, TypeError, AttributeError) as wrong:
-        say_once(f"warning: {path} can't be read: {wrong}; measured again")
+        say(f"warning: {path} can't be read: {wrong}; measured again")
         return None
 
 

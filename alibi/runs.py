@@ -20,6 +20,7 @@ from alibi.configuration import (
     METRICS_DIGEST,
     TrainConfig,
     TrainingError,
+    check_here,
     configure,
     corpus_of,
     read_run,
@@ -289,6 +290,7 @@ class Run:
         if len(name.encode()) > LONGEST_NAME:
             name = hashlib.sha256(name.encode()).hexdigest()
         path = self.folder / "evaluations" / f"{name}.json"
+        before = _written(path)
         if (kept := stored(kind, path, digest)) is not None:
             return kept
         with ExitStack() as holding:
@@ -297,7 +299,8 @@ class Run:
                 holding.enter_context(locked(lock_of(self.folder)))
             except OSError as wrong:
                 refusal = wrong
-            if (kept := stored(kind, path, digest)) is not None:  # Another process made it while this one waited.
+            # Another process may have made it while this one waited.
+            if _written(path) != before and (kept := stored(kind, path, digest)) is not None:
                 return kept
             settle_cpu(self.config.threads)
             stream = text.encoded_by(self.corpus, split)
@@ -442,6 +445,11 @@ class Run:
         }
 
 
+def _written(path: Path) -> int | None:
+    """When the file was written (ns); None if there is none."""
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
 def _or_all(count: int | None) -> int | str:
     return "all" if count is None else count
 
@@ -483,7 +491,7 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
         InputError: for an unknown name or a number out of range.
         alibi.configuration.TrainingError: as `run_of`; a missing device before any text is fetched.
     """
-    require_device(spec.scale, spec.device)
+    check_here(spec)
     corpus = corpus_of(spec)
     return run_of(configure(spec, corpus), corpus, bookkeeping)
 
