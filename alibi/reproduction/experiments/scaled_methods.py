@@ -4,7 +4,7 @@ A run trained at 64 tokens stands for one at 512, but slopes, buckets and bases 
 times the slopes, the T5 bias 16 buckets up to a distance of 16, and rotary and sinusoidal an eighth of their base. If
 the paper's order past L holds in only one of the two forms, the scaling decides it and not the method.
 
-Expected of the T5 bias (Table 2, over its perplexity at L = 512): 0.96 at 2 L, 1.31 at 8 L.
+Expected of the T5 bias (Table 2, over its perplexity at L = 512): 0.96 at 2 L, 1.26 at 8 L.
 
 At scales quick and laptop the runs with the paper's constants are those of `wikitext103` at the same L. At scales gpu
 and paper lengths are not divided: 64 and 128 stand for themselves there, and of the runs with the paper's constants at
