@@ -135,9 +135,11 @@ def test_who_waits_for_a_lock_is_told(tmp_path, capsys):
                 return True
 
         taken = pool.submit(take)
-        while "another process holds it" not in capsys.readouterr().err:
-            assert not taken.done()
-        released.set()
+        try:
+            while "another process holds it" not in capsys.readouterr().err:
+                assert not taken.done()
+        finally:
+            released.set()  # Else a failure would wait for ever.
         assert taken.result()
     holder.join()
 

@@ -138,8 +138,7 @@ def test_a_step_descends_the_mean_over_tasks_of_the_loss_of_what_is_asked():
     optimizer, _, clip = RECIPES[TINY.recipe](model, TINY.learning_rate, TINY.warmup_steps, 1, None)
     torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
-    # Adam's first step is the gradient's sign: rounding decides it where the gradient is nearly zero. Of a mean over
-    # tokens 1 in 6 would differ.
+    # Adam's first step is the gradient's sign: rounding decides it where the gradient is nearly zero.
     ours, theirs = (torch.cat([p.detach().flatten() for p in of.parameters()]) for of in (found, model))
     assert torch.isclose(ours, theirs, rtol=0, atol=1e-5).double().mean() > 0.99
 
