@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -145,7 +144,7 @@ def _train(run: RunSpec, out: Path, eval_corpus: str | None, bookkeeping: Bookke
 
 
 def _or_dash(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.2f}"
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _trained_on(config: "TrainConfig") -> "Corpus":
@@ -466,8 +465,7 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
     Args:
         json_file: file for the verdicts, with statistics, rules, effects, intervals and missing numbers.
     """
-    from alibi.reproduction import nulls
-    from alibi.reproduction.claim_tables import as_json, change_table, gate_table, table
+    from alibi.reproduction.claim_tables import as_json, change_table, gate_table, null_table, table
     from alibi.reproduction.claims import both_scorecards, gates
 
     if json_file is not None:
@@ -483,7 +481,7 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
             print(f"{count:2} {verdict}")
     for title, shown in (
         ("gates of the scales below the paper's", gate_table(gates())),
-        ("rules in other worlds: by the paper's numbers / by ours", nulls.table()),
+        ("rules in other worlds: by the paper's numbers / by ours", null_table()),
         ("changes of rules", change_table()),
     ):
         print(f"\n{title}\n")

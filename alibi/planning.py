@@ -24,7 +24,7 @@ from alibi.configuration import TrainConfig, check_dealt
 from alibi.device import computing, device_name, is_here, matmul_rate
 from alibi.embedding import AdaptiveEmbedding
 from alibi.errors import InputError
-from alibi.model import Decoder
+from alibi.model import Decoder, unmade
 from alibi.optim import RECIPES
 from alibi.positions import Bias, NoBias
 from alibi.progress import duration, three_digits
@@ -157,10 +157,7 @@ def in_fsdp(config: TrainConfig, alone: Memory) -> Memory:
 
 def _weight_bytes(config: TrainConfig) -> tuple[int, int, int]:
     """Bytes of the weights outside the layers, of those of a layer, and of the largest matrix."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode():
-        model = Decoder(config.model)
+    model = unmade(config.model)
     every, layer = ([4 * p.numel() for p in part.parameters()] for part in (model, model.layers[0]))
     return sum(every) - sum(layer) * config.model.layers, sum(layer), max(every)
 
@@ -258,15 +255,12 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
     Raises:
         InputError: if the run is on a CPU, or a step's blocks can't be dealt evenly to the GPUs.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     blocks = config.batch_tokens // config.train_length
     check_dealt(blocks, gpus)
     if gpus > 1 and config.device != "cuda":
         raise InputError(f"gpus={gpus}: the run is on device {config.device}; --device cuda or a larger scale has GPUs")
     config = replace(config, processes=gpus)
-    with FakeTensorMode():
-        model = Decoder(config.model)
+    model = unmade(config.model)
     flops, every = model.training_flops(config.train_length), config.steps * blocks * config.train_length
     # Checkpointing computes each forward pass, a third of the operations, twice.
     computed = flops * 4 / 3 if config.activation_checkpointing else flops

@@ -1,6 +1,5 @@
 """Places of runs in the cache: the key of a configuration, and the files of a run's measurements."""
 
-import hashlib
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -43,7 +42,7 @@ def config_hash(config: TrainConfig, machine: str = "") -> str:
         "recipe": RECIPE,
         "method_version": METHODS[config.model.method].version,
     }
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    return content_sha256(key)[:12]
 
 
 def _chosen(config: TrainConfig | ModelConfig) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class Scale:
     """Words in a vocabulary of words: the most frequent that are read, others are <unk>; None keeps all."""
 
 
-def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> ModelConfig:
-    """The paper's models: "247M" (WikiText-103; sections 2 and 4.1) and "1.3B" (CC100 + RoBERTa corpus; section 4.3).
+def paper_model(name: str) -> ModelConfig:
+    """The paper's ALiBi models: "247M" (WikiText-103; sections 2 and 4.1) and "1.3B" (CC100 + RoBERTa corpus; 4.3).
 
     The first is fairseq's `transformer_lm_wiki103` over 267,744 words, with adaptive input and softmax. For the second
     the paper gives layers, width, heads and feedforward width, but neither vocabulary nor dropout: here it has GPT-2's
@@ -49,16 +49,14 @@ def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> M
 
     Args:
         name: 247M or 1.3B.
-        method: position method.
-        vocabulary_size: number of entries; 0 takes the number above.
 
     Raises:
         InputError: for another name.
     """
     if name == "247M":
         return ModelConfig(
-            method,
-            vocabulary_size or 267_744,
+            "alibi",
+            267_744,
             layers=16,
             width=1024,
             heads=8,
@@ -70,7 +68,7 @@ def paper_model(name: str, method: str = "alibi", vocabulary_size: int = 0) -> M
             cutoffs=(20_000, 60_000),
         )
     if name == "1.3B":
-        return ModelConfig(method, vocabulary_size or 50_257, layers=25, width=2048, heads=16, feedforward=8192)
+        return ModelConfig("alibi", 50_257, layers=25, width=2048, heads=16, feedforward=8192)
     raise UnknownNameError("model of the paper", name, ("247M", "1.3B"))
 
 

@@ -54,7 +54,7 @@ def load_model(folder: str | Path, device: str | None = None) -> Decoder:
         choose_kernel(device, 1, False, NoBias(), kernel)
         with of_its_own(device):
             model = Decoder(config.model, kernel)
-    except (ValueError, RuntimeError, ZeroDivisionError) as wrong:
+    except (ValueError, RuntimeError) as wrong:
         raise TrainingError(f"{folder / CONFIG} describes no model: {wrong}") from wrong
     check_weights(model, weights, f"{folder / WEIGHTS}")
     if facts.get(WEIGHTS_DIGEST, "") not in ("", sha256(folder / WEIGHTS)):

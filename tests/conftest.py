@@ -86,6 +86,15 @@ def warnings(capsys):
     return [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
 
 
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """The folder that ALIBI_DATA names; the cache is an empty one."""
+    monkeypatch.setenv("ALIBI_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The folder of the site, built once from the chapters as they are stored, also for files that run side by side."""
@@ -123,3 +132,25 @@ def browser():
         opened = playwright.chromium.launch(executable_path=executable, args=pdf.FLAGS, timeout=1000 * HANGS_AFTER)
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page of a site and returns it, with `told`: what it asked the network for and what went wrong."""
+    opened = []
+
+    def visit(address, width=1400, **options):
+        page = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        opened.append(page)
+        page.set_default_timeout(1000 * HANGS_AFTER)
+        page.told = []
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or page.told.append(request.url))
+        page.on("requestfailed", lambda request: page.told.append(f"failed: {request.url}"))
+        page.on("console", lambda message: message.type == "error" and page.told.append(message.text))
+        page.on("pageerror", lambda error: page.told.append(str(error)))
+        page.goto(address)
+        return page
+
+    yield visit
+    for page in opened:
+        page.close()

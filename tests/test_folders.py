@@ -32,15 +32,6 @@ from alibi.corpora.source import CorpusError
 LINES = ["", " = Ships = ", "", " The ship — ça va ? ", "\ta  b", "x\u2028y\x85z\x0b \x0c\x1c", "船 ⛵", "", ""]
 
 
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    """The folder that ALIBI_DATA names; the cache is an empty one."""
-    monkeypatch.setenv("ALIBI_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
-
-
 ENDINGS = [f".{kind}{end}" for kind in ("tokens", "txt", "parquet") for end in COMPRESS if kind != "parquet" or not end]
 
 
@@ -395,8 +386,8 @@ def test_an_unreadable_change_leaves_the_cache(data):
 
 def test_an_unknown_name_lists_the_known_and_the_folders(data, monkeypatch):
     write(data / "ships", train="a\n")
-    known = "bookcorpus, c4+roberta, cc100+roberta, openwebtext, ships, wikipedia-sample"
-    with pytest.raises(ValueError, match=re.escape(f"unknown corpus 'ship'; choose from {known}")):
+    known = ", ".join(sorted([*corpus.KNOWN, "ships"]))
+    with pytest.raises(ValueError, match=re.escape(f"unknown corpus 'ship'; choose from {known} ")):
         corpus.load("ship")
     with pytest.raises(ValueError, match=f"ALIBI_DATA is {data}"):
         corpus.load("ship")

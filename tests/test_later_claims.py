@@ -151,7 +151,6 @@ def test_claims_have_names_of_their_own_and_say_whose_they_are():
     for one in LATER_CLAIMS:
         assert one.paper != PRESS and one.paper_place and set(one.gates) <= {gate.letter for gate in GATES}
         for part in one.parts:
-            assert part.statistic in one.statistic and f"{part.statistic}: {part.rule}" in one.rule
             assert re.fullmatch(r"(above|below|at least|at most) [\d.]+|between -?[\d.]+ and [\d.]+", part.rule)
 
 

@@ -10,7 +10,7 @@ import torch
 from alibi.attention import KERNELS, causal_attention, choose_kernel, gated
 from alibi.model import Decoder, KeyValueCache, ModelConfig
 from alibi.optim import WEIGHT_DECAY, adamw
-from alibi.positions import LATER_METHODS, position_method, slopes
+from alibi.positions import LATER_METHODS, VARIANTS, position_method, slopes
 from alibi.positions.forgetting import ForgetGate
 from alibi.positions.xpos import LONGEST_PASS, LONGEST_PASS_FLOAT16
 
@@ -354,7 +354,7 @@ def test_gates_in_float16_have_sums_beyond_its_range(autocast, kernel):
 # -- As methods -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LATER_METHODS)
+@pytest.mark.parametrize("name", [*VARIANTS, *LATER_METHODS])
 def test_a_cache_past_the_training_length_gives_the_full_pass(name):
     torch.manual_seed(9)
     model, tokens, cache = (

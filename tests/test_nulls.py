@@ -118,9 +118,9 @@ def test_our_records_in_other_worlds():
 
 
 def test_worlds_keep_what_they_do_not_change():
-    for world in WORLDS:
+    for world in WORLDS.values():
         made = made_in(world, COMPLETE)
         assert set(made.columns) == set(COMPLETE.columns) and not made["value"].isna().all()
         assert set(made["scale"]) == {"gpu"}
     with_quick = pd.concat([COMPLETE, COMPLETE.assign(scale="quick")])
-    assert obeyed(CLAIMS[0], Known(made_in(WORLDS[0], with_quick))) == PASSES
+    assert obeyed(CLAIMS[0], Known(made_in(blind, with_quick))) == PASSES

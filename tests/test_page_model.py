@@ -180,25 +180,6 @@ def set_to(page, label, value):
     )
 
 
-@pytest.fixture
-def visit(site, browser):
-    """Opens a page of the site and returns it, with `wrong`: what failed on it."""
-    opened = []
-
-    def visit(name):
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        opened.append(page)
-        page.set_default_timeout(1000 * HANGS_AFTER)
-        page.wrong = []
-        page.on("pageerror", lambda error: page.wrong.append(str(error)))
-        page.goto((site / f"{name}.html").as_uri())
-        return page
-
-    yield visit
-    for page in opened:
-        page.close()
-
-
 @pytest.fixture(scope="module")
 def check(corpus):
     """Compares the numbers of a page's figure with torch's, for a text and a window in tokens."""
@@ -220,8 +201,8 @@ def check(corpus):
 
 
 @pytest.mark.slow
-def test_the_first_page_reads_with_both_models_once_it_is_asked_to(visit, check, corpus):
-    page = visit("intro")
+def test_the_first_page_reads_with_both_models_once_it_is_asked_to(site, visit, check, corpus):
+    page = visit((site / "intro.html").as_uri())
     figure = page.locator('[data-widget="try-here"]')
     assert page.locator('script[src*="models/"]').count() == 0 and figure.locator("dl").is_hidden()
     text = figure.get_by_role("textbox").input_value()
@@ -234,13 +215,13 @@ def test_the_first_page_reads_with_both_models_once_it_is_asked_to(visit, check,
     figure.get_by_role("textbox").fill("word " * 3000)
     check(page, "word " * 3000, 128)
     assert "the rest is left out" in figure.get_by_role("status").inner_text()
-    assert page.wrong == []
+    assert page.told == []
 
 
 @pytest.mark.slow
-def test_the_page_shows_torchs_numbers_for_any_text_and_window(visit, check, corpus):
+def test_the_page_shows_torchs_numbers_for_any_text_and_window(site, visit, check, corpus):
     models = {name: rounded(model) for name, model in page_models().items()}
-    page = visit("try-it")
+    page = visit((site / "try-it.html").as_uri())
     length = json.loads(page.locator('[data-widget="try-it"] > script').inner_text())["length"]
     first, second = list(page_model.passages(corpus, 16 * length - 1).values())[:2]
     check(page, first, 16 * length)
@@ -266,7 +247,7 @@ def test_the_page_shows_torchs_numbers_for_any_text_and_window(visit, check, cor
         best = page_model.looked_at(model, torch.tensor(sources))[0].argmax().item()
         row = table.locator("tbody tr").first.locator("th").inner_text()
         assert row == re.sub("^ ", "·", corpus.vocabulary.decode([best])).replace("\n", "¶")
-    assert page.wrong == []
+    assert page.told == []
 
 
 @pytest.mark.slow

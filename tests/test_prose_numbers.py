@@ -34,7 +34,6 @@ from alibi.scale import SCALES, paper_model
 from alibi.speed.shapes import SHAPES
 
 PAPER = paper_results()
-EVIDENCE = measured_results("wikitext103").query("scale == 'laptop' and corpus_used == 'wikipedia -> wikitext-103'")
 BOOK = {chapter.stem: nbformat.read(chapter, as_version=4) for chapter in (ROOT / "book").glob("*.ipynb")}
 
 

@@ -16,15 +16,6 @@ from alibi.corpora.vocabulary import WordVocabulary
 from alibi.scale import SCALES
 
 
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    """The folder that ALIBI_DATA names; the cache is an empty one."""
-    monkeypatch.setenv("ALIBI_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("ALIBI_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
-
-
 @pytest.mark.parametrize(
     ("name", "reading"),
     [

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from conftest import ROOT
-from forked import HANGS_AFTER
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from alibi.book import pdf, plots
@@ -60,28 +59,6 @@ def whole_book(site):
     """The HTML that is printed as a PDF."""
     config, toc = (yaml.safe_load((ROOT / name).read_text()) for name in ("_config.yml", "book/_toc.yml"))
     return pdf._document(site, config, toc, {"alibi": 61})
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a page of a site and returns it, with `told`: what it asked the network for and what went wrong."""
-    opened = []
-
-    def visit(address, width=1400, **options):
-        page = browser.new_page(viewport={"width": width, "height": 900}, **options)
-        opened.append(page)
-        page.set_default_timeout(1000 * HANGS_AFTER)
-        page.told = []
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or page.told.append(request.url))
-        page.on("requestfailed", lambda request: page.told.append(f"failed: {request.url}"))
-        page.on("console", lambda message: message.type == "error" and page.told.append(message.text))
-        page.on("pageerror", lambda error: page.told.append(str(error)))
-        page.goto(address)
-        return page
-
-    yield visit
-    for page in opened:
-        page.close()
 
 
 def assert_whole(page):

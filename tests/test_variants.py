@@ -7,12 +7,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_run import config_for, period_corpus, resumed_after, steps_done
 from test_attention import can
+from test_later_methods import in_loops
 from x_transformers.x_transformers import AlibiPositionalBias
 
 from alibi.attention import KERNELS, causal_attention
 from alibi.book.plots.looks import CHOSEN_LOOKS, LOOKS, SPARE_LOOKS
-from alibi.model import Decoder, KeyValueCache, ModelConfig
-from alibi.positions import METHODS, VARIANTS, position_method, slopes
+from alibi.model import Decoder, ModelConfig
+from alibi.positions import METHODS, position_method, slopes
 from alibi.train import Training, train
 from alibi.weights import load_model
 
@@ -24,23 +25,12 @@ GROWTHS = {
 SHAPE = {"vocabulary_size": 50, "layers": 2, "width": 32, "heads": 4, "feedforward": 64}
 
 
-def in_loops(heads, queries, keys, value):
-    """value(head, distance) at every query and key that is not after it, [heads, T, S]."""
-    out = torch.zeros(heads, len(queries), len(keys), dtype=torch.float64)
-    for h in range(heads):
-        for i, query in enumerate(queries.tolist()):
-            for j, key in enumerate(keys.tolist()):
-                if key <= query:
-                    out[h, i, j] = value(h, query - key)
-    return out
-
-
 @pytest.mark.parametrize("heads", [1, 3, 8])
 @pytest.mark.parametrize("name", GROWTHS)
 def test_growth_is_the_stated_function_of_the_distance(name, heads):
     keys = torch.arange(40) + 7
     queries = keys[25:]
-    expected = in_loops(heads, queries, keys, lambda h, d: -slopes(heads)[h] * GROWTHS[name](d))
+    expected = in_loops(heads, queries, keys, lambda h, i, j: -slopes(heads)[h] * GROWTHS[name](i - j))
     found = position_method(name, 8 * heads, heads).bias().dense(queries, keys, torch.float64)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
@@ -68,7 +58,7 @@ def test_the_multiplied_bias_is_alibis_and_each_token_scores_nothing_with_itself
     at = torch.arange(20)
     factor = position_method("alibi-multiplied", 8 * heads, heads).bias().factor(at, at)
     assert torch.equal(factor, position_method("alibi", 8 * heads, heads).bias().dense(at, at))
-    expected = in_loops(heads, at, at, lambda h, d: -slopes(heads)[h] * d)
+    expected = in_loops(heads, at, at, lambda h, i, j: -slopes(heads)[h] * (i - j))
     torch.testing.assert_close(factor.double().tril(), expected, rtol=1e-6, atol=0)
     assert not factor.diagonal(dim1=1, dim2=2).any()
 
@@ -167,16 +157,6 @@ def test_random_slopes_are_saved_with_the_weights(tmp_path):
 
 
 # -- As methods -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_cache_past_the_training_length_gives_the_full_pass(name):
-    torch.manual_seed(3)
-    model, tokens, cache = Decoder(ModelConfig(name, **SHAPE)).double().eval(), torch.randint(50, (2, 300)), None
-    with torch.no_grad():
-        cache = KeyValueCache()
-        steps = [model(part, cache) for part in tokens.split([150, 1, 1, 100, 48], dim=1)]
-        torch.testing.assert_close(torch.cat(steps, dim=1), model(tokens), rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["alibi-learned", "alibi-random"])

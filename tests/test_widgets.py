@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from forked import HANGS_AFTER
 from javascript import files_of, in_browser, in_node
 
 from alibi.book import plots, results
@@ -283,29 +282,13 @@ def test_each_moving_figure_is_in_a_chapter():
     assert {name for _, name, _ in PLACED} == set(NAMES)
 
 
-@pytest.fixture
-def visit(site, browser):
-    opened = []
-
-    def visit(chapter, **options):
-        page = browser.new_page(**{"viewport": {"width": 1400, "height": 900}, **options})
-        opened.append(page)
-        page.set_default_timeout(1000 * HANGS_AFTER)
-        page.goto((site / f"{chapter}.html").as_uri())
-        return page
-
-    yield visit
-    for page in opened:
-        page.close()
-
-
 each_figure = pytest.mark.parametrize(("chapter", "name", "pictured"), PLACED, ids=[name for _, name, _ in PLACED])
 
 
 @pytest.mark.slow
 @each_figure
-def test_a_figure_moves_by_the_keyboard(visit, chapter, name, pictured):
-    page = visit(chapter)
+def test_a_figure_moves_by_the_keyboard(site, visit, chapter, name, pictured):
+    page = visit((site / f"{chapter}.html").as_uri())
     figure = page.locator(f'[data-widget="{name}"]')
     assert figure.is_visible()
     stills = page.locator(".widget-still").all()
@@ -324,9 +307,9 @@ def test_a_figure_moves_by_the_keyboard(visit, chapter, name, pictured):
 
 
 @pytest.mark.slow
-def test_hands_run_and_stop_and_only_step_where_motion_is_not_wanted(visit):
+def test_hands_run_and_stop_and_only_step_where_motion_is_not_wanted(site, visit):
     for motion in ("no-preference", "reduce"):
-        page = visit("rotary", reduced_motion=motion)
+        page = visit((site / "rotary.html").as_uri(), reduced_motion=motion)
         figure = page.locator('[data-widget="hands"]')
         slider = figure.locator("input[type=range]")
         length = int(slider.get_attribute("max")) // 4
@@ -345,8 +328,8 @@ def test_hands_run_and_stop_and_only_step_where_motion_is_not_wanted(visit):
 
 @pytest.mark.slow
 @each_figure
-def test_without_scripting_the_still_figure_stands(visit, chapter, name, pictured):
-    page = visit(chapter, java_script_enabled=False)
+def test_without_scripting_the_still_figure_stands(site, visit, chapter, name, pictured):
+    page = visit((site / f"{chapter}.html").as_uri(), java_script_enabled=False)
     assert page.locator(f'[data-widget="{name}"]').is_hidden()
     if pictured:
         before = page.locator(f'.cell:has([data-widget="{name}"])').locator("xpath=preceding-sibling::*[1]")
@@ -355,8 +338,8 @@ def test_without_scripting_the_still_figure_stands(visit, chapter, name, picture
 
 @pytest.mark.slow
 @each_figure
-def test_print_has_the_still_figure(visit, chapter, name, pictured):
-    page = visit(chapter)
+def test_print_has_the_still_figure(site, visit, chapter, name, pictured):
+    page = visit((site / f"{chapter}.html").as_uri())
     page.emulate_media(media="print")
     assert page.locator(f'[data-widget="{name}"]').is_hidden()
     assert not pictured or page.locator(".widget-still").first.is_visible()
@@ -364,8 +347,8 @@ def test_print_has_the_still_figure(visit, chapter, name, pictured):
 
 @pytest.mark.slow
 @each_figure
-def test_tab_leads_into_a_figure(visit, chapter, name, pictured):
-    page = visit(chapter, reduced_motion="reduce")
+def test_tab_leads_into_a_figure(site, visit, chapter, name, pictured):
+    page = visit((site / f"{chapter}.html").as_uri(), reduced_motion="reduce")
     figure = page.locator(f'[data-widget="{name}"]')
     figure.evaluate("figure => { figure.tabIndex = -1; figure.focus(); }")
     page.keyboard.press("Tab")

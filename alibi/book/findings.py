@@ -11,8 +11,8 @@ import pandas as pd
 from IPython.display import Markdown
 
 from alibi.book import plots, results
+from alibi.protocols import SLIDING
 from alibi.reproduction import claim_tables, claims
-from alibi.reproduction.evidence import SLIDING
 from alibi.reproduction.rules import FAILS_FROM, HOLDS_UP_TO
 
 NONE = "*No record of this experiment counts yet, so there is nothing to report.*"

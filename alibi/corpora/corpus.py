@@ -20,7 +20,7 @@ from alibi.corpora.cache import build, count_unknown, encoded_pieces, fault_of
 from alibi.corpora.folders import STAND_INS, from_folder, refuse_link_to_nothing
 from alibi.corpora.gpt2 import GPT2_SIZE
 from alibi.corpora.hub import HUB, from_hub
-from alibi.corpora.mixture import MIXTURES, VALIDATION_TOKENS, from_mixture, training_digest
+from alibi.corpora.mixture import MIXTURES, VALIDATION_TOKENS, files_digest, from_mixture, part_files
 from alibi.corpora.reading import Reading
 from alibi.corpora.source import CorpusError, Source
 from alibi.corpora.vocabulary import VOCABULARIES, Vocabulary
@@ -110,7 +110,7 @@ class Corpus:
             CorpusError: if a streamed text's files can't be found, or the corpus has no vocabulary of its own.
         """
         if self.streamed:
-            return training_digest(self.name) if self.source else ""
+            return files_digest(part_files(self.name)) if self.source else ""
         return self.split("train").sha256
 
     @cached_property

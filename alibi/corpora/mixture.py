@@ -150,15 +150,6 @@ def part_files(mixture: str) -> dict[str, list[str]]:
     return {name: _files(mixture, name, part) for name, part in MIXTURES[mixture].items()}
 
 
-def training_digest(mixture: str) -> str:
-    """SHA-256 that stands for a mixture's training text: of its files' names and sizes, and how they are read.
-
-    Raises:
-        CorpusError: if a part's files can't be found.
-    """
-    return files_digest(part_files(mixture))
-
-
 def files_digest(files: Mapping[str, Sequence[str]]) -> str:
     """SHA-256 of the names and sizes of a mixture's files, by part, and of the settings of reading them.
 

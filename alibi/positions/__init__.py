@@ -1,4 +1,4 @@
-"""The position methods, one file each, and one for ALiBi's variants. To add one, write a file and extend `METHODS`."""
+"""The position methods, one file each, and one for ALiBi's variants. A new one is a file, and its class in `_LATER`."""
 
 from alibi.errors import InputError, UnknownNameError
 from alibi.positions.alibi import ALiBi, slopes

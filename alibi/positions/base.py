@@ -298,8 +298,9 @@ class MultipliedBias(Bias):
 class PositionMethod(nn.Module):
     """A way to give a transformer the positions of its tokens.
 
-    To add a method, write a file with a subclass and list the class in `alibi.positions.METHODS`. A method has no fixed
-    length: positions are arguments, and any position gets an answer, unless `check_length` refuses it.
+    To add a method, write a file with a subclass and put the class in `_LATER` of `alibi.positions`, which makes
+    `METHODS`. A method has no fixed length: positions are arguments, and any position gets an answer, unless
+    `check_length` refuses it.
 
     Numbers that training changes must be parameters or persistent buffers, since checkpoints and weights hold nothing
     else. Numbers that `__init__` computes, such as slopes, are buffers with `persistent=False`. Random numbers are

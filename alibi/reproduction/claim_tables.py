@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from alibi.records import paper_results
 from alibi.reproduction.claims import (
     CONTRADICTED_ONCE,
     NOT_MEASURABLE,
@@ -16,6 +17,8 @@ from alibi.reproduction.claims import (
     GateFinding,
     Verdict,
 )
+from alibi.reproduction.evidence import as_records
+from alibi.reproduction.nulls import survivors
 from alibi.reproduction.rules import PRESS, rule_changes
 
 if TYPE_CHECKING:
@@ -121,6 +124,16 @@ def gate_table(found: Sequence[GateFinding]) -> "Table":
         lacks = f"missing: {gate.finding.missing[0]}" if gate.finding.missing else gate.why
         numbers = gate.finding.rule, gate.finding.number(gate.finding.effect)
         shown.add_row(gate.letter, gate.scale, gate.finding.statistic, *numbers, gate.state, lacks)
+    return shown
+
+
+def null_table() -> "Table":
+    """For a terminal: the outcome of the rules in each world, by the paper's numbers and by the measured ones."""
+    of_paper, ours = survivors(as_records(paper_results())), survivors()
+    shown = _columns("claim", *of_paper.columns)
+    for number in of_paper.index:
+        pairs = zip(of_paper.loc[number], ours.loc[number], strict=True)
+        shown.add_row(str(number), *(f"{theirs or '-'} / {mine or '-'}" for theirs, mine in pairs))
     return shown
 
 

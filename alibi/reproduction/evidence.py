@@ -212,12 +212,6 @@ class Sample:
         speed = self._numbers.get((f"{kind}_speed", method, length), {})
         return sorted(kernels, key=lambda kernel: speed.get(kernel, 0.0))[-1]
 
-    def ratio(
-        self, metric: str, length: int, other_length: int = 0, method: str = "alibi", other: str = "sinusoidal"
-    ) -> float:
-        """A number of one method at L over another's at L, or at `other_length`."""
-        return self.number(metric, method, length) / self.number(metric, other, other_length or length)
-
     def on_one_kernel(self, metric: str, method: str, length: int) -> tuple[float, float]:
         """A number of a method and of sinusoidal on one kernel: sinusoidal's fastest of those that both ran."""
         own, other = (self._numbers.get((metric, name, length), {}) for name in (method, "sinusoidal"))

@@ -5,23 +5,19 @@ judges every claim in every world by its rules alone, without gates.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from alibi.protocols import AGAINST_ITSELF, NONOVERLAPPING, SLIDING
-from alibi.records import measured_results, paper_results
-from alibi.reproduction.claims import BROKEN, HOLDS, Known, measure
-from alibi.reproduction.evidence import CONTROLS, COUNTED_SCALES, STRIDE_SHARE, as_records
+from alibi.records import measured_results
+from alibi.reproduction.claims import BROKEN, HOLDS, UNDECIDED, Known, measure
+from alibi.reproduction.evidence import CONTROLS, COUNTED_SCALES, STRIDE_SHARE
 from alibi.reproduction.rules import CLAIMS, Claim
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-PASSES, FAILS, UNDECIDED = "passes", "fails", "undecided"
+PASSES, FAILS = "passes", "fails"
 # Rows with equal values here are one run, evaluated in one way on the same tokens.
 RUN = ["source", "scale", "seed", "corpus", "corpus_used", "model", "method", "train_length", "equal_time", "metric"]
 TOKENS = ["prefix", "skipped", "sample"]
@@ -51,12 +47,8 @@ def _constant(rows: pd.DataFrame) -> pd.DataFrame:
     keys = [*RUN, "protocol", *TOKENS]
     at_length = _keys(rows, keys).map(_at_own_length(rows, keys))
     past = rows["metric"].eq("perplexity") & rows["eval_length"].gt(rows["train_length"])
-    return _equal_to_itself(rows.assign(value=rows["value"].where(~past, at_length)))
-
-
-def _equal_to_itself(rows: pd.DataFrame) -> pd.DataFrame:
     compared = rows["protocol"].eq(AGAINST_ITSELF) | rows["metric"].eq("loss_change")
-    return rows.assign(value=rows["value"].where(~compared, 0.0))
+    return rows.assign(value=rows["value"].where(~past, at_length).where(~compared, 0.0))
 
 
 def _last_words(rows: pd.DataFrame) -> pd.DataFrame:
@@ -139,21 +131,17 @@ def exchanged(records: pd.DataFrame) -> pd.DataFrame:
     return _in_place_of_alibi(records, sinusoidal, other)
 
 
-@dataclass(frozen=True)
-class World:
-    """A world that rules should tell from ours."""
-
-    name: str
-    make: Callable[[pd.DataFrame], pd.DataFrame]
-
-
-WORLDS = (
-    World("blind ALiBi", blind),
-    World("ALiBi reads L words", last_words),
-    World("all methods equal", all_equal),
-    World("rotary for ALiBi", rotary_for_alibi),
-    World("sinusoidal at its own L for ALiBi", sinusoidal_at_own_length),
-    World("ALiBi and sinusoidal exchanged", exchanged),
+World = Callable[[pd.DataFrame], pd.DataFrame]
+"""Turns records into those that would have been measured in another world."""
+WORLDS: Mapping[str, World] = MappingProxyType(
+    {
+        "blind ALiBi": blind,
+        "ALiBi reads L words": last_words,
+        "all methods equal": all_equal,
+        "rotary for ALiBi": rotary_for_alibi,
+        "sinusoidal at its own L for ALiBi": sinusoidal_at_own_length,
+        "ALiBi and sinusoidal exchanged": exchanged,
+    }
 )
 
 
@@ -163,7 +151,7 @@ def made_in(world: World, records: pd.DataFrame) -> pd.DataFrame:
         records["scale"].ne("quick") & ~records["metric"].isin(["loss", "word_perplexity", "bits_per_byte"])
     ]
     early = counted["equal_time"].astype("boolean").fillna(False)  # Part of the key of a run.
-    return world.make(counted.assign(equal_time=early).reset_index(drop=True)) if len(counted) else counted
+    return world(counted.assign(equal_time=early).reset_index(drop=True)) if len(counted) else counted
 
 
 def obeyed(claim: Claim, known: Known) -> str:
@@ -181,23 +169,9 @@ def survivors(records: pd.DataFrame | None = None) -> pd.DataFrame:
         records: measured records, or the paper's by `alibi.reproduction.evidence.as_records`; None takes all measured.
     """
     records = measured_results() if records is None else records
-    worlds = {"records": records} | {world.name: made_in(world, records) for world in WORLDS}
+    worlds = {"records": records} | {name: made_in(world, records) for name, world in WORLDS.items()}
     known = {name: Known(made) for name, made in worlds.items()}
     return pd.DataFrame(
         {name: [obeyed(claim, of_world) for claim in CLAIMS] for name, of_world in known.items()},
         index=pd.Index([claim.number for claim in CLAIMS], name="claim"),
     )
-
-
-def table() -> "Table":
-    """For a terminal: the outcome of the rules in each world, by the paper's numbers and by the measured ones."""
-    from rich.table import Table
-
-    of_paper, ours = survivors(as_records(paper_results())), survivors()
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("claim", *of_paper.columns):
-        shown.add_column(heading)
-    for number in of_paper.index:
-        pairs = zip(of_paper.loc[number], ours.loc[number], strict=True)
-        shown.add_row(str(number), *(f"{theirs or '-'} / {mine or '-'}" for theirs, mine in pairs))
-    return shown

@@ -14,7 +14,7 @@ class Text:
     train: str
     evaluate: str | None = None
     tokenisation: str | None = None
-    """Words, bytes or bert; None takes the corpus's own."""
+    """Words, bytes, bert or gpt2; None takes the corpus's own."""
 
 
 def text_named(corpus: str | None, default: Text) -> Text:

@@ -7,11 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alibi.evaluate import BATCH_TOKENS
 from alibi.model import Decoder
 from alibi.retrieval.tasks import Windows
-
-# Tokens run at once.
-BATCH_TOKENS = 8192
 
 Predict = Callable[[Tensor], Tensor]
 """Sources [B, T] to the most probable token after each, [B, T]."""

@@ -44,7 +44,7 @@ def report(result: Result) -> "Group":
         _table("peak memory, MiB", ("shape", "method", "training step", "evaluation at 8 L", "at 16 L"), peaks),
         _table("attention alone, forward and backward pass", ("length", "bias", "kernel", "ms"), alone),
     ]
-    by_title = result.ratios_by_title()
+    by_title = result.by_title()
     of_attention = {ratio.title for ratio in result.ratios if ratio.quantity == "attention"}
     for title, names in (
         ("ratios", by_title.keys() - of_attention),

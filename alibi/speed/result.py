@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from alibi.device import matmul_rate
 
@@ -176,10 +176,9 @@ class Ceiling:
     dtype: str
     rate: float = 0.0
 
-    def measure(self) -> float:
+    def measure(self) -> None:
         """Measures again and keeps the higher rate: background load in one measurement would flatter every row."""
         self.rate = max(self.rate, matmul_rate(self.device, self.dtype, again=True))
-        return self.rate
 
 
 @dataclass
@@ -198,19 +197,12 @@ class Result:
         """Measured ceilings by name."""
         return {f"matmul {self.ceiling.dtype}, FLOP/s": self.ceiling.rate}
 
-    def ratios_by_title(self) -> dict[str, dict[str, float]]:
-        """Title to column to ratio."""
+    def by_title(self, number: Literal["value", "standard_error"] = "value") -> dict[str, dict[str, float]]:
+        """Title to column to ratio, or to its standard error, which only medians have."""
         by_title: dict[str, dict[str, float]] = {}
         for ratio in self.ratios:
-            by_title.setdefault(ratio.title, {})[ratio.column] = ratio.value
-        return by_title
-
-    def standard_errors(self) -> dict[str, dict[str, float]]:
-        """Title to column to standard error, for the ratios that are medians."""
-        by_title: dict[str, dict[str, float]] = {}
-        for ratio in self.ratios:
-            if ratio.standard_error is not None:
-                by_title.setdefault(ratio.title, {})[ratio.column] = ratio.standard_error
+            if (found := getattr(ratio, number)) is not None:
+                by_title.setdefault(ratio.title, {})[ratio.column] = found
         return by_title
 
     def as_json(self) -> dict[str, Any]:
@@ -219,8 +211,8 @@ class Result:
             "machine": self.machine,
             "ceilings": self.ceilings(),
             "rows": [row.as_json(self.ceiling) for row in self.steps],
-            "ratios": self.ratios_by_title(),
-            "standard_errors": self.standard_errors(),
+            "ratios": self.by_title(),
+            "standard_errors": self.by_title("standard_error"),
         }
         parts: dict[str, Sequence[EvaluationRow | MemoryRow | AttentionRow]] = {
             "evaluation": self.evaluation,

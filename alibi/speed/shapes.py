@@ -152,7 +152,6 @@ def training(shape: Shape, contender: Contender, kernel: str, device: str, compi
         learning_rate=1e-4,
         warmup_steps=100,
         seed=1,
-        official_tail_gap=False,
         dtype=compute_dtype(device),
         device=device,
         kernel=kernel,
@@ -160,7 +159,6 @@ def training(shape: Shape, contender: Contender, kernel: str, device: str, compi
         torch_version=torch.__version__,
         tokens_at_once=shape.tokens,
         compiled=compiled,
-        activation_checkpointing=False,
     )
     split = random_split(shape, 64 * shape.tokens)
     return Training(config, Corpus("random", "", "", "", "", "words", shape.vocabulary, 0, {"train": split}, Path()))

@@ -16,10 +16,8 @@ from matplotlib_inline.config import InlineBackend
 from alibi.book.plots.files import offer
 from alibi.positions import METHODS, PAPER_METHODS
 
-# Titles of columns and rows in tables.
 PAPER_ORDER = list(PAPER_METHODS)
 TITLES = {name: method.title for name, method in METHODS.items()}
-# Names in tables.
 METRIC_NAMES = {
     "perplexity": "perplexity",
     "word_perplexity": "perplexity per word",
@@ -28,7 +26,6 @@ METRIC_NAMES = {
     "eval_speed": "inference speed",
     "train_memory": "training memory",
 }
-# Label of an axis.
 PERPLEXITY = "perplexity (per token)"
 Look = tuple[str, str | tuple[int, int, int], tuple[float, ...] | str]
 """Colour, marker and dashes of a line."""
