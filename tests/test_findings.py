@@ -68,10 +68,10 @@ def test_the_order_at_the_training_length():
     told = findings.order_at_length(TABLE_5, rows).data
     # A seed that not all have is in no mean: another order would contradict the ratio.
     more = findings.order_at_length(TABLE_5, pd.concat([rows, measured(record(190, "alibi", seed=1))])).data
-    assert more == told and "is 0.900; in the paper" in told
+    assert more == told and "at 64** (seed 0 alone), from" in told and "is 0.900; in the paper" in told
     assert "ALiBi 90.0, T5 bias 95.0, None (NoPE) 99.0 and Sinusoidal 100.0" in told
     apart = findings.order_at_length(TABLE_5, measured(record(90, "alibi"), record(80, "sinusoidal", seed=1))).data
-    assert "Sinusoidal 80.0 and ALiBi 90.0" in apart
+    assert "at 64**, from best to worst: Sinusoidal 80.0 and ALiBi 90.0" in apart
     # Table 5: 28.46 over 28.03 at 64 tokens, 19.73 over 20.05 at 512.
     assert "is 0.900; in the paper it is 1.015 at 64 and 0.984 at 512" in told
 
@@ -106,7 +106,8 @@ def test_variants_are_told_against_alibi_and_against_themselves():
     assert findings.of_variants(measured(*learned)).data == findings.of_variants(measured()).data == findings.NONE
     # A seed that one of them lacks is not compared.
     more = curve("alibi-learned", {1: 1.5, 16: 1.5}, seed=1), curve("alibi", {1: 2, 16: 3}, seed=2)
-    assert findings.of_variants(measured(*alibi, *learned, *more[0], *more[1])).data == told
+    paired = told.replace("learned slopes*:", "learned slopes* (seed 0 alone):")
+    assert findings.of_variants(measured(*alibi, *learned, *more[0], *more[1])).data == paired != told
 
 
 def test_claims_without_a_number_share_a_line(monkeypatch):
@@ -119,7 +120,7 @@ def test_claims_without_a_number_share_a_line(monkeypatch):
     monkeypatch.setattr(claims, "both_scorecards", lambda: (verdicts, []))
     assert findings.of_claims([1, 2]).data.split("\n") == [
         "- **Claim 1, Title 1: seen once.**",
-        "  - a ratio is 1.2 at gpu; the rule asks at most 1: broken",
+        "  - a ratio: 1.2 at gpu. The rule asks at most 1: broken",
         "- **Not yet measured:** claim 2.",
     ]
 

@@ -44,8 +44,14 @@ def differences(records: pd.DataFrame) -> Styler:
             "a run fits one core",
             "levels of perplexity, as expected",
         ),
-        ("training lengths", "64 to 3,072", lengths, "the same", "8 L is 512 tokens; see scaled methods"),
-        ("tokens read", f"{theirs:,}", f"{tokens:,}", "the same", "whether context is used; gate a, token budget"),
+        ("training lengths", "64 to 3,072", lengths, "a run fits one core", "8 L is 512 tokens; see scaled methods"),
+        (
+            "tokens read",
+            f"{theirs:,}",
+            f"{tokens:,}",
+            "a run takes an hour at most",
+            "whether context is used; gate a, token budget",
+        ),
         (
             "text",
             "WikiText-103",
@@ -105,15 +111,18 @@ def _seeds(records: pd.DataFrame) -> str:
 
 
 def hyperparameters() -> Styler:
-    """Each scale's recipe, the same for all methods, and the factor of the rate of T5's table, by the common rule."""
+    """Each scale's model and recipe, the same for all methods, and the factor of T5's rate by the common rule."""
     shown = pd.DataFrame(
         {
             name: {
+                "model": _size(name),
+                "dropout": f"{size.model.dropout:g}",
                 "recipe": size.recipe,
                 "highest rate": f"{size.learning_rate:g}",
                 "warm-up (steps)": f"{size.warmup_steps:,}",
                 "steps": f"{size.steps:,}" + (f"; {STEPS[name]:,} for WikiText-103" if name in STEPS else ""),
                 "tokens in a step": f"{size.batch_tokens:,}",
+                "tokens in all": f"{STEPS.get(name, size.steps) * size.batch_tokens / 1e6:,.3g} million",
                 "weight decay": "0" if size.recipe == "paper" else "0.1, matrices alone",
                 "factor of T5's table": "" if size.recipe == "paper" else _factors(name),
             }

@@ -146,6 +146,11 @@ def _at_own_length(records: pd.DataFrame) -> pd.DataFrame:
     return own.reindex(columns=METHODS)
 
 
+def _seeds(seeds: Iterable[int]) -> str:
+    named = [f"{seed:g}" for seed in seeds]
+    return f" (seed{'s' if len(named) > 1 else ''} {_joined(named)} alone)"
+
+
 def _leads(own: pd.DataFrame) -> dict[float, float]:
     """ALiBi's perplexity over sinusoidal's in a table of `_at_own_length`, by L, mean over the seeds that both have."""
     ratios = (own.alibi / own.sinusoidal).groupby("train_length").mean().dropna()
@@ -155,7 +160,8 @@ def _leads(own: pd.DataFrame) -> dict[float, float]:
 def order_at_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
     """At L: the methods from best to worst, and ALiBi against sinusoidal here and in the paper.
 
-    Methods are ranked by their means over the seeds that all of them have, or if there are none, over their own.
+    Methods are ranked by their means over the seeds that all of them have, or if there are none, over their own. The
+    seeds are named where some method has more.
 
     Args:
         paper: the rows of Table 5, which has many training lengths.
@@ -174,7 +180,8 @@ def order_at_length(paper: pd.DataFrame, measured: pd.DataFrame) -> Markdown:
         if len(ranked) < 2:
             continue
         order = _joined([f"{title} {value:.1f}" for value, title in ranked])
-        sentence = f"**Trained and read at {length:g}**, from best to worst: {order}."
+        only = _seeds(shared.index) if 0 < len(shared) < len(with_records) else ""
+        sentence = f"**Trained and read at {length:g}**{only}, from best to worst: {order}."
         if length in ours:
             places = [place for place in dict.fromkeys([length, stands_for[length]]) if place in lead]
             theirs = _joined([f"{lead[place]:.3f} at {place:g}" for place in places]) if places else "not given"
@@ -243,7 +250,8 @@ def full_windows(measured: pd.DataFrame) -> Markdown:
 def of_variants(measured: pd.DataFrame) -> Markdown:
     """Perplexity of each method against ALiBi's at L and at 16 L, and how both change.
 
-    Means over the seeds that both have: a seed is the same weights at the start and the same order of the data.
+    Means over the seeds that both have: a seed is the same weights at the start and the same order of the data. They
+    are named where the method has more.
     """
     multiple = MULTIPLES[-1]
     rows = results.relative(measured).query("multiple in (1, @multiple)")
@@ -257,8 +265,9 @@ def of_variants(measured: pd.DataFrame) -> Markdown:
         if len(own):
             ratios = (own / same).mean()
             changes = [f"{(curve[multiple] / curve[1] - 1).mean():+.1%}".replace("%", " %") for curve in (own, same)]
+            only = _seeds(own.index) if len(own) < len(curves[method]) else ""
             told.append(
-                f"*{plots.TITLES[method]}*: perplexity {_against(ratios[1])} ALiBi's at $L$, and "
+                f"*{plots.TITLES[method]}*{only}: perplexity {_against(ratios[1])} ALiBi's at $L$, and "
                 f"{_against(ratios[multiple])} it at ${multiple} L$. Up to there it changes by {changes[0]}, and "
                 f"ALiBi's by {changes[1]}."
             )
@@ -278,8 +287,8 @@ def of_claims(numbers: Sequence[int | str]) -> Markdown:
         parts = [
             "; ".join(
                 [
-                    f"  - {part.statistic} is {part.number(part.effect)} at {part.scale}",
-                    f"the rule asks {part.rule}: {part.outcome}",
+                    f"  - {part.statistic}: {part.number(part.effect)} at {part.scale}. The rule asks {part.rule}: "
+                    f"{part.outcome}",
                     *claim_tables.smaller_scales(part),
                 ]
             )

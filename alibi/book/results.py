@@ -221,10 +221,11 @@ def verdicts(numbers: Sequence[int | str]) -> Styler:
     judged = [verdict for verdict in chain(*claims.both_scorecards()) if verdict.number in numbers]
     rows = []
     for verdict in judged:
+        shut = [f"gate {gate.letter} shut" for gate in verdict.gates if gate.state == claims.SHUT]
         for part in verdict.findings:
             paper, effect = (part.number(value) for value in (part.paper, part.effect))
             seeds = str(part.seeds) if part.seeds else ""
-            holds = " ".join(filter(None, [part.outcome or claims.NOT_MEASURED, part.scale]))
+            holds = ", ".join([" ".join(filter(None, [part.outcome or claims.NOT_MEASURED, part.scale])), *shut])
             spread = claim_tables.intervals(part)
             rows.append((f"{verdict.number}", part.statistic, part.rule, paper, effect, spread, seeds, holds))
     names = ["claim", "statistic", "rule", "the paper", "measured", "95 % interval", "seeds", "the rule"]

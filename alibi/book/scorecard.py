@@ -11,6 +11,7 @@ from alibi.book import tables
 from alibi.book.findings import why
 from alibi.reproduction import claim_tables, claims
 from alibi.reproduction.rules import Claim
+from alibi.speed.shapes import SHAPES
 
 SIGNS = dict(zip(claims.VERDICTS, "✔◐◔≈✗✘=⊘○", strict=True))
 NUMBERS = ["low", "high", "paper", "effect", "start", "end"]
@@ -56,7 +57,14 @@ def effects(asked: Sequence[Claim], verdicts: Sequence[claims.Verdict]) -> pd.Da
 
 def details(verdicts: Sequence[claims.Verdict]) -> HTML:
     """Each claim to unfold: statistics, rules, both numbers with intervals, evidence, remark and gates."""
-    return HTML("\n".join(map(_unfolds, verdicts)))
+    key = "Evidence on <i>A -&gt; B</i> is of models trained on text A and evaluated on text B."
+    if any(part.model for verdict in verdicts for part in verdict.findings):
+        middle, large = (SHAPES[name].unmade("alibi").parameter_count() / 1e6 for name in ("W2", "247M-512"))
+        key += (
+            f" Of the models that were timed, W2 has {middle:.0f}M parameters. What is named 247M is the paper's shape "
+            f"with a smaller vocabulary, {large:.0f}M."
+        )
+    return HTML("\n".join([f"<p>{key}</p>", *map(_unfolds, verdicts)]))
 
 
 def _unfolds(verdict: claims.Verdict) -> str:

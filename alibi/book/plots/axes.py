@@ -30,11 +30,12 @@ def logarithmic(ax: Axes, x: Sequence[float] | None = None, y: Sequence[float] |
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two positive ones for a logarithmic axis: 1, 2, 5 times powers of ten, or even steps."""
+    """Round numbers between two positive ones for a logarithmic axis: even steps, or some in each power of ten."""
     if high / low < 5:
         ticks = [float(tick) for tick in MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
     else:
-        ticks = [multiple * 10.0**power for power in range(-3, 9) for multiple in (1, 2, 5)]
+        multiples = (1, 1.5, 2, 3, 5) if high / low < 10 else (1, 2, 5)
+        ticks = [multiple * 10.0**power for power in range(-3, 9) for multiple in multiples]
     return [tick for tick in ticks if low * 0.95 <= tick <= high * 1.05]
 
 
