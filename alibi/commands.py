@@ -39,9 +39,9 @@ def data(
 ) -> None:
     """Prepare a corpus and show its splits, counts, licence, cache folder and a few lines.
 
-    A folder ALIBI_DATA/NAME comes before the hub. It holds {train,valid,test}.{tokens,txt,raw,parquet}, plain or .xz,
-    .gz, .zst. The hub's file names serve too, such as validation-00000-of-00001.parquet; a name may stand before, as in
-    wiki.train.tokens.
+    A folder ALIBI_DATA/NAME comes before the hub. It holds {train,valid,test}.parquet, or .tokens, .txt, .raw, these
+    plain or with .xz, .gz, .zst. The hub's file names serve too, such as validation-00000-of-00001.parquet; a name may
+    stand before, as in wiki.train.tokens.
 
     Args:
         name: see `CORPORA`.
@@ -65,8 +65,8 @@ def train(
     """Train a model with one position method, then evaluate it at its training length on the validation split.
 
     Writes model.safetensors, config.json and metrics.jsonl into the output folder. The same command goes on from the
-    last checkpoint, to the same bits; it only evaluates a finished run. On SIGTERM or SIGINT it finishes the step,
-    saves and ends with exit status 75. In a Slurm job script:
+    last checkpoint, to the same bits; it only evaluates a finished run. On SIGTERM, SIGHUP or SIGINT it finishes the
+    step, saves and ends with exit status 75. In a Slurm job script:
 
         srun python -m alibi train ... || { [ $? = 75 ] && scontrol requeue $SLURM_JOB_ID; }
 
@@ -329,10 +329,10 @@ def bench(
     It takes two to six minutes on two cores, and 17 to 20 for the whole table, --peers --shapes all.
 
     Args:
-        shapes: if left out W1 (width 256, L = 128) and W2 (width 512, L = 512); others are named W2-1024, W2-3072,
-            247M-512 and so on; all takes every one.
-        methods: position methods, sinusoidal and alibi if left out; ratios divide the others by the first. alibi+window
-            is ALiBi within a decay window of 12 nats.
+        shapes: if left out W1 (width 256, L = 128) and W2 (width 512, L = 512), or on CUDA 247M-512, 247M-1024 and
+            247M-3072; W2-3072, large-512 and others have names of this form; all takes every one that the device holds.
+        methods: position methods; if left out sinusoidal and alibi, and with --shapes all each shape's rivals; ratios
+            divide the others by the first. alibi+window is ALiBi within a decay window of 12 nats.
         peers: also time MPT, GPT-NeoX and x-transformers models of the same shape, in our settings and as installed.
         parts: train, evaluation, memory, kernels (attention alone, by length); if left out train, or every one with
             --shapes all.
@@ -375,7 +375,7 @@ def reproduce(
         experiment: a name of `alibi.reproduction.experiments.TABLES`, or all.
         scale: quick, laptop, gpu or paper.
         minutes: stop after this time; the same command goes on; 0 sets no limit.
-        methods: only these position methods.
+        methods: only these position methods, or the controls trigram and trigram-cache.
         lengths: only these training lengths.
         seeds: seeds of weights and data order, such as 0 1 2, 0-4 or 0,2,5-7; 0 alone if left out.
         corpus: another text, such as wikipedia-sample, which needs no network, or a folder in ALIBI_DATA; the
@@ -384,8 +384,8 @@ def reproduce(
         dtype: bfloat16 or float32, for trainings that are compared with those of other machines; the device's native
             one if left out. Times, retrieval and the noise floor have their own.
         shard: I/N, such as 3/8: only the third of eight shares of the cells, for one machine or one task of a Slurm
-            array ($SLURM_ARRAY_TASK_ID/8). Shares have no cell and no training run in common; `records merge` joins
-            their records.
+            array from 1 on ($SLURM_ARRAY_TASK_ID/8 with --array=1-8). Shares have no cell and no training run in
+            common; `records merge` joins their records.
         list_only: show the cells, whether each is recorded, and the cost of the others on this machine; run nothing.
         as_json: with --list, print one JSON document.
         dry_run: like --list, with the whole configuration of the first cell.

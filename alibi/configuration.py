@@ -116,8 +116,9 @@ def configure(spec: RunSpec, corpus: Corpus) -> TrainConfig:
 
     Raises:
         InputError: for an unknown method, scale, kernel, device or dtype (the message lists the known ones), a number
-            out of range, a decay window that is not positive or has no linear bias, a rate for parameters that the
-            method lacks or the scale's recipe can't give one, or a batch or device that the processes can't share.
+            out of range or of another type, a decay window that is not positive or has no linear bias, a kernel that
+            can't compute the method's bias, a rate for parameters that the method lacks or the scale's recipe can't
+            give one, lanes of a text that is not streamed, or a batch or device that the processes can't share.
     """
     scale, device, train_length = _checked_spec(spec)
     steps = scale.steps if spec.steps is None else spec.steps

@@ -239,7 +239,7 @@ def set_random_state(device: str, state: torch.Tensor) -> None:
 
 
 def peak_memory(device: str) -> int:
-    """Peak bytes so far: allocated on the GPU, or resident of this process.
+    """Peak bytes so far: allocated on the GPU, or resident of this process; 0 on Windows, which is not asked.
 
     On MPS: the bytes that Metal has given to this process, which hardly ever fall, because torch keeps them for later.
     """

@@ -105,7 +105,7 @@ class AdaptiveEmbedding(nn.Module):
         width: of the residual stream.
         cutoffs: first ids of the bands after the first, rising (the paper: 20000, 60000).
         factor: factor by which each band's table is narrower than the previous one.
-        dropout: probability of dropping elements of h before the softmax, and of P_b^T h (0.2 in the paper).
+        dropout: probability of dropping elements of h before the softmax, and of P_b^T h (0.2 in the official code).
 
     Raises:
         InputError: if the cutoffs do not rise inside the vocabulary, the factor is below 1, or a band gets no column.

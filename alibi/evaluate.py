@@ -256,7 +256,8 @@ def evaluate(
         starts: first token of each article, the first one 0; None takes blocks of `BLOCK` tokens for articles.
 
     Raises:
-        InputError: if the split is empty, or length, stride, prefix, skip or sample is out of range.
+        InputError: if the split is empty, length, stride, prefix, skip or sample is out of range, or the first article
+            does not start at token 0.
         EvaluationError: if the loss of a scored token is not a number.
     """
     check_whole(prefix=prefix, skip=skip, sample=sample)

@@ -31,7 +31,7 @@ class ModelConfig:
     feedforward: int
     """Width inside the feedforward sublayer."""
     dropout: float = 0.0
-    """Probability at which embeddings and the outputs of sublayers are dropped in training (the paper: 0.3)."""
+    """Probability at which embeddings and the outputs of sublayers are dropped in training (the official code: 0.3)."""
     attention_dropout: float = 0.0
     """The same for attention weights (0.1)."""
     activation_dropout: float = 0.0
@@ -168,8 +168,9 @@ class Decoder(nn.Module):
 
     Raises:
         InputError: as `ModelConfig.check`, for an unknown position method or kernel (the message lists the known ones),
-            a width that the heads do not divide or the method can't use, or a decay window that is not positive or does
-            not fit the method's bias.
+            a width that the heads do not divide or the method can't use, no `longest` for a method that needs it,
+            cutoffs that do not rise inside the vocabulary, or a decay window that is not positive or does not fit the
+            method's bias.
     """
 
     def __init__(self, config: ModelConfig, kernel: str = "automatic", activation_checkpointing: bool = False) -> None:

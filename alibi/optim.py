@@ -29,8 +29,8 @@ class NAG(torch.optim.Optimizer):
     Args:
         parameters: parameters to optimise, or groups of them.
         lr: learning rate.
-        momentum: m (0.99 in the paper).
-        weight_decay: d (0 in the paper).
+        momentum: m (0.99 in the official code).
+        weight_decay: d (0 in the official code).
 
     Raises:
         InputError: if a number is out of range.

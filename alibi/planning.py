@@ -253,7 +253,7 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
         gpus: processes, each with a GPU of its own; 1 on a CPU.
 
     Raises:
-        InputError: if the run is on a CPU, or a step's blocks can't be dealt evenly to the GPUs.
+        InputError: for several GPUs if the run is not on cuda, or if a step's blocks can't be dealt evenly to them.
     """
     blocks = config.batch_tokens // config.train_length
     check_dealt(blocks, gpus)

@@ -1,7 +1,7 @@
 """Several processes that torchrun started for one run: joining, agreeing, sharing, and messages about an early end.
 
 They use torch's process groups: NCCL between GPUs, gloo between CPUs. Without torchrun there is one process and no
-group, and each function here returns its argument.
+group, and each function answers for this one.
 
 All processes make the same calls in the same order. The first one, rank 0, reads and writes files and prints; the
 others stay silent.

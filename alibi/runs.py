@@ -489,7 +489,9 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
 
     Raises:
         InputError: for an unknown name or a number out of range.
-        alibi.configuration.TrainingError: as `run_of`; a missing device before any text is fetched.
+        alibi.corpora.source.CorpusError: if the corpus can't be read.
+        alibi.configuration.TrainingError: as `run_of`, as is CheckpointError; a missing device before any text is
+            fetched.
     """
     check_here(spec)
     corpus = corpus_of(spec)
@@ -508,6 +510,8 @@ def run_of(config: TrainConfig, corpus: Corpus, bookkeeping: Bookkeeping = BOOKK
     Raises:
         alibi.configuration.TrainingError: if the training fails, the scale's device is missing, or the run is not
             cached and the cache can't be written.
+        alibi.checkpoint.CheckpointError: if a checkpoint can't be written, or all checkpoints are damaged.
+        InputError: if no run can have this configuration, or the corpus does not fill a batch.
     """
     require_device(config.scale, config.device)
     folder, smoke = run_folder(config), False

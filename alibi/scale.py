@@ -91,7 +91,7 @@ SCALES: dict[str, Scale] = {
             threads=1,
             device="cpu",
         ),
-        # For a reader without a GPU: the paper's lengths divided by eight, 15 to 20 minutes a run on one core with
+        # For a reader without a GPU: the paper's lengths divided by eight, 18 to 66 minutes a run on one core with
         # bfloat16. Trained at 384 on free Wikipedia articles, ALiBi was 0.6 nats ahead of a trigram with a cache on
         # WikiText-103's validation text (gate b) and gained 0.040 nats from 64 to 384 words of context (gate a: 0.05).
         Scale(

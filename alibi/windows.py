@@ -29,7 +29,8 @@ class TrainingOrder:
     """Nonoverlapping blocks of the training length, shuffled anew each epoch; step -> batch, without state.
 
     The order depends on the stream, the length, the batch size and the seed alone, so every method sees the same
-    data, and any step can be computed directly. Tokens at the end that do not fill a block are left out.
+    data, and any step can be computed directly. Tokens at the end that do not fill a block are left out, and
+    in each epoch the blocks that do not fill a batch.
 
     Args:
         tokens: the stream.

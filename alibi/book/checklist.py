@@ -49,7 +49,7 @@ def differences(records: pd.DataFrame) -> Styler:
             "tokens read",
             f"{theirs:,}",
             f"{tokens:,}",
-            "a run takes an hour at most",
+            "a run takes about an hour",
             "whether context is used; gate a, token budget",
         ),
         (
@@ -122,7 +122,7 @@ def hyperparameters() -> Styler:
                 "warm-up (steps)": f"{size.warmup_steps:,}",
                 "steps": f"{size.steps:,}" + (f"; {STEPS[name]:,} for WikiText-103" if name in STEPS else ""),
                 "tokens in a step": f"{size.batch_tokens:,}",
-                "tokens in all": f"{STEPS.get(name, size.steps) * size.batch_tokens / 1e6:,.3g} million",
+                "tokens in all": f"{STEPS.get(name, size.steps) * size.batch_tokens / 1e6:,.1f} million",
                 "weight decay": "0" if size.recipe == "paper" else "0.1, matrices alone",
                 "factor of T5's table": "" if size.recipe == "paper" else _factors(name),
             }

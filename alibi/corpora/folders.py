@@ -135,7 +135,7 @@ def _whole(folder: Path, split: str, there: Sequence[tuple[re.Match[str], Path]]
 
 
 def from_folder(reading: Reading, folder: Path, tokenisation: str | None) -> Source:
-    """The splits that a folder holds: {train,valid,test}.{tokens,txt,raw,parquet}, plain or with .xz, .gz or .zst.
+    """The splits that a folder holds: {train,valid,test}.parquet, or .tokens, .txt, .raw, plain or with .xz, .gz, .zst.
 
     Any of the three may be absent. The validation split may also be called validation, val or dev, a split may be in
     the hub's shards, and names may have a prefix, as in `wiki.train.tokens`. Files named .tokens are read as words,

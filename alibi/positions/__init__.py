@@ -1,4 +1,7 @@
-"""The position methods, one file each, and one for ALiBi's variants. A new one is a file, and its class in `_LATER`."""
+"""The position methods, one file each; ALiBi's variants share one, as do methods with scaled constants.
+
+A new method is a file, and its class in `_LATER`.
+"""
 
 from alibi.errors import InputError, UnknownNameError
 from alibi.positions.alibi import ALiBi, slopes

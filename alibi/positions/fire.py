@@ -12,7 +12,7 @@ HIDDEN = 32
 INITIAL_C = 0.1
 # The paper begins L' at 512 and trains at 2048.
 INITIAL_SHARE = 1 / 4
-# Keeps the quotient finite for the first token.
+# Keeps the quotient finite for the first token if c or L' is learned to be 0.
 EPSILON = 1e-6
 # Queries are taken in blocks beyond this number of hidden values: 16 MiB in float32. In training all blocks are kept.
 UNITS_AT_ONCE = 2**22
@@ -47,7 +47,7 @@ class FunctionBias(Bias):
 class Fire(PositionMethod):
     """Adds f(psi(i - j) / psi(max(i, L'))) with psi(x) = log(c x + 1); f is a network with 32 hidden units and a ReLU.
 
-    Distances are shares of the query's position, at least of L', so that inputs stay in (0, 1) in longer texts (Li et
+    Distances are shares of the query's position, at least of L', so that inputs stay in [0, 1) in longer texts (Li et
     al. 2024, arXiv:2310.04418, section 3). c and L' are learned; the layers share everything. c begins at 0.1 and L' at
     a quarter of the training length. The output has no constant, because the softmax would cancel it.
 

@@ -10,9 +10,9 @@ from alibi.positions.rotary import Rotary
 SCALE_BASE = 512
 OFFSET = 0.4
 # Between the ends of a longer pass the product of two factors leaves the range of float32 and bfloat16:
-# zeta_0^(-32768 / 512) is 7e34.
+# (0.4 / 1.4)^(-32768 / 512) is 7e34.
 LONGEST_PASS = 32_768
-# In float16 each factor leaves room for queries and keys of some hundreds: zeta_0^(-2048 / 512) is 150.
+# In float16 each factor leaves room for queries and keys of some hundreds: (0.4 / 1.4)^(-2048 / 512) is 150.
 LONGEST_PASS_FLOAT16 = 4_096
 
 

@@ -1,11 +1,11 @@
 """Claims of other papers, most of them later, as decision rules in the form of `alibi.reproduction.rules`.
 
 They compare ALiBi with later methods, and ask whether a flat perplexity means that far tokens are read. All rules were
-written before any run that they judge, but the intervals over seeds of A1, A5, A6 and A8. Each states the claim of the
-named paper in our terms: lengths are the ALiBi paper's, so L = 512 is 64 tokens at scale laptop, and L_valid goes to
-16 L. A remark gives the source's measurement, its model, and the difference from our question; its figures are the
-source's. If a source gives no bound, the bound is this book's: 1 % of perplexity or 0.01 nats is equal, and a
-perplexity *holds* as in those rules.
+written before any run that they judge, but the intervals over seeds of A1, A5, A6 and A8, and a change of A13's. Each
+states the claim of the named paper in our terms: lengths are the ALiBi paper's, so L = 512 is 64 tokens at scale
+laptop, and L_valid goes to 16 L. A remark gives the source's measurement, its model, and the difference from our
+question; its figures are the source's. If a source gives no bound, the bound is this book's: 1 % of perplexity or 0.01
+nats is equal, and a perplexity *holds* as in those rules.
 
 Measures of reading (`alibi.reproduction.experiments.reads_further`) are of the last tokens of windows of 16 L, unless a
 statistic says L. Interpolation belongs to the evaluation of the runs of `after_alibi`.

@@ -31,8 +31,8 @@ ATTENTION_TOKENS, ATTENTION_HEADS, ATTENTION_WIDTH = 4096, 8, 64
 def attention(device: str, lengths: tuple[int, ...] = ()) -> tuple[list[AttentionRow], list[Ratio]]:
     """Forward and backward pass of attention without a bias, with ALiBi's, and with its decay window, kernel by kernel.
 
-    8 heads of width 64; 4,096 tokens in all, or one longer window. Ratios divide the fastest kernel of a bias by the
-    fastest without a bias. A kernel that refuses gets its reason instead of a time.
+    8 heads of width 64; as many windows as 4,096 tokens hold, at least one. Ratios divide the fastest kernel of a bias
+    by the fastest without a bias. A kernel that refuses gets its reason instead of a time.
     """
     slopes_H = torch.tensor(slopes(ATTENTION_HEADS), dtype=widest_dtype(torch.device(device)), device=device)
     none, alibi, windowed = "none", ALIBI.name, WINDOWED_ALIBI.name

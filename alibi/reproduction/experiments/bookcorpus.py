@@ -6,7 +6,7 @@ one plain matrix for the embedding.
 
     scale    text                                  L                  a run takes about
     quick    Wikipedia sample of gensim            128                2 minutes on a core
-    laptop   the beginning of the BookCorpus       64, 128, 384       20 to 90 minutes on a core
+    laptop   the beginning of the BookCorpus       64, 128, 384       20 to 105 minutes on a core
     gpu      Toronto BookCorpus                    512, 1024, 3072    minutes on an H100
     paper    Toronto BookCorpus                    512, 1024, 3072    days on 8 V100s
 

@@ -1,4 +1,4 @@
-"""Ablations of ALiBi's slopes: section 3 (p. 5 and 9) and the official FAQ; the paper gives no table of them.
+"""Ablations of ALiBi's slopes: sections 3 and 5 (p. 5 and 9) and the official FAQ; the paper gives no table of them.
 
 Expected: learned slopes extrapolate worse and train 3% slower; slopes drawn at random sometimes work; multiplying the
 score by the bias, or a bias that grows faster than the distance, is worse than the linear bias.

@@ -6,7 +6,7 @@ evaluated at 3072 ALiBi has 18.40, sinusoidal trained at 3072 has 18.67 (Table 5
 
     scale    trained on                     L                  a run takes about
     quick    Wikipedia sample of gensim     128                2 minutes on a core
-    laptop   the beginning of WikiText-103  64, 128, 384       40 minutes on a core
+    laptop   the beginning of WikiText-103  64, 128, 384       36 to 82 minutes on a core
     gpu      WikiText-103                   512, 1024, 3072    minutes on an H100
     paper    WikiText-103                   64 to 3072         days on 8 V100s
 
@@ -41,7 +41,7 @@ LENGTHS = {
     "gpu": (512, 1024, 3072),
     "paper": (512, 1024, 3072, 64, 128, 256, 1536, 2048),
 }
-# At laptop only these runs are longer than the scale's own: 20 million tokens. Runs of 2.4 and 8.9 million suggest that
+# At laptop these runs are longer than the scale's own: 20 million tokens. Runs of 2.4 and 8.9 million suggest that
 # a model needs some 16 million to gain 0.05 nats from context (gate a of `alibi.reproduction.rules`).
 STEPS = {"laptop": 13_000}
 
