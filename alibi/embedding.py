@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,8 +70,8 @@ class TiedEmbedding(nn.Module):
     def _logits(self, hidden_NC: Tensor) -> Tensor:
         return F.linear(hidden_NC, self.weight_VC)
 
-    def weights_of_every_token(self) -> int:
-        """Number of output weights that multiply every token."""
+    def weights_of_a_token(self, tokens: np.ndarray | None = None) -> float:
+        """Number of output weights that multiply a token, the same for all."""
         return self.weight_VC.numel()
 
     def log_probabilities(self, hidden_NC: Tensor) -> Tensor:
@@ -168,9 +169,18 @@ class AdaptiveEmbedding(nn.Module):
     def _band_logits(self, band: int) -> Callable[[Tensor], Tensor]:
         return lambda hidden_NC: F.linear(self._drop(hidden_NC @ self.projections[band]), self.tables[band])
 
-    def weights_of_every_token(self) -> int:
-        """Number of output weights that multiply every token; a rare token also needs the weights of its band."""
-        return self.tables[0].numel() + self.classes_KC.numel()
+    def weights_of_a_token(self, tokens: np.ndarray | None = None) -> float:
+        """Mean number of output weights that multiply one of these tokens, or without tokens one of the first band.
+
+        A token of another band needs the weights of the first band, and those of its own.
+        """
+        weights = float(self.tables[0].numel() + self.classes_KC.numel())
+        if tokens is not None:
+            bands = zip(pairwise(self.edges), self.tables, self.projections, strict=True)
+            for (low, high), table, projection in list(bands)[1:]:
+                share = np.count_nonzero((tokens >= low) & (tokens < high)) / len(tokens)
+                weights += share * (table.numel() + projection.numel())
+        return weights
 
     def log_probabilities(self, hidden_NC: Tensor) -> Tensor:
         """ln p of every entry of the vocabulary, [N, vocabulary], float32 or wider."""

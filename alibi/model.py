@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -334,14 +335,18 @@ class Decoder(nn.Module):
         """Number of learned values; tied ones count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def training_flops(self, length: int) -> float:
+    def training_flops(self, length: int, tokens: np.ndarray | None = None) -> float:
         """Floating point operations for each token of a training step: 6 N + 12 layers width length.
 
-        N counts the weights that multiply each token: the layers' matrices and the output matrix (with an adaptive
-        softmax, its first band and classes). Attention counts in full, as usual, though half of it is masked.
+        N counts the weights that multiply a token: the layers' matrices and the output matrix, with an adaptive softmax
+        as `AdaptiveEmbedding.weights_of_a_token` says. Attention counts in full, as usual, though half of it is masked.
+
+        Args:
+            length: tokens of a sequence.
+            tokens: the training text, of which some words are in later bands; None counts none of these.
         """
         matrices = sum(p.numel() for p in self.layers.parameters() if p.dim() == 2)
-        output = self.embedding.weights_of_every_token()
+        output = self.embedding.weights_of_a_token(tokens)
         return 6.0 * (matrices + output) + 12.0 * self.config.layers * self.config.width * length
 
     @torch.no_grad()

@@ -261,7 +261,7 @@ def report(config: TrainConfig, tokens: np.ndarray, gpus: int) -> str:
         raise InputError(f"gpus={gpus}: the run is on device {config.device}; --device cuda or a larger scale has GPUs")
     config = replace(config, processes=gpus)
     model = unmade(config.model)
-    flops, every = model.training_flops(config.train_length), config.steps * blocks * config.train_length
+    flops, every = model.training_flops(config.train_length, tokens), config.steps * blocks * config.train_length
     # Checkpointing computes each forward pass, a third of the operations, twice.
     computed = flops * 4 / 3 if config.activation_checkpointing else flops
     lines = [

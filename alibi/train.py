@@ -422,7 +422,8 @@ def _train(
         training.restore(found)
     bias, dropout = training.model.bias(), config.model.attention_dropout
     kernel = choose_kernel(config.device, config.train_length, True, bias, config.kernel, dropout)
-    flops = training.model.training_flops(config.train_length)
+    tokens = None if corpus.streamed else corpus.splits["train"].tokens
+    flops = training.model.training_flops(config.train_length, tokens)
     _tell_beginning(training, kernel, flops)
     _loop(training, corpus, folder, bookkeeping, received)
     rate = config.steps * training.tokens_a_step / max(training.seconds, 1e-9)

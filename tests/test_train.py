@@ -15,12 +15,13 @@ import pytest
 import torch
 from small_run import DROPOUTS, config_for, period_corpus
 from torch._dynamo.utils import counters
+from torch.utils.flop_counter import FlopCounterMode
 
 from alibi import checkpoint
 from alibi.attention import choose_kernel
 from alibi.configuration import TrainingError, configure
 from alibi.errors import InputError
-from alibi.model import Decoder
+from alibi.model import Decoder, ModelConfig
 from alibi.positions import METHODS, PositionMethod, position_method
 from alibi.run_spec import Bookkeeping, RunSpec
 from alibi.train import Training, train
@@ -345,6 +346,16 @@ def test_flops_are_the_usual_estimate(corpus):
     model = Decoder(configure(RunSpec(method="alibi"), corpus).model)
     layer = 4 * 256 * 256 + 2 * 256 * 1024
     assert model.training_flops(128) == 6 * (4 * layer + 16 * 256) + 12 * 4 * 256 * 128
-    # With bands the four words of the first one and two classes multiply every token.
-    banded = Decoder(replace(model.config, cutoffs=(4, 8)))
-    assert banded.embedding.weights_of_every_token() == (4 + 2) * 256
+
+
+def test_flops_with_bands_are_those_of_the_products_that_torch_counts():
+    shape = ModelConfig("none", 60, layers=2, width=32, heads=4, feedforward=64, cutoffs=(20, 40))
+    model = Decoder(shape, kernel="reference")
+    # Without a text the twenty words of the first band and two classes multiply every token.
+    assert model.embedding.weights_of_a_token() == (20 + 2) * 32
+    tokens = torch.tensor([[0, 5, 25, 45, 59, 3, 19, 20]])
+    with FlopCounterMode(display=False) as counted:
+        model.negative_log_likelihood(tokens, tokens).sum().backward()
+    # The projections of the embedded words are left out: 4 words of band 0, 2 of 1 and 2 of 2.
+    embedded = 6 * (4 * 32 * 32 + 2 * 32 * 8 + 2 * 32 * 2)
+    assert counted.get_total_flops() == 8 * model.training_flops(8, tokens.flatten().numpy()) + embedded

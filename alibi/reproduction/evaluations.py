@@ -68,7 +68,7 @@ def _forward_flops(model: Decoder, length: int, new: int) -> float:
 
     A forward pass is a third of a training step; the output layer only has the scored tokens.
     """
-    output = 2.0 * model.embedding.weights_of_every_token()
+    output = 2.0 * model.embedding.weights_of_a_token()
     return (model.training_flops(length) / 3 - output) * length / new + output
 
 

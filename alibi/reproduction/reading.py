@@ -65,7 +65,7 @@ class ReadingMeasure:
 
         The output layer only has the scored tokens.
         """
-        output = 2.0 * model.embedding.weights_of_every_token()
+        output = 2.0 * model.embedding.weights_of_a_token()
         windows = min(self.windows, tokens // self.length)
 
         def read(length: int) -> float:
