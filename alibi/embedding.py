@@ -176,10 +176,10 @@ class AdaptiveEmbedding(nn.Module):
         """
         weights = float(self.tables[0].numel() + self.classes_KC.numel())
         if tokens is not None:
-            bands = zip(pairwise(self.edges), self.tables, self.projections, strict=True)
-            for (low, high), table, projection in list(bands)[1:]:
-                share = np.count_nonzero((tokens >= low) & (tokens < high)) / len(tokens)
-                weights += share * (table.numel() + projection.numel())
+            for band in range(1, len(self.tables)):
+                places = (tokens >= self.edges[band]) & (tokens < self.edges[band + 1])
+                own = self.tables[band].numel() + self.projections[band].numel()
+                weights += own * np.count_nonzero(places) / len(tokens)
         return weights
 
     def log_probabilities(self, hidden_NC: Tensor) -> Tensor:

@@ -490,8 +490,8 @@ def cached_run(spec: RunSpec, bookkeeping: Bookkeeping = BOOKKEEPING) -> Run:
     Raises:
         InputError: for an unknown name or a number out of range.
         alibi.corpora.source.CorpusError: if the corpus can't be read.
-        alibi.configuration.TrainingError: as `run_of`, as is CheckpointError; a missing device before any text is
-            fetched.
+        alibi.configuration.TrainingError: as `run_of`; a missing device before any text is fetched.
+        alibi.checkpoint.CheckpointError: as `run_of`.
     """
     check_here(spec)
     corpus = corpus_of(spec)
