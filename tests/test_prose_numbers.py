@@ -626,7 +626,7 @@ def test_what_divided_constants_change():
     t5 = [f"{1 - divided[length, 't5-16', multiple]:.0%}" for multiple in (2, 8) for length in (64, 128)]
     assert t5 == ["6%", "4%", "6%", "3%"]
     says(
-        "wikitext103", "is 6 and 4 % below its level at $2 L$, trained at 64 and 128: there the buckets were the cause"
+        "wikitext103", "is 6 and 4 % below its level at $2 L$, trained at 64 and 128. There the buckets were the cause"
     )
 
     def of_paper(method):
