@@ -20,6 +20,8 @@ from alibi.errors import InputError
 LOGITS_AT_A_TIME = 2**24
 # torch leaves one id out of every loss, -100 if not told otherwise: this one is nobody's target.
 LEFT_OUT = -(2**62)
+# Tokens of a text, evenly spread, by which shares of bands are counted: a text may be larger than memory.
+COUNTED = 2**20
 
 
 def cross_entropy_in_chunks(
@@ -172,10 +174,12 @@ class AdaptiveEmbedding(nn.Module):
     def weights_of_a_token(self, tokens: np.ndarray | None = None) -> float:
         """Mean number of output weights that multiply one of these tokens, or without tokens one of the first band.
 
-        A token of another band needs the weights of the first band, and those of its own.
+        A token of another band needs the weights of the first band, and those of its own. Of a long text about
+        `COUNTED` tokens are counted.
         """
         weights = float(self.tables[0].numel() + self.classes_KC.numel())
         if tokens is not None:
+            tokens = tokens[:: 1 + len(tokens) // COUNTED]
             for band in range(1, len(self.tables)):
                 places = (tokens >= self.edges[band]) & (tokens < self.edges[band + 1])
                 own = self.tables[band].numel() + self.projections[band].numel()
