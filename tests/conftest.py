@@ -30,17 +30,22 @@ hypothesis.settings.register_profile("patient", **PATIENT)
 hypothesis.settings.load_profile("patient")
 
 
-class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes."""
+class Sizes(TorchDispatchMode):
+    """Notes the number of elements of each tensor that any operation makes."""
 
-    elements = 0
+    def __init__(self):
+        super().__init__()
+        self.found = {0}
+
+    @property
+    def largest(self):
+        return max(self.found)
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         out = function(*arguments, **(keywords or {}))
-        made = [
-            tensor for tensor in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(tensor, torch.Tensor)
-        ]
-        self.elements = max([self.elements, *(tensor.numel() for tensor in made)])
+        for made in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(made, torch.Tensor):
+                self.found.add(made.numel())
         return out
 
 

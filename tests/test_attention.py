@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 import torch
-from conftest import Largest
+from conftest import Sizes
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -241,21 +241,21 @@ def test_memory_of_a_long_pass_grows_with_the_keys_alone(kernel, name, monkeypat
     monkeypatch.setattr(attention, "SCORES_A_BLOCK", 4 * 4096)
     bias = method_named(name, 32, 4).requires_grad_(False).bias()
     for length in (256, 512):
-        with Largest() as largest, torch.no_grad():
+        with Sizes() as sizes, torch.no_grad():
             causal_attention(bias, torch.arange(length), torch.arange(length), kernel)(*torch.randn(3, 1, 4, length, 8))
         # A bias, or scores, of four heads for the pairs of a block (FIRE: 32 hidden units); or the inputs, of 3 x 4 x 8
         # numbers a token.
         pairs = (32 if name == "fire" else 4) * 4096
-        assert largest.elements <= max(pairs, 96 * length), largest.elements
+        assert sizes.largest <= max(pairs, 96 * length), sizes.largest
 
 
 def test_a_block_of_several_sequences_has_no_more_scores_than_that_of_one(monkeypatch):
     monkeypatch.setattr(attention, "PAIRS_AT_ONCE", 4096)
     monkeypatch.setattr(attention, "SCORES_A_BLOCK", 4 * 4096)
     at, inputs = torch.arange(256), torch.randn(3, 8, 4, 256, 2)
-    with Largest() as largest, torch.no_grad():
+    with Sizes() as sizes, torch.no_grad():
         causal_attention(method_named("alibi", 32, 4).bias(), at, at, "baddbmm")(*inputs)
-    assert largest.elements <= 4 * 4096
+    assert sizes.largest <= 4 * 4096
 
 
 def test_a_long_pass_in_training_keeps_no_block_for_the_gradient(monkeypatch):
@@ -324,9 +324,9 @@ def test_cached_keys_of_a_long_text_make_no_mask_of_all_pairs(monkeypatch):
     assert (
         choose_kernel("cpu", 5000, False, bias) == "columns" and choose_kernel("cuda", 5000, False, bias) == "columns"
     )
-    with Largest() as largest, torch.no_grad():
+    with Sizes() as sizes, torch.no_grad():
         causal_attention(bias, at[2000:], at)(torch.randn(1, 1, 3000, 4), *torch.randn(2, 1, 1, 5000, 4))
-    assert largest.elements <= 2**20 < 3000 * 5000
+    assert sizes.largest <= 2**20 < 3000 * 5000
 
 
 @pytest.mark.parametrize("name", KINDS)

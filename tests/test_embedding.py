@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import Largest
+from conftest import Sizes
 
 from alibi import embedding as embedding_file
 from alibi.embedding import AdaptiveEmbedding, TiedEmbedding
@@ -109,11 +109,26 @@ def test_no_tensor_of_tokens_times_vocabulary_is_made_in_training():
     torch.manual_seed(2)
     made = AdaptiveEmbedding(vocabulary, width, (20_000, 60_000), dropout=0.2).train()
     hidden = torch.randn(tokens, width, requires_grad=True)
-    with Largest() as largest:
+    with Sizes() as sizes:
         made.negative_log_likelihood(hidden, torch.randint(vocabulary, (tokens,))).sum().backward()
     weights = max(table.numel() for table in made.tables)
-    assert largest.elements <= max(embedding_file.LOGITS_AT_A_TIME, weights)
-    assert largest.elements < tokens * vocabulary / 40
+    assert sizes.largest <= max(embedding_file.LOGITS_AT_A_TIME, weights)
+    assert sizes.largest < tokens * vocabulary / 40
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rare_words_change_neither_the_sizes_of_large_tensors_nor_the_dtype_of_the_residual_stream(dtype):
+    # A batch with other words than the last one then finds the blocks of memory that the last one left.
+    made, sizes = AdaptiveEmbedding(6000, 32, (1000,), factor=1), []
+    for rare in (10, 20, 30):
+        tokens = torch.randint(1000, (8, 16))
+        tokens.view(-1)[torch.randperm(128)[:rare]] += 1000 * torch.randint(1, 5, (rare,))
+        with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16), Sizes() as made_of:
+            hidden = made(tokens)
+            assert hidden.dtype is torch.float32
+            made.negative_log_likelihood(hidden.flatten(0, 1), tokens.flatten()).sum().backward()
+        sizes.append({size for size in made_of.found if size > 30 * 32})
+    assert sizes[0] == sizes[1] == sizes[2]
 
 
 def test_initialisation_is_the_official_one():

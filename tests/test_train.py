@@ -353,9 +353,10 @@ def test_flops_with_bands_are_those_of_the_products_that_torch_counts():
     model = Decoder(shape, kernel="reference")
     # Without a text the twenty words of the first band and two classes multiply every token.
     assert model.embedding.weights_of_a_token() == (20 + 2) * 32
-    tokens = torch.tensor([[0, 5, 25, 45, 59, 3, 19, 20]])
+    # Bands of full rows (`ROWS_OF_A_BAND`), because filled ones do not count.
+    tokens = torch.tensor([[5, 25, 45]]).repeat(1, 32)
     with FlopCounterMode(display=False) as counted:
         model.negative_log_likelihood(tokens, tokens).sum().backward()
-    # The projections of the embedded words are left out: 4 words of band 0, 2 of 1 and 2 of 2.
-    embedded = 6 * (4 * 32 * 32 + 2 * 32 * 8 + 2 * 32 * 2)
-    assert counted.get_total_flops() == 8 * model.training_flops(8, tokens.flatten().numpy()) + embedded
+    # The projections of the embedded words are left out: band 0's acts on all 96, the others' on their own 32.
+    embedded = 6 * (96 * 32 * 32 + 32 * 32 * 8 + 32 * 32 * 2)
+    assert counted.get_total_flops() == 96 * model.training_flops(96, tokens.flatten().numpy()) + embedded
