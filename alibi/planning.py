@@ -198,10 +198,12 @@ def _plan(model: Decoder, config: TrainConfig, tokens: np.ndarray) -> None:
         # Fused kernels draw dropout without a tensor; the one for CPUs has no dropout.
         model.config = replace(model.config, attention_dropout=0.0)
     if isinstance(embedding := model.embedding, AdaptiveEmbedding):
-        shares = np.histogram(tokens, embedding.edges)[0] / len(tokens)
+        below = np.append(0, np.histogram(tokens, embedding.edges)[0].cumsum()) / len(tokens)
 
         def places(tokens_N: Tensor, band: int) -> Tensor:
-            return torch.zeros(round(shares[band] * len(tokens_N)), dtype=torch.long)
+            # Differences of whole numbers, so that the bands' places add up to all tokens.
+            first, last = (below[band : band + 2] * len(tokens_N)).round().astype(int)
+            return torch.zeros(last - first, dtype=torch.long)
 
         embedding._places = places  # type: ignore[method-assign]
 

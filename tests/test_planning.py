@@ -4,6 +4,7 @@ import os
 from dataclasses import astuple, replace
 from functools import partial
 
+import numpy as np
 import pytest
 from small_run import DROPOUTS, period_corpus
 from test_processes import together
@@ -60,6 +61,14 @@ def test_memory_is_what_torch_allocates(case):
     assert found.weights == pytest.approx(4 * parameters, rel=1e-3)
     assert found.gradients == pytest.approx(4 * parameters, rel=1e-3)
     assert found.optimiser == pytest.approx((4 if config.recipe == "paper" else 8) * parameters, rel=1e-3)
+
+
+@pytest.mark.parametrize("counts", [(40, 35, 28), (1, 1, 1), (0, 1, 1), (5, 0, 3)])
+def test_any_text_over_three_bands_is_planned_for(counts):
+    tokens = np.repeat([3, 50, 150], counts)
+    config = config_of("plain")
+    config = replace(config, model=replace(config.model, cutoffs=(40, 100)))
+    assert planning.memory(config, tokens).peak > 0
 
 
 @pytest.mark.parametrize(("length", "gigabytes"), [(512, 24.6), (1024, 26.2), (2048, 29.3)])
