@@ -226,7 +226,8 @@ class AdaptiveEmbedding(nn.Module):
             if official_tail_gap:
                 places_n, inside_n = places_n[inside_n != 1], inside_n[inside_n != 1]
             columns = len(self.tables[band])
-            missing = -len(places_n) % ROWS_OF_A_BAND
+            # Filled rows would draw dropout too, and a run that an older version began would not end as it did.
+            missing = 0 if self.training and self.dropout else -len(places_n) % ROWS_OF_A_BAND
             places_n, inside_n = F.pad(places_n, (0, missing)), F.pad(inside_n, (0, missing), value=LEFT_OUT)
             terms.append(
                 (places_n, cross_entropy_in_chunks(self._band_logits(band), hidden_NC[places_n], inside_n, columns))
