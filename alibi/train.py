@@ -75,7 +75,7 @@ from alibi.windows import TrainingOrder
 METRICS_FILE, LOCK = "metrics.jsonl", ".lock"
 ROW_BEGINS = b'{"step": '
 VALIDATION_TOKENS = 8192
-GIVE_BACK_EVERY = 512
+GIVE_BACK_EVERY = 64
 GOES_ON = "the same command goes on from there"
 
 
