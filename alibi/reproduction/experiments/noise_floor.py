@@ -2,14 +2,15 @@
 
 Differences between methods that are no larger say nothing. One run of ALiBi and one of sinusoidal are compared with
 runs that differ in one thing: the initial weights (and dropout, where a scale has it), the order of the data, both, or
-the dtype of the computation, which changes from machine to machine.
+the dtype of the computation, which changes from machine to machine. The run itself is also read in windows that begin
+half a window later.
 
     python -m alibi reproduce noise_floor --scale laptop
 """
 
 from typing import Any
 
-from alibi.reproduction.evaluations import nonoverlapping
+from alibi.reproduction.evaluations import Measure, nonoverlapping
 from alibi.reproduction.experiments.wikitext103 import TEXTS
 from alibi.reproduction.texts import text_named
 from alibi.reproduction.training_cell import TrainingCell, spec_of
@@ -34,16 +35,17 @@ def changes(seed: int) -> list[dict[str, Any]]:
 
 
 def cells(scale: str, seeds: tuple[int, ...] = (0,), corpus: str | None = None) -> list[TrainingCell]:
-    """Each method at the scale's own length, with each change."""
+    """Each method at the scale's own length, with each change; the first run also in windows that begin later."""
     length, text = scale_named(scale).train_length, text_named(corpus, TEXTS[scale])
+    later = tuple(Measure(window, skip=window // 2) for window in (length, 16 * length))
     return [
         TrainingCell(
             spec_of(method, scale, length, text, **changed),
             "wikitext-103",
             text.evaluate,
-            measures=nonoverlapping(scale, length),
+            measures=nonoverlapping(scale, length) + (() if number else later),
         )
         for seed in seeds
-        for changed in changes(seed)
+        for number, changed in enumerate(changes(seed))
         for method in METHODS
     ]
