@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from sphinx.ext.napoleon import Config, GoogleDocstring
 
 from alibi.book import reference
 from alibi.commands import COMMANDS
@@ -56,3 +57,11 @@ def test_a_docstring_as_sphinx_reads_it():
     text = "\n".join(lines)
     assert text.startswith("The ``slope`` :math:`m` of :math:`n` = ``heads``::\n\n    2 ** -x")
     assert "\n.. math::\n\n   m = 2^{-x}\n" in text and text.endswith("Args:\n    n: any.")
+
+
+def test_the_first_words_of_an_attribute_are_not_its_type():
+    lines = ["Kernel: automatic, or a name; see `KERNELS`: all of them.", "More: none."]
+    reference.as_restructured_text(None, "attribute", "kernel", None, None, lines)
+    read = str(GoogleDocstring(lines, Config(napoleon_use_ivar=True), what="attribute", name="kernel", obj=None))
+    assert "type" not in read
+    assert " ".join(read.split()) == "Kernel: automatic, or a name; see ``KERNELS``: all of them. More: none."

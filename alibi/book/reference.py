@@ -22,6 +22,8 @@ FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 MARKED = re.compile(r"\$([^$\n]+)\$|(?<![`:])`([^`\n]+)`(?!`)")
 # A line that ends with a colon, then indented lines: they are shown unchanged, in a fixed width.
 SET_IN = re.compile(r"^( *)(\S.*):\n\n(?=\1 {4}\S)", re.MULTILINE)
+# Napoleon takes the words before a colon in an attribute's first line for its type.
+COLON = re.compile(r"^(.*?:) +(?=\S)")
 
 
 def setup(app: Sphinx) -> None:
@@ -64,6 +66,8 @@ class Commands(SphinxDirective):
 
 def as_restructured_text(app: Sphinx | None, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
     """Rewrites in place a docstring's formulas and code, which are marked as in Markdown."""
+    if what == "attribute" and lines:
+        lines[:1] = COLON.sub(r"\1\n", lines[0]).split("\n")
     text = FORMULA.sub(lambda found: "\n.. math::\n\n   " + " ".join(found[1].split()) + "\n", "\n".join(lines))
     text = MARKED.sub(lambda found: f":math:`{found[1]}`" if found[1] else f"``{found[2]}``", text)
     lines[:] = SET_IN.sub(r"\1\2::\n\n", text).split("\n")
