@@ -153,8 +153,8 @@ def both_splits(found: Sequence[OnBothSplits]) -> Styler:
             "": f"claim {of.claim}, L = {of.length}" if of.length else f"claim {of.claim}",
             "statistic": of.part.statistic.split(", L = ")[0],
             "rule": of.part.rule,
-            "validation": f"{of.validation.effect:.3f}",
-            "test": f"{of.test.effect:.3f}",
+            "validation": _effect(of.validation.effect),
+            "test": _effect(of.test.effect),
             "outcome": of.validation.outcome if of.transfers else f"{of.validation.outcome}; on test {of.test.outcome}",
             "seeds": of.test.seeds,
         }
@@ -163,6 +163,13 @@ def both_splits(found: Sequence[OnBothSplits]) -> Styler:
     columns = ["", "statistic", "rule", "validation", "test", "outcome", "seeds"]
     shown = pd.DataFrame(rows, columns=columns).set_index("")
     return tables.left(shown, "The same models on two splits; L in the paper's tokens")
+
+
+def _effect(effect: float | None) -> str:
+    """A count without decimals, another number with three."""
+    if effect is None:
+        return ""
+    return f"{effect:,.0f}" if effect == int(effect) else f"{effect:.3f}"
 
 
 def budget(records: pd.DataFrame) -> Styler:
@@ -182,6 +189,7 @@ def budget(records: pd.DataFrame) -> Styler:
     rows = each.reset_index().rename(columns=by)
     rows.loc[len(rows)] = ["all, each run once", "", "", "", *runs.drop_duplicates(RUN)[numbers].sum()]
     formats = ["{:,.0f}", "{:.1f}", "{:.1f}", "{:.2f}"]
-    texts = {name: rows[name].map(form.format).replace("nan", "") for name, form in zip(numbers, formats, strict=True)}
+    instead = {"nan": "", "0.0": "< 0.1", "0.00": "< 0.01"}
+    texts = {name: rows[name].map(form.format).replace(instead) for name, form in zip(numbers, formats, strict=True)}
     caption = f"Budget: training alone, at an assumed {WATTS_A_CORE} W a core and {WATTS_A_CARD} W a card"
     return tables.styled(rows.assign(**texts).set_index(["experiment", "scale"]), caption)

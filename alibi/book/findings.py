@@ -125,9 +125,12 @@ def _ranges(curves: Mapping[float, Mapping[float, float]]) -> str:
 
 
 def _change(change: float) -> str:
-    """A change in per cent, with a second digit where the first would hide on which side of a threshold it is."""
+    """A change in per cent, with a second digit where the first would hide on which side of a threshold it is.
+
+    A tenfold perplexity has none.
+    """
     near = any(abs(change - (threshold - 1)) < 5e-4 for threshold in (HOLDS_UP_TO, FAILS_FROM))
-    return f"{change:+.{1 + near}%}".replace("%", " %")
+    return f"{change:+,.{0 if change > 9 else 1 + near}%}".replace("%", " %")
 
 
 def _by_multiple(records: pd.DataFrame, method: str) -> dict[float, dict[float, float]]:

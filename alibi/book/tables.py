@@ -79,7 +79,7 @@ def against_itself(found: Mapping[str, AgainstItself]) -> Styler:
         costs = {name: own.between(first, first + own.length - 1) for name, first in places.items()}
         # A text of one article, or of one block, has no error.
         rows[TITLES[method]] = {
-            name: f"{mean:+.3f}" + ("" if math.isnan(error) else f" ± {2 * error:.3f}")
+            name: f"{mean:+z.3f}" + ("" if math.isnan(error) else f" ± {2 * error:.3f}")
             for name, (mean, error) in costs.items()
         }
     return styled(pd.DataFrame.from_dict(rows, orient="index"), "Loss added by the longer window (nats per token)")

@@ -224,14 +224,14 @@ LATER_CLAIMS = (
              high=1, strict=True),
     ), "The source trains a little at the new length. Its appendix B.3 reads Llama 2 without training, to about 2 L, "
        "and YaRN is ahead of interpolation there too. Here nothing is trained.", paper=YARN),
-    Claim("A17", "Steep heads of ALiBi collapse onto the first token", "arXiv:2603.09616, of BLOOM", (
+    Claim("A17", "Steep heads of ALiBi collapse onto the first token", "Schallon 2026, of BLOOM", (
         Part("share of ALiBi's heads with more than half of their weight on the first token, windows of L, L = 512 and "
              "1024", READS, each(FIGURE_1, _collapsed), low=0.31),
         Part("weight on the first token of the steeper half of ALiBi's heads less that of the flatter", READS,
              each(FIGURE_1, _steeper), low=0, strict=True),
     ), "In BLOOM 31 to 44 % of the heads give the first token more than half of their weight. The source calls them "
        "the steepest. By its own formula the heads that it names, the last 7 of 16, are the flattest. The second part "
-       "tests its words. A difference below 0 would agree with its formula.", paper="arXiv:2603.09616"),
+       "tests its words. A difference below 0 would agree with its formula.", paper="Schallon 2026"),
     Claim("A18", "Without positions more is found past L than with ALiBi", "abstract", (
         _more("share of passkeys found past L without positions less that with ALiBi, mean of 2, 4, 8 and 16 L",
               "passkey", ("none", ""), ("alibi", "")),
@@ -270,7 +270,7 @@ LATER_CLAIMS = (
         _more("share of values recalled past L among 15 distractors with half of the heads unbiased less that with "
               "ALiBi, mean of 2, 4, 8 and 16 L", "recall", ("alibi-half", ""), ("alibi", ""), distractors=15),
     ), "NAPE, trained at 64 and read to 65,536 tokens: half of the heads with slopes 1 / h, half without positions; "
-       "the source also changes the softmax, which is not done here.", paper="Vasylenko et al. 2025"),
+       "the source also changes the softmax, which is not done here.", paper="Vasylenko et al. 2026"),
     Claim("A24", "A forget gate finds at least as much past L as fixed slopes", "abstract", (
         _more("share of passkeys found past L with a forget gate less that with ALiBi, mean of 2, 4, 8 and 16 L",
               "passkey", ("forgetting", ""), ("alibi", ""), strict=False),
