@@ -78,6 +78,10 @@ def _called(name: str, command: Callable[..., None]) -> Callable[..., None]:
     def with_expanded(**values: Any) -> None:
         if "TORCHELASTIC_RUN_ID" in os.environ and name not in SHARED_BY_PROCESSES:
             raise InputError(f"{name} takes one process: start it without torchrun")
+        for option, value in values.items():
+            # As from an unset variable of the shell: the path would be the working directory.
+            if value == Path() and {"", f"--{option}="} & {*sys.argv}:
+                raise InputError(f"the path {option} is empty: name a folder or a file, or . for this folder")
         command(**{name: expanded(value) if isinstance(value, Path) else value for name, value in values.items()})
 
     return with_expanded

@@ -47,6 +47,12 @@ def additive_mask(
     return bias_HTS.masked_fill(future_TS, -math.inf)
 
 
+def _check_heads(bias: int, queries: int) -> None:
+    # A bias of several heads would make as many out of queries of one.
+    if bias not in (1, queries):
+        raise InputError(f"a bias of {bias} heads for queries of {queries}: both need the same number")
+
+
 def attention_weights(
     bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype
 ) -> Callable[[Tensor, Tensor], Tensor]:
@@ -61,6 +67,8 @@ def attention_weights(
     mask = additive_mask(bias, query_positions_T, key_positions_S, dtype)
 
     def weigh(q_BHTD: Tensor, k_BHSD: Tensor) -> Tensor:
+        if mask.dim() == 3:
+            _check_heads(mask.shape[0], q_BHTD.shape[1])
         with without_autocast(q_BHTD.device.type):
             scores_BHTS = q_BHTD.to(dtype) @ k_BHSD.to(dtype).transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1])
             if factor_HTS is not None:
@@ -108,8 +116,7 @@ def baddbmm(
         # baddbmm needs one copy for its result. `repeat` makes exactly that one; a view from `expand` would cost a
         # second in the backward pass.
         biases = typed[q_BHTD.dtype]
-        if len(biases) not in (1, heads):
-            raise InputError(f"a bias of {len(biases)} heads for queries of {heads}: both need the same number")
+        _check_heads(len(biases), heads)
         scores = biases.repeat(batch * heads // len(biases), 1, 1)
         scores.baddbmm_(
             q_BHTD.reshape(batch * heads, queries, head_width),
@@ -131,6 +138,8 @@ def sdpa(bias: Bias, query_positions_T: Tensor, key_positions_S: Tensor, dropout
         mask = mask[None]  # The fused CPU kernel takes two or four dimensions, not three.
 
     def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor) -> Tensor:
+        if mask is not None and mask.dim() == 4:
+            _check_heads(mask.shape[1], q_BHTD.shape[1])
         typed = None if mask is None else mask.to(q_BHTD.dtype)
         # Not `plain`, which is a symbol where lengths are symbols, as in an export.
         return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, typed, dropout, is_causal=typed is None)

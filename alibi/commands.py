@@ -5,6 +5,7 @@ Each command imports its modules when it is called, so that a help text does not
 
 import json
 import math
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from alibi.corpora.hub import HUB
 from alibi.corpora.mixture import MIXTURES
 from alibi.errors import InputError, UserError
-from alibi.paths import check_output
+from alibi.interruption import UnfinishedError
+from alibi.paths import check_output, results_folder, shipped_results_folder
 from alibi.reproduction.experiments import TABLES
 from alibi.run_spec import BOOKKEEPING, Bookkeeping, RunSpec
 
@@ -66,7 +68,8 @@ def train(
 
     Writes model.safetensors, config.json and metrics.jsonl into the output folder. The same command goes on from the
     last checkpoint, to the same bits; it only evaluates a finished run. On SIGTERM, SIGHUP or SIGINT it finishes the
-    step, saves and ends with exit status 75. In a Slurm job script:
+    step, saves and ends with exit status 75. Before and after the training only Ctrl-C has another, 130. In a Slurm job
+    script:
 
         srun python -m alibi train ... || { [ $? = 75 ] && scontrol requeue $SLURM_JOB_ID; }
 
@@ -97,8 +100,14 @@ def train(
         raise InputError(f"gpus={gpus} is only for --dry-run: torchrun --nproc-per-node {gpus} trains on several GPUs")
     if out is None:
         raise InputError("--out is missing: name the folder that the run is written to, such as --out runs/first")
-    with group():
-        _train(run, out, eval_corpus, bookkeeping)
+    try:
+        with group():
+            _train(run, out, eval_corpus, bookkeeping)
+    except KeyboardInterrupt as stop:
+        # A scheduler's signal while the run is prepared or evaluated; Ctrl-C is a person's.
+        if str(stop) in ("", signal.SIGINT.name):
+            raise
+        raise UnfinishedError(f"{stop}: stopped outside of the training; the same command goes on") from stop
 
 
 def _dry_run(run: RunSpec, gpus: int) -> None:
@@ -222,8 +231,13 @@ def _evaluate(
         readable = [length for length in usual if _reads(model.positions, length)]
         if beyond := [f"{length:,}" for length in usual if length not in readable]:
             remarks |= {f"method {config.model.method} can't read windows of {', '.join(beyond)}"}
-        lengths = tuple(length for length in readable if length >= (stride or 0)) or (readable[-1],)
-        check_window(lengths[0], stride)
+        check_window(readable[-1], None if stride is None else min(stride, readable[-1]))
+        lengths = tuple(length for length in readable if length >= (stride or 0))
+        if not lengths:
+            raise InputError(
+                f"stride={stride} is beyond {readable[-1]}, the longest window that is read without --lengths: name "
+                "longer ones there"
+            )
     corpus = _trained_on(config)
     evaluated_on = corpus if eval_corpus is None else load(eval_corpus)
     chosen = evaluated_on.encoded_by(corpus, split)
@@ -302,6 +316,8 @@ def verify(folder: Positional[Path | None] = None) -> None:
     from alibi.paths import golden_folder
 
     chosen, failed, made = folder or golden_folder(), 0, 0
+    if not chosen.is_dir():
+        raise InputError(f"{chosen} is not a folder: name one of official vectors, or none for the project's own")
     print(f"official vectors in {chosen}; about 20 seconds on one core")
     print(f"{'quantity':62} {'difference':>10} {'tolerance':>10} {'used':>6}  verdict")
     for check in checks(chosen):
@@ -436,8 +452,9 @@ def reproduce(
 def records(action: Positional[Literal["merge"]], files: Positional[tuple[Path, ...]]) -> None:
     """Check records of other machines, and append them to data/results/ if all are right.
 
-    Numbers that are already recorded are skipped, so a whole file of results may be given. If there is a fault, nothing
-    is written, and a message names its line, column and value.
+    Numbers that are already recorded are skipped, so a whole file of results may be given, to a folder that has its
+    older ones: a new number must be one that this version measures. If there is a fault, nothing is written, and a
+    message names its line, column and value.
 
     Args:
         action: merge.
@@ -470,6 +487,8 @@ def scorecard(json_file: Annotated[Path | None, arg(name="json")] = None) -> Non
 
     if json_file is not None:
         check_output(json_file)
+    if not results_folder().is_dir() and shipped_results_folder() is None:
+        print(f"warning: there is no folder {results_folder()}, so no claim has records", file=sys.stderr)
     families = both_scorecards()
     if json_file is not None:
         json_file.write_text(json.dumps(as_json([*chain(*families)]), indent=2) + "\n", encoding="utf-8")

@@ -41,9 +41,15 @@ def data_folder() -> Path:
 
 
 def results_folder() -> Path:
-    """Measured records, one file an experiment: `$ALIBI_RESULTS`, else `data/results/` (of a wheel: in the cache)."""
+    """Measured records, one file an experiment: `$ALIBI_RESULTS`, else `data/results/` (of a wheel: in the cache).
+
+    Raises:
+        InputError: if `$ALIBI_RESULTS` is a file.
+    """
     if chosen := os.environ.get("ALIBI_RESULTS"):
-        return expanded(chosen).resolve()
+        if (folder := expanded(chosen).resolve()).is_file():
+            raise InputError(f"ALIBI_RESULTS is {folder}, a file: name a folder")
+        return folder
     root = checkout()
     return cache_folder() / "results" if root is None else root / "data" / "results"
 

@@ -303,9 +303,11 @@ def test_shapes_that_do_not_fit_are_refused(kernel):
 
 def test_a_bias_of_other_heads_is_refused():
     at = torch.arange(6)
-    attend = causal_attention(LinearBias(torch.tensor([0.5, 0.25])), at, at, "baddbmm")
-    with pytest.raises(ValueError, match="a bias of 2 heads for queries of 4"):
-        attend(*torch.randn(3, 1, 4, 6, 16))
+    for kernel in ("reference", "baddbmm", "sdpa"):
+        attend = causal_attention(LinearBias(torch.tensor([0.5, 0.25])), at, at, kernel)
+        for heads in (4, 1):
+            with pytest.raises(ValueError, match=f"a bias of 2 heads for queries of {heads}"):
+                attend(*torch.randn(3, 1, heads, 6, 16))
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

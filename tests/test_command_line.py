@@ -83,12 +83,14 @@ def test_evaluate_takes_the_usual_lengths_that_fit_the_stride(trained_run, monke
     monkeypatch.setattr("sys.argv", ["alibi", "evaluate", str(folder), "--stride", "512"])
     main()
     assert [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()[2:]] == [16 * 32]
-    for wrong in (["--stride", "513"], ["--stride", "0"], ["--stride", "32", "--lengths", "64", "16"]):
-        monkeypatch.setattr("sys.argv", ["alibi", "evaluate", str(folder), *wrong])
+    beyond = "stride=513 is beyond 512, the longest window that is read without --lengths: name longer ones there"
+    outside = "the stride must lie between 1 and the length"
+    for wrong, message in (("513", beyond), ("0", outside), ("32 --lengths 64 16", outside)):
+        monkeypatch.setattr("sys.argv", ["alibi", "evaluate", str(folder), "--stride", *wrong.split()])
         with pytest.raises(SystemExit, match="2"):
             main()
         told = capsys.readouterr()
-        assert "the stride must lie between 1 and the length" in told.err and not told.out
+        assert message in told.err and not told.out
 
 
 def test_generate_continues_a_prompt(trained_run):
@@ -236,7 +238,7 @@ def test_a_misspelt_choice_is_refused_before_the_corpus_is_looked_for(typed, opt
     [
         ("evaluate ~/run", r"{home}/run holds no finished run"),
         ("generate ~/run word", r"{home}/run holds no finished run"),
-        ("verify ~/vectors", r"{home}/vectors lacks config.json"),
+        ("verify ~/vectors", r"{home}/vectors is not a folder"),
         ("evaluate ~nobody-of-this-name/run", r"no home folder is known for '~nobody-of-this-name/run'"),
         ("evaluate run --split tets", r"unknown split 'tets'; choose from train, valid, test"),
     ],
@@ -308,6 +310,28 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
     assert ended.value.code == 128 + number and capsys.readouterr().err == f"python -m alibi: ended by {number.name}\n"
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_schedulers_signal_while_a_run_is_prepared_asks_for_another_try(number, status, tmp_path, monkeypatch):
+    # The text is read before the training, whose own answer to a signal other tests provoke.
+    monkeypatch.setattr("alibi.configuration.corpus_of", lambda run: signal.raise_signal(number))
+    monkeypatch.setattr("sys.argv", ["alibi", "train", "--method", "alibi", "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+
+
+def test_a_wrong_folder_of_results_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["alibi", "scorecard"])
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "none"))
+    main()
+    assert capsys.readouterr().err == f"warning: there is no folder {tmp_path / 'none'}, so no claim has records\n"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ALIBI_RESULTS", str(tmp_path / "file"))
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"ALIBI_RESULTS is {tmp_path / 'file'}, a file: name a folder" in capsys.readouterr().err
+
+
 def test_a_folder_that_can_not_be_written_is_told_in_one_line(typed, tmp_path, monkeypatch):
     folder = tmp_path / "results"
     folder.mkdir()
@@ -328,6 +352,9 @@ def test_a_folder_that_can_not_be_written_is_told_in_one_line(typed, tmp_path, m
         (["train", "--method", "alibi", "--keep", "0", "--out", "x"], "alibi: keep=0: choose a number of at least 1\n"),
         (["evaluate", "x" * 300], "can't be used: File name too long"),
         (["train", "--method", "alibi"], "--out is missing: name the folder"),
+        (["train", "--method", "alibi", "--out", ""], "the path out is empty: name a folder"),
+        (["train", "--method", "alibi", "--out="], "the path out is empty: name a folder"),
+        (["verify", "nowhere"], "nowhere is not a folder: name one of official vectors"),
         (["book", "alibi", "--refresh"], "--refresh is for the whole book: leave out the chapter alibi"),
         (["train", "--method", "alibi", "--gpus", "8", "--out", "x"], "gpus=8 is only for --dry-run: torchrun"),
         (["train", "--method", "alibi", "--seed", str(2**63), "--out", "x"], "seeds from 0 to 2**63 - 1"),
