@@ -1395,7 +1395,7 @@ def test_the_runs_on_other_novels():
     recorded = {(method, length) for method in ("alibi", "sinusoidal") for length in (64, 128)}
     assert set(zip(found.method, found.train_length, strict=True)) == recorded | {("sinusoidal", 384)}
     assert set(found.dtype) == {"float32"} and found.device.nunique() == 2
-    says("bookcorpus", "the last two trained in bfloat16, seed 0 in float32, on two kinds of CPU")
+    says("bookcorpus", "The last two were trained in bfloat16, seed 0 in float32, on two kinds of CPU")
     assert f"{found.tokens_trained.max() / 1e6:.1f}" == "8.9"
     plain = found[(found.protocol == "nonoverlapping") & found.skipped.isna()]
     curve = plain.pivot_table(index="eval_length", columns=["train_length", "method"], values="value")
