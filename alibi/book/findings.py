@@ -127,7 +127,7 @@ def _ranges(curves: Mapping[float, Mapping[float, float]]) -> str:
 def _change(change: float) -> str:
     """A change in per cent, with a second digit where the first would hide on which side of a threshold it is.
 
-    A tenfold perplexity has none.
+    From ten times the perplexity on it has no digit after the point.
     """
     near = any(abs(change - (threshold - 1)) < 5e-4 for threshold in (HOLDS_UP_TO, FAILS_FROM))
     return f"{change:+,.{0 if change > 9 else 1 + near}%}".replace("%", " %")
