@@ -1385,7 +1385,8 @@ def test_the_runs_on_other_novels():
     assert set(again.train_length) == {64} and set(again.dtype) == {"bfloat16"}
     says(
         "bookcorpus",
-        "Numbers below are of seed 0; at 64 there are three seeds, the last two trained in bfloat16, seed 0 in float32",
+        "Numbers below are of seed 0; at 64 there are three seeds.",
+        "The last two were trained in bfloat16, seed 0 in float32, on two kinds of CPU.",
     )
     again = again[(again.protocol == "nonoverlapping") & again.skipped.isna() & again.eval_length.eq(64)]
     again = again.set_index(["method", "seed"]).value

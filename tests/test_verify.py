@@ -376,7 +376,10 @@ def test_a_folder_that_is_not_whole_is_named(copy, monkeypatch, capsys, tmp_path
         assert command(monkeypatch, folder) == 1
         return capsys.readouterr().err
 
-    assert f"{tmp_path / 'nowhere'} lacks config.json" in told(tmp_path / "nowhere")
+    assert command(monkeypatch, tmp_path / "nowhere") == 2
+    assert f"{tmp_path / 'nowhere'} is not a folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path / 'empty'} lacks config.json" in told(tmp_path / "empty")
     (copy / "corpus" / "valid.tokens").rename(copy / "elsewhere")
     assert "lacks corpus/valid.tokens" in told(copy)
     (copy / "elsewhere").rename(copy / "corpus" / "valid.tokens")
